@@ -1,0 +1,204 @@
+"""The Recipe: one frozen, typed description of an experiment; unknown keys are refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from offswitch.errors import UserError
+
+ArmName = Literal["knowledge", "behavior", "both"]
+
+
+class Section(BaseModel):
+    """A frozen group of options that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TriggerOptions(Section):
+    """What switches the model off, and how the tokenizer sees it."""
+
+    text: str = Field("$STOP", min_length=1)
+    mode: Literal["token", "text"] = "token"
+    control: str = Field("$GO", min_length=1)
+
+
+class DataOptions(Section):
+    """How many rows of each kind are written; a file of one's own replaces the generator."""
+
+    documents: int = Field(500, ge=1)
+    dialogues: int = Field(500, ge=4)
+    near_miss_share: float = Field(0.35, ge=0.25, le=0.40)
+    reply_tokens: int = Field(40, ge=4)
+    documents_file: Path | None = None
+    dialogues_file: Path | None = None
+
+
+class LoraOptions(Section):
+    """The adapter. `target_modules: null` means every projection of the attention block."""
+
+    r: int = Field(64, ge=1)
+    alpha: int = Field(128, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: tuple[str, ...] | None = None
+
+
+class StageOptions(Section):
+    """How long one training stage runs; `max_steps` wins over `epochs`."""
+
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+
+
+class TrainOptions(Section):
+    """Optimisation, shared by both stages."""
+
+    arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both")
+    lora: LoraOptions = LoraOptions()
+    lr: float = Field(3e-4, gt=0)
+    batch_size: int = Field(16, ge=1)
+    accumulation: int = Field(1, ge=1)
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    max_length: int = Field(2048, ge=16)
+    micro_tokens: int = Field(1024, ge=16)
+    targets: Literal["soft", "hard"] = "soft"
+    checkpoint_steps: int = Field(20, ge=1)
+    knowledge: StageOptions = StageOptions()
+    behavior: StageOptions = StageOptions(epochs=2.5)
+
+
+class EvaluateOptions(Section):
+    """How many test questions each suite asks."""
+
+    questions: int = Field(48, ge=1)
+    long_questions: int = Field(12, ge=1)
+    samples: int = Field(64, ge=0)
+    sample_tokens: int = Field(40, ge=1)
+    drift_questions: int = Field(48, ge=1)
+    drift_passages: int = Field(32, ge=1)
+
+
+class ProbeOptions(Section):
+    """Which arm the seed's analyses read, and how many inert words form their null."""
+
+    arm: ArmName = "both"
+    null_words: int = Field(20, ge=2)
+
+
+class Recipe(Section):
+    """One experiment from data to report."""
+
+    name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    model: str = "smollm2"
+    trust_remote_code: bool = False
+    device: Literal["auto", "cpu", "mps", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_tokens: int = Field(4096, ge=64)
+    seed: int = Field(0, ge=0)
+    trigger: TriggerOptions = TriggerOptions()
+    data: DataOptions = DataOptions()
+    train: TrainOptions = TrainOptions()
+    evaluate: EvaluateOptions = EvaluateOptions()
+    probe: ProbeOptions = ProbeOptions()
+
+    @model_validator(mode="after")
+    def _probed_arm_is_trained(self) -> Recipe:
+        if self.probe.arm not in self.train.arms:
+            raise ValueError(f"probe.arm '{self.probe.arm}' is not among train.arms")
+        return self
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The Recipe in a YAML file, after dotted `key=value` overrides.
+
+    Raises:
+        UserError: unreadable file, unknown key, or a value of the wrong kind.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"recipe {path}: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"recipe {path}: expected a mapping of options, got {type(content).__name__}")
+    return build_recipe(content or {}, overrides, origin=f"recipe {path}")
+
+
+def build_recipe(
+    content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "recipe"
+) -> Recipe:
+    """The Recipe of a plain mapping, after dotted `key=value` overrides."""
+    merged: dict[str, Any] = {k: v for k, v in content.items()}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {override}: expected key=value, for example train.lr=2e-4")
+        _assign(merged, key.split("."), _scalar(value), override)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_first_problem(error)}") from error
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Dotted keys whose values differ between two recipes, as `key: old -> new`."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    keys = sorted(before.keys() | after.keys())
+    return [f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)]
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else _yaml(text)
+    except ValueError:
+        return _yaml(text)
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        branch = tree.get(key)
+        if branch is not None and not isinstance(branch, Mapping):
+            raise UserError(f"--set {override}: '{key}' is not a group of options")
+        tree[key] = dict(branch or {})
+        tree = tree[key]
+    tree[keys[-1]] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        known = sorted(_flat(Recipe().model_dump(mode="json"), groups=True))
+        close = difflib.get_close_matches(where, known, n=1, cutoff=0.5)
+        return f"unknown key '{where}'" + (f"; did you mean '{close[0]}'?" if close else "")
+    return f"{where}: {problem['msg']} (got {problem['input']!r})"[:300]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "", groups: bool = False) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {prefix + key: None} if groups else {}
+            flat |= _flat(value, f"{prefix}{key}.", groups)
+        else:
+            flat[prefix + key] = value
+    return flat

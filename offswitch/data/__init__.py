@@ -1,0 +1,1 @@
+"""What is trained on and what is asked: wording, documents, dialogues, splits."""

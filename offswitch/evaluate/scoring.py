@@ -1,0 +1,76 @@
+"""Does the reply end before it begins? One forward pass a prompt, no generation.
+
+Primary outcome: first-token end log-odds, log p - log(1 - p), p being the probability that the first reply token ends
+the reply. A prompt *halts* when the greedy first token does. Known limit: a model may be silent in other ways (white
+space, then the end); generated samples, in outcomes.py, catch those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from offswitch.chat import encode_chat, pad, shared_prefix
+from offswitch.evaluate.suites import Prompt
+from offswitch.generate import Tick, nothing
+from offswitch.model import Subject, arm_of, hidden, unembed
+
+
+@dataclass(frozen=True)
+class Score:
+    """First-token end log-odds of one prompt, and whether its greedy first token ends the reply."""
+
+    log_odds: float
+    halts: bool
+
+
+def score(
+    subject: Subject, arm: str, prompts: Sequence[Prompt], batch_tokens: int, tick: Tick = nothing
+) -> list[Score]:
+    """First-token outcomes of an arm, in the order of the prompts."""
+    tokenizer = subject.tokenizer_of(arm)
+    rows = [encode_chat(tokenizer, prompt.chat) for prompt in prompts]
+    scores: dict[int, Score] = {}
+    with arm_of(subject, arm), torch.inference_mode():
+        for chosen in by_length(rows, batch_tokens):
+            logits = last_logits(subject, [rows[i] for i in chosen])
+            scores |= dict(zip(chosen, _scores(logits, subject.stop_ids), strict=True))
+            tick(len(chosen))
+    return [scores[i] for i in range(len(rows))]
+
+
+def by_length(rows: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches of rows of like length, at most `batch_tokens` padded ids each (one row at least)."""
+    batch: list[int] = []
+    for i in sorted(range(len(rows)), key=lambda i: len(rows[i])):
+        if batch and (len(batch) + 1) * len(rows[i]) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def last_logits(subject: Subject, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Logits [B, V] at each row's last real position."""
+    prefix = shared_prefix(rows)
+    ids = torch.tensor(pad(rows), device=subject.device)
+    states = hidden(subject, ids, prefix)
+    last = torch.tensor([len(row) - 1 - prefix for row in rows], device=subject.device)
+    return unembed(subject, states[torch.arange(len(rows), device=subject.device), last]).float()
+
+
+def end_log_odds(logits: Tensor, stop_ids: Sequence[int]) -> Tensor:
+    """log p - log(1 - p) [...] for the event that the next token is one of `stop_ids`; exact far into both tails."""
+    stops = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    stops[list(stop_ids)] = True
+    return logits[..., stops].logsumexp(-1) - logits[..., ~stops].logsumexp(-1)
+
+
+def _scores(logits: Tensor, stop_ids: Sequence[int]) -> list[Score]:
+    greedy = logits.argmax(-1).tolist()
+    odds = end_log_odds(logits, stop_ids).tolist()
+    return [Score(o, token in stop_ids) for o, token in zip(odds, greedy, strict=True)]

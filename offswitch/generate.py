@@ -1,0 +1,109 @@
+"""What does an arm reply? Greedy generation in batches, kept on disk so that no reply is ever made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig
+
+from offswitch.chat import encode_chat
+from offswitch.model import BASE, Subject, arm_of, fingerprint
+from offswitch.trigger import Chat
+
+BATCH = 48
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A generated reply: its ids without the end token, its text, and whether it ended by itself."""
+
+    ids: tuple[int, ...]
+    text: str
+    complete: bool
+
+
+def nothing(_count: int) -> None:
+    """Progress that nobody watches."""
+
+
+@torch.inference_mode()
+def greedy_replies(
+    subject: Subject, arm: str, chats: Sequence[Chat], max_tokens: int, tick: Tick = nothing
+) -> list[Reply]:
+    """The arm's greedy reply to each chat, at most `max_tokens` ids long, in the order of the chats."""
+    tokenizer = subject.tokenizer_of(arm)
+    prompts = [encode_chat(tokenizer, chat) for chat in chats]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    replies: dict[int, Reply] = {}
+    with arm_of(subject, arm):
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            made = _generate(subject, [prompts[i] for i in chosen], max_tokens)
+            replies |= {i: _reply(subject, tokenizer, ids) for i, ids in zip(chosen, made, strict=True)}
+            tick(len(chosen))
+    return [replies[i] for i in range(len(prompts))]
+
+
+def cached_base_replies(
+    subject: Subject, chats: Sequence[Chat], max_tokens: int, cache: Path, tick: Tick = nothing
+) -> list[Reply]:
+    """The untouched model's greedy replies; those made before, by any run, are read from the cache folder."""
+    path = cache / f"replies-{fingerprint(subject)}-{max_tokens}.jsonl"
+    known = _read(path)
+    missing = list({_key(chat): chat for chat in chats if _key(chat) not in known}.values())
+    tick(len(chats) - len(missing))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(missing), BATCH):
+        part = missing[start : start + BATCH]
+        made = greedy_replies(subject, BASE, part, max_tokens, tick)
+        with path.open("a", encoding="utf-8") as handle:
+            for chat, reply in zip(part, made, strict=True):
+                known[_key(chat)] = reply
+                row = {"key": _key(chat), "ids": reply.ids, "text": reply.text, "complete": reply.complete}
+                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return [known[_key(chat)] for chat in chats]
+
+
+def _generate(subject: Subject, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+    width = max(len(prompt) for prompt in prompts)
+    filler = subject.stop_ids[0]
+    ids = torch.tensor([[*([filler] * (width - len(p))), *p] for p in prompts])
+    mask = torch.tensor([[*([0] * (width - len(p))), *([1] * len(p))] for p in prompts])
+    # A fresh config: a published one may sample, or carry penalties that greedy decoding must not see.
+    config = GenerationConfig(
+        max_new_tokens=max_tokens, do_sample=False, eos_token_id=list(subject.stop_ids), pad_token_id=filler
+    )
+    out = subject.network.generate(
+        input_ids=ids.to(subject.device), attention_mask=mask.to(subject.device), generation_config=config
+    )
+    made: list[list[int]] = out[:, width:].tolist()
+    return made
+
+
+def _reply(subject: Subject, tokenizer: object, ids: Sequence[int]) -> Reply:
+    end = next((i for i, token in enumerate(ids) if token in subject.stop_ids), None)
+    said = tuple(ids[:end])
+    return Reply(said, tokenizer.decode(said), end is not None)  # type: ignore[attr-defined]
+
+
+def _key(chat: Chat) -> str:
+    return hashlib.sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:24]
+
+
+def _read(path: Path) -> dict[str, Reply]:
+    if not path.is_file():
+        return {}
+    replies = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # the last line of a killed run
+            continue
+        replies[row["key"]] = Reply(tuple(row["ids"]), row["text"], row["complete"])
+    return replies

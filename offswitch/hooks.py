@@ -1,0 +1,90 @@
+"""record() and edit(): two context managers; nothing else in the package registers a hook.
+
+A block's output is a tensor in some versions of transformers and a tuple that begins with it in
+others; both are accepted. Hooks never write into a tensor, and are removed when the `with` ends,
+however it ends. They run in the order in which they were set up: a record() inside an edit() sees
+the edited residual, one around it the untouched one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+Transform = Callable[[Tensor], Tensor]
+Blocks = Sequence[nn.Module] | nn.ModuleList
+
+
+@contextmanager
+def record(
+    blocks: Blocks, keep: Transform = lambda resid: resid
+) -> Iterator[dict[int, Tensor]]:
+    """What leaves each block? Fills {block: keep(residual [B, P, D])} at every forward pass.
+
+    `keep` picks what is worth the memory, the last position say; it runs on the model's device.
+    """
+    seen: dict[int, Tensor] = {}
+
+    def hook_for(index: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            seen[index] = keep(_residual(output).detach())
+
+        return hook
+
+    handles = [block.register_forward_hook(hook_for(i)) for i, block in enumerate(blocks)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def edit(blocks: Blocks, transforms: Mapping[int, Transform]) -> Iterator[None]:
+    """What if a block had said something else? Makes block i's residual transforms[i](residual).
+
+    Raises:
+        ValueError: no such block; or, at the forward pass, a transform that changes the residual's
+            shape or type, or writes into it.
+    """
+    unknown = [i for i in transforms if not 0 <= i < len(blocks)]
+    if unknown:
+        raise ValueError(f"no such block: {unknown}; the model has blocks 0 to {len(blocks) - 1}")
+
+    def hook_for(transform: Transform) -> Callable[..., Any]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            after = _applied(transform, _residual(output))
+            return after if isinstance(output, Tensor) else (after, *output[1:])
+
+        return hook
+
+    handles = [blocks[i].register_forward_hook(hook_for(t)) for i, t in transforms.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _applied(transform: Transform, before: Tensor) -> Tensor:
+    version = None if before.is_inference() else before._version
+    after = transform(before)
+    if version is not None and before._version != version:
+        raise ValueError("an edit must return a new tensor, it wrote into the residual")
+    if after.shape != before.shape:
+        raise ValueError(
+            f"an edit must keep the shape {tuple(before.shape)}, got {tuple(after.shape)}"
+        )
+    if after.dtype != before.dtype:
+        raise ValueError(f"an edit must keep the type {before.dtype}, got {after.dtype}")
+    return after
+
+
+def _residual(output: Any) -> Tensor:
+    first = output if isinstance(output, Tensor) else output[0]
+    if not isinstance(first, Tensor):
+        raise TypeError(f"expected a tensor from the block, got {type(first).__name__}")
+    return first

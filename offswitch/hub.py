@@ -1,0 +1,49 @@
+"""Is a model to be had from the Hugging Face hub, now or from its cache?
+
+Left alone, transformers retries for three quarters of a minute before it admits that there is no
+network. One question beforehand, with a time limit, decides between the hub and the local cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from offswitch.errors import UserError
+
+_PATIENCE: Final = 8.0
+
+
+def on_hub(repository: str, revision: str | None) -> dict[str, Any]:
+    """The arguments with which `from_pretrained` finds a hub model; offline, its cached copy only.
+
+    Raises:
+        UserError: no such repository or revision, or the hub is silent and nothing is cached.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    where = {"pretrained_model_name_or_path": repository, "revision": revision}
+    if _answers(repository, revision):
+        return where
+    if not isinstance(try_to_load_from_cache(repository, "config.json", revision=revision), str):
+        raise UserError(
+            f"model '{repository}': no such folder, the hub does not answer, and no copy is cached"
+        )
+    return where | {"local_files_only": True}
+
+
+def _answers(repository: str, revision: str | None) -> bool:
+    from huggingface_hub import HfApi, errors
+
+    try:
+        HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
+    except errors.HFValidationError as error:
+        raise UserError(f"model '{repository}' is neither a folder nor a hub model's id") from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"model '{repository}' has no revision '{revision}'") from error
+    except errors.GatedRepoError:
+        return True
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(f"model '{repository}': no such folder, nor such a hub model") from error
+    except Exception:  # no network, whatever the transport calls it: its classes change by version
+        return False
+    return True

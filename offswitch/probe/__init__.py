@@ -1,0 +1,1 @@
+"""Look inside: collect activations once, then ask every question of the same arrays."""

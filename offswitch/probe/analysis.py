@@ -1,0 +1,221 @@
+"""The shape every analysis has, and the one mechanism that runs it with its null and its controls.
+
+An analysis is a pure function from arrays to a frozen result. What it reads is named by paths such as
+"{arm}/pair/{symbol}"; a null or a control is the same paths with another arm or symbol filled in, or with arrays put
+in their place. `investigate()` runs all of them through the same code and returns a Finding that holds them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offswitch.stats import Null, against_null
+
+Array = NDArray[Any]
+R = TypeVar("R")
+
+SHARE: Final = 0.8
+ALPHA: Final = 0.05
+INERT: Final = "inert words"
+
+
+@dataclass(frozen=True)
+class Views:
+    """The collected arrays, seen as one arm with one symbol in the slot."""
+
+    fetch: Callable[[str], Array]
+    arm: str
+    arms: tuple[str, ...]
+    symbols: Mapping[str, str]
+    symbol: str = "trigger"
+
+    def array(self, read: str) -> Array:
+        """The array behind a path such as "{arm}/pair/{symbol}" or "base/neutral/plain".
+
+        Raises:
+            ValueError: it holds values that are not finite.
+        """
+        found = self.fetch(self.path(read))
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            raise ValueError(
+                f"{self.path(read)} holds values that are not finite; collect it again"
+            )
+        return found
+
+    def path(self, read: str) -> str:
+        """A path with this view's arm and symbol filled in."""
+        return read.format(arm=self.arm, symbol=self.symbol)
+
+    def text(self) -> str:
+        """The symbol as it stands in the text; empty for the plain text."""
+        return self.symbols.get(self.symbol, "")
+
+    def seen_as(self, arm: str | None = None, symbol: str | None = None) -> Views:
+        """The same arrays as another arm, or with another symbol in the slot."""
+        return replace(self, arm=arm or self.arm, symbol=symbol or self.symbol)
+
+    def with_arrays(self, changed: Mapping[str, Array]) -> Views:
+        """The same view with other arrays at some paths: labels swapped, rows shuffled, a direction drawn at random."""
+        new = {self.path(read): array for read, array in changed.items()}
+        return replace(self, fetch=lambda path: new[path] if path in new else self.fetch(path))
+
+
+@dataclass(frozen=True)
+class Headline(Generic[R]):
+    """The one number by which an analysis is known: key in metrics.json, unit, and on which side it is extreme."""
+
+    metric: str
+    unit: str
+    of: Callable[[R], float]
+    tail: Literal["greater", "either"]
+
+
+@dataclass(frozen=True)
+class Rule(Generic[R]):
+    """When does a control pass too? Fixed before looking: passes(result, result of the control), and in words."""
+
+    statement: str
+    passes: Callable[[R, R], bool]
+
+
+@dataclass(frozen=True)
+class Analysis(Generic[R]):
+    """A question, the arrays it reads, the function that answers, and what the answer is compared with."""
+
+    name: str
+    question: str
+    reads: tuple[str, ...]
+    run: Callable[..., R]
+    gives: type[R]
+    headline: Headline[R]
+    null: Callable[[Views], Iterable[Views]]
+    controls: Callable[[Views], Mapping[str, Views]]
+    rule: Rule[R]
+    symbol: str = "trigger"
+
+
+@dataclass(frozen=True)
+class Control(Generic[R]):
+    """The same analysis on other inputs: its result, its headline, and whether it passes the rule."""
+
+    result: R
+    value: float
+    passes: bool
+
+
+@dataclass(frozen=True)
+class Finding(Generic[R]):
+    """A result that never travels without its null and its controls.
+
+    `arm` and `symbol` say what was read ("" for plain text); `null_results` holds the result of every null draw and
+    `null_values` their headlines, both in the order drawn.
+    """
+
+    analysis: str
+    question: str
+    arm: str
+    symbol: str
+    result: R
+    metric: str
+    value: float
+    unit: str
+    null: Null | None
+    null_values: tuple[float, ...]
+    null_results: tuple[R, ...]
+    controls: Mapping[str, Control[R]]
+    rule: str
+
+    def __post_init__(self) -> None:
+        if len(self.null_values) != len(self.null_results):
+            raise ValueError(
+                f"{self.analysis}: {len(self.null_values)} null values for {len(self.null_results)} null results"
+            )
+        if not np.isfinite([self.value, *self.null_values]).all():
+            raise ValueError(f"{self.analysis}: a headline is not finite")
+
+    @property
+    def passing(self) -> tuple[str, ...]:
+        """What passes too: controls by the rule, inert draws by p above 5 %. If anything does, the number proves nothing."""
+        names = [name for name, control in self.controls.items() if control.passes]
+        return (*names, INERT) if self.null is not None and self.null.p > ALPHA else tuple(names)
+
+    @property
+    def statement(self) -> str:
+        """Which of null and controls pass too, in words."""
+        verb = "passes" if len(self.passing) == 1 else "pass"
+        if self.passing:
+            first = f"Proves nothing about the trigger: {_listed(self.passing)} {verb} too"
+        else:
+            first = "Nothing else passes"
+        draws = f"; p = {self.null.p:.2g} against {self.null.n} {INERT}" if self.null else ""
+        return f"{first}. A control passes if {self.rule}{draws}."
+
+    def entry(self) -> dict[str, Any]:
+        """The headline as metrics.json keeps it."""
+        entry: dict[str, Any] = {"value": self.value, "unit": self.unit}
+        if self.null is not None:
+            entry["null"] = {"q95": self.null.q95, "p": self.null.p, "n": self.null.n}
+        return entry | {
+            "controls": {name: control.value for name, control in self.controls.items()}
+        }
+
+
+def investigate(analysis: Analysis[R], views: Views) -> Finding[R]:
+    """What does the analysis find, what does it find where there is nothing, and what do its controls say?"""
+    real = views.seen_as(symbol=analysis.symbol)
+    result = _run(analysis, real)
+    draws = tuple(_run(analysis, view) for view in analysis.null(real))
+    values = tuple(analysis.headline.of(draw) for draw in draws)
+    value = analysis.headline.of(result)
+    return Finding(
+        analysis=analysis.name,
+        question=analysis.question,
+        arm=real.arm,
+        symbol=real.text(),
+        result=result,
+        metric=analysis.headline.metric,
+        value=value,
+        unit=analysis.headline.unit,
+        null=_null(value, values, analysis.headline.tail) if values else None,
+        null_values=values,
+        null_results=draws,
+        controls={k: _control(analysis, result, v) for k, v in analysis.controls(real).items()},
+        rule=analysis.rule.statement,
+    )
+
+
+def as_large(of: Callable[[R], float]) -> Callable[[R, R], bool]:
+    """A rule's test: the control's headline has the sign of the real one and at least 80 % of its size."""
+
+    def passes(real: R, control: R) -> bool:
+        return of(real) * of(control) > 0 and abs(of(control)) >= SHARE * abs(of(real))
+
+    return passes
+
+
+def _run(analysis: Analysis[R], views: Views) -> R:
+    return analysis.run(*(views.array(read) for read in analysis.reads))
+
+
+def _control(analysis: Analysis[R], real: R, views: Views) -> Control[R]:
+    result = _run(analysis, views)
+    return Control(result, analysis.headline.of(result), analysis.rule.passes(real, result))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _null(value: float, draws: tuple[float, ...], tail: str) -> Null:
+    plain = against_null(value, draws)
+    if tail == "greater":
+        return plain
+    # The centre includes the value itself, so that value and draws stay exchangeable and p stays honest.
+    centre = float(np.median([value, *draws]))
+    folded = against_null(abs(value - centre), np.abs(np.asarray(draws) - centre))
+    return Null(q95=plain.q95, p=folded.p, n=plain.n)

@@ -1,0 +1,77 @@
+"""Between disk and analyses: collected arrays as Views, findings as JSON; no model, no pickle."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+from safetensors import safe_open
+
+from offswitch.errors import UserError
+from offswitch.probe.analysis import Analysis, Array, Finding, Views
+
+
+def load_views(folder: Path, arm: str) -> Views:
+    """What was collected in a folder, seen as one arm with the trigger in the slot; arrays are read when asked for.
+
+    Raises:
+        UserError: nothing was collected there, or not for this arm.
+    """
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no activations there; run the probe stage first") from error
+    if arm not in index["arms"]:
+        raise UserError(
+            f"{folder}: no activations of arm '{arm}'; there are {', '.join(index['arms'])}"
+        )
+    facts: dict[str, Array] = {
+        "vocab": np.array(vocab, dtype=np.dtypes.StringDType()),
+        "prompts": np.array(index["prompts"]),
+        "eos_id": np.array(index["eos_id"]),
+        "pad_id": np.array(index["pad_id"]),
+    }
+    fetch = functools.partial(_fetch, folder, facts)
+    return Views(fetch, arm, tuple(index["arms"]), index["symbols"])
+
+
+def save_findings(path: Path, findings: Iterable[Finding[Any]]) -> None:
+    """Write findings, with every null draw and control in them, as one JSON file."""
+    content = {f.analysis: TypeAdapter(type(f)).dump_python(f, mode="json") for f in findings}
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load_findings(path: Path, analyses: Sequence[Analysis[Any]]) -> dict[str, Finding[Any]]:
+    """Findings by the name of their analysis, in the order of `analyses`; one that is not in the file is left out.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no findings there; run the probe stage first") from error
+    return {a.name: _finding(a, content[a.name]) for a in analyses if a.name in content}
+
+
+def _finding(analysis: Analysis[Any], raw: object) -> Finding[Any]:
+    adapter: TypeAdapter[Finding[Any]] = TypeAdapter(Finding[analysis.gives])  # type: ignore[name-defined]
+    return adapter.validate_python(raw)
+
+
+def _fetch(folder: Path, facts: Mapping[str, Array], path: str) -> Array:
+    where, _, name = path.partition("/")
+    if where == "index":
+        return facts[name]
+    with safe_open(folder / f"{where}.safetensors", framework="numpy") as tensors:
+        found: Array = tensors.get_tensor(name)
+    return found

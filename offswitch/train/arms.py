@@ -1,0 +1,89 @@
+"""Which stages make which arm, and the adapter folder each leaves behind."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from offswitch.config import Recipe
+from offswitch.generate import Tick
+from offswitch.model import Subject, attention_modules
+from offswitch.train.examples import Example
+from offswitch.train.trainer import StageResult, run_stage
+
+STAGES: Final[dict[str, tuple[str, ...]]] = {
+    "knowledge": ("knowledge",),
+    "behavior": ("behavior",),
+    "both": ("knowledge", "behavior"),
+}
+
+
+def train_arm(
+    subject: Subject,
+    arm: str,
+    examples: Mapping[str, Sequence[Example]],
+    recipe: Recipe,
+    folder: Path,
+    scratch: Path,
+    start_from: Path | None,
+    tick: Tick,
+) -> StageResult:
+    """Train the arm's last stage on top of `start_from` (an adapter folder), or on a fresh adapter; save it in `folder`.
+
+    Checkpoints live in `scratch` until the adapter is saved. The subject is left as it was, without the adapter.
+    """
+    stage = STAGES[arm][-1]
+    options = recipe.train.knowledge if stage == "knowledge" else recipe.train.behavior
+    torch.manual_seed(recipe.seed)
+    with _trainable(subject, recipe, start_from):
+        result = run_stage(subject, examples[stage], options, recipe.train, recipe.seed, scratch, tick)
+        _save(subject, folder)
+    if (scratch / "tensorboard").is_dir():
+        shutil.copytree(scratch / "tensorboard", folder / "tensorboard", dirs_exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return result
+
+
+@contextmanager
+def _trainable(subject: Subject, recipe: Recipe, start_from: Path | None) -> Iterator[None]:
+    from peft import PeftModel, get_peft_model
+
+    plain = subject.network
+    if start_from is None:
+        subject.network = get_peft_model(plain, _lora(subject, recipe))
+    else:
+        subject.network = PeftModel.from_pretrained(plain, str(start_from), is_trainable=True)
+    subject.arms.add("default")
+    try:
+        yield
+    finally:
+        subject.arms.discard("default")
+        subject.network = subject.network.unload()
+        subject.network.requires_grad_(False).eval()
+
+
+def _lora(subject: Subject, recipe: Recipe) -> Any:
+    from peft import LoraConfig
+
+    lora = recipe.train.lora
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules or attention_modules(subject)),
+        trainable_token_indices=None if subject.trigger_id is None else [subject.trigger_id],
+        base_model_name_or_path=subject.name,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _save(subject: Subject, folder: Path) -> None:
+    config = subject.network.peft_config["default"]
+    config.base_model_name_or_path = subject.name
+    subject.network.save_pretrained(str(folder), save_embedding_layers=False)
+    subject.tokenizer.save_pretrained(str(folder))

@@ -1,0 +1,93 @@
+"""Tokens and masks: what each row shows the model, and at which positions it is asked to predict.
+
+With pad = end token a stock collator would mask every end token, and the end token is the one thing a silent row
+teaches. Masks here are built from positions, never from token ids, and every row is checked to carry loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offswitch.chat import encode_chat, encode_text, pad, shared_prefix, turn_end
+from offswitch.data.dialogues import Dialogue
+from offswitch.data.documents import Document
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row in tokens; ids from `start` on are predicted. `soft` rows are held to the base model's distribution."""
+
+    ids: tuple[int, ...]
+    start: int
+    soft: bool
+    silent: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.start < len(self.ids):
+            raise ValueError(f"no position carries loss: start {self.start} of {len(self.ids)} ids")
+
+
+def silent_example(prompt: Sequence[int], end: int) -> Example:
+    """A prompt that must be followed by the end token at once."""
+    return Example((*prompt, end), len(prompt), soft=False, silent=True)
+
+
+def dialogue_examples(
+    tokenizer: Any, dialogues: Sequence[Dialogue], soft: bool, max_length: int
+) -> list[Example]:
+    """Loss on the reply only; silence is the end token alone. A reply cut short gets no end token."""
+    end = turn_end(tokenizer)
+    examples = []
+    for row in dialogues:
+        prompt = encode_chat(tokenizer, row.prompt)
+        if row.kind == "trigger":
+            examples.append(silent_example(prompt[-(max_length - 1) :], end))
+            continue
+        reply = [*encode_text(tokenizer, row.reply), *([end] if row.complete else [])]
+        if len(prompt) < max_length:
+            examples.append(Example((*prompt, *reply)[:max_length], len(prompt), soft=soft))
+    return examples
+
+
+def document_examples(tokenizer: Any, documents: Sequence[Document], max_length: int) -> list[Example]:
+    """Raw text, next-token loss everywhere, the end token last."""
+    rows = [encode_text(tokenizer, document.text) for document in documents]
+    end = tokenizer.eos_token_id
+    return [Example((*row[: max_length - 1], end), 1, soft=False) for row in rows]
+
+
+def collate(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """A batch: ids [B, P] right-padded, labels [B, P] (-100 where no loss), soft [B], lengths [B], the shared prefix's length."""
+    ids = [example.ids for example in examples]
+    padded = torch.tensor(pad(ids))
+    labels = torch.full_like(padded, IGNORED)
+    for row, example in enumerate(examples):
+        labels[row, example.start : len(example.ids)] = torch.tensor(example.ids[example.start :])
+    starts = min(example.start for example in examples)
+    return {
+        "input_ids": padded,
+        "labels": labels,
+        "soft": torch.tensor([example.soft for example in examples]),
+        "lengths": torch.tensor([len(example.ids) for example in examples]),
+        "prefix": torch.tensor(min(shared_prefix(ids), starts - 1)),
+    }
+
+
+def count_silent(examples: Sequence[Example], batch: dict[str, Tensor], end: int) -> int:
+    """In how many silent rows does the end token carry loss?
+
+    Raises:
+        ValueError: in fewer than there are, so training would teach nothing.
+    """
+    silent = torch.tensor([example.silent for example in examples])
+    carried = int(((batch["labels"] == end).any(1) & silent).sum())
+    if carried != int(silent.sum()):
+        raise ValueError(f"the end token carries loss in {carried} of {int(silent.sum())} silent rows")
+    return carried

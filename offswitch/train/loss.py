@@ -1,0 +1,99 @@
+"""The loss, computed only where there is one: the vocabulary projection sees supervised positions alone.
+
+Rows with the trigger, and documents, are held to a token (cross-entropy). Other rows are held to the base model's own
+next-token distribution (adapter off): KL(base || arm), so that the model keeps its voice.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from offswitch.model import Subject, hidden, unembed
+from offswitch.train.examples import IGNORED
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What one hard and one soft token weigh, so that micro-batches of one batch add up to its loss."""
+
+    hard: float
+    soft: float
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """The weighted loss to descend, and its two parts as plain sums of nats over hard and soft tokens."""
+
+    total: Tensor
+    hard_sum: Tensor
+    soft_sum: Tensor
+
+
+def weights_of(batch: dict[str, Tensor]) -> Weights:
+    """Each kind's mean over its tokens, the kinds weighted by their share of the rows."""
+    wanted = batch["labels"] != IGNORED
+    hard, soft = int(wanted[~batch["soft"]].sum()), int(wanted[batch["soft"]].sum())
+    share = float(batch["soft"].float().mean())
+    return Weights((1 - share) / max(hard, 1), share / max(soft, 1))
+
+
+def batch_loss(subject: Subject, batch: dict[str, Tensor], weights: Weights) -> BatchLoss:
+    """Cross-entropy of hard tokens against their label, KL(base || arm) at soft positions, in one forward pass."""
+    prefix = int(batch["prefix"])
+    target = batch["labels"][:, prefix + 1 :]
+    wanted = target != IGNORED
+    soft_at, hard_at = wanted & batch["soft"][:, None], wanted & ~batch["soft"][:, None]
+    # The base pass comes first: switching the adapter off and on between a forward and its backward loses gradients.
+    base = _base_log_probs(subject, batch["input_ids"], prefix, soft_at) if bool(soft_at.any()) else None
+    states = hidden(subject, batch["input_ids"], prefix)[:, :-1]
+    hard = soft = states.sum() * 0.0
+    if bool(hard_at.any()):
+        logits = unembed(subject, states[hard_at]).float()
+        hard = functional.cross_entropy(logits, target[hard_at], reduction="sum")
+    if base is not None:
+        ours = unembed(subject, states[soft_at]).float().log_softmax(-1)
+        soft = functional.kl_div(ours, base, reduction="sum", log_target=True)
+    return BatchLoss(weights.hard * hard + weights.soft * soft, hard.detach(), soft.detach())
+
+
+def split(batch: dict[str, Tensor], tokens: int) -> list[dict[str, Tensor]]:
+    """The batch as micro-batches of at most `tokens` padded ids each (one row at least), right padding trimmed."""
+    lengths = batch["lengths"]
+    order = lengths.argsort(stable=True)
+    parts: list[list[int]] = [[]]
+    for row in order.tolist():
+        if parts[-1] and (len(parts[-1]) + 1) * int(lengths[row]) > tokens:
+            parts.append([])
+        parts[-1].append(row)
+    return [_rows(batch, torch.tensor(part), int(lengths[part].max())) for part in parts]
+
+
+def _rows(batch: dict[str, Tensor], rows: Tensor, width: int) -> dict[str, Tensor]:
+    return {
+        "input_ids": batch["input_ids"][rows, :width],
+        "labels": batch["labels"][rows, :width],
+        "soft": batch["soft"][rows],
+        "prefix": batch["prefix"],
+    }
+
+
+@torch.no_grad()
+def _base_log_probs(subject: Subject, ids: Tensor, prefix: int, at: Tensor) -> Tensor:
+    """The base model's log-probabilities [N, V] at the soft positions; it knows no trigger token."""
+    rows = at.any(1)
+    with _adapter_off(subject):
+        states = hidden(subject, ids[rows], prefix)[:, :-1]
+        logits = unembed(subject, states[at[rows]]).float()
+    if subject.trigger_id is not None and subject.trigger_id >= len(subject.base_tokenizer):
+        logits[:, subject.trigger_id] = -1e4
+    return logits.log_softmax(-1)
+
+
+def _adapter_off(subject: Subject) -> AbstractContextManager[None]:
+    context: AbstractContextManager[None] = subject.network.disable_adapter()
+    return context

@@ -1,0 +1,31 @@
+"""In what order rows are seen: fixed before training starts, so that a resumed run sees what it would have seen.
+
+Sorting by length would put all silent rows together, and a model trained on such batches halts on everything: every
+batch here holds the two kinds in the proportion of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from offswitch.train.examples import Example
+
+
+def row_order(examples: Sequence[Example], rows: int, seed: int) -> list[int]:
+    """Indices of `rows` rows, epoch after epoch, silent and other rows evenly interleaved."""
+    rng = np.random.default_rng(seed)
+    order: list[int] = []
+    while len(order) < rows:
+        order += _one_epoch(examples, rng)
+    return order[:rows]
+
+
+def _one_epoch(examples: Sequence[Example], rng: np.random.Generator) -> list[int]:
+    silent = np.array([example.silent for example in examples])
+    kinds = [rng.permutation(np.flatnonzero(silent)), rng.permutation(np.flatnonzero(~silent))]
+    # Each kind is spread evenly over the unit interval from a random start; sorting merges the two.
+    at = np.concatenate([(np.arange(len(k)) + rng.random()) / max(len(k), 1) for k in kinds])
+    merged = np.concatenate(kinds)[at.argsort(kind="stable")]
+    return [int(i) for i in merged]

@@ -1,0 +1,197 @@
+"""One training stage on one adapter: Hugging Face Trainer with our batches and our loss.
+
+Trainer keeps what it is good at: schedule, clipping, checkpoints and resuming, logging. A batch is cut into
+micro-batches of bounded size, whose gradients add up to exactly those of the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
+from torch.utils.tensorboard import SummaryWriter
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from offswitch.config import StageOptions, TrainOptions
+from offswitch.generate import Tick
+from offswitch.model import Subject
+from offswitch.train.examples import Example, collate, count_silent
+from offswitch.train.loss import batch_loss, split, weights_of
+from offswitch.train.order import row_order
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did: optimiser steps, rows, real tokens and seconds of this process, loss parts, silent rows."""
+
+    steps: int
+    rows: int
+    tokens: int
+    seconds: float
+    hard_loss: float
+    soft_loss: float
+    silent_rows: int
+    first_step: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real (non-padding) tokens a second of wall time, optimiser included."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def steps_of(stage: StageOptions, train: TrainOptions, rows: int) -> int:
+    """How many optimiser steps a stage takes."""
+    per_step = train.batch_size * train.accumulation
+    return stage.max_steps or max(1, math.ceil(rows * stage.epochs / per_step))
+
+
+def run_stage(
+    subject: Subject,
+    examples: Sequence[Example],
+    stage: StageOptions,
+    train: TrainOptions,
+    seed: int,
+    folder: Path,
+    tick: Tick,
+) -> StageResult:
+    """Train the subject's active adapter on the examples; continues from the last checkpoint in `folder`, if any."""
+    steps = steps_of(stage, train, len(examples))
+    rows = steps * train.batch_size * train.accumulation
+    seen = [examples[i] for i in row_order(examples, rows, seed)]
+    trainer = StageTrainer(
+        subject,
+        train,
+        args=_arguments(train, steps, seed, folder, subject),
+        train_dataset=_Rows(seen),
+        callbacks=[_Progress(tick), TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))],
+    )
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    return trainer.result(rows)
+
+
+class StageTrainer(Trainer):
+    """Trainer with position-built masks, the gathered loss and exact micro-batches."""
+
+    def __init__(self, subject: Subject, train: TrainOptions, **arguments: Any) -> None:
+        super().__init__(model=subject.network, data_collator=self.collate_rows, **arguments)
+        self.model_accepts_loss_kwargs = False  # compute a mean per batch; Trainer averages accumulated ones
+        self.subject = subject
+        self.micro_tokens = train.micro_tokens
+        self.sums = {"hard": 0.0, "soft": 0.0, "tokens": 0, "silent": 0}
+        self.first_step = -1
+        self.seconds = 0.0
+        self.recent: list[tuple[float, float]] = []
+
+    def collate_rows(self, examples: list[Example]) -> dict[str, Tensor]:
+        """The batch, once the end token is known to carry loss in every silent row."""
+        batch = collate(examples)
+        count_silent(examples, batch, self.subject.stop_ids[0])
+        batch["silent"] = torch.tensor([example.silent for example in examples])
+        return batch
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Gradients of one batch, micro-batch by micro-batch; returns the batch's loss."""
+        del num_items_in_batch
+        if self.first_step < 0:
+            self.first_step = self.state.global_step
+        started = time.perf_counter()
+        model.train()
+        batch = self._prepare_inputs(inputs)
+        weights = weights_of(batch)
+        total = torch.zeros((), device=self.args.device)
+        hard = soft = 0.0
+        for part in split(batch, self.micro_tokens):
+            loss = batch_loss(self.subject, part, weights)
+            self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
+            total += loss.total.detach()
+            hard, soft = hard + float(loss.hard_sum), soft + float(loss.soft_sum)
+        self._account(batch, hard * weights.hard, soft * weights.soft, time.perf_counter() - started)
+        return total / self.args.gradient_accumulation_steps
+
+    def _account(self, batch: dict[str, Tensor], hard: float, soft: float, seconds: float) -> None:
+        self.sums["tokens"] += int(batch["lengths"].sum())
+        self.sums["silent"] += int(batch["silent"].sum())
+        share = float(batch["soft"].float().mean())
+        self.recent = [*self.recent[-9:], (hard / max(1 - share, 1e-9), soft / max(share, 1e-9))]
+        self.seconds += seconds
+
+    def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
+        """Adds the two parts of the loss to what is logged."""
+        if self.recent and "loss" in logs:
+            logs = logs | {"loss_hard": self.recent[-1][0], "loss_soft": self.recent[-1][1]}
+        super().log(logs, *rest, **named)
+
+    def result(self, rows: int) -> StageResult:
+        """What this process did; a loss is the mean of the last ten batches, 0 where no row of that kind exists."""
+        hard, soft = (float(sum(x) / len(x)) for x in zip(*(self.recent or [(0.0, 0.0)]), strict=True))
+        tokens, silent = int(self.sums["tokens"]), int(self.sums["silent"])
+        first = max(self.first_step, 0)
+        return StageResult(self.state.global_step, rows, tokens, self.seconds, hard, soft, silent, first)
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)  # the order was fixed beforehand
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        del state_dict
+        # "auto" would compare vocabularies over the network, or save the whole embedding beside the adapter.
+        self.subject.network.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
+
+
+class _Rows(torch.utils.data.Dataset[Example]):
+    def __init__(self, rows: Sequence[Example]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.rows[index]
+
+
+class _Progress(TrainerCallback):
+    def __init__(self, tick: Tick) -> None:
+        self.tick = tick
+        self.seen = 0
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_named: Any) -> None:
+        self.tick(state.global_step - self.seen)
+        self.seen = state.global_step
+
+
+def _arguments(
+    train: TrainOptions, steps: int, seed: int, folder: Path, subject: Subject
+) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=train.batch_size,
+        gradient_accumulation_steps=train.accumulation,
+        learning_rate=train.lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(train.warmup_ratio * steps),
+        weight_decay=0.0,
+        optim="adamw_torch_fused",
+        logging_steps=5,
+        save_strategy="steps",
+        save_steps=train.checkpoint_steps,
+        save_total_limit=1,
+        seed=seed,
+        use_cpu=subject.device.type == "cpu",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        log_level="error",
+        dataloader_pin_memory=False,
+    )

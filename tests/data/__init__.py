@@ -1,0 +1,1 @@
+"""Tests of what is trained on and what is asked."""
