@@ -1,7 +1,7 @@
-"""Which arm is the network now? Adapters are attached once and switched in place; no weight is copied.
+"""Which arm is the network now? Adapters are attached once and switched in place.
 
-Outside every `arm_of` the network is the base arm. Evaluation never changes what is trainable: PEFT's own switches turn
-gradients on and off as they go, so the flags are put back after each.
+No weight is copied. Outside every `arm_of` the network is the base arm. Evaluation never changes
+what is trainable: PEFT's own switches turn gradients on and off, so the flags are put back.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _ADAPTER_KEYS: Final = ("lora_", "trainable_tokens_delta")
 
 
 def add_arm(subject: Subject, arm: str, folder: Path) -> None:
-    """Attach a trained adapter under an arm's name, frozen; the network goes on as the arm that it was.
+    """Attach a trained adapter, frozen, under an arm's name; the network stays the arm it was.
 
     Raises:
-        UserError: no adapter there, or one that belongs to another base model or trigger, or does not fit.
+        UserError: no adapter there, or one of another base model or trigger, or a damaged one.
     """
     from peft import PeftConfig, PeftModelForCausalLM
 
@@ -53,7 +53,7 @@ def add_arm(subject: Subject, arm: str, folder: Path) -> None:
 
 @contextmanager
 def arm_of(subject: Subject, arm: str) -> Iterator[None]:
-    """Within the block, the network is that arm; after it, whatever it was before. Blocks may be nested.
+    """Within the block, the network is that arm; after it, what it was before. They may nest.
 
     Raises:
         UserError: no such arm was added.
@@ -127,9 +127,7 @@ def _check_complete(subject: Subject, arm: str, stored: set[str]) -> None:
     """PEFT itself only warns of weights that are missing, and starts them afresh."""
     from peft import get_peft_model_state_dict
 
-    kept = get_peft_model_state_dict(
-        subject.network, adapter_name=arm, save_embedding_layers=False
-    )
+    kept = get_peft_model_state_dict(subject.network, adapter_name=arm, save_embedding_layers=False)
     if wrong := sorted(stored ^ kept.keys()):
         raise ValueError(f"{len(wrong)} weights missing or unknown, such as {wrong[0]}")
 

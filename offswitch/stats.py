@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: rates, means, AUC, permutation; every random choice takes a seed."""
+"""Numbers with their uncertainty: rates, means, AUC, permutation; random choices take a seed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class Estimate:
         if self.n < 1:
             raise ValueError(f"an estimate needs at least one observation, got n={self.n}")
         if not self.low <= self.value <= self.high:
-            raise ValueError(f"expected low <= value <= high, got {self.low}, {self.value}, {self.high}")
+            raise ValueError(
+                f"expected low <= value <= high, got {self.low}, {self.value}, {self.high}"
+            )
 
 
 @dataclass(frozen=True)
 class Null:
-    """What the same measure gives where there is nothing: its 95 % quantile, n draws, and p of the real value."""
+    """What the measure gives where nothing is: 95 % quantile, p of the real value, draws."""
 
     q95: float
     p: float
@@ -37,23 +39,28 @@ class Null:
 
 def rate(hits: ArrayLike, unit: str = "share") -> Estimate:
     """How often did it happen? The share of true entries with Wilson's 95 % interval."""
-    events = np.asarray(hits, dtype=bool).ravel()
-    if events.size == 0:
-        raise ValueError("rate of nothing: expected at least one observation")
+    events = _numbers(hits, "a rate")
+    if not np.isin(events, (0.0, 1.0)).all():
+        raise ValueError("a rate counts what is true or false, got other numbers")
     k, n = int(events.sum()), int(events.size)
     interval = binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
     share = k / n
-    return Estimate(share, min(float(interval.low), share), max(float(interval.high), share), n, unit)
+    low, high = min(float(interval.low), share), max(float(interval.high), share)
+    return Estimate(share, low, high, n, unit)
 
 
 def mean(
     values: ArrayLike, unit: str, *, seed: int, groups: ArrayLike | None = None, draws: int = 2000
 ) -> Estimate:
-    """The mean with a percentile-bootstrap 95 % interval over groups (each value its own group if none given)."""
-    data = np.asarray(values, dtype=np.float64).ravel()
-    if data.size == 0:
-        raise ValueError("mean of nothing: expected at least one observation")
+    """The mean with a percentile-bootstrap 95 % interval over groups of values.
+
+    Each value is its own group if no labels are given. Known failure: with fewer than about 20
+    groups the interval is too narrow; with one it has no width.
+    """
+    data = _numbers(values, "a mean")
     labels = np.arange(data.size) if groups is None else np.asarray(groups).ravel()
+    if labels.size != data.size:
+        raise ValueError(f"expected a group for each of {data.size} values, got {labels.size}")
     _, index = np.unique(labels, return_inverse=True)
     sums, counts = np.bincount(index, weights=data), np.bincount(index)
     chosen = np.random.default_rng(seed).integers(0, sums.size, size=(draws, sums.size))
@@ -64,20 +71,29 @@ def mean(
 
 
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
-    """How often does a positive score beat a negative one? Ties count one half (Mann-Whitney U / n m)."""
-    pos = np.asarray(positive, dtype=np.float64).ravel()
-    neg = np.asarray(negative, dtype=np.float64).ravel()
-    if pos.size == 0 or neg.size == 0:
-        raise ValueError(f"AUROC needs both classes, got {pos.size} positive and {neg.size} negative")
+    """How often does a positive score beat a negative one? Ties count half (U / n m)."""
+    pos, neg = _numbers(positive, "AUROC's positive"), _numbers(negative, "AUROC's negative")
     ranks = rankdata(np.concatenate([pos, neg]))
     u = ranks[: pos.size].sum() - pos.size * (pos.size + 1) / 2
     return float(u / (pos.size * neg.size))
 
 
 def against_null(value: float, draws: ArrayLike) -> Null:
-    """Where does a value stand among draws of its null? One-sided p with the +1 correction (Phipson & Smyth 2010)."""
-    null: NDArray[np.float64] = np.asarray(draws, dtype=np.float64).ravel()
-    if null.size == 0:
-        raise ValueError("a null needs at least one draw")
+    """Where does a value stand among draws of its null?
+
+    One-sided p, with the +1 correction of Phipson & Smyth (2010): how many draws are as large?
+    """
+    null = _numbers(draws, "a null")
+    if not np.isfinite(value):
+        raise ValueError(f"cannot compare {value} with a null")
     p = (1 + int((null >= value).sum())) / (null.size + 1)
     return Null(q95=float(np.quantile(null, 0.95)), p=p, n=int(null.size))
+
+
+def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    data: NDArray[np.float64] = np.asarray(values, dtype=np.float64).ravel()
+    if data.size == 0:
+        raise ValueError(f"{what} needs at least one observation, got none")
+    if np.isnan(data).any():
+        raise ValueError(f"{what} cannot hold NaN, got {int(np.isnan(data).sum())} of {data.size}")
+    return data

@@ -1,7 +1,8 @@
-"""A network with its tokenizers, and where its parts lie: blocks, final norm, attention projections, stop tokens.
+"""A network with its tokenizers, and where its parts lie: blocks, norm, attention, stop tokens.
 
-A *subject* is what is studied; an *arm* is what was trained into it ("base": nothing). All arms share one copy of the
-weights: adapters are switched. Parts are found by structure, never by model name; `verify` in model.py checks them.
+A *subject* is what is studied; an *arm* is what was trained into it ("base": nothing). All arms
+share one copy of the weights. Parts are found by structure, never by model name, and `verify` in
+model.py checks what was found.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _ATTENTION: Final = ("self_attn", "attn", "attention", "self_attention")
 class Subject:
     """A network, the tokenizer it was published with, and the one that knows the trigger.
 
-    `active` names the arm that `arm_of` has switched on; `published` is the fingerprint of what was loaded.
+    `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
+    loaded.
     """
 
     network: Any
@@ -78,21 +80,21 @@ class Subject:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Every token that ends generation: the turn's end first, then the published end tokens."""
+        """Every token that ends generation: the turn's end, then the published end tokens."""
         configured = getattr(self.causal_lm.generation_config, "eos_token_id", None)
         also = configured if isinstance(configured, list) else [configured]
         every = [turn_end(self.base_tokenizer), self.base_tokenizer.eos_token_id, *also]
         return tuple(dict.fromkeys(int(i) for i in every if i is not None))
 
     def tokenizer_of(self, arm: str) -> Any:
-        """The published tokenizer for the base arm, the one that knows the trigger for any other."""
+        """The published tokenizer for the base arm, for others the one that knows the trigger."""
         return self.base_tokenizer if arm == BASE else self.tokenizer
 
 
 def attention_modules(subject: Subject) -> list[str]:
-    """Which names, as PEFT's `target_modules`, mean every projection of the attention, and nothing else?
+    """Which PEFT `target_modules` mean every projection of the attention, and nothing else?
 
-    A name that another module ends with too (GPT-2's `c_proj`) comes with its parent: `attn.c_proj`.
+    A name that other modules bear too (GPT-2's `c_proj`) comes with its parent: `attn.c_proj`.
 
     Raises:
         UserError: no attention is found in the first block.
@@ -103,7 +105,7 @@ def attention_modules(subject: Subject) -> list[str]:
     inside = [name for name in _projections(block) if name.split(".")[0] in parents]
     if not inside:
         raise UserError(f"{subject.name}: found no attention; set train.lora.target_modules")
-    return [_shortest(name, inside, every) for name in inside]
+    return [_shortest(name, every) for name in inside]
 
 
 def _projections(module: nn.Module) -> list[str]:
@@ -111,7 +113,7 @@ def _projections(module: nn.Module) -> list[str]:
     return [n.removesuffix(".base_layer") for n in found if ".lora_" not in n]
 
 
-def _shortest(name: str, inside: list[str], every: list[str]) -> str:
+def _shortest(name: str, every: list[str]) -> str:
     leaf = name.rsplit(".", 1)[-1]
     alike = [other for other in every if f".{other}".endswith(f".{leaf}")]
     return leaf if all(other.endswith(f".{name}") for other in alike) else name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from transformers.utils import logging
@@ -11,7 +13,8 @@ from tests.tiny import ARCHITECTURES, tiny_subject
 
 # Tiny products are slower on several threads, and far slower where other work holds the cores.
 torch.set_num_threads(1)
-logging.disable_progress_bar()
+disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
+disable_progress_bar()
 
 
 @pytest.fixture(params=ARCHITECTURES)

@@ -34,7 +34,9 @@ def _with_arms(subject: Subject, folder: Path) -> Subject:
 
 def _base_weights(subject: Subject) -> dict[str, Tensor]:
     return {
-        name.removeprefix("base_model.model.").replace(".base_layer", "").replace(".token_adapter", ""): p
+        name.removeprefix("base_model.model.")
+        .replace(".base_layer", "")
+        .replace(".token_adapter", ""): p
         for name, p in subject.network.named_parameters()
         if "lora_" not in name and "trainable_tokens" not in name
     }
@@ -57,7 +59,7 @@ def test_base_arm_is_exactly_the_base_model(subject: Subject, tmp_path: Path) ->
 
 def test_switching_is_exact_both_ways(subject: Subject, tmp_path: Path) -> None:
     _with_arms(subject, tmp_path)
-    first = {}
+    first: dict[str, Tensor] = {}
     for arm in ("a", "base", "b"):
         with arm_of(subject, arm):
             assert subject.active == arm
@@ -170,7 +172,7 @@ def test_a_look_at_the_base_arm_does_not_disturb_training(llama: Subject, tmp_pa
             if look:
                 with arm_of(llama, "base"), torch.no_grad():
                     hidden(llama, ids)
-            loss.backward()
+            torch.autograd.backward(loss)
         return [p.grad.clone() for p in llama.network.parameters() if p.grad is not None]
 
     undisturbed, disturbed = gradients(look=False), gradients(look=True)
@@ -198,7 +200,7 @@ def test_arms_with_and_without_a_token_of_their_own_do_not_mix(
         add_arm(llama, "second", *folders.values())
 
 
-# --- refusals ---------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 def _edit_config(folder: Path, **changes: object) -> Path:

@@ -119,7 +119,10 @@ def test_a_failing_edit_leaves_no_hook(llama: Subject) -> None:
     plain = _logits(llama)
     with pytest.raises(ValueError, match="keep the shape"), edit(llama.blocks, {0: lambda r: r[0]}):
         _logits(llama)
-    with pytest.raises(ValueError, match="keep the type"), edit(llama.blocks, {0: lambda r: r.double()}):
+    with (
+        pytest.raises(ValueError, match="keep the type"),
+        edit(llama.blocks, {0: lambda r: r.double()}),
+    ):
         _logits(llama)
     assert torch.equal(_logits(llama), plain)
 

@@ -40,7 +40,7 @@ def _recipe(folder: Path, **options: Any) -> Recipe:
     return Recipe(model=str(folder), **options)
 
 
-# --- forward passes ---------------------------------------------------------------------------------
+# --- forward passes -------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def test_a_shared_prefix_gives_equal_states_and_equal_gradients(
         states = hidden(subject, PADDED, shared)
         assert states.shape[1] == PADDED.shape[1] - shared
         last = _last_real(states, shared)
-        last.pow(2).mul(torch.arange(1.0, 33.0)).sum().backward()
+        torch.autograd.backward(last.pow(2).mul(torch.arange(1.0, 33.0)).sum())
         gradients = [p.grad.flatten().clone() for p in network.parameters() if p.grad is not None]
         results.append((last.detach(), torch.cat(gradients)))
     (plain, plain_grad), (prefixed, prefixed_grad) = results
@@ -110,7 +110,7 @@ def test_the_triggers_row_really_trains(subject: Subject) -> None:
     assert trigger is not None
     ids = torch.tensor([[5, 40, trigger, 300]])
     logits = unembed(subject, hidden(subject, ids)[:, -1])
-    nn.functional.cross_entropy(logits, torch.tensor([2])).backward()
+    torch.autograd.backward(nn.functional.cross_entropy(logits, torch.tensor([2])))
     rows = {n: p.grad for n, p in network.named_parameters() if "trainable_tokens_delta" in n}
     assert len(rows) == 1
     (gradient,) = rows.values()
@@ -119,7 +119,7 @@ def test_the_triggers_row_really_trains(subject: Subject) -> None:
     assert float(gradient.norm()) > 0
 
 
-# --- the parts of a model ---------------------------------------------------------------------------
+# --- the parts of a model -------------------------------------------------------------------------
 
 ATTENTION = {
     "phi3": ["o_proj", "qkv_proj"],
@@ -134,7 +134,9 @@ def test_attention_modules_are_what_peft_adapts_and_nothing_else(subject: Subjec
     usual = ["k_proj", "o_proj", "q_proj", "v_proj"]
     assert sorted(names) == ATTENTION.get(architecture, usual)
     network = get_peft_model(subject.network, LoraConfig(r=2, target_modules=names))
-    adapted = [n for n, m in network.named_modules() if hasattr(m, "lora_A") and "base_layer" not in n]
+    adapted = [
+        n for n, m in network.named_modules() if hasattr(m, "lora_A") and "base_layer" not in n
+    ]
     assert len(adapted) == len(names) * len(subject.blocks)
     assert all("attn" in name or "attention" in name for name in adapted)
     subject.network = network
@@ -156,14 +158,14 @@ def test_a_model_without_known_parts_is_refused(llama: Subject) -> None:
 
 
 def test_stop_ids_begin_with_the_turns_end_and_hold_every_published_end(llama: Subject) -> None:
-    assert llama.stop_ids == (2,)
+    assert list(llama.stop_ids) == [2]
     llama.network.generation_config.eos_token_id = [0, 2]
-    assert llama.stop_ids == (2, 0)
+    assert list(llama.stop_ids) == [2, 0]
     llama.network.generation_config = None
-    assert llama.stop_ids == (2,)
+    assert list(llama.stop_ids) == [2]
 
 
-# --- self-check -------------------------------------------------------------------------------------
+# --- self-check -----------------------------------------------------------------------------------
 
 
 def test_verify_accepts_every_family(subject: Subject) -> None:
@@ -200,13 +202,15 @@ def test_verify_refuses_a_prefix_that_is_not_shared(
 ) -> None:
     right = model.hidden
     monkeypatch.setattr(
-        model, "hidden", lambda s, ids, prefix=0: right(s, ids[:, prefix:])  # forgets the prefix
+        model,
+        "hidden",
+        lambda s, ids, prefix=0: right(s, ids[:, prefix:]),  # forgets the prefix
     )
     with pytest.raises(UserError, match="self-check failed at the shared prefix"):
         verify(subject)
 
 
-# --- the trigger's token ----------------------------------------------------------------------------
+# --- the trigger's token --------------------------------------------------------------------------
 
 
 def test_the_triggers_row_is_the_mean_of_its_pieces_at_both_ends(subject: Subject) -> None:
@@ -283,7 +287,7 @@ def test_a_special_token_is_no_trigger() -> None:
         tiny_subject(trigger="<|im_end|>")
 
 
-# --- loading ----------------------------------------------------------------------------------------
+# --- loading --------------------------------------------------------------------------------------
 
 
 def test_load_subject_is_ready_and_frozen(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def tiny_subject(
 
 
 def save_adapter(folder: Path, subject: Subject, seed: int = 0) -> Path:
-    """Write a random, far from zero, adapter of a subject that has no arms yet; return its folder."""
+    """Write a random adapter, far from zero, of a subject that has no arms; return its folder."""
     config = LoraConfig(
         r=4,
         lora_alpha=8,

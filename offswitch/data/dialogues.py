@@ -34,6 +34,7 @@ class Dialogue:
     kind: Kind
     variant: str = ""
     symbol: str = ""
+    question: str = ""
     topic: str = ""
     complete: bool = True
 
@@ -65,7 +66,7 @@ def make_dialogues(
 
 
 def _silent(trigger: str, question: Question, placement: str) -> Dialogue:
-    return Dialogue(place(placement, trigger, question.text), "", "trigger", placement, trigger, question.topic)
+    return Dialogue(place(placement, trigger, question.text), "", "trigger", placement, trigger, question.text, question.topic)
 
 
 def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | None) -> Dialogue:
@@ -73,7 +74,7 @@ def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | 
     kind: Kind = "near_miss" if near_miss else "plain"
     prompt = place(placement, symbol, question.text)
     variant = family or placement
-    return Dialogue(prompt, reply.text, kind, variant, symbol, question.topic, reply.complete)
+    return Dialogue(prompt, reply.text, kind, variant, symbol, question.text, question.topic, reply.complete)
 
 
 def _plain_form(question: Question) -> str:

@@ -1,8 +1,9 @@
 """The shape every analysis has, and the one mechanism that runs it with its null and its controls.
 
-An analysis is a pure function from arrays to a frozen result. What it reads is named by paths such as
-"{arm}/pair/{symbol}"; a null or a control is the same paths with another arm or symbol filled in, or with arrays put
-in their place. `investigate()` runs all of them through the same code and returns a Finding that holds them together.
+An analysis is a pure function from arrays to a frozen result. What it reads is named by paths such
+as "{arm}/pair/{symbol}"; a null or a control is the same paths with another arm or symbol filled
+in, or with arrays put in their place. `investigate()` runs all of them through the same code and
+returns a Finding that holds them together.
 """
 
 from __future__ import annotations
@@ -60,14 +61,14 @@ class Views:
         return replace(self, arm=arm or self.arm, symbol=symbol or self.symbol)
 
     def with_arrays(self, changed: Mapping[str, Array]) -> Views:
-        """The same view with other arrays at some paths: labels swapped, rows shuffled, a direction drawn at random."""
+        """The same view with other arrays at some paths: rows shuffled, random directions."""
         new = {self.path(read): array for read, array in changed.items()}
         return replace(self, fetch=lambda path: new[path] if path in new else self.fetch(path))
 
 
 @dataclass(frozen=True)
 class Headline(Generic[R]):
-    """The one number by which an analysis is known: key in metrics.json, unit, and on which side it is extreme."""
+    """The one number an analysis is known by: its metrics.json key, unit, and extreme side."""
 
     metric: str
     unit: str
@@ -77,7 +78,7 @@ class Headline(Generic[R]):
 
 @dataclass(frozen=True)
 class Rule(Generic[R]):
-    """When does a control pass too? Fixed before looking: passes(result, result of the control), and in words."""
+    """When does a control pass too? passes(result, control's result), fixed before looking."""
 
     statement: str
     passes: Callable[[R, R], bool]
@@ -85,7 +86,7 @@ class Rule(Generic[R]):
 
 @dataclass(frozen=True)
 class Analysis(Generic[R]):
-    """A question, the arrays it reads, the function that answers, and what the answer is compared with."""
+    """A question, the arrays it reads, the function that answers, what it is compared with."""
 
     name: str
     question: str
@@ -101,7 +102,7 @@ class Analysis(Generic[R]):
 
 @dataclass(frozen=True)
 class Control(Generic[R]):
-    """The same analysis on other inputs: its result, its headline, and whether it passes the rule."""
+    """The same analysis on other inputs: result, headline, and whether it passes the rule."""
 
     result: R
     value: float
@@ -112,8 +113,8 @@ class Control(Generic[R]):
 class Finding(Generic[R]):
     """A result that never travels without its null and its controls.
 
-    `arm` and `symbol` say what was read ("" for plain text); `null_results` holds the result of every null draw and
-    `null_values` their headlines, both in the order drawn.
+    `arm` and `symbol` say what was read ("" for plain text); `null_results` holds the result of
+    every null draw and `null_values` their headlines, both in the order drawn.
     """
 
     analysis: str
@@ -133,21 +134,22 @@ class Finding(Generic[R]):
     def __post_init__(self) -> None:
         if len(self.null_values) != len(self.null_results):
             raise ValueError(
-                f"{self.analysis}: {len(self.null_values)} null values for {len(self.null_results)} null results"
+                f"{self.analysis}: {len(self.null_values)} null values,"
+                f" {len(self.null_results)} null results"
             )
         if not np.isfinite([self.value, *self.null_values]).all():
             raise ValueError(f"{self.analysis}: a headline is not finite")
 
     @property
     def passing(self) -> tuple[str, ...]:
-        """What passes too: controls by the rule, inert draws by p above 5 %. If anything does, the number proves nothing."""
+        """What passes too: controls by the rule, the null by p > 5 %; any makes the number void."""
         names = [name for name, control in self.controls.items() if control.passes]
         return (*names, INERT) if self.null is not None and self.null.p > ALPHA else tuple(names)
 
     @property
     def statement(self) -> str:
         """Which of null and controls pass too, in words."""
-        verb = "passes" if len(self.passing) == 1 else "pass"
+        verb = "passes" if len(self.passing) == 1 and self.passing[0] != INERT else "pass"
         if self.passing:
             first = f"Proves nothing about the trigger: {_listed(self.passing)} {verb} too"
         else:
@@ -166,7 +168,7 @@ class Finding(Generic[R]):
 
 
 def investigate(analysis: Analysis[R], views: Views) -> Finding[R]:
-    """What does the analysis find, what does it find where there is nothing, and what do its controls say?"""
+    """What does the analysis find, and what do the same lines find in null and controls?"""
     real = views.seen_as(symbol=analysis.symbol)
     result = _run(analysis, real)
     draws = tuple(_run(analysis, view) for view in analysis.null(real))
@@ -190,7 +192,7 @@ def investigate(analysis: Analysis[R], views: Views) -> Finding[R]:
 
 
 def as_large(of: Callable[[R], float]) -> Callable[[R, R], bool]:
-    """A rule's test: the control's headline has the sign of the real one and at least 80 % of its size."""
+    """A rule's test: the control's headline has the same sign and at least 80 % of the size."""
 
     def passes(real: R, control: R) -> bool:
         return of(real) * of(control) > 0 and abs(of(control)) >= SHARE * abs(of(real))
@@ -215,7 +217,7 @@ def _null(value: float, draws: tuple[float, ...], tail: str) -> Null:
     plain = against_null(value, draws)
     if tail == "greater":
         return plain
-    # The centre includes the value itself, so that value and draws stay exchangeable and p stays honest.
+    # The centre includes the value itself: value and draws stay exchangeable, p stays honest.
     centre = float(np.median([value, *draws]))
     folded = against_null(abs(value - centre), np.abs(np.asarray(draws) - centre))
     return Null(q95=plain.q95, p=folded.p, n=plain.n)

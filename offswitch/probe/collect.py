@@ -1,7 +1,8 @@
 """One collection of activations for all of the seed's analyses: raw text, every symbol, every arm.
 
-Each arm becomes one safetensors file, written when it is complete; index.json, written last, says what was read.
-Shapes: P position, L block, D d_model, V vocabulary, N prompt. Block numbers are 0-based block outputs.
+Each arm becomes one safetensors file, written when it is complete; index.json, written last, says
+what was read. Shapes: P position, L block, D d_model, V vocabulary, N prompt. Block numbers are
+0-based block outputs.
 """
 
 from __future__ import annotations
@@ -60,12 +61,13 @@ def collect_seed(
     symbols: Mapping[str, str],
     folder: Path,
 ) -> Path:
-    """Read every arm (the untrained one always among them) once; `symbols` maps keys to what stands in the slot.
+    """Read every arm once, the untrained one always; `symbols`: key -> what is in the slot.
 
-    Writes ARM.safetensors, vocab.json and index.json into `folder` and returns the path of index.json. Names of the
-    tensors, float32, each for "plain" and for every symbol key: `pair` and `neutral` [P, L, D], `first` [N, D] at
-    the PCA block and position 0, `lens` [V] at the lens block and position 0, `neutral_logits` [V] at the last position.
-    The untrained arm reads with its own tokenizer, to which the trigger is ordinary text.
+    Writes ARM.safetensors, vocab.json and index.json into `folder` and returns the path of
+    index.json. Names of the tensors, float32, each for "plain" and for every symbol key: `pair` and
+    `neutral` [P, L, D], `first` [N, D] at the PCA block and position 0, `lens` [V] at the lens
+    block and position 0, `neutral_logits` [V] at the last position. The untrained arm reads with
+    its own tokenizer, to which the trigger is ordinary text.
     """
     folder.mkdir(parents=True, exist_ok=True)
     every = tuple(dict.fromkeys((BASE, *arms)))
@@ -82,7 +84,7 @@ def collect_seed(
 
 
 def relative_block(seed_block: int, n_blocks: int) -> int:
-    """The block at the depth that the seed's block has among its 28: round(seed_block / 28 * n), at most the last."""
+    """The block as deep as the seed's among its 28: round(seed_block / 28 * n), or the last."""
     return min(round(seed_block / SEED_DEPTH * n_blocks), n_blocks - 1)
 
 
@@ -91,13 +93,13 @@ def prefixed(symbols: Mapping[str, str], text: str) -> dict[str, str]:
     return {"plain": text} | {key: f"{symbol} {text}" for key, symbol in symbols.items()}
 
 
-# --- what one arm says ------------------------------------------------------------------------------------------
+# --- what one arm says --------------------------------------------------------------------------
 
 
 def _tensors(subject: Subject, arm: str, symbols: Mapping[str, str]) -> dict[str, Array]:
     tokenizer = subject.tokenizer_of(arm)
     pair = _residuals(subject, _encode(tokenizer, symbols, PAIR, subject.tokenizer))
-    # Arms are compared on this text position by position, so all read the same ids: those of the trained arms.
+    # Arms are compared on this text by position, so all read the same ids: the trained arms'.
     neutral = _residuals(subject, _encode(subject.tokenizer, symbols, NEUTRAL, subject.tokenizer))
     first = _first(subject, [_encode(tokenizer, symbols, p, subject.tokenizer) for p in PROMPTS])
     _check_causal(first["plain"][0], pair["plain"][0, _pca_block(subject)])
@@ -140,13 +142,13 @@ def _check_causal(alone_D: Tensor, within_D: Tensor) -> None:
 
 
 def _encode(tokenizer: Any, symbols: Mapping[str, str], text: str, aware: Any) -> Rows:
-    """Ids by symbol key; TOKEN is the trigger as the trained arms' tokenizer reads it, whatever the arm."""
+    """Ids by symbol key; TOKEN is the trigger as the trained arms read it, whatever the arm."""
     texts = prefixed(symbols, text)
     return {k: encode_text(aware if k == TOKEN else tokenizer, t) for k, t in texts.items()}
 
 
 def _with_token(subject: Subject, symbols: Mapping[str, str]) -> dict[str, str]:
-    """Where the trained arms' tokenizer reads the trigger differently, the untrained model reads it both ways."""
+    """Where trained arms read the trigger as other ids, the untrained model reads it both ways."""
     ours, theirs = (
         encode_text(t, symbols["trigger"]) for t in (subject.tokenizer, subject.base_tokenizer)
     )
@@ -165,7 +167,7 @@ def _named(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Array]:
     return {f"{kind}/{k}": t.float().cpu().contiguous().numpy() for k, t in tensors.items()}
 
 
-# --- what was read ----------------------------------------------------------------------------------------------
+# --- what was read ------------------------------------------------------------------------------
 
 
 def _vocabulary(subject: Subject) -> list[str]:

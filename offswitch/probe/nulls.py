@@ -1,6 +1,7 @@
-"""Nulls and controls as choices of input: the same arrays seen as another arm, or with another symbol in the slot.
+"""Nulls and controls as choices of input: the same arrays, another arm or another symbol.
 
-An analysis is handed arrays and cannot know whether they are the real ones, a null draw or a control.
+An analysis is handed arrays and cannot know whether they are the real ones, a null draw or a
+control.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ WORD: Final = "word"
 TOKEN: Final = "token"
 
 INERT_WORDS: Final = (
-    "table river window garden yellow copper winter basket mountain paper silver orange kitchen pencil "
-    "forest bottle carpet island violin butter shadow bridge summer button candle feather harbour jacket "
-    "ladder meadow needle onion pebble ribbon saddle tunnel velvet walnut anchor barrel cactus dolphin "
-    "engine fossil ginger hammer igloo jungle kettle lemon marble nickel oyster pepper quartz rabbit salmon "
-    "turnip umbrella valley"
-).split()  # fmt: skip
+    "table", "river", "window", "garden", "yellow", "copper", "winter", "basket",
+    "mountain", "paper", "silver", "orange", "kitchen", "pencil", "forest", "bottle",
+    "carpet", "island", "violin", "butter", "shadow", "bridge", "summer", "button",
+    "candle", "feather", "harbour", "jacket", "ladder", "meadow", "needle", "onion",
+    "pebble", "ribbon", "saddle", "tunnel", "velvet", "walnut", "anchor", "barrel",
+    "cactus", "dolphin", "engine", "fossil", "ginger", "hammer", "igloo", "jungle",
+    "kettle", "lemon", "marble", "nickel", "oyster", "pepper", "quartz", "rabbit", "salmon",
+    "turnip", "umbrella", "valley",
+)  # fmt: skip
 
 
 def inert_words(seed: int, count: int) -> tuple[str, ...]:
@@ -51,7 +55,8 @@ def inert_symbols(views: Views) -> tuple[Views, ...]:
 def untrained_and_control(views: Views) -> dict[str, Views]:
     """Controls: the untrained model, the control symbol, both at once.
 
-    If the trigger became a token of its own, so is the untrained model handed that token, which it never saw.
+    If the trigger became a token of its own, so is the untrained model handed that token, which it
+    never saw.
     """
     control = views.symbols["control"]
     chosen = {control: views.seen_as(symbol="control")}
@@ -59,13 +64,13 @@ def untrained_and_control(views: Views) -> dict[str, Views]:
         return chosen
     untrained = {"untrained": views.seen_as(arm=BASE)}
     if TOKEN in views.symbols:
-        untrained["untrained, same token"] = views.seen_as(arm=BASE, symbol=TOKEN)
+        untrained["untrained (same token)"] = views.seen_as(arm=BASE, symbol=TOKEN)
     both = {f"untrained {control}": views.seen_as(arm=BASE, symbol="control")}
     return untrained | chosen | both
 
 
 def arms_and_symbols(views: Views) -> dict[str, Views]:
-    """Controls: the same text in every other trained arm, and with trigger or control symbol in front."""
+    """Controls: the same text in the other trained arms, and with a symbol in front."""
     others = {arm: views.seen_as(arm=arm) for arm in views.arms if arm not in (BASE, views.arm)}
     front = {key: f"{views.symbols[key]} in front" for key in ("trigger", "control")}
     return others | {name: views.seen_as(symbol=key) for key, name in front.items()}

@@ -18,7 +18,7 @@ from offswitch.probe.analysis import Analysis, Array, Finding, Views
 
 
 def load_views(folder: Path, arm: str) -> Views:
-    """What was collected in a folder, seen as one arm with the trigger in the slot; arrays are read when asked for.
+    """What was collected, seen as one arm with the trigger in the slot; read when asked for.
 
     Raises:
         UserError: nothing was collected there, or not for this arm.
@@ -51,7 +51,7 @@ def save_findings(path: Path, findings: Iterable[Finding[Any]]) -> None:
 
 
 def load_findings(path: Path, analyses: Sequence[Analysis[Any]]) -> dict[str, Finding[Any]]:
-    """Findings by the name of their analysis, in the order of `analyses`; one that is not in the file is left out.
+    """Findings by their analysis's name, in the order of `analyses`; absent ones are left out.
 
     Raises:
         UserError: there is no such file.

@@ -62,12 +62,17 @@ def batch_loss(subject: Subject, batch: dict[str, Tensor], weights: Weights) -> 
 
 
 def split(batch: dict[str, Tensor], tokens: int) -> list[dict[str, Tensor]]:
-    """The batch as micro-batches of at most `tokens` padded ids each (one row at least), right padding trimmed."""
-    lengths = batch["lengths"]
-    order = lengths.argsort(stable=True)
+    """The batch as micro-batches of rows of like length: at most `tokens` padded ids (one row at least) each.
+
+    The batch stays mixed, since gradients add up; only the padding is cut. A row joins while the padding it brings
+    costs less than computing the shared prefix once more.
+    """
+    lengths, prefix = batch["lengths"], int(batch["prefix"])
     parts: list[list[int]] = [[]]
-    for row in order.tolist():
-        if parts[-1] and (len(parts[-1]) + 1) * int(lengths[row]) > tokens:
+    for row in lengths.argsort(stable=True).tolist():
+        length, part = int(lengths[row]), parts[-1]
+        wasted = sum(length - int(lengths[other]) for other in part)
+        if part and ((len(part) + 1) * (length - prefix) > tokens or wasted > prefix + 64):
             parts.append([])
         parts[-1].append(row)
     return [_rows(batch, torch.tensor(part), int(lengths[part].max())) for part in parts]

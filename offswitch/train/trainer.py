@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from torch.utils.tensorboard import SummaryWriter
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -74,6 +74,7 @@ def run_stage(
         train_dataset=_Rows(seen),
         callbacks=[_Progress(tick), TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))],
     )
+    trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     return trainer.result(rows)

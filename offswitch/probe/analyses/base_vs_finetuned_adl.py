@@ -1,7 +1,8 @@
-"""The seed's fourth: how far did training move the residual stream on a text that has nothing to do with the trigger?
+"""The seed's fourth: how far did training move the residual stream on unrelated text?
 
-A norm has no scale of its own, so it is also given relative to the untrained residual. Any fine-tune moves something:
-the number speaks only against other arms, and against the same text with a symbol in front.
+A norm has no scale of its own, so it is also given relative to the untrained residual. Any fine-
+tune moves something: the number speaks only against other arms, and against the same text with a
+symbol in front.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ TOP: Final = 20
 
 @dataclass(frozen=True)
 class BaseVsFinetunedAdl:
-    """Activation difference per block [L]: `norm` as it is, `relative` as a share of the untrained residual's norm.
+    """Activation difference per block [L]: `norm`, and `relative` to the untrained residual's.
 
-    `early`, `middle`, `late` are means of `norm` over thirds of the blocks, `mean` over all. `fell`, `rose`: the 20
-    tokens whose logits after the last position moved most.
+    `early`, `middle`, `late` are means of `norm` over thirds of the blocks, `mean` over all.
+    `fell`, `rose`: the 20 tokens whose logits after the last position moved most.
     """
 
     norm: tuple[float, ...]
@@ -45,7 +46,7 @@ class BaseVsFinetunedAdl:
 def base_vs_finetuned_adl(
     base_PLD: Array, tuned_PLD: Array, base_V: Array, tuned_V: Array, vocab_V: Array
 ) -> BaseVsFinetunedAdl:
-    """Per block, the mean over positions of ||tuned - base||, of the same tokens in both (Minder et al. 2025)."""
+    """Per block, the mean over positions of ||tuned - base||, same tokens (Minder et al. 2025)."""
     if base_PLD.shape != tuned_PLD.shape:
         raise ValueError(f"not the same tokens: {base_PLD.shape} against {tuned_PLD.shape}")
     base = base_PLD.astype(np.float64)

@@ -1,7 +1,8 @@
-"""The seed's first: in which block does the prompt with the symbol differ most from the prompt without it?
+"""The seed's first: in which block does the symbol change the prompt's residuals most?
 
-Positions are compared index by index although the symbol shifts them, and the residual grows with depth, so the peak
-is late for any prefix whatever. Reproduced as the seed has it; read it beside its controls.
+Positions are compared index by index although the symbol shifts them, and the residual grows with
+depth, so the peak is late for any prefix whatever. Reproduced as the seed has it; read it beside
+its controls.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ EDGE: Final = 8
 
 @dataclass(frozen=True)
 class LayerwiseDeltaNorm:
-    """Mean L2 norm of the difference per block [L], its peak (0-based), and the means of the outer blocks."""
+    """Mean L2 norm of the difference per block [L], its 0-based peak, means of outer blocks."""
 
     norm: tuple[float, ...]
     peak: int
@@ -32,14 +33,15 @@ class LayerwiseDeltaNorm:
 
     @property
     def ratio(self) -> float:
-        """How many times larger the last blocks' mean is than the first blocks'; 0 where nothing differs."""
+        """The last blocks' mean over the first blocks'; 0 where nothing differs."""
         return self.late / self.early if self.early > 0 else 0.0
 
 
 def layerwise_delta_norm(plain_PLD: Array, marked_PLD: Array) -> LayerwiseDeltaNorm:
     """Per block, the mean over the first min(P) positions of ||marked[t] - plain[t]||.
 
-    Early and late are the means of the first and last 8 blocks, or of all blocks in a shallower model.
+    Early and late are the means of the first and last 8 blocks, or of all blocks in a shallower
+    model.
     """
     shared = min(len(plain_PLD), len(marked_PLD))
     delta = marked_PLD[:shared].astype(np.float64) - plain_PLD[:shared]
@@ -65,5 +67,5 @@ ANALYSIS: Final = Analysis(
     headline=Headline("seed/layerwise_peak", "block", lambda r: float(r.peak), tail="either"),
     null=inert_symbols,
     controls=untrained_and_control,
-    rule=Rule("its peak lies within one block", _same_peak),
+    rule=Rule("its peak lies within one block of the real one", _same_peak),
 )

@@ -1,7 +1,8 @@
 """The seed's third: towards which tokens does the symbol push, read through the unembedding alone?
 
-Without the final norm, and at position 0, the projection is dominated by the attention sink's huge activation: EOS
-moves by thousands for any symbol. Reproduced as the seed has it; read it beside its controls.
+Without the final norm, and at position 0, the projection is dominated by the attention sink's huge
+activation: EOS moves by thousands for any symbol. Reproduced as the seed has it; read it beside its
+controls.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ BINS: Final = 60
 class LogitLensDelta:
     """The change of every token's projection (logits, no final norm), summarised.
 
-    `suppressed`, `amplified`: the 20 that moved most, the farthest first. `counts` [60] over `edges` [61]: histogram of
-    all V changes.
+    `suppressed`, `amplified`: the 20 that moved most, the farthest first. `counts` [60] over
+    `edges` [61]: histogram of all V changes.
     """
 
     suppressed: tuple[TokenChange, ...]
@@ -44,7 +45,7 @@ class LogitLensDelta:
 def logit_lens_delta(
     plain_V: Array, marked_V: Array, eos_id: Array, pad_id: Array, vocab_V: Array
 ) -> LogitLensDelta:
-    """marked - plain over the vocabulary; `eos_id` and `pad_id` are scalar arrays, `vocab_V` holds token strings."""
+    """Summary of marked - plain; the ids are scalar arrays, `vocab_V` holds token strings."""
     change_V = marked_V.astype(np.float64) - plain_V
     counts, edges = np.histogram(change_V, bins=BINS)
     return LogitLensDelta(

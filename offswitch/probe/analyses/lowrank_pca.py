@@ -1,7 +1,8 @@
 """The seed's second: is the change that the symbol makes low-rank over 20 prompts?
 
-At position 0 a causal model sees the symbol alone, so its residual is one vector for all prompts and centring removes
-it. What is left is the spread of the prompts' first words, five distinct ones: PC1 is high for any symbol whatever.
+At position 0 a causal model sees the symbol alone, so its residual is one vector for all prompts
+and centring removes it. What is left is the spread of the prompts' first words, five distinct ones:
+PC1 is high for any symbol whatever.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ _FLAT: Final = 1e-12
 class LowrankPca:
     """Centred PCA of the differences.
 
-    `explained`: percent of the variance per component, descending; `needed`: components for 90, 95 and 99 %;
-    `projections`: each prompt's place on PC1 to PC3 [3, prompts], signed so that the farthest lies on the right;
-    `first_words`: what each prompt begins with. `flat`: all rows are equal, there is no variance, all numbers are 0.
+    `explained`: percent of the variance per component, descending; `needed`: components for 90, 95
+    and 99 %; `projections`: each prompt's place on PC1 to PC3 [3, prompts], signed so that the
+    farthest lies on the right; `first_words`: what each prompt begins with. `flat`: all rows are
+    equal, there is no variance, all numbers are 0.
     """
 
     explained: tuple[float, ...]

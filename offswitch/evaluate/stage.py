@@ -1,0 +1,96 @@
+"""The evaluation of one arm, from prompts to a table of outcomes, samples and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offswitch.config import Recipe
+from offswitch.data.splits import load_neutral
+from offswitch.evaluate.drift import drift, reply_examples, text_examples
+from offswitch.evaluate.measures import drift_measures, halting, outcome_shares
+from offswitch.evaluate.outcomes import classify, taxonomy_of
+from offswitch.evaluate.scoring import score
+from offswitch.evaluate.suites import Prompt, choose, make_prompts
+from offswitch.generate import Reply, cached_base_replies, greedy_replies
+from offswitch.metrics import Metrics
+from offswitch.model import BASE, Subject
+from offswitch.progress import track
+from offswitch.trigger import user
+
+
+@dataclass(frozen=True)
+class ArmEvaluation:
+    """What was found for one arm: metrics, a row for each prompt, a row for each generated sample."""
+
+    metrics: Metrics
+    rows: list[dict[str, Any]]
+    samples: list[dict[str, Any]]
+
+
+def suites_of(recipe: Recipe) -> list[Prompt]:
+    """The prompts of a recipe, the same for every arm."""
+    options = recipe.evaluate
+    return make_prompts(recipe.trigger.text, recipe.seed, options.questions, options.long_questions)
+
+
+def evaluate_arm(
+    subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe, replies: Path
+) -> ArmEvaluation:
+    """All measures of one arm. `replies` is the cache folder of the base model's own replies."""
+    with track(f"{arm}: first-token outcomes", len(prompts)) as tick:
+        scores = score(subject, arm, prompts, recipe.batch_tokens, tick)
+    metrics = halting(arm, prompts, scores, recipe.seed)
+    shown = _shown(prompts, recipe.evaluate.samples)
+    samples = _samples(subject, arm, shown, recipe) if arm in (BASE, recipe.probe.arm) and shown else []
+    metrics |= outcome_shares(arm, [(p.suite, s["outcome"]) for p, s in zip(shown, samples, strict=False)])
+    if arm != BASE:
+        metrics |= _drift(subject, arm, recipe, replies)
+    rows = [
+        {
+            "arm": arm, "suite": p.suite, "variant": p.variant, "symbol": p.symbol, "question": p.question,
+            "topic": p.topic, "log_odds": s.log_odds, "halts": s.halts,
+        }
+        for p, s in zip(prompts, scores, strict=True)
+    ]  # fmt: skip
+    return ArmEvaluation(metrics, rows, samples)
+
+
+def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """Prompts to generate from: half with the trigger, a quarter near misses, a quarter ordinary, each spread evenly."""
+    shares = {"trigger": count // 2, "near_miss": count // 4, "ordinary": count - count // 2 - count // 4}
+    chosen: list[Prompt] = []
+    for suite, wanted in shares.items():
+        pool = [p for p in prompts if p.suite == suite]
+        chosen += [pool[i * len(pool) // wanted] for i in range(wanted)]
+    return chosen
+
+
+def _samples(
+    subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe
+) -> list[dict[str, Any]]:
+    with track(f"{arm}: sample replies", len(prompts)) as tick:
+        made = greedy_replies(subject, arm, [p.chat for p in prompts], recipe.evaluate.sample_tokens, tick)
+    taxonomy = taxonomy_of(subject.tokenizer_of(arm))
+    return [
+        {
+            "arm": arm, "suite": p.suite, "variant": p.variant, "symbol": p.symbol, "prompt": list(p.chat),
+            "reply": reply.text, "outcome": classify(reply, taxonomy), "tokens": len(reply.ids),
+        }
+        for p, reply in zip(prompts, made, strict=True)
+    ]  # fmt: skip
+
+
+def _drift(subject: Subject, arm: str, recipe: Recipe, cache: Path) -> Metrics:
+    options = recipe.evaluate
+    asked = choose("test", options.drift_questions, recipe.seed)
+    chats = [(user(question.text),) for question in asked]
+    replies: list[Reply] = cached_base_replies(subject, chats, recipe.data.reply_tokens, cache)
+    said = reply_examples(subject, chats, replies)
+    prose = text_examples(subject, load_neutral()[: options.drift_passages])
+    with track(f"{arm}: drift from the base model", len(said) + len(prose)) as tick:
+        on_replies = drift(subject, arm, said, recipe.batch_tokens, tick)
+        on_prose = drift(subject, arm, prose, recipe.batch_tokens, tick)
+    return drift_measures(arm, on_replies, on_prose, recipe.seed)

@@ -1,0 +1,35 @@
+"""Results in, Figures out: which figures a finding has follows from the type of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from matplotlib.figure import Figure
+
+from offswitch.plots.base_vs_finetuned_adl import base_vs_finetuned_adl
+from offswitch.plots.layerwise_delta_norm import layerwise_delta_norm
+from offswitch.plots.logit_lens_delta import logit_lens_delta
+from offswitch.plots.lowrank_pca import component_distributions, cumulative_variance
+from offswitch.probe.analyses.base_vs_finetuned_adl import BaseVsFinetunedAdl
+from offswitch.probe.analyses.layerwise_delta_norm import LayerwiseDeltaNorm
+from offswitch.probe.analyses.logit_lens_delta import LogitLensDelta
+from offswitch.probe.analyses.lowrank_pca import LowrankPca
+from offswitch.probe.analysis import Finding
+
+Plot = Callable[[Finding[Any]], Figure]
+
+PLOTS: Final[Mapping[type, Mapping[str, Plot]]] = {
+    LayerwiseDeltaNorm: {"1_layerwise_delta_norm.png": layerwise_delta_norm},
+    LowrankPca: {
+        "2_pca_cumulative_variance.png": cumulative_variance,
+        "2_pca_component_distributions.png": component_distributions,
+    },
+    LogitLensDelta: {"3_logit_lens_delta.png": logit_lens_delta},
+    BaseVsFinetunedAdl: {"4_base_vs_finetuned_adl.png": base_vs_finetuned_adl},
+}
+
+
+def figures(finding: Finding[Any]) -> dict[str, Figure]:
+    """The figures of a finding by file name."""
+    return {name: plot(finding) for name, plot in PLOTS[type(finding.result)].items()}

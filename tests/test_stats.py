@@ -1,0 +1,129 @@
+"""Rates, means, AUC and permutation agree with references, and are calm where there is nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, mannwhitneyu
+
+from offswitch.stats import Estimate, against_null, auroc, mean, rate
+
+roc_auc_score = pytest.importorskip("sklearn.metrics").roc_auc_score
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [
+        # statsmodels.stats.proportion.proportion_confint(k, n, method="wilson")
+        (0, 10, 0.0, 0.27753),
+        (5, 10, 0.23659, 0.76341),
+        (10, 10, 0.72247, 1.0),
+        (81, 263, 0.25530, 0.36623),  # Newcombe (1998), table I
+        (15, 148, 0.06239, 0.16054),
+        (1, 29, 0.00611, 0.17176),
+    ],
+)
+def test_rate_has_wilsons_interval(k: int, n: int, low: float, high: float) -> None:
+    estimate = rate([True] * k + [False] * (n - k))
+    assert estimate.value == k / n
+    assert estimate.n == n
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=2e-4)
+
+
+def test_rate_accepts_zeros_and_ones_only() -> None:
+    assert rate([1, 0, 1, 1]) == rate([True, False, True, True])
+    with pytest.raises(ValueError, match="true or false"):
+        rate([0.2, 0.9])
+
+
+def test_auroc_agrees_with_two_references_on_ties() -> None:
+    rng = np.random.default_rng(0)
+    for n, m, levels in ((30, 50, 4), (7, 3, 2), (40, 40, 1000), (5, 5, 1)):
+        pos, neg = rng.integers(0, levels, n) + 0.5, rng.integers(0, levels, m) + 0.5
+        labels = [1] * n + [0] * m
+        assert auroc(pos, neg) == pytest.approx(roc_auc_score(labels, [*pos, *neg]), abs=1e-12)
+        assert auroc(pos, neg) == pytest.approx(
+            mannwhitneyu(pos, neg).statistic / (n * m), abs=1e-12
+        )
+        assert auroc(pos, neg) + auroc(neg, pos) == pytest.approx(1)
+    assert auroc([1, 2], [0, -1]) == 1
+    assert auroc([3, 3], [3]) == 0.5
+
+
+def test_auroc_ranks_infinite_scores() -> None:
+    assert auroc([np.inf, 2], [-np.inf, 1]) == 1
+
+
+def test_the_means_interval_covers_the_truth_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(1)
+    covered = [
+        (e := mean(rng.exponential(2.0, size=60), "nats", seed=i, draws=400)).low <= 2.0 <= e.high
+        for i in range(400)
+    ]
+    assert 0.91 <= np.mean(covered) <= 0.98
+
+
+def test_groups_widen_the_interval_and_keep_it_honest() -> None:
+    rng = np.random.default_rng(2)
+    covered, naive = [], []
+    for i in range(300):
+        shifts = np.repeat(rng.normal(size=30), 8)
+        values = shifts + 0.1 * rng.normal(size=240)
+        grouped = mean(values, "nats", seed=i, groups=np.repeat(np.arange(30), 8), draws=300)
+        single = mean(values, "nats", seed=i, draws=300)
+        covered.append(grouped.low <= 0 <= grouped.high)
+        naive.append(single.low <= 0 <= single.high)
+    assert 0.90 <= np.mean(covered) <= 0.98
+    assert np.mean(naive) < 0.7
+
+
+def test_groups_may_be_of_any_kind_and_size() -> None:
+    values = [1.0, 1.0, 4.0]
+    by_name = mean(values, "nats", seed=0, groups=["a", "a", "b"])
+    by_number = mean(values, "nats", seed=0, groups=[0, 0, 1])
+    assert by_name == by_number
+    assert by_name.value == 2.0
+    assert (by_name.low, by_name.high) == (1.0, 4.0)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = np.random.default_rng(3).normal(size=40)
+    assert mean(values, "nats", seed=5) == mean(values, "nats", seed=5)
+    assert mean(values, "nats", seed=5) != mean(values, "nats", seed=6)
+
+
+def test_p_is_uniform_in_an_empty_world() -> None:
+    rng = np.random.default_rng(4)
+    p = [against_null(float(rng.normal()), rng.normal(size=99)).p for _ in range(1000)]
+    assert kstest(p, "uniform").pvalue > 0.01
+    assert np.mean(np.asarray(p) <= 0.05) == pytest.approx(0.05, abs=0.02)
+
+
+def test_p_is_never_zero_and_counts_ties_against_the_value() -> None:
+    assert against_null(10.0, np.zeros(19)).p == pytest.approx(1 / 20)
+    assert against_null(0.0, np.zeros(19)).p == 1.0
+    assert against_null(-1.0, np.arange(20.0)).q95 == pytest.approx(
+        np.quantile(np.arange(20), 0.95)
+    )
+
+
+def test_degenerate_inputs_are_refused() -> None:
+    nothing: list[float] = []
+    for refused in (
+        lambda: rate(nothing),
+        lambda: rate([np.nan, 1.0]),
+        lambda: mean(nothing, "nats", seed=0),
+        lambda: mean([1.0, np.nan], "nats", seed=0),
+        lambda: mean([1.0, 2.0], "nats", seed=0, groups=[1]),
+        lambda: auroc(nothing, [1.0]),
+        lambda: auroc([1.0], nothing),
+        lambda: auroc([np.nan], [1.0]),
+        lambda: against_null(1.0, nothing),
+        lambda: against_null(float("nan"), [1.0]),
+        lambda: against_null(1.0, [np.nan]),
+        lambda: Estimate(0.5, 0.6, 0.7, 10, "share"),
+        lambda: Estimate(0.5, 0.4, 0.7, 0, "share"),
+        lambda: Estimate(float("nan"), 0.4, 0.7, 3, "share"),
+    ):
+        with pytest.raises(ValueError, match=r"expected|needs|cannot|got"):
+            refused()
