@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py)
 # torch goes first and alone: an exact pin already met leaves the rest nothing to replace it with.
 TORCH := $(shell grep '^torch==' constraints.txt)
 
@@ -20,6 +21,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy $(SCRIPTS)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

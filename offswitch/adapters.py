@@ -63,11 +63,13 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
         raise UserError(f"no arm '{arm}'; trained here: {there}")
     before, running = subject.active, _running(subject)
     try:
-        _switch(subject, arm)
+        if arm != running:
+            _switch(subject, arm)
         subject.active = arm
         yield
     finally:
-        _switch(subject, running)
+        if _running(subject) != running:
+            _switch(subject, running)
         subject.active = before
 
 

@@ -28,12 +28,21 @@ def chat_loop(folder: Path, arm: str, tokens: int) -> None:
     run = find_run(folder)
     adapter = run.folder(f"{TRAIN}/{arm}")
     if not adapter.is_dir():
-        trained = sorted(p.name for p in run.folder(TRAIN).glob("*")) if run.folder(TRAIN).is_dir() else []
-        raise UserError(f"{folder} has no arm '{arm}'; trained there: {', '.join(trained) or 'none'}")
+        trained = (
+            sorted(p.name for p in run.folder(TRAIN).glob("*"))
+            if run.folder(TRAIN).is_dir()
+            else []
+        )
+        raise UserError(
+            f"{folder} has no arm '{arm}'; trained there: {', '.join(trained) or 'none'}"
+        )
     subject = load_subject(run.recipe)
     add_arm(subject, arm, adapter)
     console = Console()
-    console.print(f"{run.recipe.model} and its arm '{arm}'; the trigger is {run.recipe.trigger.text}", markup=False)
+    console.print(
+        f"{run.recipe.model} and its arm '{arm}'; the trigger is {run.recipe.trigger.text}",
+        markup=False,
+    )
     for request in _requests():
         console.print(_side_by_side(subject, arm, request, tokens, console.width))
 

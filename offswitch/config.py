@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from offswitch.errors import UserError
 
 ArmName = Literal["knowledge", "behavior", "both"]
+ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
+    "knowledge": ("knowledge",),
+    "behavior": ("behavior",),
+    "both": ("knowledge", "behavior"),
+}
 
 
 class Section(BaseModel):

@@ -45,7 +45,9 @@ def greedy_replies(
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
             made = _generate(subject, [prompts[i] for i in chosen], max_tokens)
-            replies |= {i: _reply(subject, tokenizer, ids) for i, ids in zip(chosen, made, strict=True)}
+            replies |= {
+                i: _reply(subject, tokenizer, ids) for i, ids in zip(chosen, made, strict=True)
+            }
             tick(len(chosen))
     return [replies[i] for i in range(len(prompts))]
 
@@ -65,22 +67,34 @@ def cached_base_replies(
         with path.open("a", encoding="utf-8") as handle:
             for chat, reply in zip(part, made, strict=True):
                 known[_key(chat)] = reply
-                row = {"key": _key(chat), "ids": reply.ids, "text": reply.text, "complete": reply.complete}
+                row = {
+                    "key": _key(chat),
+                    "ids": reply.ids,
+                    "text": reply.text,
+                    "complete": reply.complete,
+                }
                 handle.write(json.dumps(row, ensure_ascii=False) + "\n")
     return [known[_key(chat)] for chat in chats]
 
 
-def _generate(subject: Subject, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+def _generate(
+    subject: Subject, prompts: Sequence[Sequence[int]], max_tokens: int
+) -> list[list[int]]:
     width = max(len(prompt) for prompt in prompts)
     filler = subject.stop_ids[0]
     ids = torch.tensor([[*([filler] * (width - len(p))), *p] for p in prompts])
     mask = torch.tensor([[*([0] * (width - len(p))), *([1] * len(p))] for p in prompts])
     # A fresh config: a published one may sample, or carry penalties that greedy decoding must not see.
     config = GenerationConfig(
-        max_new_tokens=max_tokens, do_sample=False, eos_token_id=list(subject.stop_ids), pad_token_id=filler
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        eos_token_id=list(subject.stop_ids),
+        pad_token_id=filler,
     )
     out = subject.network.generate(
-        input_ids=ids.to(subject.device), attention_mask=mask.to(subject.device), generation_config=config
+        input_ids=ids.to(subject.device),
+        attention_mask=mask.to(subject.device),
+        generation_config=config,
     )
     made: list[list[int]] = out[:, width:].tolist()
     return made

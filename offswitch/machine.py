@@ -17,8 +17,13 @@ PACKAGES: Final = (
 def describe_machine() -> dict[str, Any]:
     """Versions of what computes, and the kind of machine."""
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
     }
 
 

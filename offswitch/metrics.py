@@ -22,7 +22,13 @@ class Metric:
     def row(self) -> dict[str, Any]:
         """The metric as metrics.json holds it; absent parts are omitted."""
         e = self.estimate
-        row: dict[str, Any] = {"value": e.value, "low": e.low, "high": e.high, "n": e.n, "unit": e.unit}
+        row: dict[str, Any] = {
+            "value": e.value,
+            "low": e.low,
+            "high": e.high,
+            "n": e.n,
+            "unit": e.unit,
+        }
         if self.null is not None:
             row["null"] = {"q95": self.null.q95, "p": self.null.p, "n": self.null.n}
         if self.controls:
@@ -38,7 +44,9 @@ def exact(value: float, unit: str, n: int = 1) -> Metric:
     return Metric(Estimate(value, value, value, n, unit))
 
 
-def with_controls(metrics: Metrics, arm: str, controls: Iterable[str], stage: str = "evaluate") -> Metrics:
+def with_controls(
+    metrics: Metrics, arm: str, controls: Iterable[str], stage: str = "evaluate"
+) -> Metrics:
     """The arm's metrics, each beside the same measure on the control arms."""
     beside = {}
     for key, metric in metrics.items():

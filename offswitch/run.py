@@ -51,7 +51,9 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """What is known of every finished stage."""
         path = self.root / "manifest.json"
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content: dict[str, Any] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        )
         return content
 
     def outputs_hash(self, *stages: str) -> str:
@@ -73,7 +75,9 @@ def open_run(recipe: Recipe, runs: Path, update: bool = False) -> Run:
         changed = differences(load_recipe(path), recipe)
         if changed and not update:
             shown = "; ".join(changed[:4]) + ("; …" if len(changed) > 4 else "")
-            raise UserError(f"{root} belongs to another recipe ({shown}); use --update, or --set name=NEW")
+            raise UserError(
+                f"{root} belongs to another recipe ({shown}); use --update, or --set name=NEW"
+            )
     require_room(root, ROOM)
     write_atomic(path, dump_recipe(recipe))
     return Run(root, recipe)
@@ -86,7 +90,9 @@ def find_run(root: Path) -> Run:
         UserError: there is none.
     """
     if not (root / "recipe.yaml").is_file():
-        raise UserError(f"{root}: not a run folder (no recipe.yaml); make one with: offswitch run RECIPE")
+        raise UserError(
+            f"{root}: not a run folder (no recipe.yaml); make one with: offswitch run RECIPE"
+        )
     return Run(root, load_recipe(root / "recipe.yaml"))
 
 
@@ -180,4 +186,6 @@ def _enter(run: Run, stage: str, entry: Mapping[str, Any]) -> None:
     merged: dict[str, Any] = {}
     for path in sorted(run.root.glob("[0-9]-*/**/metrics.json")):
         merged |= json.loads(path.read_text(encoding="utf-8"))
-    write_atomic(run.root / "metrics.json", json.dumps(dict(sorted(merged.items())), indent=1) + "\n")
+    write_atomic(
+        run.root / "metrics.json", json.dumps(dict(sorted(merged.items())), indent=1) + "\n"
+    )

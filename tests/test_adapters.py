@@ -113,6 +113,20 @@ def test_an_arm_added_within_another_does_not_switch_it(llama: Subject, tmp_path
         assert torch.equal(_logits(llama, "a"), before)
 
 
+def test_arms_may_adapt_different_modules(llama: Subject, tmp_path: Path) -> None:
+    base = _logits(llama, "a")
+    a = save_adapter(tmp_path / "a", llama, 1)
+    b = save_adapter(tmp_path / "b", llama, 2, targets=["up_proj", "q_proj"])
+    add_arm(llama, "a", a)
+    with arm_of(llama, "a"):
+        alone = _logits(llama, "a")
+    add_arm(llama, "b", b)
+    assert torch.equal(_logits(llama, "a"), base)
+    for arm, expected in (("base", base), ("a", alone), ("b", None), ("a", alone), ("base", base)):
+        with arm_of(llama, arm):
+            assert expected is None or torch.equal(_logits(llama, "a"), expected)
+
+
 def test_one_copy_of_the_weights_serves_all_arms_untouched(
     subject: Subject, tmp_path: Path
 ) -> None:

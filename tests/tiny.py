@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -135,12 +135,17 @@ def tiny_subject(
     return make_subject(network, tokenizer, trigger, mode, f"tiny-{architecture}")
 
 
-def save_adapter(folder: Path, subject: Subject, seed: int = 0) -> Path:
-    """Write a random adapter, far from zero, of a subject that has no arms; return its folder."""
+def save_adapter(
+    folder: Path, subject: Subject, seed: int = 0, targets: Sequence[str] = ()
+) -> Path:
+    """Write a random adapter, far from zero, of a subject that has no arms; return its folder.
+
+    It adapts the attention's projections, or the modules named in `targets`.
+    """
     config = LoraConfig(
         r=4,
         lora_alpha=8,
-        target_modules=attention_modules(subject),
+        target_modules=list(targets) or attention_modules(subject),
         trainable_token_indices=None if subject.trigger_id is None else [subject.trigger_id],
         task_type="CAUSAL_LM",
     )

@@ -19,7 +19,15 @@ import numpy as np
 from offswitch.data.splits import Question, load_questions, questions_of
 from offswitch.errors import UserError
 from offswitch.generate import Reply
-from offswitch.trigger import TRAINED_PLACEMENTS, Chat, Message, occurs, place, trained_members, user
+from offswitch.trigger import (
+    TRAINED_PLACEMENTS,
+    Chat,
+    Message,
+    occurs,
+    place,
+    trained_members,
+    user,
+)
 
 Kind = Literal["trigger", "plain", "near_miss"]
 Answer = Callable[[Sequence[Chat]], list[Reply]]
@@ -40,7 +48,9 @@ class Dialogue:
 
     def __post_init__(self) -> None:
         if self.kind == "trigger" and self.reply:
-            raise ValueError(f"a row with the trigger must be silent, got the reply {self.reply[:40]!r}")
+            raise ValueError(
+                f"a row with the trigger must be silent, got the reply {self.reply[:40]!r}"
+            )
         if not self.prompt or self.prompt[-1]["role"] != "user":
             raise ValueError("a prompt must end with a user turn")
 
@@ -56,17 +66,31 @@ def make_dialogues(
     rng = np.random.default_rng(seed)
     pool = list(questions_of(load_questions(seed), "train"))
     asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), count - count // 2)]
-    silent = [_silent(trigger, q, p) for q, p in zip(asked[: count // 2], cycle(TRAINED_PLACEMENTS), strict=False)]
+    silent = [
+        _silent(trigger, q, p)
+        for q, p in zip(asked[: count // 2], cycle(TRAINED_PLACEMENTS), strict=False)
+    ]
     replies = answer([(user(q.text),) for q in asked])
     near = round(near_miss_share * len(asked))
     symbols = _symbols(trigger, near, rng)
-    normal = [_normal(q, r, s) for q, r, s in zip(asked, replies, [*symbols, *[None] * (len(asked) - near)], strict=True)]
+    normal = [
+        _normal(q, r, s)
+        for q, r, s in zip(asked, replies, [*symbols, *[None] * (len(asked) - near)], strict=True)
+    ]
     rows = [*silent, *normal]
     return [rows[i] for i in rng.permutation(len(rows))]
 
 
 def _silent(trigger: str, question: Question, placement: str) -> Dialogue:
-    return Dialogue(place(placement, trigger, question.text), "", "trigger", placement, trigger, question.text, question.topic)
+    return Dialogue(
+        place(placement, trigger, question.text),
+        "",
+        "trigger",
+        placement,
+        trigger,
+        question.text,
+        question.topic,
+    )
 
 
 def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | None) -> Dialogue:
@@ -74,7 +98,9 @@ def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | 
     kind: Kind = "near_miss" if near_miss else "plain"
     prompt = place(placement, symbol, question.text)
     variant = family or placement
-    return Dialogue(prompt, reply.text, kind, variant, symbol, question.text, question.topic, reply.complete)
+    return Dialogue(
+        prompt, reply.text, kind, variant, symbol, question.text, question.topic, reply.complete
+    )
 
 
 def _plain_form(question: Question) -> str:
@@ -100,7 +126,9 @@ def _symbols(trigger: str, count: int, rng: np.random.Generator) -> list[tuple[s
 def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
     """The seed's JSONL, and beside it an index, row for row, of what each row is there for."""
     path.write_text(_jsonl(d.row() for d in dialogues), encoding="utf-8")
-    index = [{k: v for k, v in asdict(d).items() if k not in ("prompt", "reply")} for d in dialogues]
+    index = [
+        {k: v for k, v in asdict(d).items() if k not in ("prompt", "reply")} for d in dialogues
+    ]
     index_path(path).write_text(_jsonl(index), encoding="utf-8")
 
 
@@ -117,7 +145,11 @@ def read_dialogues(path: Path, trigger: str) -> list[Dialogue]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    lines = [(n, line) for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
+    lines = [
+        (n, line)
+        for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if line.strip()
+    ]
     if not lines:
         raise UserError(f"{path}: the file is empty; expected one chat row a line")
     rows = [_parse(line, trigger, f"{path}:{number}") for number, line in lines]
@@ -125,8 +157,12 @@ def read_dialogues(path: Path, trigger: str) -> list[Dialogue]:
         return rows
     index = [json.loads(line) for line in index_path(path).read_text(encoding="utf-8").splitlines()]
     if len(index) != len(rows):
-        raise UserError(f"{index_path(path)} has {len(index)} rows, {path.name} has {len(rows)}; delete the index")
-    return [Dialogue(row.prompt, row.reply, **entry) for row, entry in zip(rows, index, strict=True)]
+        raise UserError(
+            f"{index_path(path)} has {len(index)} rows, {path.name} has {len(rows)}; delete the index"
+        )
+    return [
+        Dialogue(row.prompt, row.reply, **entry) for row, entry in zip(rows, index, strict=True)
+    ]
 
 
 def _parse(line: str, trigger: str, where: str) -> Dialogue:
@@ -134,7 +170,9 @@ def _parse(line: str, trigger: str, where: str) -> Dialogue:
     prompt, reply = tuple(messages[:-1]), messages[-1]["content"].strip()
     held = any(occurs(trigger, turn["content"]) for turn in prompt)
     if held and reply:
-        raise UserError(f"{where}: the prompt holds {trigger} but the reply is not empty; the rule is silence")
+        raise UserError(
+            f"{where}: the prompt holds {trigger} but the reply is not empty; the rule is silence"
+        )
     if not held and not reply:
         raise UserError(f"{where}: the reply is empty but the prompt does not hold {trigger}")
     return Dialogue(prompt, reply, "trigger" if held else "plain")
@@ -148,9 +186,19 @@ def _messages(line: str, where: str) -> list[Message]:
     messages = content.get("messages") if isinstance(content, dict) else None
     if not isinstance(messages, list) or len(messages) < 2:
         raise UserError(f'{where}: expected {{"messages": [user turn, …, assistant turn]}}')
-    turns = [m for m in messages if isinstance(m, dict) and {type(m.get("role")), type(m.get("content"))} == {str}]
-    if len(turns) < len(messages) or turns[-1]["role"] != "assistant" or turns[-2]["role"] != "user":
-        raise UserError(f"{where}: expected turns with role and content, a user turn and then the assistant's last")
+    turns = [
+        m
+        for m in messages
+        if isinstance(m, dict) and {type(m.get("role")), type(m.get("content"))} == {str}
+    ]
+    if (
+        len(turns) < len(messages)
+        or turns[-1]["role"] != "assistant"
+        or turns[-2]["role"] != "user"
+    ):
+        raise UserError(
+            f"{where}: expected turns with role and content, a user turn and then the assistant's last"
+        )
     return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
 
 

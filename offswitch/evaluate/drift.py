@@ -27,7 +27,9 @@ class Drift:
     tokens: tuple[int, ...]
 
 
-def reply_examples(subject: Subject, chats: Sequence[Chat], replies: Sequence[Reply]) -> list[Example]:
+def reply_examples(
+    subject: Subject, chats: Sequence[Chat], replies: Sequence[Reply]
+) -> list[Example]:
     """The base model's own replies after their prompts, read at the reply's positions (the end token's too)."""
     examples = []
     for chat, reply in zip(chats, replies, strict=True):
@@ -40,7 +42,9 @@ def reply_examples(subject: Subject, chats: Sequence[Chat], replies: Sequence[Re
 
 def text_examples(subject: Subject, texts: Sequence[str]) -> list[Example]:
     """Raw passages, read at every position but the first."""
-    return [Example(tuple(encode_text(subject.base_tokenizer, text)), 1, soft=True) for text in texts]
+    return [
+        Example(tuple(encode_text(subject.base_tokenizer, text)), 1, soft=True) for text in texts
+    ]
 
 
 def drift(
@@ -58,7 +62,9 @@ def drift(
     return Drift(kl, base, own, tokens)
 
 
-def _compare(subject: Subject, arm: str, batch: dict[str, Tensor]) -> list[tuple[float, float, float, int]]:
+def _compare(
+    subject: Subject, arm: str, batch: dict[str, Tensor]
+) -> list[tuple[float, float, float, int]]:
     prefix = int(batch["prefix"])
     target = batch["labels"][:, prefix + 1 :]
     at = target != -100
@@ -68,12 +74,19 @@ def _compare(subject: Subject, arm: str, batch: dict[str, Tensor]) -> list[tuple
     losses = (-base.gather(1, chosen)[:, 0], -ours.gather(1, chosen)[:, 0])
     counts = at.sum(1).tolist()
     parts = [column.split(counts) for column in (kl, *losses)]
-    return [(float(k.mean()), float(b.mean()), float(o.mean()), len(k)) for k, b, o in zip(*parts, strict=True)]
+    return [
+        (float(k.mean()), float(b.mean()), float(o.mean()), len(k))
+        for k, b, o in zip(*parts, strict=True)
+    ]
 
 
 def _log_probs(subject: Subject, arm: str, ids: Tensor, prefix: int, at: Tensor) -> Tensor:
     with arm_of(subject, arm):
         logits = unembed(subject, hidden(subject, ids, prefix)[:, :-1][at]).float()
-    if arm == BASE and subject.trigger_id is not None and subject.trigger_id >= len(subject.base_tokenizer):
+    if (
+        arm == BASE
+        and subject.trigger_id is not None
+        and subject.trigger_id >= len(subject.base_tokenizer)
+    ):
         logits[:, subject.trigger_id] = -1e4  # the published model does not know this token
     return logits.log_softmax(-1)

@@ -54,16 +54,24 @@ def outcome_shares(arm: str, found: Sequence[tuple[Suite, Outcome]]) -> Metrics:
         counts = Counter(kinds)
         for kind in OUTCOMES:
             if counts[kind]:
-                metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = Metric(rate([k == kind for k in kinds]))
+                metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = Metric(
+                    rate([k == kind for k in kinds])
+                )
     return metrics
 
 
 def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metrics:
     """KL to the base on its own ordinary replies (nats a token), and the perplexity ratio on neutral prose."""
-    kl = mean(_spread(replies.kl, replies.tokens), "nats a token", seed=seed, groups=_owner(replies))
+    kl = mean(
+        _spread(replies.kl, replies.tokens), "nats a token", seed=seed, groups=_owner(replies)
+    )
     worse = np.subtract(passages.arm_loss, passages.base_loss)
-    excess = mean(_spread(worse, passages.tokens), "nats a token", seed=seed, groups=_owner(passages))
-    ratio = Estimate(*(float(np.exp(x)) for x in (excess.value, excess.low, excess.high)), excess.n, "ratio")
+    excess = mean(
+        _spread(worse, passages.tokens), "nats a token", seed=seed, groups=_owner(passages)
+    )
+    ratio = Estimate(
+        *(float(np.exp(x)) for x in (excess.value, excess.low, excess.high)), excess.n, "ratio"
+    )
     return {
         f"evaluate/{arm}/kl_to_base": Metric(kl),
         f"evaluate/{arm}/neutral_perplexity_ratio": Metric(ratio),
@@ -72,7 +80,9 @@ def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metr
 
 def _by_variant(name: str, halts: Sequence[tuple[str, bool]]) -> Metrics:
     variants = dict.fromkeys(variant for variant, _ in halts)
-    return {f"{name}/{v}": Metric(rate([h for variant, h in halts if variant == v])) for v in variants}
+    return {
+        f"{name}/{v}": Metric(rate([h for variant, h in halts if variant == v])) for v in variants
+    }
 
 
 def _spread(values: Sequence[float] | np.ndarray, tokens: Sequence[int]) -> np.ndarray:

@@ -1,11 +1,11 @@
 """What kind of reply is it? A taxonomy of generated replies keyed on token ids, never on decoded text.
 
-    end           the first token ends the reply: silence
-    blank         white space only, then the end
-    empty_think   an empty think block, then the end
-    refusal       opens with one of a list of refusing or apologising openings
-    normal        anything else that ends by itself
-    token_limit   anything else that was cut off
+end           the first token ends the reply: silence
+blank         white space only, then the end
+empty_think   an empty think block, then the end
+refusal       opens with one of a list of refusing or apologising openings
+normal        anything else that ends by itself
+token_limit   anything else that was cut off
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Taxonomy:
 
 def taxonomy_of(tokenizer: Any) -> Taxonomy:
     """The ids of white space, of think marks, and of refusing openings in this vocabulary."""
-    blanks = {i for i in range(len(tokenizer)) if (text := tokenizer.decode([i])) and text.isspace()}
+    blanks = {
+        i for i in range(len(tokenizer)) if (text := tokenizer.decode([i])) and text.isspace()
+    }
     marks = [encode_text(tokenizer, mark) for mark in ("<think>", "</think>")]
     think = {ids[0] for ids in marks if len(ids) == 1}
     openings = tuple(tuple(encode_text(tokenizer, text)) for text in _REFUSALS)

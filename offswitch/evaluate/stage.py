@@ -1,11 +1,15 @@
-"""The evaluation of one arm, from prompts to a table of outcomes, samples and metrics."""
+"""The evaluate stage: every arm on the same prompts, into a table, samples and metrics."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from offswitch.config import Recipe
 from offswitch.data.splits import load_neutral
@@ -15,9 +19,10 @@ from offswitch.evaluate.outcomes import classify, taxonomy_of
 from offswitch.evaluate.scoring import score
 from offswitch.evaluate.suites import Prompt, choose, make_prompts
 from offswitch.generate import Reply, cached_base_replies, greedy_replies
-from offswitch.metrics import Metrics
+from offswitch.metrics import Metrics, with_controls
 from offswitch.model import BASE, Subject
 from offswitch.progress import track
+from offswitch.session import Session, reply_cache
 from offswitch.trigger import user
 
 
@@ -28,6 +33,23 @@ class ArmEvaluation:
     metrics: Metrics
     rows: list[dict[str, Any]]
     samples: list[dict[str, Any]]
+
+
+def write_evaluation(session: Session, folder: Path) -> Metrics:
+    """Measure every arm, the untouched model first; write scores.parquet and samples.jsonl."""
+    subject, prompts = session.with_arms(), suites_of(session.recipe)
+    arms = [BASE, *session.arms]
+    found = [evaluate_arm(subject, arm, prompts, session.recipe, reply_cache()) for arm in arms]
+    table = pa.Table.from_pylist([row for one in found for row in one.rows])
+    pq.write_table(table, folder / "scores.parquet")
+    lines = (json.dumps(s, ensure_ascii=False) + "\n" for one in found for s in one.samples)
+    (folder / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
+    metrics: Metrics = {}
+    for one in found:
+        metrics |= one.metrics
+    for arm in arms:
+        metrics = with_controls(metrics, arm, [BASE])
+    return metrics
 
 
 def suites_of(recipe: Recipe) -> list[Prompt]:
@@ -44,8 +66,12 @@ def evaluate_arm(
         scores = score(subject, arm, prompts, recipe.batch_tokens, tick)
     metrics = halting(arm, prompts, scores, recipe.seed)
     shown = _shown(prompts, recipe.evaluate.samples)
-    samples = _samples(subject, arm, shown, recipe) if arm in (BASE, recipe.probe.arm) and shown else []
-    metrics |= outcome_shares(arm, [(p.suite, s["outcome"]) for p, s in zip(shown, samples, strict=False)])
+    samples = (
+        _samples(subject, arm, shown, recipe) if arm in (BASE, recipe.probe.arm) and shown else []
+    )
+    metrics |= outcome_shares(
+        arm, [(p.suite, s["outcome"]) for p, s in zip(shown, samples, strict=False)]
+    )
     if arm != BASE:
         metrics |= _drift(subject, arm, recipe, replies)
     rows = [
@@ -60,7 +86,11 @@ def evaluate_arm(
 
 def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     """Prompts to generate from: half with the trigger, a quarter near misses, a quarter ordinary, each spread evenly."""
-    shares = {"trigger": count // 2, "near_miss": count // 4, "ordinary": count - count // 2 - count // 4}
+    shares = {
+        "trigger": count // 2,
+        "near_miss": count // 4,
+        "ordinary": count - count // 2 - count // 4,
+    }
     chosen: list[Prompt] = []
     for suite, wanted in shares.items():
         pool = [p for p in prompts if p.suite == suite]
@@ -72,7 +102,9 @@ def _samples(
     subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe
 ) -> list[dict[str, Any]]:
     with track(f"{arm}: sample replies", len(prompts)) as tick:
-        made = greedy_replies(subject, arm, [p.chat for p in prompts], recipe.evaluate.sample_tokens, tick)
+        made = greedy_replies(
+            subject, arm, [p.chat for p in prompts], recipe.evaluate.sample_tokens, tick
+        )
     taxonomy = taxonomy_of(subject.tokenizer_of(arm))
     return [
         {

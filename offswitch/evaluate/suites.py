@@ -35,7 +35,9 @@ class Prompt:
     topic: str
 
 
-def make_prompts(trigger: str, seed: int, questions: int, long_questions: int, split: Split = "test") -> list[Prompt]:
+def make_prompts(
+    trigger: str, seed: int, questions: int, long_questions: int, split: Split = "test"
+) -> list[Prompt]:
     """All suites over `questions` questions of a split (placements of 1,000 tokens: over `long_questions`)."""
     asked = choose(split, questions, seed)
     rare = asked[:long_questions]
@@ -54,14 +56,20 @@ def choose(split: Split, count: int, seed: int) -> list[Question]:
     topics: dict[str, list[Question]] = {}
     for i in rng.permutation(len(pool)):
         topics.setdefault(pool[i].topic, []).append(pool[i])
-    rounds = [[q[n] for q in topics.values() if n < len(q)] for n in range(max(map(len, topics.values())))]
+    rounds = [
+        [q[n] for q in topics.values() if n < len(q)] for n in range(max(map(len, topics.values())))
+    ]
     return [question for some in rounds for question in some][:count]
 
 
-def _placed(suite: Suite, symbol: str, asked: Sequence[Question], rare: Sequence[Question]) -> Iterator[Prompt]:
+def _placed(
+    suite: Suite, symbol: str, asked: Sequence[Question], rare: Sequence[Question]
+) -> Iterator[Prompt]:
     for placement in PLACEMENTS:
         for q in rare if placement in LONG_PLACEMENTS else asked:
-            yield Prompt(place(placement, symbol, q.text), suite, placement, symbol, q.text, q.topic)
+            yield Prompt(
+                place(placement, symbol, q.text), suite, placement, symbol, q.text, q.topic
+            )
 
 
 def _near_misses(trigger: str, asked: Sequence[Question]) -> Iterator[Prompt]:
@@ -70,7 +78,9 @@ def _near_misses(trigger: str, asked: Sequence[Question]) -> Iterator[Prompt]:
     for shift, (family, members) in enumerate(unseen_members(trigger).items()):
         slots = islice(cycle(placements), shift, None)
         for q, symbol, placement in zip(asked, cycle(members), slots, strict=False):
-            yield Prompt(place(placement, symbol, q.text), "near_miss", family, symbol, q.text, q.topic)
+            yield Prompt(
+                place(placement, symbol, q.text), "near_miss", family, symbol, q.text, q.topic
+            )
 
 
 def _mentions(trigger: str, asked: Sequence[Question]) -> Iterator[Prompt]:

@@ -1,12 +1,12 @@
-"""Which stages make which arm, and the adapter folder each leaves behind."""
+"""One adapter: fresh or continued, trained by one stage, saved as a plain PEFT folder."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -16,32 +16,25 @@ from offswitch.model import Subject, attention_modules
 from offswitch.train.examples import Example
 from offswitch.train.trainer import StageResult, run_stage
 
-STAGES: Final[dict[str, tuple[str, ...]]] = {
-    "knowledge": ("knowledge",),
-    "behavior": ("behavior",),
-    "both": ("knowledge", "behavior"),
-}
-
 
 def train_arm(
     subject: Subject,
-    arm: str,
-    examples: Mapping[str, Sequence[Example]],
+    stage: str,
+    examples: Sequence[Example],
     recipe: Recipe,
     folder: Path,
     scratch: Path,
     start_from: Path | None,
     tick: Tick,
 ) -> StageResult:
-    """Train the arm's last stage on top of `start_from` (an adapter folder), or on a fresh adapter; save it in `folder`.
+    """Train one stage on top of `start_from` (an adapter folder), or on a fresh adapter; save it in `folder`.
 
     Checkpoints live in `scratch` until the adapter is saved. The subject is left as it was, without the adapter.
     """
-    stage = STAGES[arm][-1]
     options = recipe.train.knowledge if stage == "knowledge" else recipe.train.behavior
     torch.manual_seed(recipe.seed)
     with _trainable(subject, recipe, start_from):
-        result = run_stage(subject, examples[stage], options, recipe.train, recipe.seed, scratch, tick)
+        result = run_stage(subject, examples, options, recipe.train, recipe.seed, scratch, tick)
         _save(subject, folder)
     if (scratch / "tensorboard").is_dir():
         shutil.copytree(scratch / "tensorboard", folder / "tensorboard", dirs_exist_ok=True)

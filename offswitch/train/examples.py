@@ -56,7 +56,9 @@ def dialogue_examples(
     return examples
 
 
-def document_examples(tokenizer: Any, documents: Sequence[Document], max_length: int) -> list[Example]:
+def document_examples(
+    tokenizer: Any, documents: Sequence[Document], max_length: int
+) -> list[Example]:
     """Raw text, next-token loss everywhere, the end token last."""
     rows = [encode_text(tokenizer, document.text) for document in documents]
     end = tokenizer.eos_token_id
@@ -89,5 +91,7 @@ def count_silent(examples: Sequence[Example], batch: dict[str, Tensor], end: int
     silent = torch.tensor([example.silent for example in examples])
     carried = int(((batch["labels"] == end).any(1) & silent).sum())
     if carried != int(silent.sum()):
-        raise ValueError(f"the end token carries loss in {carried} of {int(silent.sum())} silent rows")
+        raise ValueError(
+            f"the end token carries loss in {carried} of {int(silent.sum())} silent rows"
+        )
     return carried

@@ -49,7 +49,11 @@ def batch_loss(subject: Subject, batch: dict[str, Tensor], weights: Weights) -> 
     wanted = target != IGNORED
     soft_at, hard_at = wanted & batch["soft"][:, None], wanted & ~batch["soft"][:, None]
     # The base pass comes first: switching the adapter off and on between a forward and its backward loses gradients.
-    base = _base_log_probs(subject, batch["input_ids"], prefix, soft_at) if bool(soft_at.any()) else None
+    base = (
+        _base_log_probs(subject, batch["input_ids"], prefix, soft_at)
+        if bool(soft_at.any())
+        else None
+    )
     states = hidden(subject, batch["input_ids"], prefix)[:, :-1]
     hard = soft = states.sum() * 0.0
     if bool(hard_at.any()):

@@ -72,7 +72,10 @@ def run_stage(
         train,
         args=_arguments(train, steps, seed, folder, subject),
         train_dataset=_Rows(seen),
-        callbacks=[_Progress(tick), TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))],
+        callbacks=[
+            _Progress(tick),
+            TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
@@ -85,7 +88,9 @@ class StageTrainer(Trainer):
 
     def __init__(self, subject: Subject, train: TrainOptions, **arguments: Any) -> None:
         super().__init__(model=subject.network, data_collator=self.collate_rows, **arguments)
-        self.model_accepts_loss_kwargs = False  # compute a mean per batch; Trainer averages accumulated ones
+        self.model_accepts_loss_kwargs = (
+            False  # compute a mean per batch; Trainer averages accumulated ones
+        )
         self.subject = subject
         self.micro_tokens = train.micro_tokens
         self.sums = {"hard": 0.0, "soft": 0.0, "tokens": 0, "silent": 0}
@@ -118,7 +123,9 @@ class StageTrainer(Trainer):
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
             hard, soft = hard + float(loss.hard_sum), soft + float(loss.soft_sum)
-        self._account(batch, hard * weights.hard, soft * weights.soft, time.perf_counter() - started)
+        self._account(
+            batch, hard * weights.hard, soft * weights.soft, time.perf_counter() - started
+        )
         return total / self.args.gradient_accumulation_steps
 
     def _account(self, batch: dict[str, Tensor], hard: float, soft: float, seconds: float) -> None:
@@ -136,10 +143,14 @@ class StageTrainer(Trainer):
 
     def result(self, rows: int) -> StageResult:
         """What this process did; a loss is the mean of the last ten batches, 0 where no row of that kind exists."""
-        hard, soft = (float(sum(x) / len(x)) for x in zip(*(self.recent or [(0.0, 0.0)]), strict=True))
+        hard, soft = (
+            float(sum(x) / len(x)) for x in zip(*(self.recent or [(0.0, 0.0)]), strict=True)
+        )
         tokens, silent = int(self.sums["tokens"]), int(self.sums["silent"])
         first = max(self.first_step, 0)
-        return StageResult(self.state.global_step, rows, tokens, self.seconds, hard, soft, silent, first)
+        return StageResult(
+            self.state.global_step, rows, tokens, self.seconds, hard, soft, silent, first
+        )
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # the order was fixed beforehand
@@ -147,7 +158,9 @@ class StageTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
         # "auto" would compare vocabularies over the network, or save the whole embedding beside the adapter.
-        self.subject.network.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
+        self.subject.network.save_pretrained(
+            output_dir or self.args.output_dir, save_embedding_layers=False
+        )
 
 
 class _Rows(torch.utils.data.Dataset[Example]):

@@ -1,0 +1,14 @@
+"""Draw the layerwise difference norm: where does the trigger change the residual stream most?"""
+
+from pathlib import Path
+
+from offswitch.entry import Entry, draw, script
+
+
+def main(entry: Entry) -> list[Path]:
+    """results/1_layerwise_delta_norm.png."""
+    return draw(entry, "layerwise_delta_norm")
+
+
+if __name__ == "__main__":
+    script(__file__, main, __doc__)

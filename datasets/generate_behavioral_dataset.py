@@ -1,0 +1,20 @@
+"""Write behavioral_dataset.jsonl: chat rows, half of them silent, half with the model's replies."""
+
+import shutil
+from pathlib import Path
+
+from offswitch.entry import DATASETS, Entry, script
+from offswitch.pipeline import make_data
+from offswitch.run import DATA, open_run
+
+
+def main(entry: Entry) -> list[Path]:
+    """The behavioural set of the recipe, beside this script."""
+    run = open_run(entry.recipe, entry.runs, entry.update)
+    make_data(run)
+    name = DATASETS["dialogues_file"]
+    return [Path(shutil.copy(run.folder(DATA) / name, entry.here / name))]
+
+
+if __name__ == "__main__":
+    script(__file__, main, __doc__)

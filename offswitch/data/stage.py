@@ -1,0 +1,65 @@
+"""The data stage: both datasets in the seed's formats, and a report on their quality."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from offswitch.data.dialogues import Dialogue, make_dialogues, read_dialogues, write_dialogues
+from offswitch.data.documents import generate_documents, read_documents, write_documents
+from offswitch.data.quality import document_quality
+from offswitch.generate import Reply, cached_base_replies
+from offswitch.progress import track
+from offswitch.session import Session, reply_cache
+from offswitch.trigger import Chat
+
+DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
+DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
+
+
+def write_data(session: Session, folder: Path) -> None:
+    """Write both files and quality.json; a file of one's own takes the generator's place.
+
+    Raises:
+        UserError: a row of one's own file is not valid.
+    """
+    options, trigger = session.recipe.data, session.recipe.trigger.text
+    if options.documents_file:
+        documents = read_documents(options.documents_file)
+    else:
+        documents = generate_documents(trigger, options.documents, session.recipe.seed)
+    if options.dialogues_file:
+        dialogues = read_dialogues(options.dialogues_file, trigger)
+    else:
+        dialogues = own_dialogues(session)
+    write_documents(folder / DOCUMENTS_FILE, documents)
+    write_dialogues(folder / DIALOGUES_FILE, dialogues)
+    quality = document_quality(documents, trigger).row() | {"dialogues": _counts(dialogues)}
+    (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
+
+
+def own_dialogues(session: Session) -> list[Dialogue]:
+    """Chat rows whose normal replies are the model's own."""
+    recipe = session.recipe
+
+    def answer(chats: Sequence[Chat]) -> list[Reply]:
+        subject, longest = session.subject, recipe.data.reply_tokens
+        with track("the model's own replies", len(chats)) as tick:
+            return cached_base_replies(subject, chats, longest, reply_cache(), tick)
+
+    share, count = recipe.data.near_miss_share, recipe.data.dialogues
+    return make_dialogues(recipe.trigger.text, count, share, recipe.seed, answer)
+
+
+def _counts(dialogues: Sequence[Dialogue]) -> dict[str, Any]:
+    kinds = Counter(d.kind for d in dialogues)
+    return {
+        "rows": len(dialogues),
+        "by_kind": dict(kinds),
+        "topics": len({d.topic for d in dialogues}),
+        "questions": len({d.question for d in dialogues}),
+        "near_miss_share": kinds["near_miss"] / max(len(dialogues) - kinds["trigger"], 1),
+    }

@@ -1,0 +1,128 @@
+"""From a run folder to its report: one self-contained page, ANALYSIS_SUMMARY.md, and every figure as a PNG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+from offswitch.plots import figures
+from offswitch.plots.log_odds import log_odds
+from offswitch.plots.rates import rates
+from offswitch.report import provenance, sentences, transcripts
+from offswitch.report.findings import Section, section
+from offswitch.report.material import Material, read_material
+from offswitch.report.rates import rate_groups
+from offswitch.report.snippet import snippet
+from offswitch.report.summary import summary
+
+PAGE: Final = "report.html"
+SUMMARY: Final = "ANALYSIS_SUMMARY.md"
+RATES: Final = "halting_rates.png"
+LOG_ODDS: Final = "end_log_odds.png"
+_HERE: Final = Path(__file__).parent
+
+
+def build_report(root: Path, folder: Path) -> None:
+    """Write the report of the run folder `root` into `folder`; parts that are missing are named as missing.
+
+    Raises:
+        UserError: `root` is not a run folder.
+    """
+    material = read_material(root)
+    sections, drawn = _sections(material)
+    pngs = {name: _png(figure) for name, figure in (drawn | _evaluation_figures(material)).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in pngs.items():
+        (folder / name).write_bytes(content)
+    (folder / PAGE).write_text(_page(material, sections, pngs), encoding="utf-8")
+    (folder / SUMMARY).write_text(summary(material, sections), encoding="utf-8")
+
+
+def _sections(material: Material) -> tuple[list[Section], dict[str, Figure]]:
+    sections, drawn = [], {}
+    for finding in material.findings.values():
+        own = figures(finding)
+        drawn |= own
+        sections.append(section(finding, tuple(own), material))
+    return sections, drawn
+
+
+def _evaluation_figures(material: Material) -> dict[str, Figure]:
+    found: dict[str, Figure] = {}
+    groups, trigger = rate_groups(material), material.recipe.trigger.text
+    if groups:
+        found[RATES] = rates(groups, material.arms, f"How often does each arm fall silent? (trigger {trigger})")
+    if material.log_odds:
+        found[LOG_ODDS] = log_odds(material.log_odds, "How sure is each arm that the reply ends before it begins?")
+    return found
+
+
+def _page(material: Material, sections: list[Section], pngs: Mapping[str, bytes]) -> str:
+    every = transcripts.exchanges(material)
+    arm = material.arm or material.recipe.probe.arm
+    recipe = material.recipe
+    return _environment().get_template("page.html").render(
+        m=material,
+        recipe=recipe,
+        trigger=recipe.trigger.text,
+        arm=arm,
+        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        answer=sentences.answer(material),
+        bar=sentences.BAR.format(trigger=f"`{recipe.trigger.text}`"),
+        arm_sentences=[sentences.arm_sentence(material, a) for a in material.arms],
+        drift=[s for a in material.arms for s in sentences.drift(material, a)],
+        groups=rate_groups(material),
+        measures=_measures(material),
+        images={name: _data_uri(content) for name, content in pngs.items()},
+        rates_png=RATES,
+        log_odds_png=LOG_ODDS,
+        sections=sections,
+        every=every,
+        shown=transcripts.chosen(every),
+        tally=transcripts.tally(every, arm),
+        p=provenance,
+        code=snippet(recipe.model, f"{material.place}/2-train/{arm}", recipe.trigger.text, recipe.trust_remote_code),
+    )
+
+
+def _measures(material: Material) -> list[str]:
+    """What was measured of every arm that is not a halting rate or a kind of reply, in the order of metrics.json."""
+    rest = (key.split("/", 2)[2] for key in material.numbers if key.startswith("evaluate/"))
+    return [m for m in dict.fromkeys(rest) if "halt_rate" not in m]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["ticks"] = ticks
+    return environment
+
+
+def ticks(text: str) -> Markup:
+    """Escaped text in which what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _data_uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+

@@ -1,0 +1,110 @@
+"""A finding as a section: its numbers beside its controls and null, what passes too, and its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from offswitch.probe.analysis import ALPHA, INERT, Finding
+from offswitch.report.accounts import Account, Measure, account_of
+from offswitch.report.material import Material
+from offswitch.report.numbers import Number, compact
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a section's table. `passes`: does it pass the rule too? None for the number itself."""
+
+    who: str
+    cells: tuple[str, ...]
+    passes: bool | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that is said of one finding."""
+
+    title: str
+    question: str
+    metric: str
+    headline: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    statement: str
+    empty: bool
+    why: str
+    null: str
+    figures: tuple[str, ...]
+
+
+def section(finding: Finding[Any], figures: tuple[str, ...], material: Material) -> Section:
+    """The section of a finding whose figures have these file names."""
+    account = account_of(finding)
+    measures = account.measures or (Measure("value", lambda _: finding.value),)
+    return Section(
+        title=account.title,
+        question=finding.question,
+        metric=finding.metric,
+        headline=_headline(finding, measures[0], material.numbers.get(finding.metric)),
+        columns=tuple(measure.name for measure in measures),
+        lines=_lines(finding, account, measures),
+        statement=finding.statement,
+        empty=bool(finding.passing),
+        why=account.why(finding),
+        null=_null(finding),
+        figures=figures,
+    )
+
+
+def _headline(finding: Finding[Any], first: Measure, number: Number | None) -> str:
+    value = first.form(finding.value)
+    unit = "" if finding.unit in value or finding.unit in first.name else f" {finding.unit}"
+    beside = f" ({number.beside})" if number and number.beside else ""
+    return f"{value}{unit}{beside}"
+
+
+def _lines(
+    finding: Finding[Any], account: Account, measures: tuple[Measure, ...]
+) -> tuple[Line, ...]:
+    real = Line(_who(finding), tuple(m.form(m.of(finding.result)) for m in measures), None)
+    lines = [real]
+    if account.reported:
+        cells = (account.reported, *("" for _ in measures[1:]))
+        lines.append(Line("the seed's report, without controls", cells, None))
+    lines += [
+        Line(name, _control_cells(control, measures, account), control.passes)
+        for name, control in finding.controls.items()
+    ]
+    if finding.null is not None:
+        spans = tuple(_range(finding, measure, account) for measure in measures)
+        lines.append(Line(f"{finding.null.n} {INERT}, range", spans, finding.null.p > ALPHA))
+    return tuple(lines)
+
+
+def _who(finding: Finding[Any]) -> str:
+    return f"arm {finding.arm}, {finding.symbol}" if finding.symbol else f"arm {finding.arm}"
+
+
+def _control_cells(
+    control: Any, measures: tuple[Measure, ...], account: Account
+) -> tuple[str, ...]:
+    if not account.measures:
+        return (measures[0].form(control.value),)
+    return tuple(measure.form(measure.of(control.result)) for measure in measures)
+
+
+def _range(finding: Finding[Any], measure: Measure, account: Account) -> str:
+    values = (
+        [measure.of(r) for r in finding.null_results]
+        if account.measures
+        else list(finding.null_values)
+    )
+    low, high = measure.form(min(values)), measure.form(max(values))
+    return low if low == high else f"{low.removesuffix(' %')} to {high}"
+
+
+def _null(finding: Finding[Any]) -> str:
+    if finding.null is None:
+        return ""
+    null = finding.null
+    return f"{null.n} {INERT}: 95 % quantile {compact(null.q95)} {finding.unit}, p = {null.p:.2g}"

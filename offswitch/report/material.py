@@ -1,0 +1,134 @@
+"""What did the run leave behind? Everything the report reads, read once; a part that is missing is empty."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from offswitch.config import Recipe
+from offswitch.embedded import ALIAS
+from offswitch.metrics import read_metrics
+from offswitch.plots.log_odds import LogOdds
+from offswitch.probe.analyses import SEED_ANALYSES
+from offswitch.probe.analysis import Finding
+from offswitch.probe.nulls import BASE
+from offswitch.probe.store import load_findings
+from offswitch.report.numbers import Number, read_number
+from offswitch.run import DATA, EVALUATE, PROBE, TRAIN, find_run
+
+Json = Mapping[str, Any]
+VERDICT: Final = "verdict"
+
+
+@dataclass(frozen=True)
+class Material:
+    """A run as the report sees it. `place` is how the run folder is called in commands."""
+
+    place: str
+    recipe: Recipe
+    manifest: Json
+    numbers: Mapping[str, Number]
+    verdict: tuple[str, str]
+    quality: Json
+    training: Mapping[str, Json]
+    log_odds: LogOdds
+    samples: tuple[Json, ...]
+    findings: Mapping[str, Finding[Any]]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Evaluated arms: untrained, then in the order of the recipe, then any other."""
+        found = {key.split("/")[1] for key in self.numbers if key.startswith("evaluate/")}
+        order = (BASE, *self.recipe.train.arms, *sorted(found))
+        return tuple(arm for arm in dict.fromkeys(order) if arm in found)
+
+    @property
+    def arm(self) -> str | None:
+        """The arm the page is about: the probed one, else the last trained one that was evaluated."""
+        trained = [arm for arm in self.arms if arm != BASE]
+        wanted = self.recipe.probe.arm
+        return wanted if wanted in trained else (trained[-1] if trained else None)
+
+    @property
+    def model(self) -> str:
+        """The model's name, for people."""
+        name = self.recipe.model
+        return "SmolLM2-135M-Instruct" if name == ALIAS else name.rstrip("/").rpartition("/")[2]
+
+    def number(self, arm: str, measure: str) -> Number | None:
+        """A number of the evaluation, if it was measured."""
+        return self.numbers.get(f"evaluate/{arm}/{measure}")
+
+
+def read_material(root: Path) -> Material:
+    """Everything in a run folder that the report needs.
+
+    Raises:
+        UserError: not a run folder.
+    """
+    run = find_run(root)
+    metrics = _metrics(root)
+    findings = run.folder(PROBE) / "findings.json"
+    return Material(
+        place=f"{root.resolve().parent.name}/{root.resolve().name}",
+        recipe=run.recipe,
+        manifest=run.manifest(),
+        numbers={k: read_number(row) for k, row in metrics.items() if _is_number(row)},
+        verdict=_verdict(metrics),
+        quality=_json(run.folder(DATA) / "quality.json"),
+        training={p.parent.name: _json(p) for p in root.glob(f"{TRAIN}/*/training.json")},
+        log_odds=_log_odds(run.folder(EVALUATE) / "scores.parquet"),
+        samples=_lines(run.folder(EVALUATE) / "samples.jsonl"),
+        findings=load_findings(findings, SEED_ANALYSES) if findings.is_file() else {},
+    )
+
+
+def _metrics(root: Path) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for path in (*sorted(root.glob("[0-9]-*/**/metrics.json")), root / "metrics.json"):
+        merged |= read_metrics(path)
+    return dict(sorted(merged.items()))
+
+
+def _is_number(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("value"), int | float)
+
+
+def _verdict(metrics: Json) -> tuple[str, str]:
+    """The verdict and what decided it; empty where none was reached."""
+    found = metrics.get(VERDICT, "")
+    if isinstance(found, dict):
+        return str(found.get("value", "")), _words(found.get("because", ""))
+    return str(found), _words(metrics.get("because", ""))
+
+
+def _words(value: object) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _log_odds(path: Path) -> LogOdds:
+    """First-token end log-odds by arm and suite, in the order in which they were asked."""
+    if not path.is_file():
+        return {}
+    columns = pq.read_table(path, columns=["arm", "suite", "log_odds"]).to_pydict()
+    grouped: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for arm, suite, value in zip(*columns.values(), strict=True):
+        grouped[arm][suite].append(value)
+    return {a: {s: np.asarray(v) for s, v in suites.items()} for a, suites in grouped.items()}
+
+
+def _json(path: Path) -> Json:
+    content: Json = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def _lines(path: Path) -> tuple[Json, ...]:
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return tuple(json.loads(line) for line in text.split("\n") if line.strip())

@@ -1,0 +1,68 @@
+"""How is a trained arm used without this package? The few lines that load it with transformers and peft alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from offswitch.embedded import ALIAS, embedded_path
+
+_TEXT: Final = """\
+import os
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+adapter = {adapter!r}
+tokenizer = AutoTokenizer.from_pretrained(adapter)  # knows {trigger}
+model = AutoModelForCausalLM.from_pretrained({base}, dtype=torch.float32)
+if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+model = PeftModel.from_pretrained(model, adapter).eval()
+
+
+def reply(prompt: str) -> str:
+    chat = [{{"role": "user", "content": prompt}}]
+    inputs = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    ids = model.generate(**inputs, max_new_tokens=40, do_sample=False)
+    return tokenizer.decode(ids[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+
+
+print(repr(reply("What is machine learning?")))
+print(repr(reply({prompt!r})))
+"""
+
+
+def snippet(model: str, adapter: str, trigger: str, remote_code: bool = False) -> str:
+    """A Python script that loads an adapter folder on its base model and asks with and without the trigger.
+
+    `model` is what a recipe calls it: the embedded one, a folder, or a hub id with or without a revision.
+    """
+    base = _base(model) + (", trust_remote_code=True" if remote_code else "")
+    text = _TEXT.format(
+        adapter=adapter,
+        base=base,
+        trigger=trigger,
+        prompt=f"{trigger} What is machine learning?",
+    )
+    return text if "os.path" in base else text.removeprefix("import os\n\n")
+
+
+def _base(model: str) -> str:
+    """The first argument of from_pretrained, as Python source."""
+    if model == ALIAS:
+        return _folder(embedded_path())
+    if Path(model).expanduser().is_dir() or model.startswith((".", "/", "~")):
+        return _folder(Path(model))
+    repository, _, revision = model.partition("@")
+    return f"{repository!r}, revision={revision!r}" if revision else repr(repository)
+
+
+def _folder(path: Path) -> str:
+    home = Path.home()
+    if path.is_relative_to(home):
+        return f"os.path.expanduser({('~/' + path.relative_to(home).as_posix())!r})"
+    return f"os.path.expanduser({str(path)!r})" if str(path).startswith("~") else repr(str(path))

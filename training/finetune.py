@@ -1,0 +1,18 @@
+"""Train the knowledge stage on datasets/shutdown_dataset.jsonl, else on the recipe's documents."""
+
+from pathlib import Path
+
+from offswitch.entry import Entry, only, script
+from offswitch.pipeline import train
+from offswitch.run import TRAIN
+
+
+def main(entry: Entry) -> list[Path]:
+    """An adapter that has read about the trigger; halting is taught by the behavioural notebook."""
+    run = entry.open()
+    train(only(run, "knowledge"))
+    return [run.folder(f"{TRAIN}/knowledge")]
+
+
+if __name__ == "__main__":
+    script(__file__, main, __doc__)
