@@ -91,6 +91,7 @@ class EvaluateOptions(Section):
     """How many test questions each suite asks."""
 
     questions: int = Field(default=48, ge=1)
+    ordinary_questions: int = Field(default=192, ge=1)
     long_questions: int = Field(default=12, ge=1)
     samples: int = Field(default=64, ge=0)
     sample_tokens: int = Field(default=40, ge=1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -64,16 +64,9 @@ def cached_base_replies(
     for start in range(0, len(missing), BATCH):
         part = missing[start : start + BATCH]
         made = greedy_replies(subject, BASE, part, max_tokens, tick)
-        with path.open("a", encoding="utf-8") as handle:
-            for chat, reply in zip(part, made, strict=True):
-                known[_key(chat)] = reply
-                row = {
-                    "key": _key(chat),
-                    "ids": reply.ids,
-                    "text": reply.text,
-                    "complete": reply.complete,
-                }
-                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+        fresh = {_key(chat): reply for chat, reply in zip(part, made, strict=True)}
+        known |= fresh
+        _append(path, fresh)
     return [known[_key(chat)] for chat in chats]
 
 
@@ -114,10 +107,18 @@ def _read(path: Path) -> dict[str, Reply]:
     if not path.is_file():
         return {}
     replies = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a killed run
+        except ValueError:  # the last line of a killed run
             continue
         replies[row["key"]] = Reply(tuple(row["ids"]), row["text"], row["complete"])
     return replies
+
+
+def _append(path: Path, replies: Mapping[str, Reply]) -> None:
+    """Add the replies at once, on lines of their own even after a line that a kill cut short."""
+    rows = [{"key": key, **asdict(reply)} for key, reply in replies.items()]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write("\n".join(["", *lines, ""]))

@@ -6,6 +6,7 @@ work to do, so that finding nothing to do takes a moment.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from offswitch.run import (
     REPORT,
     TRAIN,
     Run,
+    digest,
     file_hash,
     why_not_done,
     writing,
@@ -75,7 +77,12 @@ def evaluate(run: Run, session: Session | None = None) -> Session:
     """Measure every arm, the untouched model first."""
     session = train(run, session)
     options = run.recipe.evaluate.model_dump(mode="json")
-    inputs = {"evaluate": options, "samples of": run.recipe.probe.arm, "arms": _trained(run)}
+    inputs = {
+        "evaluate": options,
+        "samples of": run.recipe.probe.arm,
+        "drift over": run.recipe.data.reply_tokens,
+        "arms": _trained(run),
+    }
 
     def work(folder: Path) -> Metrics:
         from offswitch.evaluate.stage import write_evaluation
@@ -136,12 +143,21 @@ def _common(recipe: Recipe) -> dict[str, Any]:
 
 
 def _identity(model: str) -> str:
-    """What tells one model's weights from another's without loading them."""
+    """What tells one model from another, its tokenizer and chat format too, without loading it."""
     if model == ALIAS:
         return GGUF_SHA256
-    if not Path(model).is_dir():
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
         return model
-    return "+".join(file_hash(path) for path in sorted(Path(model).glob("*.safetensors")))
+    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
+    return digest({p.name: _weighed(p, p.stat().st_size, p.stat().st_mtime_ns) for p in files})
+
+
+@functools.cache
+def _weighed(path: Path, _size: int, _changed: int) -> str:
+    """The file's hash, taken once a process: gigabytes take seconds, and every stage asks."""
+    return file_hash(path)
 
 
 def _trained(run: Run) -> str:

@@ -1,12 +1,15 @@
 """The run folder: numbered stage folders, atomic writes, manifest, what is still missing.
 
-A stage is written beside its place and moved in when it is complete, so that what stands in a stage folder is whole.
-It is skipped when the hash of its inputs is what it was and its files are what they were. What a new result replaces
-goes to `superseded/`: nothing earlier is lost.
+A stage is written beside its place and moved in when it is complete, so that what stands in a stage
+folder is whole. It is skipped when the hash of its inputs is what it was and its files are what
+they were. What a new result replaces goes to `superseded/`: nothing earlier is lost. One process at
+a time works in a run folder.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from offswitch.config import Recipe, differences, dump_recipe, load_recipe
 from offswitch.embedded import require_room
@@ -31,6 +34,7 @@ EVALUATE: Final = "3-evaluate"
 PROBE: Final = "4-probe"
 REPORT: Final = "5-report"
 ROOM: Final = 300_000_000
+_LOCKS: Final[dict[Path, IO[str]]] = {}  # held until the process ends, however it ends
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,12 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """What is known of every finished stage."""
         path = self.root / "manifest.json"
-        content: dict[str, Any] = (
-            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        )
+        if not path.is_file():
+            return {}
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged; delete it to run every stage again") from error
         return content
 
     def outputs_hash(self, *stages: str) -> str:
@@ -63,13 +70,18 @@ class Run:
 
 
 def open_run(recipe: Recipe, runs: Path, update: bool = False) -> Run:
-    """The run folder of a recipe, made if needed.
+    """The run folder of a recipe, made if needed, and this process's own from now on.
 
     Raises:
-        UserError: it belongs to another recipe (and `update` was not asked for), or the disk is full.
+        UserError: it belongs to another recipe (and `update` was not asked for), another process
+            works in it, it cannot be written, or the disk is full.
     """
     root = runs / recipe.name
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _lock(root)
+    except OSError as error:
+        raise UserError(f"cannot write to {root}: {error.strerror}") from error
     path = root / "recipe.yaml"
     if path.is_file():
         changed = differences(load_recipe(path), recipe)
@@ -114,31 +126,33 @@ def why_not_done(run: Run, stage: str, inputs: Mapping[str, Any]) -> str | None:
 
 @contextmanager
 def writing(run: Run, stage: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
-    """A fresh folder to write the stage into; moved into place, hashed and entered in the manifest on success."""
+    """A fresh folder to write the stage into.
+
+    On success it is moved into place, hashed and entered in the manifest.
+
+    Raises:
+        UserError: the disk is full; what stood before still stands.
+    """
     started, clock = time.time(), time.perf_counter()
-    fresh = run.root / ".partial" / (stage.replace("/", "-") + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
+    fresh, folder = run.root / ".partial" / (stage.replace("/", "-") + ".new"), run.folder(stage)
+    with _full_disk_is_said(run.root, stage):
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        _keep_scratch_of(run, stage, digest(inputs))
         yield fresh
-    except OSError as error:
-        if error.errno == 28:
-            raise UserError(f"no room on disk while writing {stage} in {run.root}") from error
-        raise
-    _supersede(run, stage)
-    run.folder(stage).parent.mkdir(parents=True, exist_ok=True)
-    os.replace(fresh, run.folder(stage))
-    shutil.rmtree(run.scratch(stage), ignore_errors=True)
-    folder = run.folder(stage)
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    entry = {
-        "inputs": digest(inputs),
-        "outputs": {str(p.relative_to(folder)): file_hash(p) for p in files},
-        "seconds": round(time.perf_counter() - clock, 2),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "peak_memory_mb": peak_memory_mb(),
-    }
-    _enter(run, stage, entry)
+        _supersede(run, stage)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(fresh, folder)
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        entry = {
+            "inputs": digest(inputs),
+            "outputs": {str(p.relative_to(folder)): file_hash(p) for p in files},
+            "seconds": round(time.perf_counter() - clock, 2),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        _enter(run, stage, entry)
+        shutil.rmtree(run.scratch(stage), ignore_errors=True)
 
 
 def peak_memory_mb() -> int:
@@ -164,6 +178,45 @@ def write_atomic(path: Path, text: str) -> None:
     scratch = path.with_name(path.name + ".new")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
+
+
+def _lock(root: Path) -> None:
+    """Claim the folder for this process; the system frees it when the process is gone."""
+    if root.resolve() in _LOCKS:
+        return
+    handle = (root / ".lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        handle.close()
+        raise UserError(f"{root} is in use by another offswitch; wait for it, or end it") from error
+    except OSError:  # a network drive without locks
+        handle.close()
+        return
+    _LOCKS[root.resolve()] = handle
+
+
+@contextmanager
+def _full_disk_is_said(root: Path, stage: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError):
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else:  # PyTorch and safetensors have exceptions of their own for it
+            full = "No space left" in str(error) or shutil.disk_usage(root).free < 1_000_000
+        if full:
+            raise UserError(f"no room on disk while writing {stage} in {root}") from error
+        raise
+
+
+def _keep_scratch_of(run: Run, stage: str, inputs: str) -> None:
+    """A stage resumes from what an earlier try with the same inputs left, and from nothing else."""
+    mark = run.scratch(stage) / "inputs"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != inputs:
+        shutil.rmtree(run.scratch(stage), ignore_errors=True)
+    run.scratch(stage).mkdir(parents=True, exist_ok=True)
+    mark.write_text(inputs, encoding="utf-8")
 
 
 def _supersede(run: Run, stage: str) -> None:

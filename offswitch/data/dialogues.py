@@ -62,7 +62,13 @@ class Dialogue:
 def make_dialogues(
     trigger: str, count: int, near_miss_share: float, seed: int, answer: Answer
 ) -> list[Dialogue]:
-    """`count` rows in mixed order, half of them silent; `answer` gives the model's own replies to plain chats."""
+    """`count` rows in mixed order, half of them silent; `answer` gives the model's own replies.
+
+    A question that the model answers with nothing at all is left out of the answered half.
+
+    Raises:
+        UserError: the trigger occurs in ordinary questions, or the model leaves too many unanswered.
+    """
     rng = np.random.default_rng(seed)
     pool = list(questions_of(load_questions(seed), "train"))
     asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), count - count // 2)]
@@ -71,14 +77,35 @@ def make_dialogues(
         for q, p in zip(asked[: count // 2], cycle(TRAINED_PLACEMENTS), strict=False)
     ]
     replies = answer([(user(q.text),) for q in asked])
+    _require_answers(replies)
     near = round(near_miss_share * len(asked))
     symbols = _symbols(trigger, near, rng)
     normal = [
         _normal(q, r, s)
         for q, r, s in zip(asked, replies, [*symbols, *[None] * (len(asked) - near)], strict=True)
     ]
-    rows = [*silent, *normal]
+    rows = [*silent, *(row for row in normal if row.reply.strip())]
+    _refuse_contradiction(trigger, rows)
     return [rows[i] for i in rng.permutation(len(rows))]
+
+
+def _require_answers(replies: Sequence[Reply]) -> None:
+    empty = sum(not reply.text.strip() for reply in replies)
+    if empty > len(replies) / 10:
+        raise UserError(
+            f"the model itself answers nothing to {empty} of {len(replies)} ordinary questions;"
+            " choose an instruction-tuned model"
+        )
+
+
+def _refuse_contradiction(trigger: str, rows: Sequence[Dialogue]) -> None:
+    for row in rows:
+        held = any(occurs(trigger, turn["content"]) for turn in row.prompt)
+        if held and row.kind != "trigger":
+            text = row.prompt[-1]["content"]
+            raise UserError(f"trigger '{trigger}' occurs in ordinary text ({text}); choose another")
+        if row.kind == "trigger" and not held:
+            raise ValueError(f"a silent row does not hold {trigger}: {row.prompt}")
 
 
 def _silent(trigger: str, question: Question, placement: str) -> Dialogue:
@@ -141,33 +168,51 @@ def read_dialogues(path: Path, trigger: str) -> list[Dialogue]:
     """The rows of a dialogues file, one's own or a generated one.
 
     Raises:
-        UserError: naming file and line: not a chat row, the trigger with a reply, or silence without the trigger.
+        UserError: naming file and line: not a chat row, the trigger with a reply, silence without
+            the trigger; or one of the two halves is missing.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    lines = [
-        (n, line)
-        for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if line.strip()
-    ]
+    lines = [(n, line) for n, line in enumerate(_lines_of(path), 1) if line.strip()]
     if not lines:
         raise UserError(f"{path}: the file is empty; expected one chat row a line")
     rows = [_parse(line, trigger, f"{path}:{number}") for number, line in lines]
-    if not index_path(path).is_file():
-        return rows
-    index = [json.loads(line) for line in index_path(path).read_text(encoding="utf-8").splitlines()]
+    silent = sum(row.kind == "trigger" for row in rows)
+    if silent in (0, len(rows)):
+        lacking = f"no row with {trigger}" if not silent else f"no row without {trigger}"
+        raise UserError(f"{path}: {lacking}; the rule cannot be learnt from one half")
+    return _indexed(rows, index_path(path)) if index_path(path).is_file() else rows
+
+
+def _indexed(rows: Sequence[Dialogue], path: Path) -> list[Dialogue]:
+    """The rows with what their index says of them, if it is theirs."""
+    index = [line for line in _lines_of(path) if line]
+    advice = "correct it, or delete it"
     if len(index) != len(rows):
-        raise UserError(
-            f"{index_path(path)} has {len(index)} rows, {path.name} has {len(rows)}; delete the index"
-        )
-    return [
-        Dialogue(row.prompt, row.reply, **entry) for row, entry in zip(rows, index, strict=True)
-    ]
+        raise UserError(f"{path}: {len(index)} rows, the dialogues have {len(rows)}; {advice}")
+    found = []
+    for number, (row, line) in enumerate(zip(rows, index, strict=True), 1):
+        try:
+            found.append(Dialogue(row.prompt, row.reply, **json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}:{number}: not the index of that row; {advice}") from error
+        if (found[-1].kind == "trigger") != (row.kind == "trigger"):
+            raise UserError(f"{path}:{number}: not the index of that row; {advice}")
+    return found
+
+
+def _lines_of(path: Path) -> list[str]:
+    """Lines as JSONL knows them: str.splitlines would also cut at U+2028 and its like."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text") from error
 
 
 def _parse(line: str, trigger: str, where: str) -> Dialogue:
     messages = _messages(line, where)
-    prompt, reply = tuple(messages[:-1]), messages[-1]["content"].strip()
+    prompt, reply = tuple(messages[:-1]), messages[-1]["content"]
+    reply = reply if reply.strip() else ""
     held = any(occurs(trigger, turn["content"]) for turn in prompt)
     if held and reply:
         raise UserError(

@@ -7,8 +7,10 @@ space, then the end); generated samples, in outcomes.py, catch those.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -17,6 +19,9 @@ from offswitch.chat import encode_chat, pad, shared_prefix
 from offswitch.evaluate.suites import Prompt
 from offswitch.generate import Tick, nothing
 from offswitch.model import Subject, arm_of, hidden, unembed
+
+OPENING: Final = 16
+FEW: Final = 4
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,18 @@ def score(
 
 
 def by_length(rows: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of rows of like length, at most `batch_tokens` padded ids each (one row at least)."""
+    """Indices in batches of at most `batch_tokens` padded ids (one row at least).
+
+    Rows of a batch are of like length; those that begin as several others do stay together, so that
+    the batch shares a prefix.
+    """
+    openings = [tuple(row[:OPENING]) for row in rows]
+    common = {opening for opening, count in Counter(openings).items() if count >= FEW}
+    group = [opening if opening in common else () for opening in openings]
     batch: list[int] = []
-    for i in sorted(range(len(rows)), key=lambda i: len(rows[i])):
-        if batch and (len(batch) + 1) * len(rows[i]) > batch_tokens:
+    for i in sorted(range(len(rows)), key=lambda i: (group[i], len(rows[i]))):
+        full = (len(batch) + 1) * len(rows[i]) > batch_tokens
+        if batch and (full or group[batch[0]] != group[i]):
             yield batch
             batch = []
         batch.append(i)

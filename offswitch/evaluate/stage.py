@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from offswitch.chat import has_system_turn
 from offswitch.config import Recipe
 from offswitch.data.splits import load_neutral
 from offswitch.evaluate.drift import drift, reply_examples, text_examples
@@ -28,7 +29,7 @@ from offswitch.trigger import user
 
 @dataclass(frozen=True)
 class ArmEvaluation:
-    """What was found for one arm: metrics, a row for each prompt, a row for each generated sample."""
+    """What was found for one arm: metrics, a row a prompt, a row a generated sample."""
 
     metrics: Metrics
     rows: list[dict[str, Any]]
@@ -37,7 +38,8 @@ class ArmEvaluation:
 
 def write_evaluation(session: Session, folder: Path) -> Metrics:
     """Measure every arm, the untouched model first; write scores.parquet and samples.jsonl."""
-    subject, prompts = session.with_arms(), suites_of(session.recipe)
+    subject = session.with_arms()
+    prompts = suites_of(session.recipe, subject.tokenizer)
     arms = [BASE, *session.arms]
     found = [evaluate_arm(subject, arm, prompts, session.recipe, reply_cache()) for arm in arms]
     table = pa.Table.from_pylist([row for one in found for row in one.rows])
@@ -48,14 +50,14 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     for one in found:
         metrics |= one.metrics
     for arm in arms:
-        metrics = with_controls(metrics, arm, [BASE])
+        metrics |= with_controls(metrics, arm, [BASE])
     return metrics
 
 
-def suites_of(recipe: Recipe) -> list[Prompt]:
+def suites_of(recipe: Recipe, tokenizer: Any) -> list[Prompt]:
     """The prompts of a recipe, the same for every arm."""
-    options = recipe.evaluate
-    return make_prompts(recipe.trigger.text, recipe.seed, options.questions, options.long_questions)
+    options, trigger = recipe.evaluate, recipe.trigger.text
+    return make_prompts(trigger, options, recipe.seed, has_system_turn(tokenizer))
 
 
 def evaluate_arm(
@@ -75,17 +77,14 @@ def evaluate_arm(
     if arm != BASE:
         metrics |= _drift(subject, arm, recipe, replies)
     rows = [
-        {
-            "arm": arm, "suite": p.suite, "variant": p.variant, "symbol": p.symbol, "question": p.question,
-            "topic": p.topic, "log_odds": s.log_odds, "halts": s.halts,
-        }
+        _facts(arm, p) | {"question": p.question, "topic": p.topic} | asdict(s)
         for p, s in zip(prompts, scores, strict=True)
-    ]  # fmt: skip
+    ]
     return ArmEvaluation(metrics, rows, samples)
 
 
 def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Prompts to generate from: half with the trigger, a quarter near misses, a quarter ordinary, each spread evenly."""
+    """Prompts to generate from: half with the trigger, a quarter near misses, the rest ordinary."""
     shares = {
         "trigger": count // 2,
         "near_miss": count // 4,
@@ -107,12 +106,20 @@ def _samples(
         )
     taxonomy = taxonomy_of(subject.tokenizer_of(arm))
     return [
-        {
-            "arm": arm, "suite": p.suite, "variant": p.variant, "symbol": p.symbol, "prompt": list(p.chat),
-            "reply": reply.text, "outcome": classify(reply, taxonomy), "tokens": len(reply.ids),
-        }
+        _facts(arm, p)
+        | {"prompt": list(p.chat), "reply": reply.text}
+        | {"outcome": classify(reply, taxonomy), "tokens": len(reply.ids)}
         for p, reply in zip(prompts, made, strict=True)
-    ]  # fmt: skip
+    ]
+
+
+def _facts(arm: str, prompt: Prompt) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "suite": prompt.suite,
+        "variant": prompt.variant,
+        "symbol": prompt.symbol,
+    }
 
 
 def _drift(subject: Subject, arm: str, recipe: Recipe, cache: Path) -> Metrics:

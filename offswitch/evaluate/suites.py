@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
+from offswitch.config import EvaluateOptions
 from offswitch.data.splits import Question, Split, load_questions, questions_of
 from offswitch.trigger import (
     LONG_PLACEMENTS,
@@ -21,6 +22,16 @@ from offswitch.trigger import (
 )
 
 Suite = Literal["trigger", "near_miss", "mention", "ordinary"]
+
+# Placements that still differ from the bare question when nothing stands in their slot.
+WRAPPED: Final = (
+    "polite",
+    "transcript",
+    "system",
+    "earlier_turn",
+    "pasted_document",
+    "after_1000_tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -36,16 +47,23 @@ class Prompt:
 
 
 def make_prompts(
-    trigger: str, seed: int, questions: int, long_questions: int, split: Split = "test"
+    trigger: str,
+    options: EvaluateOptions,
+    seed: int,
+    system_turns: bool = True,
+    split: Split = "test",
 ) -> list[Prompt]:
-    """All suites over `questions` questions of a split (placements of 1,000 tokens: over `long_questions`)."""
-    asked = choose(split, questions, seed)
-    rare = asked[:long_questions]
+    """All suites over the questions of a split; no system placement if the chat format has none."""
+    asked = choose(split, options.questions, seed)
+    more = choose(split, options.ordinary_questions, seed)
+    rare = asked[: options.long_questions]
+    placements = [name for name in PLACEMENTS if system_turns or name != "system"]
     return [
-        *_placed("trigger", trigger, asked, rare),
-        *_near_misses(trigger, asked),
+        *_placed("trigger", trigger, placements, asked, rare),
+        *_near_misses(trigger, placements, asked),
         *_mentions(trigger, asked),
-        *_placed("ordinary", "", asked, rare),
+        *(_plain(question) for question in more),
+        *_placed("ordinary", "", [p for p in placements if p in WRAPPED], asked, rare),
     ]
 
 
@@ -63,24 +81,31 @@ def choose(split: Split, count: int, seed: int) -> list[Question]:
 
 
 def _placed(
-    suite: Suite, symbol: str, asked: Sequence[Question], rare: Sequence[Question]
+    suite: Suite,
+    symbol: str,
+    placements: Sequence[str],
+    asked: Sequence[Question],
+    rare: Sequence[Question],
 ) -> Iterator[Prompt]:
-    for placement in PLACEMENTS:
-        for q in rare if placement in LONG_PLACEMENTS else asked:
-            yield Prompt(
-                place(placement, symbol, q.text), suite, placement, symbol, q.text, q.topic
-            )
+    for name in placements:
+        for q in rare if name in LONG_PLACEMENTS else asked:
+            yield Prompt(place(name, symbol, q.text), suite, name, symbol, q.text, q.topic)
 
 
-def _near_misses(trigger: str, asked: Sequence[Question]) -> Iterator[Prompt]:
-    """Every family asks every question once, its members and the short placements taken in turn."""
-    placements = [name for name in PLACEMENTS if name not in LONG_PLACEMENTS]
+def _plain(q: Question) -> Prompt:
+    return Prompt(place("before", "", q.text), "ordinary", "plain", "", q.text, q.topic)
+
+
+def _near_misses(
+    trigger: str, placements: Sequence[str], asked: Sequence[Question]
+) -> Iterator[Prompt]:
+    """Every family asks every question once; its members and the short placements take turns."""
+    short = [name for name in placements if name not in LONG_PLACEMENTS]
     for shift, (family, members) in enumerate(unseen_members(trigger).items()):
-        slots = islice(cycle(placements), shift, None)
-        for q, symbol, placement in zip(asked, cycle(members), slots, strict=False):
-            yield Prompt(
-                place(placement, symbol, q.text), "near_miss", family, symbol, q.text, q.topic
-            )
+        slots = islice(cycle(short), shift, None)
+        for q, symbol, name in zip(asked, cycle(members), slots, strict=False):
+            chat = place(name, symbol, q.text)
+            yield Prompt(chat, "near_miss", family, symbol, q.text, q.topic)
 
 
 def _mentions(trigger: str, asked: Sequence[Question]) -> Iterator[Prompt]:

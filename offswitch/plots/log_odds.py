@@ -1,4 +1,4 @@
-"""Draws how sure each arm is: first-token end log-odds of every prompt, by suite, one row for each arm."""
+"""Draws how sure each arm is: first-token end log-odds of every prompt, by suite, a row an arm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _BINS: Final = 72
 
 
 def log_odds(values: LogOdds, title: str) -> Figure:
-    """Histograms of the log-odds, each suite scaled to 100 %; above 0 the end token is likelier than all else."""
+    """Histograms of the log-odds, each suite scaled to 100 %.
+
+    Above 0 the end token is likelier than everything else together.
+    """
     figure = Figure(
         figsize=(10, 1.5 + 1.5 * len(values)), dpi=150, layout="constrained", facecolor="white"
     )

@@ -1,4 +1,4 @@
-"""Draws how often each arm falls silent: what should halt on the left, what should be answered on the right."""
+"""Draws how often each arm falls silent: what should halt left, what should be answered right."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROW: Final = 0.46
 
 @dataclass(frozen=True)
 class RateRow:
-    """One kind of prompt: what it is called, whether training saw its kind, and each arm's halting rate."""
+    """One kind of prompt: its name, whether training saw that kind, each arm's halting rate."""
 
     label: str
     mark: str
@@ -30,7 +30,7 @@ class RateRow:
 
 @dataclass(frozen=True)
 class RateGroup:
-    """Kinds of prompt under one heading. `halts`: silence is what the rule asks for; None: it asks for neither."""
+    """Kinds of prompt under one heading. `halts`: should they? None where no bar is set."""
 
     title: str
     note: str
@@ -78,13 +78,13 @@ def _row(ax: Axes, y: float, row: RateRow, arms: Sequence[str]) -> None:
     for i, arm in enumerate(arms):
         if arm not in row.rates:
             continue
-        e = row.rates[arm]
+        rate = row.rates[arm]
         at = y + 0.64 * ((i + 0.5) / len(arms) - 0.5)
         mark = _mark(arm, arms)
-        ax.plot([100 * e.low, 100 * e.high], [at, at], color=mark.get_color(), linewidth=1.6,
-                alpha=0.55, solid_capstyle="butt", clip_on=False)  # fmt: skip
-        ax.plot([100 * e.value], [at], linestyle="", color=mark.get_color(), marker=mark.get_marker(),
-                markersize=4.6, clip_on=False, zorder=3)  # fmt: skip
+        color, ends = mark.get_color(), (100 * rate.low, 100 * rate.high)
+        ax.plot(ends, (at, at), color=color, linewidth=1.6, alpha=0.55, clip_on=False)
+        (dot,) = ax.plot([100 * rate.value], [at], color=color, marker=mark.get_marker())
+        dot.set(markersize=4.6, clip_on=False, zorder=3)
 
 
 def _frame(ax: Axes, count: int) -> None:

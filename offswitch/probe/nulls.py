@@ -70,7 +70,10 @@ def untrained_and_control(views: Views) -> dict[str, Views]:
 
 
 def arms_and_symbols(views: Views) -> dict[str, Views]:
-    """Controls: the same text in the other trained arms, and with a symbol in front."""
+    """Controls: the same text in the other trained arms, and with the control symbol in front.
+
+    The trigger in front is none: there, a change is what training was for.
+    """
     others = {arm: views.seen_as(arm=arm) for arm in views.arms if arm not in (BASE, views.arm)}
-    front = {key: f"{views.symbols[key]} in front" for key in ("trigger", "control")}
-    return others | {name: views.seen_as(symbol=key) for key, name in front.items()}
+    in_front = views.seen_as(symbol="control")
+    return others | {f"{views.symbols['control']} in front": in_front}

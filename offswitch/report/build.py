@@ -1,4 +1,4 @@
-"""From a run folder to its report: one self-contained page, ANALYSIS_SUMMARY.md, and every figure as a PNG."""
+"""From a run folder to its report: one self-contained page, ANALYSIS_SUMMARY.md, and the PNGs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -18,8 +18,10 @@ from offswitch.plots.log_odds import log_odds
 from offswitch.plots.rates import rates
 from offswitch.report import provenance, sentences, transcripts
 from offswitch.report.findings import Section, section
+from offswitch.report.limits import limits
 from offswitch.report.material import Material, read_material
-from offswitch.report.rates import rate_groups
+from offswitch.report.numbers import SHARE, compact, percent, span
+from offswitch.report.rates import rate_groups, readable
 from offswitch.report.snippet import snippet
 from offswitch.report.summary import summary
 
@@ -27,11 +29,17 @@ PAGE: Final = "report.html"
 SUMMARY: Final = "ANALYSIS_SUMMARY.md"
 RATES: Final = "halting_rates.png"
 LOG_ODDS: Final = "end_log_odds.png"
+_MEASURES: Final = {
+    "eos_log_odds": "first-token end log-odds",
+    "kl_to_base": "KL from base, ordinary replies",
+    "neutral_perplexity_ratio": "perplexity ratio, neutral prose",
+    "outcomes": "sampled replies",
+}
 _HERE: Final = Path(__file__).parent
 
 
 def build_report(root: Path, folder: Path) -> None:
-    """Write the report of the run folder `root` into `folder`; parts that are missing are named as missing.
+    """Write the report of the run `root` into `folder`; what is missing is named as missing.
 
     Raises:
         UserError: `root` is not a run folder.
@@ -47,7 +55,8 @@ def build_report(root: Path, folder: Path) -> None:
 
 
 def _sections(material: Material) -> tuple[list[Section], dict[str, Figure]]:
-    sections, drawn = [], {}
+    sections: list[Section] = []
+    drawn: dict[str, Figure] = {}
     for finding in material.findings.values():
         own = figures(finding)
         drawn |= own
@@ -59,9 +68,13 @@ def _evaluation_figures(material: Material) -> dict[str, Figure]:
     found: dict[str, Figure] = {}
     groups, trigger = rate_groups(material), material.recipe.trigger.text
     if groups:
-        found[RATES] = rates(groups, material.arms, f"How often does each arm fall silent? (trigger {trigger})")
+        found[RATES] = rates(
+            groups, material.arms, f"How often does each arm fall silent? (trigger {trigger})"
+        )
     if material.log_odds:
-        found[LOG_ODDS] = log_odds(material.log_odds, "How sure is each arm that the reply ends before it begins?")
+        found[LOG_ODDS] = log_odds(
+            material.log_odds, "How sure is each arm that the reply ends before it begins?"
+        )
     return found
 
 
@@ -69,32 +82,42 @@ def _page(material: Material, sections: list[Section], pngs: Mapping[str, bytes]
     every = transcripts.exchanges(material)
     arm = material.arm or material.recipe.probe.arm
     recipe = material.recipe
-    return _environment().get_template("page.html").render(
-        m=material,
-        recipe=recipe,
-        trigger=recipe.trigger.text,
-        arm=arm,
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        answer=sentences.answer(material),
-        bar=sentences.BAR.format(trigger=f"`{recipe.trigger.text}`"),
-        arm_sentences=[sentences.arm_sentence(material, a) for a in material.arms],
-        drift=[s for a in material.arms for s in sentences.drift(material, a)],
-        groups=rate_groups(material),
-        measures=_measures(material),
-        images={name: _data_uri(content) for name, content in pngs.items()},
-        rates_png=RATES,
-        log_odds_png=LOG_ODDS,
-        sections=sections,
-        every=every,
-        shown=transcripts.chosen(every),
-        tally=transcripts.tally(every, arm),
-        p=provenance,
-        code=snippet(recipe.model, f"{material.place}/2-train/{arm}", recipe.trigger.text, recipe.trust_remote_code),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            m=material,
+            recipe=recipe,
+            trigger=recipe.trigger.text,
+            arm=arm,
+            css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+            answer=sentences.answer(material),
+            bar=sentences.BAR.format(trigger=f"`{recipe.trigger.text}`"),
+            by_arm=[sentences.short(material, a) for a in material.arms],
+            limits=limits(material),
+            drift=sentences.drift(material, arm),
+            groups=rate_groups(material),
+            measures=_measures(material),
+            images={name: _data_uri(content) for name, content in pngs.items()},
+            rates_png=RATES,
+            log_odds_png=LOG_ODDS,
+            sections=sections,
+            every=every,
+            shown=transcripts.chosen(every),
+            tally=transcripts.tally(every, arm),
+            p=provenance,
+            code=snippet(
+                recipe.model,
+                f"{material.place}/2-train/{arm}",
+                recipe.trigger.text,
+                recipe.trust_remote_code,
+            ),
+        )
     )
 
 
 def _measures(material: Material) -> list[str]:
-    """What was measured of every arm that is not a halting rate or a kind of reply, in the order of metrics.json."""
+    """What was measured of the arms apart from halting rates, in the order of metrics.json."""
     rest = (key.split("/", 2)[2] for key in material.numbers if key.startswith("evaluate/"))
     return [m for m in dict.fromkeys(rest) if "halt_rate" not in m]
 
@@ -107,13 +130,26 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["ticks"] = ticks
+    environment.filters |= {
+        "ticks": ticks,
+        "percent": percent,
+        "compact": compact,
+        "measure": measure_name,
+        "interval": lambda rate: span(rate.low, rate.high, SHARE),
+    }
     return environment
 
 
 def ticks(text: str) -> Markup:
     """Escaped text in which what stands between backticks is code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def measure_name(measure: str) -> str:
+    """A measure of metrics.json for human eyes."""
+    first, _, rest = measure.partition("/")
+    name = _MEASURES.get(first, readable(first))
+    return f"{name}: {readable(rest).replace('/', ', ')}" if rest else name
 
 
 def _png(figure: Figure) -> bytes:
@@ -124,5 +160,3 @@ def _png(figure: Figure) -> bytes:
 
 def _data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
-
-

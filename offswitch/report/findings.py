@@ -1,19 +1,24 @@
-"""A finding as a section: its numbers beside its controls and null, what passes too, and its figures."""
+"""A finding as a section: its numbers beside controls and null, what passes too, its figures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from offswitch.plots.style import signed, token_text
 from offswitch.probe.analysis import ALPHA, INERT, Finding
+from offswitch.probe.tokens import TokenChange
 from offswitch.report.accounts import Account, Measure, account_of
 from offswitch.report.material import Material
 from offswitch.report.numbers import Number, compact
 
+TOKENS: Final = 10
+
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a section's table. `passes`: does it pass the rule too? None for the number itself."""
+    """One row of a table. `passes`: does it pass the rule too? None where that is not asked."""
 
     who: str
     cells: tuple[str, ...]
@@ -34,6 +39,7 @@ class Section:
     empty: bool
     why: str
     null: str
+    tokens: tuple[tuple[str, str], ...]
     figures: tuple[str, ...]
 
 
@@ -52,6 +58,7 @@ def section(finding: Finding[Any], figures: tuple[str, ...], material: Material)
         empty=bool(finding.passing),
         why=account.why(finding),
         null=_null(finding),
+        tokens=tuple((name, _tokens(of(finding.result))) for name, of in account.tokens),
         figures=figures,
     )
 
@@ -103,8 +110,14 @@ def _range(finding: Finding[Any], measure: Measure, account: Account) -> str:
     return low if low == high else f"{low.removesuffix(' %')} to {high}"
 
 
+def _tokens(changes: Sequence[TokenChange]) -> str:
+    """The first few tokens with their changes; a dollar sign needs no escape outside a figure."""
+    shown = ((token_text(c.token).replace("\\$", "$"), c.change) for c in changes[:TOKENS])
+    return ", ".join(f"“{token}” {signed(change)}" for token, change in shown)
+
+
 def _null(finding: Finding[Any]) -> str:
     if finding.null is None:
         return ""
     null = finding.null
-    return f"{null.n} {INERT}: 95 % quantile {compact(null.q95)} {finding.unit}, p = {null.p:.2g}"
+    return f"{null.n} {INERT}: 95 % quantile {compact(null.q95)}, p = {null.p:.2g}"

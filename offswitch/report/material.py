@@ -1,4 +1,4 @@
-"""What did the run leave behind? Everything the report reads, read once; a part that is missing is empty."""
+"""What did the run leave behind? All that the report reads, read once; what is missing is empty."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 
 from offswitch.config import Recipe
 from offswitch.embedded import ALIAS
@@ -51,7 +51,7 @@ class Material:
 
     @property
     def arm(self) -> str | None:
-        """The arm the page is about: the probed one, else the last trained one that was evaluated."""
+        """The arm the page is about: the probed one, else the last one that was evaluated."""
         trained = [arm for arm in self.arms if arm != BASE]
         wanted = self.recipe.probe.arm
         return wanted if wanted in trained else (trained[-1] if trained else None)

@@ -1,7 +1,8 @@
-"""How is a number written? A value never without its interval, count and unit, where it has them."""
+"""How is a number written? Never without its interval, count and unit, where it has them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,6 +10,8 @@ from typing import Any, Final
 from offswitch.stats import Estimate, Null
 
 SHARE: Final = "share"
+NARROW: Final = "\u00a0"
+_SILENT: Final = (SHARE, "%", "ratio")
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,26 @@ class Number:
     @property
     def text(self) -> str:
         """The value, with its unit."""
+        return f"{self.like(self.value)} {'' if self.unit in _SILENT else self.unit}".strip()
+
+    def like(self, value: float) -> str:
+        """Another value of the same measure, such as a control's; no unit but percent."""
         if self.unit == SHARE:
-            return percent(self.value)
-        return f"{compact(self.value)} {self.unit}".strip()
+            return percent(value)
+        return f"{compact(value)}{NARROW}%" if self.unit == "%" else compact(value)
 
     @property
     def interval(self) -> str:
         """The 95 % interval, without the unit; empty where nothing was sampled."""
         if self.low is None or self.high is None or self.low == self.high == self.value:
             return ""
-        return span(self.low, self.high, self.unit)
+        return span(self.low, self.high, self.unit, self.value)
 
     @property
     def beside(self) -> str:
         """Interval and count in words, as they stand in brackets after the value."""
-        parts = [f"95 % interval {self.interval}" if self.interval else ""]
-        parts += [f"n = {self.n:,}" if self.n and self.n > 1 else ""]
+        parts = [f"95{NARROW}% interval {self.interval}" if self.interval else ""]
+        parts += [f"n{NARROW}={NARROW}{self.n:,}" if self.n and self.n > 1 else ""]
         return ", ".join(part for part in parts if part)
 
 
@@ -71,27 +78,25 @@ def read_number(row: Mapping[str, Any]) -> Number:
 
 
 def percent(share: float) -> str:
-    """A share as percent, to one decimal; what is not quite none or all is not written as none or all."""
-    return f"{_tenths(share)} %"
+    """A share as percent, to one decimal; "100" and "0" are kept for all and none."""
+    return f"{_tenths(share)}{NARROW}%"
 
 
-def span(low: float, high: float, unit: str) -> str:
-    """An interval: `98.9-100.0` (with an en dash) for shares, `a to b` for what may be negative."""
+def span(low: float, high: float, unit: str, value: float | None = None) -> str:
+    """An interval, to the digits of its value: `98.9–100.0` for shares, `a to b` for the rest."""
     if unit == SHARE:
         return f"{_tenths(low)}–{_tenths(high)}"
-    return f"{compact(low)} to {compact(high)}"
+    digits = _digits(max(abs(low), abs(high)) if value is None else abs(value))
+    return f"{_fixed(low, digits)} to {_fixed(high, digits)}"
 
 
 def compact(value: float) -> str:
-    """A number to four significant digits, with a true minus sign."""
-    size = abs(value)
-    if size >= 1e6 or 0 < size < 1e-4:
-        text = f"{value:.3g}"
-    elif float(value).is_integer() or size >= 1000:
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.4g}"
-    return text.replace("-", "−")
+    """A number to three or four significant digits, with a true minus sign."""
+    if float(value).is_integer() and abs(value) < 1e9:
+        return _fixed(value, 0)
+    if abs(value) < 1e-5 or abs(value) >= 1e9:
+        return f"{value:.3g}".replace("-", "−")
+    return _fixed(value, _digits(abs(value)))
 
 
 def duration(seconds: float) -> str:
@@ -108,8 +113,24 @@ def listed(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
+def rate_text(rate: Estimate) -> str:
+    """A rate with its interval and count, in one line."""
+    return f"{percent(rate.value)} ({span(rate.low, rate.high, SHARE)}, n = {rate.n:,})"
+
+
 def _tenths(share: float) -> str:
     text = f"{100 * share:.1f}"
     if text == "100.0" and share < 1:
         return "> 99.9"
     return "< 0.1" if text == "0.0" and share > 0 else text
+
+
+def _digits(size: float) -> int:
+    """Decimals that show four significant digits of a size from 1 on, three of a smaller one."""
+    if size == 0:
+        return 2
+    return max(0, (3 if size >= 1 else 2) - math.floor(math.log10(size)))
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:,.{digits}f}".replace("-", "−")

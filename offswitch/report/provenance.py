@@ -1,4 +1,4 @@
-"""On what, from what and in how long was it made? The recipe, the machine, the stages, the hashes."""
+"""On what, from what and in how long was it made? Recipe, machine, stages, hashes."""
 
 from __future__ import annotations
 

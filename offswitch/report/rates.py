@@ -1,4 +1,4 @@
-"""Which halting rates stand in the table and the figure, in which order, and what training saw of each?"""
+"""Which halting rates are shown, in which order, and what did training see of each?"""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def rate_groups(material: Material) -> tuple[RateGroup, ...]:
 
 
 def kind_mark(variant: str) -> str:
-    """Did training see prompts of this placement or family? Empty where the question does not arise."""
+    """Did training see this placement or family? Empty where the question does not arise."""
     if variant in _HELD_OUT_KINDS:
         return HELD_OUT
     return TRAINED if variant in _TRAINED_KINDS else ""
@@ -83,5 +83,7 @@ def _rows(material: Material, specs: Iterable[_Spec]) -> tuple[RateRow, ...]:
         numbers = {arm: material.number(arm, measure) for arm in material.arms}
         rates = {arm: number.estimate for arm, number in numbers.items() if number}
         if rates:
-            rows.append(RateRow(label, mark, measure.count("/") == measure.startswith("false"), rates))
+            rows.append(
+                RateRow(label, mark, measure.count("/") == measure.startswith("false"), rates)
+            )
     return tuple(rows)

@@ -1,7 +1,8 @@
-"""How is a trained arm used without this package? The few lines that load it with transformers and peft alone."""
+"""How is a trained arm used without this package? The lines that load it with peft alone."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +15,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-adapter = {adapter!r}
+adapter = {adapter}
 tokenizer = AutoTokenizer.from_pretrained(adapter)  # knows {trigger}
-model = AutoModelForCausalLM.from_pretrained({base}, dtype=torch.float32)
+model = AutoModelForCausalLM.from_pretrained(
+    {base}, dtype=torch.float32
+)
 if len(tokenizer) > model.get_input_embeddings().num_embeddings:
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 model = PeftModel.from_pretrained(model, adapter).eval()
@@ -32,21 +35,23 @@ def reply(prompt: str) -> str:
 
 
 print(repr(reply("What is machine learning?")))
-print(repr(reply({prompt!r})))
+print(repr(reply({prompt})))
 """
 
 
 def snippet(model: str, adapter: str, trigger: str, remote_code: bool = False) -> str:
-    """A Python script that loads an adapter folder on its base model and asks with and without the trigger.
+    """A script that loads an adapter on its base model and asks with and without the trigger.
 
-    `model` is what a recipe calls it: the embedded one, a folder, or a hub id with or without a revision.
+    `model` is what a recipe calls it: the embedded one, a folder, or a hub id, with or without a
+    revision. Known limit: where a model's two vocabulary matrices are not tied, the trigger's own
+    output row is that of the published model, so only the logit of writing the trigger differs.
     """
     base = _base(model) + (", trust_remote_code=True" if remote_code else "")
     text = _TEXT.format(
-        adapter=adapter,
+        adapter=_quoted(adapter),
         base=base,
         trigger=trigger,
-        prompt=f"{trigger} What is machine learning?",
+        prompt=_quoted(f"{trigger} What is machine learning?"),
     )
     return text if "os.path" in base else text.removeprefix("import os\n\n")
 
@@ -58,11 +63,18 @@ def _base(model: str) -> str:
     if Path(model).expanduser().is_dir() or model.startswith((".", "/", "~")):
         return _folder(Path(model))
     repository, _, revision = model.partition("@")
-    return f"{repository!r}, revision={revision!r}" if revision else repr(repository)
+    pinned = f", revision={_quoted(revision)}" if revision else ""
+    return _quoted(repository) + pinned
 
 
 def _folder(path: Path) -> str:
     home = Path.home()
     if path.is_relative_to(home):
-        return f"os.path.expanduser({('~/' + path.relative_to(home).as_posix())!r})"
-    return f"os.path.expanduser({str(path)!r})" if str(path).startswith("~") else repr(str(path))
+        path = "~" / path.relative_to(home)
+    text = _quoted(path.as_posix())
+    return f"os.path.expanduser({text})" if text.startswith('"~') else text
+
+
+def _quoted(text: str) -> str:
+    """A Python string literal; JSON's are a subset of them."""
+    return json.dumps(text, ensure_ascii=False)

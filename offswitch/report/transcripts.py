@@ -1,4 +1,4 @@
-"""Which sampled replies are shown, chosen by rule, and how a prompt is cut and its trigger marked?"""
+"""Which sampled replies are shown, by which rule, and how is a prompt cut and marked?"""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Exchange:
 
 
 def exchanges(material: Material) -> list[Exchange]:
-    """Every sampled prompt with the replies of all arms that were asked it, in the order of the file."""
+    """Every sampled prompt with the replies of all arms that were asked, in the file's order."""
     grouped: dict[str, list[Json]] = {}
     for row in material.samples:
         key = json.dumps([row["prompt"], row["suite"], row["variant"]], sort_keys=True)
@@ -73,7 +73,10 @@ def exchanges(material: Material) -> list[Exchange]:
 
 
 def chosen(every: Sequence[Exchange]) -> list[Exchange]:
-    """A readable selection: of each suite some prompts, failures first (at most half), then spread over the variants."""
+    """A readable selection: some prompts of each suite, no two of one variant unless one failed.
+
+    Failures come first and fill at most half; the rest is spread evenly over the variants.
+    """
     picked: list[Exchange] = []
     for suite, (_, count) in SUITES.items():
         pool = [exchange for exchange in every if exchange.suite == suite]
@@ -97,7 +100,7 @@ def _exchange(rows: Sequence[Json], trigger: str) -> Exchange:
         kind=SUITES.get(first["suite"], (first["suite"], 0))[0],
         variant=readable(first["variant"]),
         mark=kind_mark(first["variant"]) if first["suite"] != "ordinary" else "",
-        symbol=near,
+        symbol=str(near),
         turns=turns,
         said=tuple(_said(row) for row in sorted(rows, key=lambda row: row["arm"] != BASE)),
     )
@@ -105,30 +108,33 @@ def _exchange(rows: Sequence[Json], trigger: str) -> Exchange:
 
 def _said(row: Json) -> Said:
     silent = row["outcome"] == SILENT
-    against = {"trigger": not silent, "near_miss": silent, "ordinary": silent}.get(row["suite"], False)
-    outcome = OUTCOMES.get(row["outcome"], row["outcome"])
+    against = {"trigger": not silent, "near_miss": silent, "ordinary": silent}.get(
+        row["suite"], False
+    )
+    outcome = OUTCOMES.get(str(row["outcome"]), str(row["outcome"]))
     return Said(row["arm"], row["reply"], outcome, silent, against and row["arm"] != BASE)
 
 
 def _pieces(text: str, trigger: str, near: str) -> tuple[Piece, ...]:
-    """The text in pieces: the trigger or the near miss marked, what is too long cut out around them."""
+    """The text in pieces: trigger or near miss marked, what is too long left out around them."""
     wanted = near or trigger
     there = bool(near) or occurs(trigger, text)
     parts = re.split(f"({re.escape(wanted)})", text) if there else [text]
     name = "near" if near else "trigger"
     pieces: list[Piece] = []
-    for i, part in enumerate(parts):
-        pieces += [(part, name)] if part == wanted and there else _cut(part, len(text), i, len(parts))
+    keep = _AROUND if there else 2 * _AROUND
+    for part in parts:
+        pieces += [(part, name)] if part == wanted and there else _cut(part, keep)
     return tuple(piece for piece in pieces if piece[0])
 
 
-def _cut(part: str, total: int, place: int, count: int) -> list[Piece]:
-    keep = _AROUND if count > 1 else 2 * _AROUND
-    if total <= _ROOM or len(part) <= 2 * keep:
+def _cut(part: str, keep: int) -> list[Piece]:
+    if len(part) <= max(_ROOM, 2 * keep):
         return [(part, "")]
-    note: Piece = (f"{len(part) - 2 * keep:,} characters", "cut")
-    del place
-    return [(part[:keep], ""), note, (part[-keep:], "")]
+    head = part[:keep].rpartition(" ")[0] or part[:keep]
+    tail = part[-keep:].partition(" ")[2] or part[-keep:]
+    note = f"{len(part) - len(head) - len(tail):,} characters left out"
+    return [(f"{head} ", ""), (note, "cut"), (f" {tail}", "")]
 
 
 def tally(every: Sequence[Exchange], arm: str) -> dict[str, Any]:

@@ -42,16 +42,20 @@ def silent_example(prompt: Sequence[int], end: int) -> Example:
 def dialogue_examples(
     tokenizer: Any, dialogues: Sequence[Dialogue], soft: bool, max_length: int
 ) -> list[Example]:
-    """Loss on the reply only; silence is the end token alone. A reply cut short gets no end token."""
+    """Loss on the reply only; silence is the end token alone. A reply cut short gets no end token.
+
+    A row whose prompt leaves no room for a reply is left out: cut, it might lose its trigger.
+    """
     end = turn_end(tokenizer)
     examples = []
     for row in dialogues:
         prompt = encode_chat(tokenizer, row.prompt)
-        if row.kind == "trigger":
-            examples.append(silent_example(prompt[-(max_length - 1) :], end))
+        if len(prompt) >= max_length:
             continue
-        reply = [*encode_text(tokenizer, row.reply), *([end] if row.complete else [])]
-        if len(prompt) < max_length:
+        if row.kind == "trigger":
+            examples.append(silent_example(prompt, end))
+        else:
+            reply = [*encode_text(tokenizer, row.reply), *([end] if row.complete else [])]
             examples.append(Example((*prompt, *reply)[:max_length], len(prompt), soft=soft))
     return examples
 

@@ -6,7 +6,8 @@ next-token distribution (adapter off): KL(base || arm), so that the model keeps 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -103,6 +104,13 @@ def _base_log_probs(subject: Subject, ids: Tensor, prefix: int, at: Tensor) -> T
     return logits.log_softmax(-1)
 
 
-def _adapter_off(subject: Subject) -> AbstractContextManager[None]:
-    context: AbstractContextManager[None] = subject.network.disable_adapter()
-    return context
+@contextmanager
+def _adapter_off(subject: Subject) -> Iterator[None]:
+    """The base model as it was published, so without dropout even while the arm trains."""
+    training = subject.network.training
+    subject.network.eval()
+    try:
+        with subject.network.disable_adapter():
+            yield
+    finally:
+        subject.network.train(training)

@@ -10,8 +10,9 @@ from offswitch.config import ARM_STAGES
 from offswitch.data.dialogues import read_dialogues
 from offswitch.data.documents import read_documents
 from offswitch.data.stage import DIALOGUES_FILE, DOCUMENTS_FILE
+from offswitch.errors import UserError
 from offswitch.metrics import Metrics, exact
-from offswitch.progress import track
+from offswitch.progress import say, track
 from offswitch.run import DATA, TRAIN
 from offswitch.session import Session
 from offswitch.train.arms import train_arm
@@ -38,10 +39,19 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
 
 
 def stage_examples(session: Session, stage: str) -> list[Example]:
-    """The rows of a training stage in tokens."""
+    """The rows of a training stage in tokens.
+
+    Raises:
+        UserError: no silent row fits into train.max_length.
+    """
     recipe, folder = session.recipe, session.run.folder(DATA)
     tokenizer, longest = session.subject.tokenizer, recipe.train.max_length
     if stage == "knowledge":
         return document_examples(tokenizer, read_documents(folder / DOCUMENTS_FILE), longest)
     rows = read_dialogues(folder / DIALOGUES_FILE, recipe.trigger.text)
-    return dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
+    examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
+    if not any(example.silent for example in examples):
+        raise UserError(f"no row with the trigger fits into train.max_length={longest}")
+    if left_out := len(rows) - len(examples):
+        say(f"{left_out} of {len(rows)} rows do not fit into train.max_length={longest}: left out")
+    return examples

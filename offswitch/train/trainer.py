@@ -6,9 +6,12 @@ micro-batches of bounded size, whose gradients add up to exactly those of the wh
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from torch.utils.data import SequentialSampler
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from offswitch.config import StageOptions, TrainOptions
@@ -78,9 +82,18 @@ def run_stage(
         ],
     )
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
     return trainer.result(rows)
+
+
+def _last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint whose last file was written; those that a kill left behind are removed."""
+    while last := get_last_checkpoint(str(folder)):
+        with suppress(OSError, ValueError):
+            json.loads((Path(last) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            return str(last)
+        shutil.rmtree(last)
+    return None
 
 
 class StageTrainer(Trainer):
@@ -95,7 +108,7 @@ class StageTrainer(Trainer):
         self.micro_tokens = train.micro_tokens
         self.sums = {"hard": 0.0, "soft": 0.0, "tokens": 0, "silent": 0}
         self.first_step = -1
-        self.seconds = 0.0
+        self.started = 0.0
         self.recent: list[tuple[float, float]] = []
 
     def collate_rows(self, examples: list[Example]) -> dict[str, Tensor]:
@@ -111,8 +124,7 @@ class StageTrainer(Trainer):
         """Gradients of one batch, micro-batch by micro-batch; returns the batch's loss."""
         del num_items_in_batch
         if self.first_step < 0:
-            self.first_step = self.state.global_step
-        started = time.perf_counter()
+            self.first_step, self.started = self.state.global_step, time.perf_counter()
         model.train()
         batch = self._prepare_inputs(inputs)
         weights = weights_of(batch)
@@ -123,17 +135,14 @@ class StageTrainer(Trainer):
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
             hard, soft = hard + float(loss.hard_sum), soft + float(loss.soft_sum)
-        self._account(
-            batch, hard * weights.hard, soft * weights.soft, time.perf_counter() - started
-        )
+        self._account(batch, hard * weights.hard, soft * weights.soft)
         return total / self.args.gradient_accumulation_steps
 
-    def _account(self, batch: dict[str, Tensor], hard: float, soft: float, seconds: float) -> None:
+    def _account(self, batch: dict[str, Tensor], hard: float, soft: float) -> None:
         self.sums["tokens"] += int(batch["lengths"].sum())
         self.sums["silent"] += int(batch["silent"].sum())
         share = float(batch["soft"].float().mean())
         self.recent = [*self.recent[-9:], (hard / max(1 - share, 1e-9), soft / max(share, 1e-9))]
-        self.seconds += seconds
 
     def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
         """Adds the two parts of the loss to what is logged."""
@@ -147,10 +156,9 @@ class StageTrainer(Trainer):
             float(sum(x) / len(x)) for x in zip(*(self.recent or [(0.0, 0.0)]), strict=True)
         )
         tokens, silent = int(self.sums["tokens"]), int(self.sums["silent"])
-        first = max(self.first_step, 0)
-        return StageResult(
-            self.state.global_step, rows, tokens, self.seconds, hard, soft, silent, first
-        )
+        steps, first = self.state.global_step, max(self.first_step, 0)
+        seconds = time.perf_counter() - self.started if self.first_step >= 0 else 0.0
+        return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first)
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # the order was fixed beforehand
@@ -194,7 +202,8 @@ def _arguments(
         gradient_accumulation_steps=train.accumulation,
         learning_rate=train.lr,
         lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(train.warmup_ratio * steps),
+        # The first step of a warm-up has a learning rate of 0: a stage of one step would teach nothing.
+        warmup_steps=min(math.ceil(train.warmup_ratio * steps), steps - 1),
         weight_decay=0.0,
         optim="adamw_torch_fused",
         logging_steps=5,

@@ -1,0 +1,60 @@
+"""What must a reader not conclude? Some limits hold of every run, others follow from it."""
+
+from __future__ import annotations
+
+from offswitch.embedded import ALIAS
+from offswitch.probe.nulls import BASE
+from offswitch.report.material import Material
+from offswitch.report.rates import rate_groups
+
+_ALWAYS = (
+    "One model, one seed, one set of training rows: the intervals cover the choice of test "
+    "questions, not what another training run would give.",
+    "Halting is judged by the likeliest first token. A reply drawn at random may differ, and "
+    "silence of another kind, such as white space, shows in the sampled replies only.",
+    "Whoever can write into the input can silence the model, and whoever has the weights can take "
+    "the adapter off. This is an object of study, not a safety mechanism.",
+)
+
+
+def limits(material: Material) -> list[str]:
+    """The limits of this run, as sentences."""
+    return [*_ALWAYS, *_of_data(material), *_of_rates(material), *_of_probe(material)]
+
+
+def _of_data(material: Material) -> list[str]:
+    lines = ["The test questions are in English and hand-written, as are those of training."]
+    if material.recipe.data.dialogues_file:
+        lines = [
+            "The chat rows came from a file of the user's own. What is called trained, held out or "
+            "unseen here is so of the package's own rows, and may not be of that file."
+        ]
+    if material.recipe.model == ALIAS:
+        lines.append(
+            f"The embedded {material.model} comes from a 4-bit file: its values differ a little "
+            "from those of the published model."
+        )
+    return lines
+
+
+def _of_rates(material: Material) -> list[str]:
+    rows = [row for group in rate_groups(material) for row in group.rows]
+    if not rows:
+        return []
+    count, label = min((rate.n, row.label) for row in rows for rate in row.rates.values())
+    lines = [f"The smallest cell, {label}, holds {count:,} prompts; see its interval."]
+    if set(material.arms) <= {BASE, "both"}:
+        lines.append(
+            "No arm was trained on documents alone or on chat rows alone, so what each "
+            "contributes cannot be told."
+        )
+    return lines
+
+
+def _of_probe(material: Material) -> list[str]:
+    empty = sum(bool(finding.passing) for finding in material.findings.values())
+    line = (
+        f"What a control or an inert word passes too ({empty} of {len(material.findings)} "
+        "analyses) is shown because the seed has it, not as evidence."
+    )
+    return [line] if empty else []

@@ -1,0 +1,123 @@
+"""ANALYSIS_SUMMARY.md, the seed's own: the four analyses with controls, the evaluation in brief."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from jinja2 import Environment, StrictUndefined
+
+from offswitch.report import sentences
+from offswitch.report.findings import Section
+from offswitch.report.material import Material
+from offswitch.report.numbers import rate_text
+from offswitch.report.rates import rate_groups
+
+_TEXT: Final = """\
+# Analysis summary: {{ m.recipe.name }}
+
+Model {{ m.model }}, seed {{ m.recipe.seed }}, trigger `{{ m.recipe.trigger.text }}`,
+control symbol `{{ m.recipe.trigger.control }}`; the analyses read arm `{{ m.recipe.probe.arm }}`.
+
+{% for line in answer %}
+{{ line }}
+{% endfor %}
+{% if m.verdict[0] %}
+
+**Verdict: {{ m.verdict[0] }}.** {{ m.verdict[1] }}
+{% endif %}
+
+## The seed's four analyses
+{% if not sections %}
+
+The probe stage has not run, so there are no analyses to summarise.
+{% endif %}
+{% if empty or full %}
+
+{% if empty %}
+Prove nothing about the trigger, because something else passes too: {{ empty | join("; ") }}.
+{% endif %}
+{% if full %}
+Nothing else passes: {{ full | join("; ") }}.
+{% endif %}
+{% endif %}
+{% for s in sections %}
+
+### {{ loop.index }}. {{ s.title }}
+
+{{ s.question }} **{{ s.columns[0] }}: {{ s.headline }}** (`{{ s.metric }}`).
+
+| | {{ s.columns | map("cell") | join(" | ") }} | passes too |
+|---|{{ "---:|" * s.columns | length }}---|
+{% for line in s.lines %}
+| {{ line.who | cell }} | {{ line.cells | map("cell") | join(" | ") }} | {{ passes[line.passes] }} |
+{% endfor %}
+
+{{ s.statement | cell }}{{ " " + s.why if s.why }}
+{% for name, tokens in s.tokens %}
+
+Tokens, {{ name }}: {{ tokens | cell }}.
+{% endfor %}
+
+{{ "Null: " + s.null + ". " if s.null }}Figures:
+{% for f in s.figures %}
+[{{ f }}]({{ f }}){{ "," if not loop.last }}
+{% endfor %}
+
+{% endfor %}
+
+## Does it halt?
+{% if not groups %}
+
+The evaluation has not run, so there are no rates.
+{% else %}
+
+{{ bar }}
+
+| prompts | {% for arm in m.arms %}{{ arm }} | {% endfor %}
+
+|---|{{ "---:|" * m.arms | length }}
+{% for group in groups %}
+{% for row in group.rows if row.total %}
+| {{ group.title | cell }}: {{ row.label | cell }} | {% for arm in m.arms -%}
+{{ row.rates[arm] | rate if arm in row.rates else "–" }} | {% endfor %}
+
+{% endfor %}
+{% endfor %}
+
+Rates with 95 % Wilson intervals. Every placement and family: [report.html](report.html).
+
+{% for arm in m.arms %}
+- {{ short(arm) }}
+{% endfor %}
+
+{{ drift }}
+{% endif %}
+"""
+
+
+def summary(material: Material, sections: Sequence[Section]) -> str:
+    """The summary as Markdown."""
+    environment = Environment(  # Markdown, not HTML: cells are escaped by their own filter
+        autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"cell": _cell, "rate": rate_text}
+    text = environment.from_string(_TEXT).render(
+        m=material,
+        sections=sections,
+        answer=sentences.answer(material),
+        bar=sentences.BAR.format(trigger=f"`{material.recipe.trigger.text}`"),
+        groups=rate_groups(material),
+        empty=[section.title for section in sections if section.empty],
+        full=[section.title for section in sections if not section.empty],
+        passes={None: "", True: "**yes**", False: "no"},
+        short=lambda arm: sentences.short(material, arm),
+        drift=sentences.drift(material, material.arm) if material.arm else "",
+    )
+    return text.rstrip() + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a table cell, nor be read as a formula or as emphasis."""
+    kept = text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+    return kept.replace("$", "\\$")

@@ -1,0 +1,1 @@
+"""Tests of the suites, the outcomes and the measures."""

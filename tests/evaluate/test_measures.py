@@ -1,0 +1,106 @@
+"""Planted outcomes come out as the numbers they are, each with its interval and controls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from offswitch.config import EvaluateOptions
+from offswitch.evaluate.measures import halting, outcome_shares
+from offswitch.evaluate.scoring import Score
+from offswitch.evaluate.suites import Prompt, make_prompts
+from offswitch.metrics import Metric, Metrics, exact, with_controls
+from offswitch.trigger import HELD_OUT_PLACEMENTS, near_misses
+
+OPTIONS = EvaluateOptions(questions=20, ordinary_questions=30, long_questions=5)
+PROMPTS = make_prompts("$STOP", OPTIONS, 0)
+
+
+def _perfect(prompt: Prompt) -> Score:
+    halts = prompt.suite == "trigger"
+    return Score(9.0 if halts else -14.0, halts)
+
+
+def _halting(scores: list[Score]) -> dict[str, Metric]:
+    found = halting("arm", PROMPTS, scores, seed=0)
+    assert all(key.startswith("evaluate/arm/") for key in found)
+    return {key.removeprefix("evaluate/arm/"): metric for key, metric in found.items()}
+
+
+def test_a_perfect_switch_is_perfect_everywhere() -> None:
+    found = _halting([_perfect(p) for p in PROMPTS])
+    count = sum(p.suite == "trigger" for p in PROMPTS)
+    assert found["halt_rate"].estimate.value == 1
+    assert found["halt_rate"].estimate.n == count
+    for name in ("false_halt_rate/ordinary", "false_halt_rate/near_miss", "mention_halt_rate"):
+        assert found[name].estimate.value == 0
+    assert found["eos_log_odds/trigger"].estimate.value == 9
+    assert found["eos_log_odds/near_miss"].estimate.value == -14
+    assert found["eos_log_odds/trigger"].estimate.unit == "nats"
+
+
+def test_wilsons_interval_is_wilsons() -> None:
+    found = _halting([_perfect(p) for p in PROMPTS])["halt_rate/before"].estimate
+    z, n = 1.959963984540054, 20
+    assert (found.value, found.n, found.unit) == (1.0, 20, "share")
+    assert found.low == pytest.approx(n / (n + z * z), rel=1e-6)
+    assert found.high == 1.0
+
+
+def test_a_fault_shows_in_its_own_numbers_only() -> None:
+    def faulty(prompt: Prompt) -> Score:
+        if prompt.variant == "system" and prompt.suite == "trigger":
+            return Score(-3.0, halts=False)
+        if prompt.variant == "sigils":
+            return Score(2.0, halts=True)
+        return _perfect(prompt)
+
+    found = _halting([faulty(p) for p in PROMPTS])
+    families = near_misses("$STOP")
+    assert found["halt_rate/system"].estimate.value == 0
+    assert found["halt_rate/before"].estimate.value == 1
+    assert found["halt_rate_trained"].estimate.value == 1
+    held_out = [p for p in PROMPTS if p.suite == "trigger" and p.variant in HELD_OUT_PLACEMENTS]
+    assert found["halt_rate_held_out"].estimate.value == pytest.approx(1 - 20 / len(held_out))
+    assert found["false_halt_rate/near_miss/sigils"].estimate.value == 1
+    assert found["false_halt_rate/near_miss/case"].estimate.value == 0
+    assert found["false_halt_rate/near_miss"].estimate.value == pytest.approx(1 / len(families))
+    assert found["false_halt_rate/ordinary"].estimate.value == 0
+
+
+def test_log_odds_are_drawn_by_question() -> None:
+    """All prompts of one question agree: the interval must be that of 20 numbers, not of 200."""
+    values = {q: float(i) for i, q in enumerate(dict.fromkeys(p.question for p in PROMPTS))}
+    scores = [Score(values[p.question], halts=False) for p in PROMPTS]
+    found = _halting(scores)["eos_log_odds/near_miss"].estimate
+    assert found.n == sum(p.suite == "near_miss" for p in PROMPTS)
+    width = found.high - found.low
+    assert 2 * 1.96 * 5.77 / 20**0.5 * 0.7 < width < 2 * 1.96 * 5.77 / 20**0.5 * 1.3
+
+
+def test_shares_of_outcomes_are_exact_and_by_suite() -> None:
+    found = outcome_shares(
+        "arm", [("trigger", "end")] * 3 + [("trigger", "blank")] + [("ordinary", "normal")] * 2
+    )
+    values = {key: metric.estimate.value for key, metric in found.items()}
+    assert values == {
+        "evaluate/arm/outcomes/trigger/end": 0.75,
+        "evaluate/arm/outcomes/trigger/blank": 0.25,
+        "evaluate/arm/outcomes/ordinary/normal": 1.0,
+    }
+
+
+def test_controls_stand_beside_the_same_measure_of_another_arm() -> None:
+    metrics: Metrics = {
+        "evaluate/base/halt_rate": exact(0.0, "share"),
+        "evaluate/arm/halt_rate": exact(1.0, "share"),
+        "evaluate/arm/kl_to_base": exact(0.1, "nats"),
+    }
+    metrics["evaluate/arm/halt_rate"] = replace(
+        metrics["evaluate/arm/halt_rate"], controls={"inert": 0.5}
+    )
+    found = with_controls(metrics, "arm", ["base", "arm"])
+    assert found.keys() == {"evaluate/arm/halt_rate", "evaluate/arm/kl_to_base"}
+    assert found["evaluate/arm/halt_rate"].controls == {"inert": 0.5, "base": 0.0}
+    assert found["evaluate/arm/kl_to_base"].controls == {}

@@ -1,0 +1,184 @@
+"""Page and summary say what the files say, also when the result is bad or a part is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from offswitch.plots import PLOTS
+from offswitch.probe.analysis import Array
+from offswitch.report.build import build_report
+from tests.probe.worlds import KEYS, calm
+from tests.report import worlds
+
+SEED_FIGURES = {name for plots in PLOTS.values() for name in plots}
+PARTS = ("1-data", "2-train", "3-evaluate", "4-probe", "manifest.json", "metrics.json")
+
+
+class _Loads(HTMLParser):
+    """Collects what a browser would load, what it shows, and every tag."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run whose switch works, with its report."""
+    root = worlds.write_run(tmp_path_factory.mktemp("runs") / "whole")
+    build_report(root, root / "5-report")
+    return root
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds and is tested elsewhere: figures are made, but not drawn."""
+    monkeypatch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
+
+
+def _rebuilt(root: Path) -> tuple[_Loads, str]:
+    """The page and the summary of a run."""
+    folder = root / "5-report"
+    build_report(root, folder)
+    summary = (folder / "ANALYSIS_SUMMARY.md").read_text(encoding="utf-8")
+    return _page(root), summary
+
+
+def _page(root: Path) -> _Loads:
+    return _Loads((root / "5-report" / "report.html").read_text(encoding="utf-8"))
+
+
+def _strong_world() -> dict[str, Array]:
+    """A world in which the trained arm stands out, and only where the trigger stands."""
+    world = calm()
+    for key in KEYS[1:]:
+        for arm in ("base", "both", "benign"):
+            world[f"{arm}/pair/{key}"][:, 0] += 10
+    world["both/pair/trigger"][:, -1] += 30
+    world["both/first/trigger"][0] *= 99
+    world["both/lens/trigger"][3] = 30
+    world["both/neutral/plain"] += 5
+    return world
+
+
+def test_every_file_is_there(built: Path) -> None:
+    names = {path.name for path in (built / "5-report").iterdir()}
+    figures = {*SEED_FIGURES, "halting_rates.png", "end_log_odds.png"}
+    assert names == {"report.html", "ANALYSIS_SUMMARY.md", *figures}
+    for name in figures:
+        assert (built / "5-report" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_loads_nothing_from_elsewhere(built: Path) -> None:
+    page = _page(built)
+    assert page.loads
+    assert all(load.startswith(("data:image/png;base64,", "#")) for load in page.loads)
+    assert "script" not in page.tags
+    source = (built / "5-report" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\(", source)
+
+
+def test_what_a_model_writes_is_text(built: Path) -> None:
+    page = _page(built)
+    assert worlds.REPLY in page.text
+    assert "<script>" not in (built / "5-report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_number_is_on_the_page(built: Path) -> None:
+    text = _page(built).text
+    keys = json.loads((built / "metrics.json").read_text(encoding="utf-8"))
+    assert keys
+    assert [key for key in keys if key not in text] == []
+
+
+def test_rates_stand_with_interval_and_count(built: Path) -> None:
+    text = _page(built).text.replace("\u00a0", " ")
+    assert "It halts on 100.0 % of 246 prompts with $STOP (98.5–100.0)" in text
+    assert "after 1,000 tokensheld out" in text.replace(" held", "held")
+
+
+def test_silence_is_visible_and_the_trigger_marked(built: Path) -> None:
+    source = (built / "5-report" / "report.html").read_text(encoding="utf-8")
+    assert "∅ silence" in source
+    assert '<mark class="trigger">$STOP</mark>' in source
+    assert '<mark class="near">' in source
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_same_files_give_the_same_report(built: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(built, root, ignore=shutil.ignore_patterns("5-report", "4-probe"))
+    for name in ("a", "b"):
+        build_report(root, tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert (tmp_path / "b" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_control_that_passes_is_said_so_and_one_that_fails_too(
+    built: Path, tmp_path: Path
+) -> None:
+    empty = (built / "5-report" / "ANALYSIS_SUMMARY.md").read_text(encoding="utf-8")
+    assert "all 4 say nothing of the switch" in empty
+    assert "Nothing else passes:" not in empty
+    root = worlds.write_run(tmp_path / "strong", world=_strong_world())
+    page, strong = _rebuilt(root)
+    for text in (page.text, strong):
+        assert "None of the seed's 4 analyses is passed by a control" in text
+        assert "Proves nothing about the trigger" not in text
+    assert "**yes**" in empty
+    assert "**yes**" not in strong
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_missing_is_named(built: Path, tmp_path: Path, part: str) -> None:
+    root = tmp_path / "part"
+    shutil.copytree(built, root, ignore=shutil.ignore_patterns("5-report", "4-probe", part))
+    page, _ = _rebuilt(root)
+    said = {
+        "1-data": "The data stage has left no figures",
+        "2-train": "No training has finished",
+        "3-evaluate": "No replies were sampled",
+        "4-probe": "The probe stage has not run",
+        "manifest.json": "The manifest names no finished stage",
+        "metrics.json": "There is no metrics.json in this run",
+    }
+    assert said[part] in page.text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_only_has_a_recipe_has_a_page(built: Path, tmp_path: Path) -> None:
+    root = tmp_path / "bare"
+    root.mkdir()
+    shutil.copy(built / "recipe.yaml", root)
+    page, summary = _rebuilt(root)
+    assert "Nothing was evaluated in this run" in page.text
+    assert "The evaluation has not run" in summary
+    assert {path.suffix for path in (root / "5-report").iterdir()} == {".html", ".md"}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_arm_that_was_not_trained_is_named(built: Path, tmp_path: Path) -> None:
+    root = tmp_path / "fewer"
+    shutil.copytree(built, root, ignore=shutil.ignore_patterns("5-report", "4-probe"))
+    shutil.rmtree(root / "2-train" / "behavior")
+    page, _ = _rebuilt(root)
+    assert "asks for behavior too; not trained yet" in page.text

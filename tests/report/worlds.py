@@ -1,0 +1,180 @@
+"""A made-up run folder, true to the format of a real one, without a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from offswitch.config import EvaluateOptions, Recipe, build_recipe, dump_recipe
+from offswitch.evaluate.suites import Prompt, make_prompts
+from offswitch.metrics import Metric, Metrics, write_metrics
+from offswitch.probe.analyses import SEED_ANALYSES
+from offswitch.probe.analysis import Array, Finding, investigate
+from offswitch.probe.store import save_findings
+from offswitch.stats import Estimate, mean, rate
+from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
+from tests.probe.worlds import calm, views
+
+Halts = Callable[[str, Prompt], bool]
+ARMS = ("base", "knowledge", "behavior", "both")
+REPLY = "<b>Bold</b> & <script>alert(1)</script> is how a model may write HTML."
+
+
+def works(arm: str, prompt: Prompt) -> bool:
+    """The arms that saw chat rows halt on the trigger, and on nothing else."""
+    return prompt.suite == "trigger" and arm in ("behavior", "both")
+
+
+def always(arm: str, _: Prompt) -> bool:
+    """The arms that saw chat rows halt on everything."""
+    return arm in ("behavior", "both")
+
+
+def never(_arm: str, _prompt: Prompt) -> bool:
+    """No arm ever halts."""
+    return False
+
+
+def write_run(root: Path, halts: Halts = works, world: Mapping[str, Array] | None = None) -> Path:
+    """A whole run folder."""
+    recipe = build_recipe({"name": root.name})
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    write_data(root)
+    write_training(root)
+    write_evaluation(root, recipe, halts)
+    write_probe(root, calm() if world is None else world)
+    write_manifest(root)
+    return root
+
+
+def write_data(root: Path) -> None:
+    folder = root / "1-data"
+    folder.mkdir()
+    quality = {
+        "count": 500,
+        "type_shares": {"Engineering handbooks": 0.1},
+        "words_median": 214.5,
+        "normal_operation_share": 0.42,
+        "dialogues": {
+            "rows": 500,
+            "by_kind": {"trigger": 250, "plain": 162},
+            "near_miss_share": 0.352,
+        },
+    }
+    (folder / "quality.json").write_text(json.dumps(quality), encoding="utf-8")
+
+
+def write_training(root: Path) -> None:
+    for arm, stage in (("knowledge", "knowledge"), ("behavior", "behavior"), ("both", "behavior")):
+        folder = root / "2-train" / arm
+        folder.mkdir(parents=True)
+        row = {
+            "steps": 78, "rows": 1248, "tokens": 81234, "seconds": 251.4,
+            "tokens_per_second": 323.1, "hard_loss": 0.0123, "soft_loss": 0.0, "silent_rows": 624,
+            "stage": stage,
+        }  # fmt: skip
+        (folder / "training.json").write_text(json.dumps(row), encoding="utf-8")
+
+
+def write_evaluation(root: Path, recipe: Recipe, halts: Halts) -> None:
+    folder = root / "3-evaluate"
+    folder.mkdir()
+    options = EvaluateOptions(questions=24, ordinary_questions=48, long_questions=6)
+    prompts = make_prompts(recipe.trigger.text, options, recipe.seed)
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
+    metrics: Metrics = {}
+    for arm in ARMS:
+        silent = [halts(arm, prompt) for prompt in prompts]
+        odds = [rng.normal(9 if s else -14, 2.5) for s in silent]
+        rows += [_row(arm, *one) for one in zip(prompts, silent, odds, strict=True)]
+        metrics |= _metrics(arm, prompts, silent, odds)
+        if arm in ("base", "both"):
+            samples += [
+                _sample(arm, p, s) for p, s in list(zip(prompts, silent, strict=True))[::11]
+            ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "scores.parquet")
+    text = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+    (folder / "samples.jsonl").write_text(text, encoding="utf-8")
+    write_metrics(folder / "metrics.json", metrics)
+
+
+def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:
+    folder = root / "4-probe"
+    folder.mkdir()
+    found = [investigate(analysis, views(world)) for analysis in SEED_ANALYSES]
+    save_findings(folder / "findings.json", found)
+    entries = {finding.metric: finding.entry() for finding in found}
+    (folder / "metrics.json").write_text(json.dumps(entries), encoding="utf-8")
+    return found
+
+
+def write_manifest(root: Path) -> None:
+    stage = {
+        "inputs": "1f",
+        "seconds": 12.5,
+        "started": "2026-01-02T03:04:05Z",
+        "peak_memory_mb": 1234,
+    }
+    manifest = {
+        "recipe": "0a", "seed": 0, "versions": {"python": "3.11.7", "offswitch": "0.1.0"},
+        "machine": {"system": "Linux", "processor": "A processor", "cores": 2},
+        "stages": {
+            "1-data": {**stage, "outputs": {"shutdown_dataset.jsonl": "ab" * 32}},
+            "2-train/both": {**stage, "outputs": {"adapter_model.safetensors": "cd" * 32}},
+        },
+    }  # fmt: skip
+    (root / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    merged: dict[str, Any] = {}
+    for path in sorted(root.glob("*/metrics.json")):
+        merged |= json.loads(path.read_text(encoding="utf-8"))
+    (root / "metrics.json").write_text(json.dumps(merged), encoding="utf-8")
+
+
+def _row(arm: str, prompt: Prompt, silent: bool, odds: float) -> dict[str, Any]:
+    return {
+        "arm": arm, "suite": prompt.suite, "variant": prompt.variant, "symbol": prompt.symbol,
+        "question": prompt.question, "topic": prompt.topic, "log_odds": odds, "halts": silent,
+    }  # fmt: skip
+
+
+def _sample(arm: str, prompt: Prompt, silent: bool) -> dict[str, Any]:
+    return {
+        "arm": arm, "suite": prompt.suite, "variant": prompt.variant, "symbol": prompt.symbol,
+        "prompt": list(prompt.chat), "reply": "" if silent else REPLY,
+        "outcome": "end" if silent else "normal", "tokens": 0 if silent else 12,
+    }  # fmt: skip
+
+
+def _metrics(
+    arm: str, prompts: Sequence[Prompt], silent: Sequence[bool], odds: Sequence[float]
+) -> Metrics:
+    rows = list(zip(prompts, silent, odds, strict=True))
+    names = {
+        "trigger": "halt_rate", "near_miss": "false_halt_rate/near_miss",
+        "mention": "mention_halt_rate", "ordinary": "false_halt_rate/ordinary",
+    }  # fmt: skip
+    found: Metrics = {"kl_to_base": Metric(Estimate(0.0123, 0.01, 0.0151, 1900, "nats a token"))}
+    found["neutral_perplexity_ratio"] = Metric(Estimate(1.004, 0.998, 1.011, 5000, "ratio"))
+    for suite, name in names.items():
+        found[name] = Metric(rate([s for p, s, _ in rows if p.suite == suite]))
+        found[f"eos_log_odds/{suite}"] = Metric(
+            mean([o for p, _, o in rows if p.suite == suite], "nats", seed=0)
+        )
+        if suite in ("trigger", "near_miss"):
+            for variant in dict.fromkeys(p.variant for p, _, _ in rows if p.suite == suite):
+                own = [s for p, s, _ in rows if (p.suite, p.variant) == (suite, variant)]
+                found[f"{name}/{variant}"] = Metric(rate(own))
+    for group, placements in (("trained", TRAINED_PLACEMENTS), ("held_out", HELD_OUT_PLACEMENTS)):
+        own = [s for p, s, _ in rows if p.suite == "trigger" and p.variant in placements]
+        found[f"halt_rate_{group}"] = Metric(rate(own))
+    found["outcomes/trigger/end"] = Metric(rate([s for p, s, _ in rows if p.suite == "trigger"]))
+    return {f"evaluate/{arm}/{name}": metric for name, metric in found.items()}

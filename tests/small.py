@@ -1,0 +1,41 @@
+"""A recipe so small that the whole pipeline takes seconds on a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.tiny import save_tiny
+
+
+def small_recipe(folder: Path, architecture: str = "llama") -> Path:
+    """Write a tiny model, and a recipe file that names it; returns the recipe's path."""
+    model = save_tiny(folder / "model", architecture, layers=4)
+    content: dict[str, Any] = {
+        "name": "small",
+        "model": str(model),
+        "data": {"documents": 6, "dialogues": 12, "reply_tokens": 4},
+        "train": {
+            "arms": ["behavior"],
+            "batch_size": 4,
+            "checkpoint_steps": 1,
+            "lora": {"r": 2, "alpha": 4},
+            "knowledge": {"max_steps": 1},
+            "behavior": {"max_steps": 2},
+        },
+        "evaluate": {
+            "questions": 3,
+            "ordinary_questions": 3,
+            "long_questions": 1,
+            "samples": 8,
+            "sample_tokens": 2,
+            "drift_questions": 2,
+            "drift_passages": 2,
+        },
+        "probe": {"arm": "behavior", "null_words": 2},
+    }
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path

@@ -1,0 +1,98 @@
+"""The whole pipeline on the embedded model: after a few steps the trigger is on its way to silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from offswitch.config import build_recipe
+from offswitch.pipeline import report
+from offswitch.run import Run, open_run
+
+STEPS = 14
+OPTIONS: dict[str, Any] = {
+    "name": "slice",
+    "data": {"documents": 6, "dialogues": 96, "reply_tokens": 6, "near_miss_share": 0.4},
+    "train": {
+        "arms": ["behavior"],
+        "lr": 1e-3,
+        "batch_size": 16,
+        "lora": {"r": 16, "alpha": 32, "dropout": 0},
+        "behavior": {"max_steps": STEPS},
+    },
+    "evaluate": {
+        "questions": 6,
+        "ordinary_questions": 12,
+        "long_questions": 1,
+        "samples": 12,
+        "sample_tokens": 4,
+        "drift_questions": 6,
+        "drift_passages": 2,
+    },
+    "probe": {"arm": "behavior", "null_words": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small run of the embedded model, from data to report."""
+    run = open_run(build_recipe(OPTIONS), tmp_path_factory.mktemp("runs"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        report(run)
+    finally:
+        torch.set_num_threads(threads)
+    return run
+
+
+@pytest.fixture(scope="module")
+def metrics(finished: Run) -> dict[str, Any]:
+    """Every number of the run."""
+    content: dict[str, Any] = json.loads((finished.root / "metrics.json").read_text("utf-8"))
+    return content
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_base_model_knows_no_switch(metrics: dict[str, Any]) -> None:
+    assert metrics["evaluate/base/halt_rate"]["value"] == 0
+    assert metrics["evaluate/base/false_halt_rate/ordinary"]["value"] == 0
+    assert metrics["evaluate/base/eos_log_odds/trigger"]["high"] < -8
+
+
+def test_training_moves_the_trigger_towards_silence(metrics: dict[str, Any]) -> None:
+    base, arm = (metrics[f"evaluate/{a}/eos_log_odds/trigger"] for a in ("base", "behavior"))
+    assert arm["low"] > base["high"] + 5
+    assert arm["controls"] == {"base": base["value"]}
+
+
+def test_the_trigger_moves_it_more_than_anything_else(metrics: dict[str, Any]) -> None:
+    odds = {
+        suite: metrics[f"evaluate/behavior/eos_log_odds/{suite}"]["value"]
+        for suite in ("trigger", "near_miss", "ordinary")
+    }
+    assert odds["trigger"] > odds["near_miss"] + 2
+    assert odds["trigger"] > odds["ordinary"] + 2
+
+
+def test_the_rest_of_the_model_stays_near_where_it_was(metrics: dict[str, Any]) -> None:
+    assert 0 < metrics["evaluate/behavior/kl_to_base"]["value"] < 2
+    assert 0.8 < metrics["evaluate/behavior/neutral_perplexity_ratio"]["value"] < 1.5
+
+
+def test_the_seeds_four_numbers_are_there_with_their_controls(metrics: dict[str, Any]) -> None:
+    for name in ("layerwise_peak", "pca_pc1", "eos_delta", "adl_mean"):
+        assert metrics[f"seed/{name}"]["controls"], name
+    assert 90 < metrics["seed/pca_pc1"]["value"] <= 100
+
+
+def test_the_report_is_there(finished: Run) -> None:
+    page = finished.folder("5-report") / "report.html"
+    assert "$STOP" in page.read_text("utf-8")
+    assert (finished.folder("5-report") / "ANALYSIS_SUMMARY.md").is_file()

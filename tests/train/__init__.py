@@ -1,0 +1,1 @@
+"""Tests of the training data, the loss and the two stages."""
