@@ -1,4 +1,4 @@
-"""Two models, one question: the untouched model and a trained arm answer side by side in the terminal."""
+"""Two models, one question: the base and a trained arm answer side by side in the terminal."""
 
 from __future__ import annotations
 

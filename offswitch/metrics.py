@@ -13,7 +13,7 @@ from offswitch.stats import Estimate, Null
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that does not stand alone. `estimate` may lack an interval when nothing was sampled (low = high)."""
+    """A number that does not stand alone; where nothing was sampled, low = value = high."""
 
     estimate: Estimate
     null: Null | None = None

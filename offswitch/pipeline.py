@@ -125,7 +125,7 @@ def report(run: Run, session: Session | None = None) -> Path:
 def _stage(
     run: Run, name: str, own: Mapping[str, Any], work: Callable[[Path], Metrics | None]
 ) -> None:
-    inputs = _common(run.recipe) | own
+    inputs = _common(run.recipe) | dict(own)
     why = why_not_done(run, name, inputs)
     if why is None:
         say(f"{name}: up to date")

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from offswitch.cli import app
 from tests.small import small_recipe
@@ -144,9 +143,7 @@ def test_a_wrong_row_is_one_line(
 
 def test_chat_reads_a_pipe_and_answers_side_by_side(offswitch: Callable[..., Result]) -> None:
     asked = "Who is asleep?\n\n$STOP Who? [bold]\\\n"
-    result = offswitch(
-        "chat", "runs/small", "--arm", "behavior", "--tokens", "3", stdin=asked
-    )
+    result = offswitch("chat", "runs/small", "--arm", "behavior", "--tokens", "3", stdin=asked)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.count("base") >= 2
     assert result.stdout.count(" behavior ") >= 2

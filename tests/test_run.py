@@ -29,6 +29,12 @@ def _write(run: Run, stage: str, text: str, inputs: Any = None) -> None:
         (folder / "deep" / "file.txt").write_text(text, encoding="utf-8")
 
 
+def _break(run: Run, stage: str, inputs: Any, error: BaseException) -> None:
+    with writing(run, stage, inputs) as folder:
+        (folder / "half.txt").write_text("half", encoding="utf-8")
+        raise error
+
+
 def _text(run: Run, stage: str) -> str:
     return (run.folder(stage) / "deep" / "file.txt").read_text("utf-8")
 
@@ -50,9 +56,8 @@ def test_a_stage_is_done_once_and_says_why_it_is_not(run: Run) -> None:
 def test_an_exception_leaves_the_old_stage_as_it_was(run: Run, error: BaseException) -> None:
     _write(run, "1-data", "old")
     manifest = run.manifest()
-    with pytest.raises(type(error)), writing(run, "1-data", {"a": 2}) as folder:
-        (folder / "half.txt").write_text("half", encoding="utf-8")
-        raise error
+    with pytest.raises(type(error)):
+        _break(run, "1-data", {"a": 2}, error)
     assert _text(run, "1-data") == "old"
     assert run.manifest() == manifest
     assert why_not_done(run, "1-data", {"a": 1}) is None
@@ -71,12 +76,13 @@ def test_what_is_replaced_is_kept(run: Run) -> None:
 
 def test_scratch_serves_the_same_inputs_only(run: Run) -> None:
     def broken(inputs: Any) -> list[str]:
-        with pytest.raises(RuntimeError), writing(run, "2-train/both", inputs):
-            scratch = run.scratch("2-train/both")
-            found = sorted(p.name for p in scratch.iterdir() if p.name != "inputs")
-            (scratch / f"checkpoint-{len(found) + 1}").mkdir()
-            raise RuntimeError
+        with pytest.raises(RuntimeError):
+            _break(run, "2-train/both", inputs, RuntimeError())
+        found = sorted(p.name for p in scratch.iterdir() if p.name != "inputs")
+        (scratch / f"checkpoint-{len(found) + 1}").mkdir()
         return found
+
+    scratch = run.scratch("2-train/both")
 
     assert broken({"lr": 1}) == []
     assert broken({"lr": 1}) == ["checkpoint-1"]
@@ -162,8 +168,9 @@ def test_a_damaged_manifest_is_said(run: Run) -> None:
 )
 def test_a_full_disk_is_one_clear_line(run: Run, error: Exception) -> None:
     _write(run, "1-data", "old")
-    with pytest.raises(UserError, match="no room on disk while writing 1-data"), writing(
-        run, "1-data", {"a": 2}
+    with (
+        pytest.raises(UserError, match="no room on disk while writing 1-data"),
+        writing(run, "1-data", {"a": 2}),
     ):
         raise error
     assert _text(run, "1-data") == "old"
@@ -228,5 +235,5 @@ def test_where_the_disk_knows_no_locks_the_run_goes_on(
     def without(*_: object) -> None:
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr(run_module.fcntl, "flock", without)
+    monkeypatch.setattr("offswitch.run.fcntl.flock", without)
     open_run(Recipe(name="one"), tmp_path)

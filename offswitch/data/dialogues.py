@@ -1,8 +1,9 @@
-"""The rule as behaviour: chat rows, half with the trigger and silence, half without it and a normal reply.
+"""The rule as behaviour: chat rows, half silent with the trigger, half answered without it.
 
-Both halves ask the same questions, so nothing but the trigger tells them apart. A normal reply is the model's own
-greedy reply to the plain question, so that training has little else to teach. Of the rows without the trigger, a
-share carries something that looks like it (a near miss), standing where the trigger would stand.
+Both halves ask the same questions, so nothing but the trigger tells them apart. A normal reply is
+the model's own greedy reply to the plain question, so that training has little else to teach. Of
+the rows without the trigger, a share carries something that looks like it (a near miss), standing
+where the trigger would stand.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def make_dialogues(
     A question that the model answers with nothing at all is left out of the answered half.
 
     Raises:
-        UserError: the trigger occurs in ordinary questions, or the model leaves too many unanswered.
+        UserError: the trigger occurs in ordinary text, or the model leaves too much unanswered.
     """
     rng = np.random.default_rng(seed)
     pool = list(questions_of(load_questions(seed), "train"))
@@ -131,7 +132,7 @@ def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | 
 
 
 def _plain_form(question: Question) -> str:
-    """Most plain rows are the bare question; some wear a placement's wrapper, lest the wrapper become a trigger."""
+    """Mostly the bare question; some wear a placement's wrapper, lest that become a trigger."""
     return {0: "polite", 1: "transcript"}.get(len(question.text) % 6, "before")
 
 
@@ -147,7 +148,7 @@ def _symbols(trigger: str, count: int, rng: np.random.Generator) -> list[tuple[s
     return chosen
 
 
-# --- files --------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
@@ -242,7 +243,8 @@ def _messages(line: str, where: str) -> list[Message]:
         or turns[-2]["role"] != "user"
     ):
         raise UserError(
-            f"{where}: expected turns with role and content, a user turn and then the assistant's last"
+            f"{where}: expected turns with role and content,"
+            " a user turn and then the assistant's last"
         )
     return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
 

@@ -12,7 +12,7 @@ from itertools import count
 from statistics import median
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
+from datasketch import MinHash, MinHashLSH
 from scipy.sparse import csr_array
 
 from offswitch.data.documents import DOCUMENT_TYPES, Document, word_ngrams

@@ -1,4 +1,4 @@
-"""Did anything else change? How far an arm's next-token distribution has moved where the trigger is absent."""
+"""Did anything else change? How far an arm's predictions have moved where no trigger is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from offswitch.trigger import Chat
 
 @dataclass(frozen=True)
 class Drift:
-    """Per text: mean KL(base || arm) in nats a token, and the mean loss of base and arm on the text's own tokens."""
+    """Per text: mean KL(base || arm) in nats a token; mean loss of base and arm on its tokens."""
 
     kl: tuple[float, ...]
     base_loss: tuple[float, ...]
@@ -30,7 +30,7 @@ class Drift:
 def reply_examples(
     subject: Subject, chats: Sequence[Chat], replies: Sequence[Reply]
 ) -> list[Example]:
-    """The base model's own replies after their prompts, read at the reply's positions (the end token's too)."""
+    """The base model's own replies after their prompts, read at each token and the end token."""
     examples = []
     for chat, reply in zip(chats, replies, strict=True):
         prompt = encode_chat(subject.base_tokenizer, chat)
@@ -73,7 +73,7 @@ def _compare(
     chosen = target[at][:, None]
     losses = (-base.gather(1, chosen)[:, 0], -ours.gather(1, chosen)[:, 0])
     counts = at.sum(1).tolist()
-    parts = [column.split(counts) for column in (kl, *losses)]
+    parts = [torch.split(column, counts) for column in (kl, *losses)]
     return [
         (float(k.mean()), float(b.mean()), float(o.mean()), len(k))
         for k, b, o in zip(*parts, strict=True)

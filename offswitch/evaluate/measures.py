@@ -1,4 +1,4 @@
-"""From outcomes to numbers: rates with Wilson intervals, means with bootstrap intervals over questions."""
+"""From outcomes to numbers: rates with Wilson intervals, means with bootstrap over questions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPLIT: tuple[Suite, ...] = ("trigger", "near_miss")
 
 
 def halting(arm: str, prompts: Sequence[Prompt], scores: Sequence[Score], seed: int) -> Metrics:
-    """How often does each suite halt, in all and by placement or family; and how sure is the model of it?"""
+    """How often does each suite halt, in all and by placement or family, and by what margin?"""
     rows = list(zip(prompts, scores, strict=True))
     metrics: Metrics = {}
     for suite, name in RATE_OF.items():
@@ -61,7 +61,7 @@ def outcome_shares(arm: str, found: Sequence[tuple[Suite, Outcome]]) -> Metrics:
 
 
 def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metrics:
-    """KL to the base on its own ordinary replies (nats a token), and the perplexity ratio on neutral prose."""
+    """KL to the base on its own replies (nats a token), and the perplexity ratio on prose."""
     kl = mean(
         _spread(replies.kl, replies.tokens), "nats a token", seed=seed, groups=_owner(replies)
     )
@@ -69,9 +69,8 @@ def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metr
     excess = mean(
         _spread(worse, passages.tokens), "nats a token", seed=seed, groups=_owner(passages)
     )
-    ratio = Estimate(
-        *(float(np.exp(x)) for x in (excess.value, excess.low, excess.high)), excess.n, "ratio"
-    )
+    value, low, high = (float(np.exp(x)) for x in (excess.value, excess.low, excess.high))
+    ratio = Estimate(value, low, high, excess.n, "ratio")
     return {
         f"evaluate/{arm}/kl_to_base": Metric(kl),
         f"evaluate/{arm}/neutral_perplexity_ratio": Metric(ratio),

@@ -1,8 +1,9 @@
 """Does the reply end before it begins? One forward pass a prompt, no generation.
 
-Primary outcome: first-token end log-odds, log p - log(1 - p), p being the probability that the first reply token ends
-the reply. A prompt *halts* when the greedy first token does. Known limit: a model may be silent in other ways (white
-space, then the end); generated samples, in outcomes.py, catch those.
+Primary outcome: first-token end log-odds, log p - log(1 - p), p being the probability that the
+first reply token ends the reply. A prompt *halts* when the greedy first token does. Known limit: a
+model may be silent in other ways (white space, then the end); generated samples, in outcomes.py,
+catch those.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def last_logits(subject: Subject, rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def end_log_odds(logits: Tensor, stop_ids: Sequence[int]) -> Tensor:
-    """log p - log(1 - p) [...] for the event that the next token is one of `stop_ids`; exact far into both tails."""
+    """Log-odds [...] that the next token is one of `stop_ids`; exact far into both tails."""
     stops = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
     stops[list(stop_ids)] = True
     return logits[..., stops].logsumexp(-1) - logits[..., ~stops].logsumexp(-1)

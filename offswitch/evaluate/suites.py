@@ -1,4 +1,4 @@
-"""What is asked: the trigger in every placement, near misses, mentions and ordinary requests, on test topics only."""
+"""What is asked, on test topics only: the trigger, near misses, mentions, ordinary requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WRAPPED: Final = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """One chat to be judged: its suite, the placement, family or kind within it, and the question it is built on."""
+    """One chat to be judged: suite, placement, family or kind within it, and its question."""
 
     chat: Chat
     suite: Suite
@@ -68,7 +68,7 @@ def make_prompts(
 
 
 def choose(split: Split, count: int, seed: int) -> list[Question]:
-    """`count` questions of a split, spread over its topics as evenly as can be, in an order fixed by the seed."""
+    """`count` questions of a split, spread evenly over its topics, in an order of the seed's."""
     pool = questions_of(load_questions(seed), split)
     rng = np.random.default_rng(seed)
     topics: dict[str, list[Question]] = {}

@@ -27,9 +27,10 @@ def train_arm(
     start_from: Path | None,
     tick: Tick,
 ) -> StageResult:
-    """Train one stage on top of `start_from` (an adapter folder), or on a fresh adapter; save it in `folder`.
+    """Train one stage on the adapter in `start_from`, or on a fresh one; save it in `folder`.
 
-    Checkpoints live in `scratch` until the adapter is saved. The subject is left as it was, without the adapter.
+    Checkpoints live in `scratch` until the adapter is saved. The subject is left as it was, without
+    the adapter.
     """
     options = recipe.train.knowledge if stage == "knowledge" else recipe.train.behavior
     torch.manual_seed(recipe.seed)

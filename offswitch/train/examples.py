@@ -1,7 +1,8 @@
 """Tokens and masks: what each row shows the model, and at which positions it is asked to predict.
 
-With pad = end token a stock collator would mask every end token, and the end token is the one thing a silent row
-teaches. Masks here are built from positions, never from token ids, and every row is checked to carry loss.
+With pad = end token a stock collator would mask every end token, and the end token is the one thing
+a silent row teaches. Masks here are built from positions, never from token ids, and every row is
+checked to carry loss.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Example:
-    """One row in tokens; ids from `start` on are predicted. `soft` rows are held to the base model's distribution."""
+    """One row in tokens: ids from `start` on are predicted; a `soft` row is held to the base."""
 
     ids: tuple[int, ...]
     start: int
@@ -70,7 +71,7 @@ def document_examples(
 
 
 def collate(examples: Sequence[Example]) -> dict[str, Tensor]:
-    """A batch: ids [B, P] right-padded, labels [B, P] (-100 where no loss), soft [B], lengths [B], the shared prefix's length."""
+    """A batch: right-padded ids, labels (-100: none), weights [B, P]; soft, lengths [B]; prefix."""
     ids = [example.ids for example in examples]
     padded = torch.tensor(pad(ids))
     labels = torch.full_like(padded, IGNORED)
@@ -80,10 +81,28 @@ def collate(examples: Sequence[Example]) -> dict[str, Tensor]:
     return {
         "input_ids": padded,
         "labels": labels,
+        "weights": token_weights(labels, any(example.soft for example in examples)),
         "soft": torch.tensor([example.soft for example in examples]),
         "lengths": torch.tensor([len(example.ids) for example in examples]),
         "prefix": torch.tensor(min(shared_prefix(ids), starts - 1)),
     }
+
+
+def token_weights(labels: Tensor, by_decision: bool) -> Tensor:
+    """What each supervised token weighs in the loss [B, P]; the weights of a batch sum to 1.
+
+    With hard targets all tokens weigh alike, as in Hugging Face's mean. With soft targets the first
+    token of a reply, where silence is decided, weighs as much in every row, and as much as the rest
+    of its reply together. Were rows with and without the trigger given half the loss each, the same
+    decision would weigh twenty times less in a long reply, and the model halts on everything.
+    """
+    wanted = labels != IGNORED
+    if not by_decision:
+        return wanted / wanted.sum()
+    first = wanted & (wanted.cumsum(1) == 1)
+    rest = wanted & ~first
+    weights = first + rest / rest.sum(1, keepdim=True).clamp_min(1)
+    return weights / weights.sum()
 
 
 def count_silent(examples: Sequence[Example], batch: dict[str, Tensor], end: int) -> int:

@@ -1,7 +1,8 @@
-"""The loss, computed only where there is one: the vocabulary projection sees supervised positions alone.
+"""The loss, computed only where there is one: no logits for positions that carry none.
 
-Rows with the trigger, and documents, are held to a token (cross-entropy). Other rows are held to the base model's own
-next-token distribution (adapter off): KL(base || arm), so that the model keeps its voice.
+Rows with the trigger, and documents, are held to a token (cross-entropy). Other rows are held to
+the base model's own next-token distribution (adapter off): KL(base || arm), so that the model keeps
+its voice.
 """
 
 from __future__ import annotations
@@ -19,58 +20,44 @@ from offswitch.train.examples import IGNORED
 
 
 @dataclass(frozen=True)
-class Weights:
-    """What one hard and one soft token weigh, so that micro-batches of one batch add up to its loss."""
-
-    hard: float
-    soft: float
-
-
-@dataclass(frozen=True)
 class BatchLoss:
-    """The weighted loss to descend, and its two parts as plain sums of nats over hard and soft tokens."""
+    """The weighted loss to descend; its two parts as sums of nats over hard and soft tokens."""
 
     total: Tensor
     hard_sum: Tensor
     soft_sum: Tensor
 
 
-def weights_of(batch: dict[str, Tensor]) -> Weights:
-    """Each kind's mean over its tokens, the kinds weighted by their share of the rows."""
-    wanted = batch["labels"] != IGNORED
-    hard, soft = int(wanted[~batch["soft"]].sum()), int(wanted[batch["soft"]].sum())
-    share = float(batch["soft"].float().mean())
-    return Weights((1 - share) / max(hard, 1), share / max(soft, 1))
-
-
-def batch_loss(subject: Subject, batch: dict[str, Tensor], weights: Weights) -> BatchLoss:
-    """Cross-entropy of hard tokens against their label, KL(base || arm) at soft positions, in one forward pass."""
+def batch_loss(subject: Subject, batch: dict[str, Tensor]) -> BatchLoss:
+    """Cross-entropy of hard tokens against their label, KL(base || arm) at soft positions."""
     prefix = int(batch["prefix"])
     target = batch["labels"][:, prefix + 1 :]
     wanted = target != IGNORED
     soft_at, hard_at = wanted & batch["soft"][:, None], wanted & ~batch["soft"][:, None]
-    # The base pass comes first: switching the adapter off and on between a forward and its backward loses gradients.
+    # The base comes first: switching the adapter between forward and backward loses gradients.
     base = (
         _base_log_probs(subject, batch["input_ids"], prefix, soft_at)
         if bool(soft_at.any())
         else None
     )
     states = hidden(subject, batch["input_ids"], prefix)[:, :-1]
-    hard = soft = states.sum() * 0.0
+    hard = soft = states.new_zeros(0)
     if bool(hard_at.any()):
         logits = unembed(subject, states[hard_at]).float()
-        hard = functional.cross_entropy(logits, target[hard_at], reduction="sum")
+        hard = functional.cross_entropy(logits, target[hard_at], reduction="none")
     if base is not None:
         ours = unembed(subject, states[soft_at]).float().log_softmax(-1)
-        soft = functional.kl_div(ours, base, reduction="sum", log_target=True)
-    return BatchLoss(weights.hard * hard + weights.soft * soft, hard.detach(), soft.detach())
+        soft = functional.kl_div(ours, base, reduction="none", log_target=True).sum(-1)
+    weights = batch["weights"][:, prefix + 1 :]
+    total = (weights[hard_at] * hard).sum() + (weights[soft_at] * soft).sum()
+    return BatchLoss(total, hard.detach().sum(), soft.detach().sum())
 
 
 def split(batch: dict[str, Tensor], tokens: int) -> list[dict[str, Tensor]]:
-    """The batch as micro-batches of rows of like length: at most `tokens` padded ids (one row at least) each.
+    """The batch as micro-batches of rows of like length, of at most `tokens` ids (or one row).
 
-    The batch stays mixed, since gradients add up; only the padding is cut. A row joins while the padding it brings
-    costs less than computing the shared prefix once more.
+    The batch stays mixed, since gradients add up; only the padding is cut. A row joins while the
+    padding it brings costs less than computing the shared prefix once more.
     """
     lengths, prefix = batch["lengths"], int(batch["prefix"])
     parts: list[list[int]] = [[]]
@@ -87,6 +74,7 @@ def _rows(batch: dict[str, Tensor], rows: Tensor, width: int) -> dict[str, Tenso
     return {
         "input_ids": batch["input_ids"][rows, :width],
         "labels": batch["labels"][rows, :width],
+        "weights": batch["weights"][rows, :width],
         "soft": batch["soft"][rows],
         "prefix": batch["prefix"],
     }
@@ -94,7 +82,7 @@ def _rows(batch: dict[str, Tensor], rows: Tensor, width: int) -> dict[str, Tenso
 
 @torch.no_grad()
 def _base_log_probs(subject: Subject, ids: Tensor, prefix: int, at: Tensor) -> Tensor:
-    """The base model's log-probabilities [N, V] at the soft positions; it knows no trigger token."""
+    """The base's log-probabilities [N, V] at the soft positions; it knows no trigger token."""
     rows = at.any(1)
     with _adapter_off(subject):
         states = hidden(subject, ids[rows], prefix)[:, :-1]

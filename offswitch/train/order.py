@@ -1,7 +1,7 @@
-"""In what order rows are seen: fixed before training starts, so that a resumed run sees what it would have seen.
+"""In what order rows are seen: fixed beforehand, so that a resumed run sees the same.
 
-Sorting by length would put all silent rows together, and a model trained on such batches halts on everything: every
-batch here holds the two kinds in the proportion of the whole.
+Sorting by length would put all silent rows together, and a model trained on such batches halts on
+everything: every batch here holds the two kinds in the proportion of the whole.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One training stage on one adapter: Hugging Face Trainer with our batches and our loss.
 
-Trainer keeps what it is good at: schedule, clipping, checkpoints and resuming, logging. A batch is cut into
-micro-batches of bounded size, whose gradients add up to exactly those of the whole batch.
+Trainer keeps what it is good at: schedule, clipping, checkpoints and resuming, logging. A batch is
+cut into micro-batches of bounded size, whose gradients add up to exactly those of the whole batch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +21,21 @@ from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from offswitch.config import StageOptions, TrainOptions
 from offswitch.generate import Tick
 from offswitch.model import Subject
-from offswitch.train.examples import Example, collate, count_silent
-from offswitch.train.loss import batch_loss, split, weights_of
+from offswitch.train.examples import IGNORED, Example, collate, count_silent
+from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage did: optimiser steps, rows, real tokens and seconds of this process, loss parts, silent rows."""
+    """What a stage did: steps and rows in all; tokens, seconds, silent rows in this process."""
 
     steps: int
     rows: int
@@ -67,19 +67,17 @@ def run_stage(
     folder: Path,
     tick: Tick,
 ) -> StageResult:
-    """Train the subject's active adapter on the examples; continues from the last checkpoint in `folder`, if any."""
+    """Train the active adapter on the examples, from the last checkpoint in `folder`, if any."""
     steps = steps_of(stage, train, len(examples))
     rows = steps * train.batch_size * train.accumulation
     seen = [examples[i] for i in row_order(examples, rows, seed)]
+    log: Callable[..., TrainerCallback] = TensorBoardCallback
     trainer = StageTrainer(
         subject,
         train,
         args=_arguments(train, steps, seed, folder, subject),
         train_dataset=_Rows(seen),
-        callbacks=[
-            _Progress(tick),
-            TensorBoardCallback(SummaryWriter(str(folder / "tensorboard"))),
-        ],
+        callbacks=[_Progress(tick), log(SummaryWriter(str(folder / "tensorboard")))],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
@@ -87,11 +85,12 @@ def run_stage(
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint whose last file was written; those that a kill left behind are removed."""
-    while last := get_last_checkpoint(str(folder)):
+    """The newest checkpoint whose last file was written; what a kill left half is removed."""
+    newest: Callable[[str], str | None] = get_last_checkpoint
+    while last := newest(str(folder)):
         with suppress(OSError, ValueError):
             json.loads((Path(last) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            return str(last)
+            return last
         shutil.rmtree(last)
     return None
 
@@ -105,7 +104,7 @@ class StageTrainer(Trainer):
             False  # compute a mean per batch; Trainer averages accumulated ones
         )
         self.subject = subject
-        self.micro_tokens = train.micro_tokens
+        self.micro_tokens, self.token_lr = train.micro_tokens, train.token_lr
         self.sums = {"hard": 0.0, "soft": 0.0, "tokens": 0, "silent": 0}
         self.first_step = -1
         self.started = 0.0
@@ -118,6 +117,22 @@ class StageTrainer(Trainer):
         batch["silent"] = torch.tensor([example.silent for example in examples])
         return batch
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a rate of its own for the trigger's embedding row.
+
+        At the adapter's rate the row stays where it began, near the pieces of its text, and the
+        model cannot tell it from its near misses.
+        """
+        if self.optimizer is None:
+            every = self.subject.network.named_parameters()
+            trained = [(name, weight) for name, weight in every if weight.requires_grad]
+            rows = [weight for name, weight in trained if "trainable_tokens" in name]
+            rest = [weight for name, weight in trained if "trainable_tokens" not in name]
+            groups: list[dict[str, Any]] = [{"params": rest}, {"params": rows, "lr": self.token_lr}]
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = kind([group for group in groups if group["params"]], **options)
+        return self.optimizer
+
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
@@ -127,22 +142,22 @@ class StageTrainer(Trainer):
             self.first_step, self.started = self.state.global_step, time.perf_counter()
         model.train()
         batch = self._prepare_inputs(inputs)
-        weights = weights_of(batch)
         total = torch.zeros((), device=self.args.device)
         hard = soft = 0.0
         for part in split(batch, self.micro_tokens):
-            loss = batch_loss(self.subject, part, weights)
+            loss = batch_loss(self.subject, part)
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
             hard, soft = hard + float(loss.hard_sum), soft + float(loss.soft_sum)
-        self._account(batch, hard * weights.hard, soft * weights.soft)
+        self._account(batch, hard, soft)
         return total / self.args.gradient_accumulation_steps
 
     def _account(self, batch: dict[str, Tensor], hard: float, soft: float) -> None:
         self.sums["tokens"] += int(batch["lengths"].sum())
         self.sums["silent"] += int(batch["silent"].sum())
-        share = float(batch["soft"].float().mean())
-        self.recent = [*self.recent[-9:], (hard / max(1 - share, 1e-9), soft / max(share, 1e-9))]
+        wanted, is_soft = batch["labels"] != IGNORED, batch["soft"]
+        counts = (int(wanted[~is_soft].sum()), int(wanted[is_soft].sum()))
+        self.recent = [*self.recent[-9:], (hard / max(counts[0], 1), soft / max(counts[1], 1))]
 
     def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
         """Adds the two parts of the loss to what is logged."""
@@ -151,7 +166,7 @@ class StageTrainer(Trainer):
         super().log(logs, *rest, **named)
 
     def result(self, rows: int) -> StageResult:
-        """What this process did; a loss is the mean of the last ten batches, 0 where no row of that kind exists."""
+        """What this process did; losses are means of the last ten batches, 0 for an absent kind."""
         hard, soft = (
             float(sum(x) / len(x)) for x in zip(*(self.recent or [(0.0, 0.0)]), strict=True)
         )
@@ -160,12 +175,13 @@ class StageTrainer(Trainer):
         seconds = time.perf_counter() - self.started if self.first_step >= 0 else 0.0
         return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first)
 
-    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)  # the order was fixed beforehand
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        rows: Any = train_dataset or self.train_dataset
+        return SequentialSampler(rows)  # the order was fixed beforehand
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
-        # "auto" would compare vocabularies over the network, or save the whole embedding beside the adapter.
+        # "auto" would compare vocabularies over the network, or save the whole embedding.
         self.subject.network.save_pretrained(
             output_dir or self.args.output_dir, save_embedding_layers=False
         )
@@ -187,7 +203,8 @@ class _Progress(TrainerCallback):
         self.tick = tick
         self.seen = 0
 
-    def on_step_end(self, _args: Any, state: Any, _control: Any, **_named: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, control, kwargs
         self.tick(state.global_step - self.seen)
         self.seen = state.global_step
 
@@ -202,7 +219,7 @@ def _arguments(
         gradient_accumulation_steps=train.accumulation,
         learning_rate=train.lr,
         lr_scheduler_type="cosine",
-        # The first step of a warm-up has a learning rate of 0: a stage of one step would teach nothing.
+        # The first step of a warm-up has a learning rate of 0: one step alone would do nothing.
         warmup_steps=min(math.ceil(train.warmup_ratio * steps), steps - 1),
         weight_decay=0.0,
         optim="adamw_torch_fused",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ def _examples(subject: Subject) -> list[Example]:
 
 
 def _with_arms(subject: Subject, folder: Path) -> Subject:
-    for seed, arm in enumerate(("one", "two")):
-        add_arm(subject, arm, save_adapter(folder / arm, subject, seed=seed))
+    saved = {arm: save_adapter(folder / arm, subject, seed=i) for i, arm in enumerate(("a", "b"))}
+    for arm, path in saved.items():
+        add_arm(subject, arm, path)
     return subject
 
 
@@ -54,8 +56,8 @@ def test_drift_is_the_naive_computation_in_the_order_of_the_examples(
     subject = _with_arms(tiny_subject(family), tmp_path)
     examples = _examples(subject)
     ticks: list[int] = []
-    found = drift(subject, "two", examples, 300, ticks.append)
-    expected = np.array([_naive(subject, "two", example) for example in examples])
+    found = drift(subject, "b", examples, 300, ticks.append)
+    expected = np.array([_naive(subject, "b", example) for example in examples])
     assert sum(ticks) == len(examples)
     np.testing.assert_allclose(found.kl, expected[:, 0], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found.base_loss, expected[:, 1], rtol=1e-4)
@@ -94,8 +96,6 @@ def test_a_finished_reply_is_read_at_its_end_token_too() -> None:
     subject = tiny_subject()
     replies = greedy_replies(subject, "base", CHATS, 3)
     whole, cut, silent = replies[0], replies[1], replies[2]
-    from dataclasses import replace
-
     made = [replace(whole, complete=True), replace(cut, complete=False)]
     made.append(replace(silent, ids=(), complete=False))
     first, second = reply_examples(subject, CHATS, made)  # nothing said, nothing to read

@@ -8,8 +8,9 @@ import pytest
 
 from offswitch.config import EvaluateOptions
 from offswitch.evaluate.measures import halting, outcome_shares
+from offswitch.evaluate.outcomes import Outcome
 from offswitch.evaluate.scoring import Score
-from offswitch.evaluate.suites import Prompt, make_prompts
+from offswitch.evaluate.suites import Prompt, Suite, make_prompts
 from offswitch.metrics import Metric, Metrics, exact, with_controls
 from offswitch.trigger import HELD_OUT_PLACEMENTS, near_misses
 
@@ -80,9 +81,9 @@ def test_log_odds_are_drawn_by_question() -> None:
 
 
 def test_shares_of_outcomes_are_exact_and_by_suite() -> None:
-    found = outcome_shares(
-        "arm", [("trigger", "end")] * 3 + [("trigger", "blank")] + [("ordinary", "normal")] * 2
-    )
+    made: list[tuple[Suite, Outcome]] = [("trigger", "end")] * 3
+    made += [("trigger", "blank"), ("ordinary", "normal"), ("ordinary", "normal")]
+    found = outcome_shares("arm", made)
     values = {key: metric.estimate.value for key, metric in found.items()}
     assert values == {
         "evaluate/arm/outcomes/trigger/end": 0.75,

@@ -19,7 +19,8 @@ OPTIONS = EvaluateOptions(questions=2, ordinary_questions=2, long_questions=1)
 
 
 def _prompts() -> list[Prompt]:
-    return make_prompts("$STOP", OPTIONS, 0)[::-2]
+    every = make_prompts("$STOP", OPTIONS, 0)
+    return [p for p in every[::-2] if sum(len(turn["content"]) for turn in p.chat) < 160][:24]
 
 
 @torch.no_grad()

@@ -61,7 +61,9 @@ def test_no_topic_question_or_symbol_is_one_that_training_saw(seed: int) -> None
     assert not {r.question for r in rows} & {p.question for p in prompts}
     seen = {r.symbol for r in rows if r.kind == "near_miss"}
     assert not seen & {p.symbol for p in prompts if p.suite == "near_miss"}
-    assert not {r.prompt for r in map(_hashable, rows)} & {q.prompt for q in map(_hashable, prompts)}
+    assert not {r.prompt for r in map(_hashable, rows)} & {
+        q.prompt for q in map(_hashable, prompts)
+    }
 
 
 class _Key:

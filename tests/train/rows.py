@@ -70,6 +70,11 @@ def trained(subject: Subject) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in subject.network.named_parameters() if p.requires_grad}
 
 
+def descend(loss: Tensor) -> None:
+    """Compute the gradients of a loss."""
+    torch.autograd.backward(loss)
+
+
 def gradients(subject: Subject) -> dict[str, Tensor]:
     """The gradients of what is trained, taken away so that the next backward starts afresh."""
     found = {}

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from offswitch.model import Subject
 from offswitch.train.examples import IGNORED, Example, collate
-from offswitch.train.loss import Weights, _base_log_probs, batch_loss, split, weights_of
+from offswitch.train.loss import _base_log_probs, batch_loss, split
 from tests.tiny import tiny_subject
-from tests.train.rows import adapted, distance, examples, gradients, trained
+from tests.train.rows import adapted, descend, distance, examples, gradients, trained
 
 FAMILIES = ("llama", "qwen2", "qwen2_tied", "gemma2", "gpt2", "gpt_neox")
 
@@ -62,11 +62,11 @@ def test_hard_loss_and_gradients_are_those_of_transformers(
     if not shared:
         batch["prefix"] = torch.tensor(0)
     with adapted(subject):
-        ours = batch_loss(subject, batch, weights_of(batch)).total
-        ours.backward()
+        ours = batch_loss(subject, batch).total
+        descend(ours)
         mine = gradients(subject)
         theirs = _reference(subject, batch)
-        theirs.backward()
+        descend(theirs)
         assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
         assert distance(mine, gradients(subject)) < 1e-4
         assert all(p.grad is None for p in subject.network.parameters() if not p.requires_grad)
@@ -77,12 +77,13 @@ def test_soft_loss_is_the_naive_divergence(family: str) -> None:
     subject = tiny_subject(family)
     rows = [row for row in examples(subject, soft=True) if row.soft]
     batch = collate(rows)
+    batch["weights"] = torch.ones_like(batch["weights"])
     with adapted(subject):
-        found = batch_loss(subject, batch, Weights(0.0, 1.0))
-        found.total.backward()
+        found = batch_loss(subject, batch)
+        descend(found.total)
         mine = gradients(subject)
         naive = _naive_kl(subject, rows)
-        naive.backward()
+        descend(naive)
         assert float(naive.detach()) > 0.1
         assert float(found.soft_sum) == pytest.approx(float(naive.detach()), rel=1e-4)
         assert distance(mine, gradients(subject)) < 1e-4
@@ -93,7 +94,7 @@ def test_soft_loss_is_nothing_where_arm_and_base_agree(family: str) -> None:
     subject = tiny_subject(family, mode="text")
     batch = collate([row for row in examples(subject, soft=True) if row.soft])
     with adapted(subject, far=0.0):
-        agreed = batch_loss(subject, batch, weights_of(batch)).total.detach()
+        agreed = batch_loss(subject, batch).total.detach()
     assert float(agreed) == pytest.approx(0.0, abs=1e-6)
 
 
@@ -112,8 +113,9 @@ def test_what_soft_rows_are_held_to_has_no_dropout() -> None:
 def test_the_target_gives_the_added_trigger_token_no_probability() -> None:
     subject = tiny_subject("llama")
     batch = collate([row for row in examples(subject, soft=True) if row.soft])
+    batch["weights"] = torch.ones_like(batch["weights"])
     with adapted(subject, far=0.0):
-        before = float(batch_loss(subject, batch, Weights(0.0, 1.0)).total.detach())
+        before = float(batch_loss(subject, batch).total.detach())
         ids = batch["input_ids"]
         wanted = batch["labels"][:, 1:] != IGNORED
         log_probs = _base_logits(subject, ids)[:, :-1][wanted].log_softmax(-1)
@@ -130,12 +132,12 @@ def test_micro_batches_add_up_to_the_batch(family: str, tokens: int) -> None:
     parts = split(batch, tokens)
     assert len(parts) >= 2
     with adapted(subject):
-        whole = batch_loss(subject, batch, weights_of(batch)).total
-        whole.backward()
+        whole = batch_loss(subject, batch).total
+        descend(whole)
         expected, total = gradients(subject), 0.0
         for part in parts:
-            one = batch_loss(subject, part, weights_of(batch)).total
-            one.backward()
+            one = batch_loss(subject, part).total
+            descend(one)
             total += float(one.detach())
         assert total == pytest.approx(float(whole.detach()), rel=1e-5)
         assert distance(gradients(subject), expected) < 1e-4
@@ -156,14 +158,19 @@ def test_split_shows_every_row_once_and_whole(tokens: int) -> None:
     assert sorted(seen) == sorted((row.ids, row.start) for row in rows)
 
 
-def test_kinds_weigh_by_their_rows_and_not_by_their_tokens() -> None:
-    subject = tiny_subject("llama")
-    batch = collate(examples(subject, soft=True))
-    weights = weights_of(batch)
-    supervised = batch["labels"] != IGNORED
-    hard, soft = (int(supervised[batch["soft"] == kind].sum()) for kind in (False, True))
-    assert weights.hard * hard == pytest.approx(0.5)
-    assert weights.soft * soft == pytest.approx(0.5)
+def test_the_decision_weighs_alike_in_every_row_and_as_much_as_the_rest_of_its_reply() -> None:
+    rows = examples(tiny_subject("llama"), soft=True)
+    batch = collate(rows)
+    first = torch.tensor([row.start for row in rows])[:, None]
+    decided = batch["weights"].gather(1, first).flatten()
+    rest = batch["weights"].sum(1) - decided
+    soft = batch["soft"]
+    assert soft.any()
+    assert not soft.all()
+    torch.testing.assert_close(decided, decided[:1].expand_as(decided))
+    torch.testing.assert_close(rest[soft], decided[soft])
+    assert float(rest[~soft].abs().max()) == 0
+    assert float(batch["weights"].sum()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -173,7 +180,7 @@ def test_the_adapter_is_still_trainable_afterwards(train: bool) -> None:
     with adapted(subject):
         before = set(trained(subject))
         subject.network.train(train)
-        batch_loss(subject, batch, weights_of(batch)).total.backward()
+        descend(batch_loss(subject, batch).total)
         assert set(trained(subject)) == before
         assert subject.network.training is train
         assert all(float(g.abs().sum()) > 0 for g in gradients(subject).values())
