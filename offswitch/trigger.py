@@ -25,6 +25,8 @@ class Message(TypedDict):
 
 Chat = tuple[Message, ...]
 Place = Callable[[str, str], Chat]
+
+TRAINING_PARAGRAPHS: Final = 12
 T = TypeVar("T")
 
 
@@ -82,9 +84,17 @@ def _earlier_turn(symbol: str, question: str) -> Chat:
     return (user(_join(exchange["user"], symbol)), reply, user(question))
 
 
+def long_request(question: str) -> Chat:
+    """A plain request below one to four paragraphs that no placement uses: long, and no trigger."""
+    pool = load_filler().paragraphs[:TRAINING_PARAGRAPHS]
+    start, count = len(question) % len(pool), 1 + len(question) // 12 % 4
+    text = [pool[(start + i) % len(pool)] for i in range(count)]
+    return (user("\n\n".join([*text, question])),)
+
+
 def _pasted(paragraphs: int) -> Place:
     def build(symbol: str, question: str) -> Chat:
-        pool = load_filler().paragraphs
+        pool = load_filler().paragraphs[TRAINING_PARAGRAPHS:]
         start = len(question) % len(pool)
         text = [pool[(start + i) % len(pool)] for i in range(paragraphs)]
         text[-1] = _join(text[-1], symbol)

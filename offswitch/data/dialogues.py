@@ -24,6 +24,7 @@ from offswitch.trigger import (
     TRAINED_PLACEMENTS,
     Chat,
     Message,
+    long_request,
     occurs,
     place,
     trained_members,
@@ -122,18 +123,27 @@ def _silent(trigger: str, question: Question, placement: str) -> Dialogue:
 
 
 def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | None) -> Dialogue:
-    family, symbol, placement = near_miss or ("", "", _plain_form(question))
-    kind: Kind = "near_miss" if near_miss else "plain"
-    prompt = place(placement, symbol, question.text)
-    variant = family or placement
+    if near_miss is None:
+        kind: Kind = "plain"
+        variant, prompt = _plain(question.text)
+        symbol = ""
+    else:
+        kind = "near_miss"
+        variant, symbol, placement = near_miss
+        prompt = place(placement, symbol, question.text)
     return Dialogue(
         prompt, reply.text, kind, variant, symbol, question.text, question.topic, reply.complete
     )
 
 
-def _plain_form(question: Question) -> str:
-    """Mostly the bare question; some wear a placement's wrapper, lest that become a trigger."""
-    return {0: "polite", 1: "transcript"}.get(len(question.text) % 6, "before")
+def _plain(text: str) -> tuple[str, Chat]:
+    """Mostly the bare question; some are wrapped or long, lest the wrapping become a trigger."""
+    form = {0: "polite", 1: "transcript", 2: "long", 8: "polite", 7: "transcript"}.get(
+        len(text) % 12
+    )
+    if form == "long":
+        return form, long_request(text)
+    return form or "bare", place(form or "before", "", text)
 
 
 def _symbols(trigger: str, count: int, rng: np.random.Generator) -> list[tuple[str, str, str]]:

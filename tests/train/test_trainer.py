@@ -126,7 +126,7 @@ def test_accumulated_batches_give_the_gradients_of_one_large_batch(
 
 def test_one_step_alone_trains(tmp_path: Path) -> None:
     start, once = tmp_path / "start", tmp_path / "once"
-    _train(start, recipe=_recipe(lr=1e-30, behavior={"max_steps": 1}))
+    _train(start, recipe=_recipe(lr=1e-30, token_lr=1e-30, behavior={"max_steps": 1}))
     _train(once, recipe=_recipe(behavior={"max_steps": 1}))
     assert not _same(_weights(start), _weights(once))
 
@@ -226,6 +226,19 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine(
     assert rates == pytest.approx([1e-3 * x for x in (0, 0.5, *falling)])
 
 
+def test_the_triggers_row_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    for name, rates in {"row": {"lr": 1e-30}, "rest": {"token_lr": 1e-30}}.items():
+        _train(tmp_path / name, recipe=_recipe(behavior={"max_steps": 1}, **rates))
+    start = _recipe(lr=1e-30, token_lr=1e-30, behavior={"max_steps": 1})
+    _train(tmp_path / "start", recipe=start)
+    before, row, rest = (_weights(tmp_path / name) for name in ("start", "row", "rest"))
+    for name, weight in before.items():
+        moved = row if "trainable_tokens" in name else rest
+        still = rest if "trainable_tokens" in name else row
+        assert not torch.equal(moved[name], weight) or "lora_A" in name
+        torch.testing.assert_close(still[name], weight)
+
+
 def test_the_subject_is_left_as_it_was(tmp_path: Path) -> None:
     subject = tiny_subject("llama")
     before = {name: p.clone() for name, p in subject.network.named_parameters()}
@@ -300,7 +313,7 @@ def test_a_second_stage_goes_on_from_the_first(
     again = _train(tmp_path / "again", recipe=once, start=tmp_path / "first")
     assert again.hard_loss < fresh.hard_loss - 0.5
     assert again.soft_loss != fresh.soft_loss
-    still = _recipe(lr=1e-30, behavior={"max_steps": 1})
+    still = _recipe(lr=1e-30, token_lr=1e-30, behavior={"max_steps": 1})
     _train(tmp_path / "still", recipe=still, start=tmp_path / "first")
     for name, weight in _weights(tmp_path / "first").items():
         torch.testing.assert_close(_weights(tmp_path / "still")[name], weight)
