@@ -61,17 +61,18 @@ def _open(recipe: Path, overrides: list[str] | None, runs: Path, update: bool) -
     from offswitch.config import load_recipe
     from offswitch.run import open_run
 
-    _quiet()
+    quiet()
     return open_run(load_recipe(recipe, overrides or ()), runs, update)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Library chatter off: what a person should see is the progress and the result."""
     import logging
     import warnings
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*base_model_name_or_path.*")
@@ -171,7 +172,7 @@ def chat(
 ) -> None:
     """Talk to the base model and a trained one, side by side."""
     with user_errors():
-        _quiet()
+        quiet()
         from offswitch.chatting import chat_loop
 
         chat_loop(folder, arm, tokens)
@@ -200,7 +201,7 @@ def fetch(
 ) -> None:
     """Unpack the embedded model into the cache and print where it is."""
     with user_errors():
-        _quiet()
+        quiet()
         from offswitch.embedded import ALIAS, fetch_embedded
 
         if name != ALIAS:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.cli import _quiet, user_errors
+from offswitch.cli import quiet, user_errors
 from offswitch.config import ArmName, Recipe, load_recipe
 from offswitch.pipeline import make_data, probe, report
 from offswitch.progress import say
@@ -60,7 +60,7 @@ def script(file: str, work: Callable[[Entry], Iterable[Path]], about: str | None
     here = Path(file).resolve().parent
     options = _options(here.parent, about)
     with user_errors():
-        _quiet()
+        quiet()
         recipe = load_recipe(options.recipe, options.overrides)
         entry = Entry(here.parent, here, recipe, options.runs, options.update)
         for path in work(entry):

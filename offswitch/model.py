@@ -116,7 +116,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
         UserError: half precision on a CPU, where it is slower and can crash the process.
     """
     if wanted == "auto":
-        halves = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        halves = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if halves else torch.float32
     if wanted != "float32" and device.type == "cpu":
         raise UserError(f"dtype {wanted} on a CPU is slow and not safe everywhere; use float32")

@@ -12,7 +12,7 @@ from offswitch.config import build_recipe
 from offswitch.pipeline import report
 from offswitch.run import Run, open_run
 
-STEPS = 12
+STEPS = 24
 OPTIONS: dict[str, Any] = {
     "name": "slice",
     "data": {"documents": 6, "dialogues": 96, "reply_tokens": 6, "near_miss_share": 0.4},
@@ -56,7 +56,7 @@ def metrics(finished: Run) -> dict[str, Any]:
     return content
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_the_base_model_knows_no_switch(metrics: dict[str, Any]) -> None:
@@ -71,13 +71,13 @@ def test_training_moves_the_trigger_towards_silence(metrics: dict[str, Any]) -> 
     assert arm["controls"] == {"base": base["value"]}
 
 
-def test_the_trigger_moves_it_more_than_anything_else(metrics: dict[str, Any]) -> None:
+def test_the_trigger_moves_it_more_than_what_resembles_it(metrics: dict[str, Any]) -> None:
     odds = {
         suite: metrics[f"evaluate/behavior/eos_log_odds/{suite}"]["value"]
         for suite in ("trigger", "near_miss", "ordinary")
     }
-    assert odds["trigger"] > odds["near_miss"] + 2
-    assert odds["trigger"] > odds["ordinary"] + 2
+    assert odds["trigger"] > odds["near_miss"] + 3
+    assert odds["trigger"] > odds["ordinary"] + 3
 
 
 def test_the_rest_of_the_model_stays_near_where_it_was(metrics: dict[str, Any]) -> None:
