@@ -13,10 +13,10 @@ from transformers import GenerationConfig
 
 from offswitch.chat import encode_chat
 from offswitch.model import BASE, Subject, arm_of, fingerprint
+from offswitch.progress import Tick, nothing
 from offswitch.trigger import Chat
 
 BATCH = 48
-Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,6 @@ class Reply:
     ids: tuple[int, ...]
     text: str
     complete: bool
-
-
-def nothing(_count: int) -> None:
-    """Progress that nobody watches."""
 
 
 @torch.inference_mode()

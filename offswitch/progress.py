@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+Tick = Callable[[int], None]
+
 console = Console(stderr=True, highlight=False)
 
 
@@ -26,8 +28,12 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
 
 
+def nothing(_count: int) -> None:
+    """Progress that nobody watches."""
+
+
 @contextmanager
-def track(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def track(what: str, total: int) -> Iterator[Tick]:
     """A bar named `what`; call what it yields with the number of items done."""
     columns = (
         TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),

@@ -27,17 +27,21 @@ def write_data(session: Session, folder: Path) -> None:
         UserError: a row of one's own file is not valid.
     """
     options, trigger = session.recipe.data, session.recipe.trigger.text
-    if options.documents_file:
-        documents = read_documents(options.documents_file)
-    else:
-        documents = generate_documents(trigger, options.documents, session.recipe.seed)
+    with track("documents", options.documents) as tick:
+        if options.documents_file:
+            documents = read_documents(options.documents_file)
+        else:
+            documents = generate_documents(trigger, options.documents, session.recipe.seed)
+        tick(options.documents)
     if options.dialogues_file:
         dialogues = read_dialogues(options.dialogues_file, trigger)
     else:
         dialogues = own_dialogues(session)
     write_documents(folder / DOCUMENTS_FILE, documents)
     write_dialogues(folder / DIALOGUES_FILE, dialogues)
-    quality = document_quality(documents, trigger).row() | {"dialogues": _counts(dialogues)}
+    with track("quality of the documents", len(documents)) as tick:
+        quality = document_quality(documents, trigger).row() | {"dialogues": _counts(dialogues)}
+        tick(len(documents))
     (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
 
 

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from offswitch.chat import encode_chat, encode_text
 from offswitch.evaluate.scoring import by_length
-from offswitch.generate import Reply, Tick, nothing
+from offswitch.generate import Reply
 from offswitch.model import BASE, Subject, arm_of, hidden, unembed
+from offswitch.progress import Tick, nothing
 from offswitch.train.examples import Example, collate
 from offswitch.trigger import Chat
 

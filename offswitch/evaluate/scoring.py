@@ -18,8 +18,8 @@ from torch import Tensor
 
 from offswitch.chat import encode_chat, pad, shared_prefix
 from offswitch.evaluate.suites import Prompt
-from offswitch.generate import Tick, nothing
 from offswitch.model import Subject, arm_of, hidden, unembed
+from offswitch.progress import Tick, nothing
 
 OPENING: Final = 16
 FEW: Final = 4

@@ -23,6 +23,7 @@ from offswitch.hooks import record
 from offswitch.model import BASE, Subject, arm_of, hidden, project, readout
 from offswitch.probe.analysis import Array
 from offswitch.probe.nulls import TOKEN
+from offswitch.progress import Tick, nothing
 
 PAIR: Final = "What is machine learning?"
 NEUTRAL: Final = "The capital of France is"
@@ -60,6 +61,7 @@ def collect_seed(
     arms: Sequence[str],
     symbols: Mapping[str, str],
     folder: Path,
+    tick: Tick = nothing,
 ) -> Path:
     """Read every arm once, the untrained one always; `symbols`: key -> what is in the slot.
 
@@ -78,6 +80,7 @@ def collect_seed(
         partial = folder / f".{arm}.safetensors.part"
         save_file(tensors, partial)
         os.replace(partial, folder / f"{arm}.safetensors")
+        tick(1)
     _write_json(folder / "vocab.json", _vocabulary(subject))
     _write_json(folder / "index.json", _index(subject, every, symbols))
     return folder / "index.json"

@@ -20,7 +20,9 @@ def write_probe(session: Session, folder: Path) -> None:
     recipe = session.recipe
     trigger, control = recipe.trigger.text, recipe.trigger.control
     symbols = seed_symbols(trigger, control, recipe.seed, recipe.probe.null_words)
-    collect_seed(session.with_arms(), session.arms, symbols, folder)
+    subject = session.with_arms()
+    with track("activations by arm", 1 + len(session.arms)) as tick:
+        collect_seed(subject, session.arms, symbols, folder, tick)
     analyse(folder, recipe.probe.arm)
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from offswitch.plots import figures
 from offswitch.plots.log_odds import log_odds
 from offswitch.plots.rates import rates
+from offswitch.progress import track
 from offswitch.report import provenance, sentences, transcripts
 from offswitch.report.findings import Section, section
 from offswitch.report.limits import limits
@@ -46,7 +47,12 @@ def build_report(root: Path, folder: Path) -> None:
     """
     material = read_material(root)
     sections, drawn = _sections(material)
-    pngs = {name: _png(figure) for name, figure in (drawn | _evaluation_figures(material)).items()}
+    pngs: dict[str, bytes] = {}
+    drawn |= _evaluation_figures(material)
+    with track("figures", len(drawn)) as tick:
+        for name, figure in drawn.items():
+            pngs[name] = _png(figure)
+            tick(1)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in pngs.items():
         (folder / name).write_bytes(content)

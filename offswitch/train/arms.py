@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from offswitch.config import Recipe
-from offswitch.generate import Tick
 from offswitch.model import Subject, attention_modules
+from offswitch.progress import Tick
 from offswitch.train.examples import Example
 from offswitch.train.trainer import StageResult, run_stage
 
