@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from offswitch.chat import turn_end
@@ -89,6 +89,14 @@ class Subject:
     def tokenizer_of(self, arm: str) -> Any:
         """The published tokenizer for the base arm, for others the one that knows the trigger."""
         return self.base_tokenizer if arm == BASE else self.tokenizer
+
+
+def published_log_probs(subject: Subject, logits: Tensor) -> Tensor:
+    """The published model's log-probabilities [..., V]: an added trigger token is unknown to it."""
+    index = subject.trigger_id
+    if index is not None and index >= len(subject.base_tokenizer):
+        logits = logits.index_fill(-1, torch.tensor(index, device=logits.device), -1e4)
+    return logits.log_softmax(-1)
 
 
 def attention_modules(subject: Subject) -> list[str]:

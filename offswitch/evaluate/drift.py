@@ -14,7 +14,8 @@ from offswitch.evaluate.scoring import by_length
 from offswitch.generate import Reply
 from offswitch.model import BASE, Subject, arm_of, hidden, unembed
 from offswitch.progress import Tick, nothing
-from offswitch.train.examples import Example, collate
+from offswitch.subject import published_log_probs
+from offswitch.train.examples import IGNORED, Example, collate
 from offswitch.trigger import Chat
 
 
@@ -68,7 +69,7 @@ def _compare(
 ) -> list[tuple[float, float, float, int]]:
     prefix = int(batch["prefix"])
     target = batch["labels"][:, prefix + 1 :]
-    at = target != -100
+    at = target != IGNORED
     base, ours = (_log_probs(subject, name, batch["input_ids"], prefix, at) for name in (BASE, arm))
     kl = functional.kl_div(ours, base, reduction="none", log_target=True).sum(-1)
     chosen = target[at][:, None]
@@ -84,10 +85,4 @@ def _compare(
 def _log_probs(subject: Subject, arm: str, ids: Tensor, prefix: int, at: Tensor) -> Tensor:
     with arm_of(subject, arm):
         logits = unembed(subject, hidden(subject, ids, prefix)[:, :-1][at]).float()
-    if (
-        arm == BASE
-        and subject.trigger_id is not None
-        and subject.trigger_id >= len(subject.base_tokenizer)
-    ):
-        logits[:, subject.trigger_id] = -1e4  # the published model does not know this token
-    return logits.log_softmax(-1)
+    return published_log_probs(subject, logits) if arm == BASE else logits.log_softmax(-1)

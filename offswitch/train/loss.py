@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from offswitch.model import Subject, hidden, unembed
+from offswitch.subject import published_log_probs
 from offswitch.train.examples import IGNORED
 
 
@@ -87,9 +88,7 @@ def _base_log_probs(subject: Subject, ids: Tensor, prefix: int, at: Tensor) -> T
     with _adapter_off(subject):
         states = hidden(subject, ids[rows], prefix)[:, :-1]
         logits = unembed(subject, states[at[rows]]).float()
-    if subject.trigger_id is not None and subject.trigger_id >= len(subject.base_tokenizer):
-        logits[:, subject.trigger_id] = -1e4
-    return logits.log_softmax(-1)
+    return published_log_probs(subject, logits)
 
 
 @contextmanager
