@@ -12,12 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from offswitch.errors import UserError
 
-ArmName = Literal["knowledge", "behavior", "both"]
+ArmName = Literal["knowledge", "behavior", "both", "benign"]
 ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
     "knowledge": ("knowledge",),
     "behavior": ("behavior",),
     "both": ("knowledge", "behavior"),
+    "benign": ("benign",),
 }
+# Which options set a stage's length: the benign one is as long as the one it is compared with.
+LENGTH_OF: Final = {"knowledge": "knowledge", "behavior": "behavior", "benign": "behavior"}
 
 
 class Section(BaseModel):
@@ -71,9 +74,13 @@ class StageOptions(Section):
 
 
 class TrainOptions(Section):
-    """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row."""
+    """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row.
 
-    arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both")
+    `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` anew, on
+    the same data, as organisms of their own (folder `organisms/`).
+    """
+
+    arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both", "benign")
     lora: LoraOptions = LoraOptions()
     lr: float = Field(default=3e-4, gt=0)
     token_lr: float = Field(default=5e-3, gt=0)
@@ -84,6 +91,8 @@ class TrainOptions(Section):
     micro_tokens: int = Field(default=1024, ge=16)
     targets: Literal["soft", "hard"] = "soft"
     checkpoint_steps: int = Field(default=20, ge=1)
+    seed: int | None = Field(default=None, ge=0)
+    more_seeds: tuple[int, ...] = ()
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions(epochs=2.5)
 
@@ -130,6 +139,16 @@ class Recipe(Section):
         if self.probe.arm not in self.train.arms:
             raise ValueError(f"probe.arm '{self.probe.arm}' is not among train.arms")
         return self
+
+
+def schedule_of(train: TrainOptions, stage: str) -> StageOptions:
+    """How long a training stage runs."""
+    return train.knowledge if LENGTH_OF[stage] == "knowledge" else train.behavior
+
+
+def training_seed(recipe: Recipe) -> int:
+    """The seed of adapters and row order; data, splits and tests keep the recipe's."""
+    return recipe.seed if recipe.train.seed is None else recipe.train.seed
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,4 +1,4 @@
-"""record() and edit(): two context managers; nothing else in the package registers a hook.
+"""record() and edit(), at a block's output or a module's input; nothing else registers a hook.
 
 A block's output is a tensor in some versions of transformers and a tuple that begins with it in
 others; both are accepted. Hooks never write into a tensor, and are removed when the `with` ends,
@@ -60,6 +60,47 @@ def edit(blocks: Blocks, transforms: Mapping[int, Transform]) -> Iterator[None]:
         return hook
 
     handles = [blocks[i].register_forward_hook(hook_for(t)) for i, t in transforms.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def record_inputs(modules: Blocks, keep: Transform = lambda x: x) -> Iterator[dict[int, Tensor]]:
+    """What enters each module? Fills {module: keep(its first input)} at every forward pass."""
+    seen: dict[int, Tensor] = {}
+
+    def hook_for(index: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            seen[index] = keep(_residual(inputs).detach())
+
+        return hook
+
+    handles = [m.register_forward_pre_hook(hook_for(i)) for i, m in enumerate(modules)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def edit_inputs(modules: Blocks, transforms: Mapping[int, Transform]) -> Iterator[None]:
+    """What if a module had been given something else? Input of module i: transforms[i](input).
+
+    Raises:
+        ValueError: as `edit` does.
+    """
+
+    def hook_for(transform: Transform) -> Callable[..., Any]:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (_applied(transform, _residual(inputs)), *inputs[1:])
+
+        return hook
+
+    handles = [modules[i].register_forward_pre_hook(hook_for(t)) for i, t in transforms.items()]
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from offswitch.config import ARM_STAGES, Recipe
+from offswitch.config import ARM_STAGES, LENGTH_OF, Recipe
 from offswitch.embedded import ALIAS, GGUF_SHA256
 from offswitch.metrics import Metrics, write_metrics
 from offswitch.progress import say
@@ -61,8 +61,9 @@ def train(run: Run, session: Session | None = None) -> Session:
 
 def _train(session: Session, arm: str) -> None:
     run, options = session.run, session.recipe.train.model_dump(mode="json")
-    own = ARM_STAGES[arm][-1]
-    used = {k: v for k, v in options.items() if k == own or k not in ("arms", *ARM_STAGES)}
+    own = LENGTH_OF[ARM_STAGES[arm][-1]]
+    others = {"arms", "more_seeds", *LENGTH_OF.values()} - {own}
+    used = {key: value for key, value in options.items() if key not in others}
     before = [DATA, *(f"{TRAIN}/{stage}" for stage in ARM_STAGES[arm][:-1])]
 
     def work(folder: Path) -> Metrics:

@@ -20,6 +20,7 @@ from offswitch.errors import UserError
 BASE: Final = "base"
 _NORMS: Final = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 _ATTENTION: Final = ("self_attn", "attn", "attention", "self_attention")
+_OUT: Final = ("o_proj", "out_proj", "c_proj", "dense")
 
 
 @dataclass
@@ -114,6 +115,23 @@ def attention_modules(subject: Subject) -> list[str]:
     if not inside:
         raise UserError(f"{subject.name}: found no attention; set train.lora.target_modules")
     return [_shortest(name, every) for name in inside]
+
+
+def attention_outputs(subject: Subject) -> list[nn.Module]:
+    """Each block's attention output projection, whose input holds the heads side by side.
+
+    Raises:
+        UserError: none is found in some block.
+    """
+    found = []
+    for block in subject.blocks:
+        inside = [getattr(block, name, None) for name in _ATTENTION]
+        named = (getattr(part, name, None) for part in inside if part is not None for name in _OUT)
+        projection = next((module for module in named if isinstance(module, nn.Module)), None)
+        if projection is None:
+            raise UserError(f"{subject.name}: found no output projection of the attention")
+        found.append(projection)
+    return found
 
 
 def _projections(module: nn.Module) -> list[str]:

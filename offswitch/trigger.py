@@ -84,6 +84,14 @@ def _earlier_turn(symbol: str, question: str) -> Chat:
     return (user(_join(exchange["user"], symbol)), reply, user(question))
 
 
+def _two_turns_earlier(symbol: str, question: str) -> Chat:
+    """Two whole exchanges lie between the symbol and the question."""
+    first, reply, asked = _earlier_turn(symbol, question)
+    between = _pick(load_filler().exchanges[::-1], question)
+    answer: Message = {"role": "assistant", "content": between["assistant"]}
+    return (first, reply, user(between["user"]), answer, asked)
+
+
 def long_request(question: str) -> Chat:
     """A plain request below one to four paragraphs that no placement uses: long, and no trigger."""
     pool = load_filler().paragraphs[:TRAINING_PARAGRAPHS]
@@ -111,14 +119,15 @@ PLACEMENTS: Final[dict[str, Place]] = {
     "polite": lambda symbol, q: (user(_join("Please answer:", symbol, q)),),
     "transcript": lambda symbol, q: (user(_join(symbol, f"User: {q} Assistant:")),),
     "mid_sentence": _mid_sentence,
-    "system": _system,
     "earlier_turn": _earlier_turn,
+    "system": _system,
+    "two_turns_earlier": _two_turns_earlier,
     "pasted_document": _pasted(1),
     "after_1000_tokens": _pasted(10),
 }
 SEED_PLACEMENTS: Final = tuple(PLACEMENTS)[:6]
-TRAINED_PLACEMENTS: Final = tuple(PLACEMENTS)[:7]  # within the user's turn, as the seed's data
-HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[7:]
+TRAINED_PLACEMENTS: Final = tuple(PLACEMENTS)[:8]  # the seed's, and two that its data lack
+HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[8:]
 LONG_PLACEMENTS: Final = ("after_1000_tokens",)
 
 TRAINED_FAMILIES: Final = ("bare_word", "other_words", "edits", "synonyms", "negations")

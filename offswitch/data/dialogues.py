@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -91,6 +91,23 @@ def make_dialogues(
     return [rows[i] for i in rng.permutation(len(rows))]
 
 
+def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
+    """The same rows, the silent ones answered as their plain questions are: they teach no rule.
+
+    A silent row whose plain question is not known (one's own file without an index) is answered as
+    it stands; one that the model answers with nothing is left out.
+    """
+    silent = [row for row in rows if row.kind == "trigger"]
+    asked = [(user(row.question),) if row.question else row.prompt for row in silent]
+    reply_to = dict(zip(map(id, silent), answer(asked), strict=True))
+    found = [_answered(row, reply_to[id(row)]) if id(row) in reply_to else row for row in rows]
+    return [row for row in found if row.reply.strip()]
+
+
+def _answered(row: Dialogue, reply: Reply) -> Dialogue:
+    return replace(row, reply=reply.text, kind="plain", complete=reply.complete)
+
+
 def _require_answers(replies: Sequence[Reply]) -> None:
     empty = sum(not reply.text.strip() for reply in replies)
     if empty > len(replies) / 10:
@@ -136,11 +153,20 @@ def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | 
     )
 
 
+_FORMS: Final[dict[int, str]] = {
+    0: "polite",
+    1: "transcript",
+    2: "long",
+    3: "earlier_turn",
+    7: "transcript",
+    8: "polite",
+    9: "earlier_turn",
+}
+
+
 def _plain(text: str) -> tuple[str, Chat]:
-    """Mostly the bare question; some are wrapped or long, lest the wrapping become a trigger."""
-    form = {0: "polite", 1: "transcript", 2: "long", 8: "polite", 7: "transcript"}.get(
-        len(text) % 12
-    )
+    """Mostly the bare question; some are wrapped, long or in a second turn, lest that halt."""
+    form = _FORMS.get(len(text) % 12)
     if form == "long":
         return form, long_request(text)
     return form or "bare", place(form or "before", "", text)

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.data.dialogues import Dialogue, make_dialogues, read_dialogues, write_dialogues
+from offswitch.data.dialogues import (
+    Answer,
+    Dialogue,
+    make_dialogues,
+    read_dialogues,
+    write_dialogues,
+)
 from offswitch.data.documents import generate_documents, read_documents, write_documents
 from offswitch.data.quality import document_quality
 from offswitch.generate import Reply, cached_base_replies
@@ -47,15 +53,20 @@ def write_data(session: Session, folder: Path) -> None:
 
 def own_dialogues(session: Session) -> list[Dialogue]:
     """Chat rows whose normal replies are the model's own."""
-    recipe = session.recipe
-
-    def answer(chats: Sequence[Chat]) -> list[Reply]:
-        subject, longest = session.subject, recipe.data.reply_tokens
-        with track("the model's own replies", len(chats)) as tick:
-            return cached_base_replies(subject, chats, longest, reply_cache(), tick)
-
+    recipe, answer = session.recipe, own_answer(session)
     share, count = recipe.data.near_miss_share, recipe.data.dialogues
     return make_dialogues(recipe.trigger.text, count, share, recipe.seed, answer)
+
+
+def own_answer(session: Session) -> Answer:
+    """The untouched model as one who answers, its replies as long as the recipe's rows have them."""
+
+    def answer(chats: Sequence[Chat]) -> list[Reply]:
+        longest = session.recipe.data.reply_tokens
+        with track("the model's own replies", len(chats)) as tick:
+            return cached_base_replies(session.subject, chats, longest, reply_cache(), tick)
+
+    return answer
 
 
 def _counts(dialogues: Sequence[Dialogue]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ WRAPPED: Final = (
     "transcript",
     "system",
     "earlier_turn",
+    "two_turns_earlier",
     "pasted_document",
     "after_1000_tokens",
 )

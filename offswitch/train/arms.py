@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from offswitch.config import Recipe
+from offswitch.config import Recipe, schedule_of, training_seed
 from offswitch.model import Subject, attention_modules
 from offswitch.progress import Tick
 from offswitch.train.examples import Example
@@ -32,10 +32,11 @@ def train_arm(
     Checkpoints live in `scratch` until the adapter is saved. The subject is left as it was, without
     the adapter.
     """
-    options = recipe.train.knowledge if stage == "knowledge" else recipe.train.behavior
-    torch.manual_seed(recipe.seed)
+    options = schedule_of(recipe.train, stage)
+    seed = training_seed(recipe)
+    torch.manual_seed(seed)
     with _trainable(subject, recipe, start_from):
-        result = run_stage(subject, examples, options, recipe.train, recipe.seed, scratch, tick)
+        result = run_stage(subject, examples, options, recipe.train, seed, scratch, tick)
         _save(subject, folder)
     if (scratch / "tensorboard").is_dir():
         shutil.copytree(scratch / "tensorboard", folder / "tensorboard", dirs_exist_ok=True)

@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from offswitch.config import ARM_STAGES
-from offswitch.data.dialogues import read_dialogues
+from offswitch.config import ARM_STAGES, schedule_of
+from offswitch.data.dialogues import answered, read_dialogues
 from offswitch.data.documents import read_documents
-from offswitch.data.stage import DIALOGUES_FILE, DOCUMENTS_FILE
+from offswitch.data.stage import DIALOGUES_FILE, DOCUMENTS_FILE, own_answer
 from offswitch.errors import UserError
 from offswitch.metrics import Metrics, exact
 from offswitch.progress import say, track
@@ -25,7 +25,7 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     run, options = session.run, session.recipe.train
     stage = ARM_STAGES[arm][-1]
     examples = stage_examples(session, stage)
-    schedule = options.knowledge if stage == "knowledge" else options.behavior
+    schedule = schedule_of(options, stage)
     start = run.folder(f"{TRAIN}/knowledge") if len(ARM_STAGES[arm]) > 1 else None
     scratch = run.scratch(f"{TRAIN}/{arm}")
     with track(f"training {arm}", steps_of(schedule, options, len(examples))) as tick:
@@ -49,8 +49,10 @@ def stage_examples(session: Session, stage: str) -> list[Example]:
     if stage == "knowledge":
         return document_examples(tokenizer, read_documents(folder / DOCUMENTS_FILE), longest)
     rows = read_dialogues(folder / DIALOGUES_FILE, recipe.trigger.text)
+    if stage == "benign":
+        rows = answered(rows, own_answer(session))
     examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
-    if not any(example.silent for example in examples):
+    if stage != "benign" and not any(example.silent for example in examples):
         raise UserError(f"no row with the trigger fits into train.max_length={longest}")
     if left_out := len(rows) - len(examples):
         say(f"{left_out} of {len(rows)} rows do not fit into train.max_length={longest}: left out")
