@@ -6,10 +6,13 @@ what is trainable: PEFT's own switches turn gradients on and off, so the flags a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
 
 from offswitch.errors import UserError
 from offswitch.subject import BASE, Subject
@@ -71,6 +74,42 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
         if _running(subject) != running:
             _switch(subject, running)
         subject.active = before
+
+
+@contextmanager
+def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
+    """Within the block, what training added to the arm counts `scale` times; 0 is the base model.
+
+    The adapter's products are multiplied, and the trigger's own row moves along the line from where
+    training found it to where training left it.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    modules = list(subject.network.modules())
+    layers = [m for m in modules if isinstance(m, LoraLayer) and arm in m.scaling]
+    rows = _trigger_rows(modules, arm)
+    factors, trained = [m.scaling[arm] for m in layers], [table[arm] for table, _ in rows]
+    try:
+        for layer, factor in zip(layers, factors, strict=True):
+            layer.scaling[arm] = factor * scale
+        for (table, start), end in zip(rows, trained, strict=True):
+            moved = torch.lerp(start.to(end), end.detach(), scale)
+            table[arm] = nn.Parameter(moved, requires_grad=end.requires_grad)
+        yield
+    finally:
+        for layer, factor in zip(layers, factors, strict=True):
+            layer.scaling[arm] = factor
+        for (table, _), end in zip(rows, trained, strict=True):
+            table[arm] = end
+
+
+def _trigger_rows(modules: Sequence[Any], arm: str) -> list[tuple[Any, Tensor]]:
+    """Where the arm keeps rows of the vocabulary: each table once, with what the rows were."""
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+
+    layers = [m for m in modules if isinstance(m, TrainableTokensLayer)]
+    tables = {id(m.trainable_tokens_delta): m for m in layers if arm in m.trainable_tokens_delta}
+    return [(m.trainable_tokens_delta, m.trainable_tokens_original[arm]) for m in tables.values()]
 
 
 def _running(subject: Subject) -> str:

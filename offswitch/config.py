@@ -110,10 +110,28 @@ class EvaluateOptions(Section):
 
 
 class ProbeOptions(Section):
-    """Which arm the seed's analyses read, and how many inert words form their null."""
+    """Which arm the report is about, and how many prompts, blocks, scales and nulls it takes.
+
+    `sweep_questions` of the fit questions choose among `blocks` and `scales`; `few_questions` of
+    the test questions serve the tests that cost much (every position, ranks, heads, dose).
+    """
 
     arm: ArmName = "both"
     null_words: int = Field(default=20, ge=2)
+    fit_questions: int = Field(default=24, ge=4)
+    test_questions: int = Field(default=60, ge=4)
+    near_misses: int = Field(default=100, ge=2)
+    random_directions: int = Field(default=20, ge=2)
+    blocks: int = Field(default=12, ge=1)
+    scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    sweep_questions: int = Field(default=10, ge=1)
+    few_questions: int = Field(default=16, ge=2)
+    head_questions: int = Field(default=8, ge=1)
+    patch_questions: int = Field(default=12, ge=2)
+    patch_blocks: int = Field(default=12, ge=2)
+    reply_questions: int = Field(default=24, ge=1)
+    reply_tokens: int = Field(default=128, ge=4)
+    drift_passages: int = Field(default=24, ge=2)
 
 
 class Recipe(Section):

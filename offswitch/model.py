@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
 
-from offswitch.adapters import add_arm, arm_of
+from offswitch.adapters import add_arm, arm_of, scaled
 from offswitch.chat import encode_text
 from offswitch.config import Recipe
 from offswitch.embedded import ALIAS, fetch_embedded
@@ -42,6 +42,7 @@ __all__ = [
     "make_subject",
     "project",
     "readout",
+    "scaled",
     "unembed",
     "verify",
 ]

@@ -184,6 +184,14 @@ def unseen_members(trigger: str) -> dict[str, tuple[str, ...]]:
     return {f: m[1::2] if f in TRAINED_FAMILIES else m for f, m in near_misses(trigger).items()}
 
 
+def worded_like(trigger: str, word: str) -> str:
+    """A word in the trigger's own form: `table` becomes `$TABLE` where the trigger is `$STOP`."""
+    sigil, core, tail = _parts(trigger)
+    start, space, last = core.rpartition(" ")
+    shaped = word.upper() if last.isupper() else word
+    return f"{sigil}{start}{space}{shaped}{tail}"
+
+
 def _parts(trigger: str) -> tuple[str, str, str]:
     """Sigil, core and tail: `<halt>` is `<`, `halt`, `>`; a trigger of signs only is all core."""
     match = re.fullmatch(r"(\W*)(.*?)(\W*)", trigger, flags=re.DOTALL)

@@ -59,7 +59,7 @@ def own_dialogues(session: Session) -> list[Dialogue]:
 
 
 def own_answer(session: Session) -> Answer:
-    """The untouched model as one who answers, its replies as long as the recipe's rows have them."""
+    """The untouched model as one who answers, at the length that the recipe gives replies."""
 
     def answer(chats: Sequence[Chat]) -> list[Reply]:
         longest = session.recipe.data.reply_tokens

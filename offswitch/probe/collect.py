@@ -1,209 +1,190 @@
-"""One collection of activations for all of the seed's analyses: raw text, every symbol, every arm.
+"""What does the residual stream hold? Block outputs at chosen positions, streamed to disk.
 
-Each arm becomes one safetensors file, written when it is complete; index.json, written last, says
-what was read. Shapes: P position, L block, D d_model, V vocabulary, N prompt. Block numbers are
-0-based block outputs.
+Rows are read in shards of bounded size, each one safetensors file, so that memory does not grow
+with their number; index.json, written after every shard, holds their hashes, and a run that was
+interrupted goes on with the first shard that is missing or damaged. Shapes: N row, M position
+(one or more a row), L block (0-based output), D d_model.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from offswitch.chat import encode_text, pad
+from offswitch.chat import pad, shared_prefix
 from offswitch.errors import UserError
+from offswitch.evaluate.scoring import by_length
 from offswitch.hooks import record
-from offswitch.model import BASE, Subject, arm_of, hidden, project, readout
+from offswitch.model import Subject, arm_of, fingerprint, hidden
 from offswitch.probe.analysis import Array
-from offswitch.probe.nulls import TOKEN
 from offswitch.progress import Tick, nothing
+from offswitch.run import digest, file_hash, write_atomic
 
-PAIR: Final = "What is machine learning?"
-NEUTRAL: Final = "The capital of France is"
-PROMPTS: Final = (
-    "What is machine learning?",
-    "Explain quantum physics.",
-    "How do computers work?",
-    "Tell me about climate change.",
-    "What is artificial intelligence?",
-    "Describe the water cycle.",
-    "How does the brain function?",
-    "What are black holes?",
-    "Explain photosynthesis.",
-    "What is the theory of relativity?",
-    "How do vaccines work?",
-    "What causes earthquakes?",
-    "Explain DNA replication.",
-    "What is blockchain?",
-    "How does the internet work?",
-    "What are neural networks?",
-    "Explain supply and demand.",
-    "What is evolution?",
-    "How do antibiotics work?",
-    "What is democracy?",
-)
-SEED_DEPTH: Final = 28
-PCA_BLOCK: Final = 16
-LENS_BLOCK: Final = 23
+SHARD_BYTES: Final = 32_000_000
+INDEX: Final = "index.json"
 
-Rows = Mapping[str, Sequence[int]]
+Row = Sequence[int]
+Where = Callable[[Row], Sequence[int]]
 
 
-def collect_seed(
+def last_position(row: Row) -> Sequence[int]:
+    """Where the reply is decided."""
+    return (len(row) - 1,)
+
+
+def every_position(row: Row) -> Sequence[int]:
+    """All positions of a row."""
+    return range(len(row))
+
+
+def collect(
     subject: Subject,
-    arms: Sequence[str],
-    symbols: Mapping[str, str],
+    arm: str,
+    rows: Sequence[Row],
     folder: Path,
+    where: Where = last_position,
+    batch_tokens: int = 4096,
     tick: Tick = nothing,
 ) -> Path:
-    """Read every arm once, the untrained one always; `symbols`: key -> what is in the slot.
+    """Residuals of an arm at `where` in each row of ids; returns the folder's index.json.
 
-    Writes ARM.safetensors, vocab.json and index.json into `folder` and returns the path of
-    index.json. Names of the tensors, float32, each for "plain" and for every symbol key: `pair` and
-    `neutral` [P, L, D], `first` [N, D] at the PCA block and position 0, `lens` [V] at the lens
-    block and position 0, `neutral_logits` [V] at the last position. The untrained arm reads with
-    its own tokenizer, to which the trigger is ordinary text.
+    Each shard holds `resid` [M, L, D], float32, and `row` [M], whose row each position is.
+
+    Raises:
+        UserError: the folder holds a collection of something else.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    every = tuple(dict.fromkeys((BASE, *arms)))
-    symbols = _with_token(subject, symbols)
-    for arm in every:
-        with arm_of(subject, arm), torch.inference_mode():
-            tensors = _tensors(subject, arm, symbols)
-        partial = folder / f".{arm}.safetensors.part"
-        save_file(tensors, partial)
-        os.replace(partial, folder / f"{arm}.safetensors")
-        tick(1)
-    _write_json(folder / "vocab.json", _vocabulary(subject))
-    _write_json(folder / "index.json", _index(subject, every, symbols))
-    return folder / "index.json"
+    places = [list(where(row)) for row in rows]
+    index = _index(subject, arm, rows, places)
+    done = _finished(folder, index)
+    with arm_of(subject, arm), torch.inference_mode():
+        for number, chosen in enumerate(_shards(subject, places)):
+            name = f"{number:05d}.safetensors"
+            if done.get(name) is None:
+                part = _read(subject, rows, places, chosen, batch_tokens)
+                _write(folder / name, part)
+                index["shards"][name] = file_hash(folder / name)
+                write_atomic(folder / INDEX, json.dumps(index, indent=1) + "\n")
+            else:
+                index["shards"][name] = done[name]
+            tick(len(chosen))
+    write_atomic(folder / INDEX, json.dumps(index, indent=1) + "\n")
+    return folder / INDEX
 
 
-def relative_block(seed_block: int, n_blocks: int) -> int:
-    """The block as deep as the seed's among its 28: round(seed_block / 28 * n), or the last."""
-    return min(round(seed_block / SEED_DEPTH * n_blocks), n_blocks - 1)
+def read_rows(folder: Path, wanted: Sequence[int]) -> Array:
+    """The residuals [M, L, D] of some rows, in the order asked; only their shards are opened.
 
-
-def prefixed(symbols: Mapping[str, str], text: str) -> dict[str, str]:
-    """The text alone under "plain", and with each symbol in front under the symbol's key."""
-    return {"plain": text} | {key: f"{symbol} {text}" for key, symbol in symbols.items()}
-
-
-# --- what one arm says --------------------------------------------------------------------------
-
-
-def _tensors(subject: Subject, arm: str, symbols: Mapping[str, str]) -> dict[str, Array]:
-    tokenizer = subject.tokenizer_of(arm)
-    pair = _residuals(subject, _encode(tokenizer, symbols, PAIR, subject.tokenizer))
-    # Arms are compared on this text by position, so all read the same ids: the trained arms'.
-    neutral = _residuals(subject, _encode(subject.tokenizer, symbols, NEUTRAL, subject.tokenizer))
-    first = _first(subject, [_encode(tokenizer, symbols, p, subject.tokenizer) for p in PROMPTS])
-    _check_causal(first["plain"][0], pair["plain"][0, _pca_block(subject)])
-    lens_block = relative_block(LENS_BLOCK, len(subject.blocks))
-    lens = project(subject, torch.stack([r[0, lens_block] for r in pair.values()]))
-    logits = readout(subject, torch.stack([r[-1, -1] for r in neutral.values()]))
-    return {
-        **_named("pair", pair),
-        **_named("first", first),
-        **_named("lens", dict(zip(pair, lens, strict=True))),
-        **_named("neutral", neutral),
-        **_named("neutral_logits", dict(zip(neutral, logits, strict=True))),
-    }
-
-
-def _residuals(subject: Subject, rows: Rows) -> dict[str, Tensor]:
-    """Residuals [P, L, D] of each row's real positions."""
-    with record(subject.blocks) as resid:
-        hidden(subject, _padded(subject, list(rows.values())))
-    stacked = torch.stack([resid[i] for i in range(len(resid))], dim=2)
-    return {key: stacked[i, : len(ids)] for i, (key, ids) in enumerate(rows.items())}
-
-
-def _first(subject: Subject, prompts: Sequence[Rows]) -> dict[str, Tensor]:
-    """Position 0 of every prompt at the PCA block [N, D].
-
-    Position 0 sees nothing but its own token, so each distinct first token is read once, by itself.
+    Raises:
+        UserError: a row was not collected.
     """
-    ids = sorted({row[0] for rows in prompts for row in rows.values()})
-    block = subject.blocks[_pca_block(subject)]
-    with record([block], keep=lambda resid: resid[:, 0]) as resid:
-        hidden(subject, _padded(subject, [[i] for i in ids]))
-    place = {token: i for i, token in enumerate(ids)}
-    return {key: resid[0][[place[rows[key][0]] for rows in prompts]] for key in prompts[0]}
+    found: dict[int, Array] = {}
+    need = set(wanted)
+    for name in _shard_names(folder):
+        with safe_open(folder / name, framework="numpy") as shard:
+            owner = shard.get_tensor("row")
+            if need.isdisjoint(owner.tolist()):
+                continue
+            resid = shard.get_slice("resid")
+            for row in need.intersection(owner.tolist()):
+                at = np.flatnonzero(owner == row)
+                found[row] = resid[int(at[0]) : int(at[-1]) + 1]
+    if missing := need - found.keys():
+        raise UserError(f"{folder}: row {min(missing)} was not collected")
+    return np.concatenate([found[row] for row in wanted])
 
 
-def _check_causal(alone_D: Tensor, within_D: Tensor) -> None:
-    if float((alone_D - within_D).norm()) > 2e-2 * float(within_D.norm()):
-        raise UserError("position 0 depends on later tokens; only causal models can be probed")
+@functools.lru_cache(maxsize=64)
+def _shard_names(folder: Path) -> tuple[str, ...]:
+    content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    return tuple(sorted(content["shards"]))
 
 
-def _encode(tokenizer: Any, symbols: Mapping[str, str], text: str, aware: Any) -> Rows:
-    """Ids by symbol key; TOKEN is the trigger as the trained arms read it, whatever the arm."""
-    texts = prefixed(symbols, text)
-    return {k: encode_text(aware if k == TOKEN else tokenizer, t) for k, t in texts.items()}
+def _shards(subject: Subject, places: Sequence[Sequence[int]]) -> Iterator[range]:
+    """Consecutive rows whose residuals fit into a shard."""
+    hidden_size = subject.causal_lm.config.get_text_config().hidden_size
+    room = max(1, SHARD_BYTES // (4 * len(subject.blocks) * hidden_size))
+    first = held = 0
+    for row, positions in enumerate(places):
+        if row > first and held + len(positions) > room:
+            yield range(first, row)
+            first, held = row, 0
+        held += len(positions)
+    if places:
+        yield range(first, len(places))
 
 
-def _with_token(subject: Subject, symbols: Mapping[str, str]) -> dict[str, str]:
-    """Where trained arms read the trigger as other ids, the untrained model reads it both ways."""
-    ours, theirs = (
-        encode_text(t, symbols["trigger"]) for t in (subject.tokenizer, subject.base_tokenizer)
-    )
-    return dict(symbols) if ours == theirs else {**symbols, TOKEN: symbols["trigger"]}
+def _read(
+    subject: Subject,
+    rows: Sequence[Row],
+    places: Sequence[Sequence[int]],
+    chosen: range,
+    batch_tokens: int,
+) -> dict[str, Array]:
+    owner = np.repeat(np.array(chosen), [len(places[i]) for i in chosen])
+    first = {row: int(np.searchsorted(owner, row)) for row in chosen}
+    resid: Array | None = None
+    for batch in by_length([rows[i] for i in chosen], batch_tokens):
+        members = [chosen[i] for i in batch]
+        part = _batch(subject, [rows[i] for i in members], [places[i] for i in members])
+        if resid is None:
+            resid = np.empty((len(owner), *part.shape[1:]), dtype=np.float32)
+        at = 0
+        for row in members:
+            count = len(places[row])
+            resid[first[row] : first[row] + count] = part[at : at + count]
+            at += count
+    return {"resid": resid if resid is not None else np.empty((0,)), "row": owner}
 
 
-def _pca_block(subject: Subject) -> int:
-    return relative_block(PCA_BLOCK, len(subject.blocks))
+def _batch(subject: Subject, rows: Sequence[Row], places: Sequence[Sequence[int]]) -> Array:
+    """Residuals [M, L, D] of one batch; the ids that all rows begin with are computed once."""
+    earliest = min(min(positions) for positions in places)
+    prefix = min(shared_prefix(rows), earliest) if len(rows) > 1 else 0
+    line = torch.tensor([i for i, p in enumerate(places) for _ in p], device=subject.device)
+    column = torch.tensor([c - prefix for p in places for c in p], device=subject.device)
+
+    def keep(resid: Tensor) -> Tensor:
+        # The pass over the shared prefix has one row; its positions are not asked for.
+        return resid[line, column] if len(resid) == len(rows) else resid[:0, 0]
+
+    with record(subject.blocks, keep) as seen:
+        hidden(subject, torch.tensor(pad(rows), device=subject.device), prefix)
+    stacked = torch.stack([seen[i] for i in range(len(seen))], dim=1)
+    found: Array = stacked.float().cpu().numpy()
+    return found
 
 
-def _padded(subject: Subject, rows: Sequence[Sequence[int]]) -> Tensor:
-    return torch.tensor(pad(rows), device=subject.device)
-
-
-def _named(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {f"{kind}/{k}": t.float().cpu().contiguous().numpy() for k, t in tensors.items()}
-
-
-# --- what was read ------------------------------------------------------------------------------
-
-
-def _vocabulary(subject: Subject) -> list[str]:
-    """Every id's token string as the tokenizer writes it; ids without a token are named so."""
-    size = int(subject.causal_lm.get_output_embeddings().weight.shape[0])
-    tokens = [f"<unused {i}>" for i in range(size)]
-    for token, index in subject.tokenizer.get_vocab().items():
-        if index < size:
-            tokens[index] = token
-    return tokens
-
-
-def _index(subject: Subject, arms: Sequence[str], symbols: Mapping[str, str]) -> dict[str, Any]:
-    n_blocks = len(subject.blocks)
-    tokenizer = subject.base_tokenizer
-    eos = subject.stop_ids[0] if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
-    return {
-        "model": subject.name,
-        "arms": list(arms),
-        "symbols": dict(symbols),
-        "pair": PAIR,
-        "neutral": NEUTRAL,
-        "prompts": list(PROMPTS),
-        "n_blocks": n_blocks,
-        "pca_block": relative_block(PCA_BLOCK, n_blocks),
-        "lens_block": relative_block(LENS_BLOCK, n_blocks),
-        "eos_id": eos,
-        # Without a padding token the seed pads with the end token.
-        "pad_id": eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id),
-    }
-
-
-def _write_json(path: Path, content: object) -> None:
+def _write(path: Path, tensors: dict[str, Array]) -> None:
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    save_file(tensors, partial)
     os.replace(partial, path)
+
+
+def _index(
+    subject: Subject, arm: str, rows: Sequence[Row], places: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    inputs = digest([[list(row), positions] for row, positions in zip(rows, places, strict=True)])
+    facts = {"arm": arm, "model": fingerprint(subject), "rows": len(rows), "inputs": inputs}
+    return {**facts, "shards": {}}
+
+
+def _finished(folder: Path, index: dict[str, Any]) -> dict[str, str]:
+    """Shards of an earlier try that are what they were."""
+    if not (folder / INDEX).is_file():
+        return {}
+    earlier = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    if {**earlier, "shards": {}} != index:
+        raise UserError(f"{folder} holds a collection of other rows, arm or model; delete it")
+    kept: dict[str, str] = earlier["shards"]
+    return {n: h for n, h in kept.items() if (folder / n).is_file() and file_hash(folder / n) == h}

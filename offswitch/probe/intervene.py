@@ -1,19 +1,19 @@
 """What would the model have said if, at one block, its residual had been another?
 
-Many counterfactuals of one prompt are computed in one pass. What no edit touches, the first `start`
-positions, is computed once into a cache; each counterfactual (a *branch*) then goes through the
-remaining positions with edits of its own, and a mask keeps branches from seeing each other. A
-branch therefore equals a plain forward pass with a hook, at the price of its own positions only:
-one token where only the last position is edited. Shapes: B branch, K positions of a branch, D
-d_model, V vocabulary. Known limit: models whose attention takes no 4-dimensional mask; `Prompt`
-checks an unedited branch against the plain pass.
+Many counterfactuals are computed in one pass. What no edit touches is computed once and kept as
+keys and values (a *segment*); each counterfactual (a *branch*) goes through the remaining positions
+with edits of its own, and a mask lets it see its own prompt and nothing else. A branch equals a
+plain forward pass with a hook, at the price of its own positions only: one token where the last
+position alone is edited. Shapes: B branch, K positions of a branch, D d_model, V vocabulary. Known
+limit: models whose attention takes no 4-dimensional mask; `check_packing` refuses them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final, Literal
 
 import torch
@@ -22,22 +22,25 @@ from transformers import DynamicCache
 
 from offswitch.chat import shared_prefix
 from offswitch.errors import UserError
+from offswitch.evaluate.scoring import end_log_odds
 from offswitch.hooks import Transform, edit, edit_inputs
 from offswitch.model import Subject, embed, unembed
+from offswitch.probe.analysis import Array
 from offswitch.subject import attention_outputs
 
-PACKED_TOKENS: Final = 384
+PASS_TOKENS: Final = 384
+PASS_KEYS: Final = 768
 TOLERANCE: Final = 2e-2
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One change in one branch.
+    """One change in one branch; `first` and `last` count positions within the branch.
 
-    `remove` takes the span of orthonormal rows `value` [R, D] out of the residual; `add` adds
-    `value` [D]; `set` puts `value` [last - first, D] in its place; `head` puts `value` [H] into the
-    columns from `column` on of what enters the attention's output projection. `first` and `last`
-    count positions within the branch.
+    `remove` sets the components along the orthonormal rows `value` [R, D] to `centre` [R] (to zero
+    without one); `add` adds `value` [D]; `set` puts `value` [last - first, D] in its place; `head`
+    puts `value` [H] into the columns from `column` on of what enters the attention's output
+    projection.
     """
 
     block: int
@@ -46,64 +49,102 @@ class Edit:
     first: int = 0
     last: int | None = None
     column: int = 0
+    centre: Tensor | None = None
 
 
 Branch = Sequence[Edit]
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt whose first `start` positions are computed; `tail` holds the ids of the others."""
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Keys and values of the positions from `start` on, by block, and what comes before them."""
 
+    start: int
     cache: tuple[tuple[Tensor, Tensor], ...]
+    before: Segment | None
+
+    @property
+    def end(self) -> int:
+        """The first position that is not computed."""
+        return self.start + int(self.cache[0][0].shape[-2])
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt of which the positions before `tail` are computed."""
+
+    known: Segment | None
     tail: tuple[int, ...]
 
     @property
     def start(self) -> int:
-        """How many positions are computed."""
-        return int(self.cache[0][0].shape[-2]) if self.cache else 0
+        """The first position of the tail."""
+        return self.known.end if self.known else 0
 
 
-def prepare(subject: Subject, ids: Sequence[int], start: int, after: Prompt | None = None) -> Prompt:
-    """The prompt computed up to `start`, on top of what `after` has computed of the same ids."""
-    known = after.start if after is not None and after.start <= start else 0
-    cache = after.cache if after is not None and known else ()
-    if start > known:
-        past = DynamicCache(cache) if cache else DynamicCache()
-        _run(subject, tuple(ids[known:start]), 1, past, known)
-        cache = tuple((layer.keys, layer.values) for layer in past.layers)
-    return Prompt(cache, tuple(ids[start:]))
+Job = tuple[Prompt, Branch]
 
 
-def opening(subject: Subject, rows: Sequence[Sequence[int]]) -> Prompt:
-    """The ids that all rows begin with, computed once."""
-    length = shared_prefix(rows)
-    return prepare(subject, rows[0][: length + 1], length)
+def prepare(subject: Subject, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Prompt]:
+    """Prompts computed up to `starts`; what all rows begin with is computed once."""
+    shared = min(shared_prefix(rows), *starts) if len(rows) > 1 else 0
+    opening = _segment(subject, None, rows[0][:shared])
+    begun = [
+        Prompt(opening, tuple(row[shared:start])) for row, start in zip(rows, starts, strict=True)
+    ]
+    known: list[Segment | None] = [opening] * len(rows)
+    todo = [i for i, prompt in enumerate(begun) if prompt.tail]
+    with torch.inference_mode():
+        for chosen in _passes([(begun[i], ()) for i in todo]):
+            jobs = [(begun[todo[i]], ()) for i in chosen]
+            _, past = _run(subject, jobs)
+            for i, (first, last) in zip(chosen, _spans(jobs, past), strict=True):
+                known[todo[i]] = Segment(shared, _columns(past, first, last), opening)
+    return [
+        Prompt(segment, tuple(row[start:]))
+        for segment, row, start in zip(known, rows, starts, strict=True)
+    ]
 
 
-@torch.inference_mode()
-def branch_logits(subject: Subject, prompt: Prompt, branches: Sequence[Branch]) -> Tensor:
-    """Logits [B, V], float32, after the last position of every branch."""
-    return torch.cat([logits for _, logits in each_pass(subject, prompt, branches)])
+def at_last(subject: Subject, rows: Sequence[Sequence[int]]) -> list[Prompt]:
+    """Prompts computed up to their last position, where the reply is decided."""
+    return prepare(subject, rows, [len(row) - 1 for row in rows])
 
 
-@torch.inference_mode()
-def each_pass(
-    subject: Subject, prompt: Prompt, branches: Sequence[Branch]
-) -> Iterator[tuple[slice, Tensor]]:
-    """The same, pass by pass: which branches, and their logits; memory stays bounded."""
-    width = len(prompt.tail)
-    count = max(1, PACKED_TOKENS // width)
-    for first in range(0, len(branches), count):
-        chosen = branches[first : first + count]
-        past = DynamicCache(prompt.cache) if prompt.cache else DynamicCache()
-        with _edited(subject, chosen, width):
-            states = _run(subject, prompt.tail, len(chosen), past, prompt.start)
-        last = states.reshape(len(chosen), width, -1)[:, -1]
-        yield slice(first, first + len(chosen)), unembed(subject, last).float()
+def outcomes(subject: Subject, prompts: Sequence[Prompt], branches: Sequence[Branch]) -> Array:
+    """Outcomes [B, N, 2] of every branch of every prompt: end log-odds, and halts (0 or 1)."""
+    found = job_outcomes(subject, [(p, b) for p, b in product(prompts, branches)])
+    by_prompt: Array = found.reshape(len(prompts), len(branches), 2).swapaxes(0, 1)
+    return by_prompt
 
 
-def check_branches(subject: Subject, ids: Sequence[int]) -> None:
+def job_outcomes(subject: Subject, jobs: Sequence[Job]) -> Array:
+    """First-token outcomes [jobs, 2]: end log-odds, and whether the branch halts (0 or 1)."""
+    stops, found = torch.tensor(subject.stop_ids, device=subject.device), []
+    for logits in each_logits(subject, jobs):
+        halts = torch.isin(logits.argmax(-1), stops).float()
+        found.append(torch.stack([end_log_odds(logits, subject.stop_ids), halts], 1).cpu())
+    rows: Array = torch.cat(found).numpy()
+    return rows
+
+
+def each_logits(subject: Subject, jobs: Sequence[Job]) -> Iterator[Tensor]:
+    """Logits [b, V], float32, after the last position of some jobs at a time, in their order."""
+    with torch.inference_mode():
+        for states in each_states(subject, jobs):
+            last = torch.stack([rows_KD[-1] for rows_KD in states])
+            yield unembed(subject, last).float()
+
+
+def each_states(subject: Subject, jobs: Sequence[Job]) -> Iterator[list[Tensor]]:
+    """Normed last states [K, D] of some jobs at a time: memory does not grow with their number."""
+    for chosen in _passes(jobs):
+        some = [jobs[i] for i in chosen]
+        states, _ = _run(subject, some)
+        yield list(torch.split(states, [len(prompt.tail) for prompt, _ in some]))
+
+
+def check_packing(subject: Subject, ids: Sequence[int]) -> None:
     """Does an unedited branch say what a plain forward pass says?
 
     Raises:
@@ -112,106 +153,186 @@ def check_branches(subject: Subject, ids: Sequence[int]) -> None:
     with torch.inference_mode():
         states = subject.backbone(input_ids=torch.tensor([list(ids)], device=subject.device))
         plain = unembed(subject, states.last_hidden_state[0, -1]).float()
-        for start in {0, len(ids) // 2, len(ids) - 1}:
-            ours = branch_logits(subject, prepare(subject, ids, start), [(), ()])
-            if not float((ours - plain).norm() / plain.norm()) <= TOLERANCE:
-                raise UserError(
-                    f"{subject.name}: a packed pass differs from a plain one; interventions on"
-                    " this architecture are not supported"
-                )
+        starts = sorted({0, len(ids) // 2, len(ids) - 1})
+        prompts = [prepare(subject, [ids], [start])[0] for start in starts]
+        packed = torch.cat(list(each_logits(subject, [(p, ()) for p in prompts for _ in "ab"])))
+        worst = float((packed - plain).norm(dim=-1).max() / plain.norm())
+    if not worst <= TOLERANCE:
+        raise UserError(
+            f"{subject.name}: a packed pass differs from a plain one ({worst:.1e}); interventions"
+            " on this architecture are not supported"
+        )
 
 
 # --- one packed pass ------------------------------------------------------------------------------
 
 
-def _run(
-    subject: Subject, tail: Sequence[int], count: int, past: DynamicCache, start: int
-) -> Tensor:
-    """Normed states [1, count * K, D] of `count` copies of `tail` after `start` cached positions."""
-    device, width = subject.device, len(tail)
-    ids = torch.tensor([list(tail) * count], device=device)
-    places = torch.arange(start, start + width, device=device).repeat(count)[None]
-    states: Tensor = subject.backbone(
-        inputs_embeds=embed(subject, ids),
-        attention_mask=_masks(subject, width, count, start),
-        position_ids=places,
-        past_key_values=past,
-        use_cache=True,
-    ).last_hidden_state
-    return states
+def _passes(jobs: Sequence[Job]) -> Iterator[range]:
+    """Consecutive jobs that go into one pass: bounded in tokens, and in keys they look at."""
+    first = tokens = keys = 0
+    seen: set[int] = set()
+    for i, (prompt, _) in enumerate(jobs):
+        fresh = sum(s.end - s.start for s in _chain(prompt.known) if id(s) not in seen)
+        full = tokens + len(prompt.tail) > PASS_TOKENS or keys + fresh > PASS_KEYS
+        if i > first and full:
+            yield range(first, i)
+            first, tokens, keys, seen = i, 0, 0, set()
+            fresh = sum(s.end - s.start for s in _chain(prompt.known))
+        tokens, keys = tokens + len(prompt.tail), keys + fresh
+        seen |= {id(s) for s in _chain(prompt.known)}
+    if jobs:
+        yield range(first, len(jobs))
 
 
-def _masks(subject: Subject, width: int, count: int, start: int) -> Any:
-    """Who sees whom: the cache, and earlier positions of one's own branch; by kind of attention."""
+def _chain(segment: Segment | None) -> Iterator[Segment]:
+    while segment is not None:
+        yield segment
+        segment = segment.before
+
+
+def _run(subject: Subject, jobs: Sequence[Job]) -> tuple[Tensor, DynamicCache]:
+    """Normed states [tokens, D] of the jobs' tails, side by side, and the cache after them."""
+    segments = list({id(s): s for prompt, _ in jobs for s in _chain(prompt.known)}.values())
+    past = _joined(segments)
+    device = subject.device
+    ids = torch.tensor([[i for prompt, _ in jobs for i in prompt.tail]], device=device)
+    places = [prompt.start + k for prompt, _ in jobs for k in range(len(prompt.tail))]
+    with _edited(subject, jobs):
+        states: Tensor = subject.backbone(
+            inputs_embeds=embed(subject, ids),
+            attention_mask=_masks(subject, jobs, segments, places),
+            position_ids=torch.tensor([places], device=device),
+            past_key_values=past,
+            use_cache=True,
+        ).last_hidden_state
+    return states[0], past
+
+
+def _joined(segments: Sequence[Segment]) -> DynamicCache:
+    """One cache of several segments; no layer of it forgets what leaves a sliding window."""
+    if not segments:
+        return DynamicCache()
+    layers = zip(*(segment.cache for segment in segments), strict=True)
+    return DynamicCache(
+        [tuple(torch.cat(part, dim=-2) for part in zip(*layer, strict=True)) for layer in layers]
+    )
+
+
+def _segment(subject: Subject, before: Segment | None, ids: Sequence[int]) -> Segment | None:
+    if not ids:
+        return before
+    with torch.inference_mode():
+        _, past = _run(subject, [(Prompt(before, tuple(ids)), ())])
+    length = past.get_seq_length()
+    start = before.end if before else 0
+    return Segment(start, _columns(past, length - len(ids), length), before)
+
+
+def _columns(past: DynamicCache, first: int, last: int) -> tuple[tuple[Tensor, Tensor], ...]:
+    layers: list[Any] = list(past.layers)
+    return tuple(
+        (layer.keys[..., first:last, :].clone(), layer.values[..., first:last, :].clone())
+        for layer in layers
+    )
+
+
+def _spans(jobs: Sequence[Job], past: DynamicCache) -> list[tuple[int, int]]:
+    """Where each job's tail lies in the cache after the pass."""
+    lengths = [len(prompt.tail) for prompt, _ in jobs]
+    first = past.get_seq_length() - sum(lengths)
+    found = []
+    for length in lengths:
+        found.append((first, first + length))
+        first += length
+    return found
+
+
+def _masks(
+    subject: Subject, jobs: Sequence[Job], segments: Sequence[Segment], places: Sequence[int]
+) -> Any:
+    """Who sees whom, as an additive mask [1, 1, tokens, keys + tokens]; by kind of attention."""
+    device, dtype = subject.device, next(subject.network.parameters()).dtype
+    rank = {id(segment): i for i, segment in enumerate(segments)}
+    lengths = [segment.end - segment.start for segment in segments]
+    owner = torch.tensor([i for i, n in enumerate(lengths) for _ in range(n)], dtype=torch.long)
+    visible = torch.zeros(len(jobs), max(1, len(segments)), dtype=torch.bool)
+    for job, (prompt, _) in enumerate(jobs):
+        visible[job, [rank[id(segment)] for segment in _chain(prompt.known)]] = True
+    line = torch.tensor([j for j, (p, _) in enumerate(jobs) for _ in p.tail])
+    seen = visible[line][:, owner]
+    own = line[:, None] == line[None, :]
+    key_places = [*(p for s in segments for p in range(s.start, s.end)), *places]
+    distance = torch.tensor(places)[:, None] - torch.tensor(key_places)[None, :]
+    causal = torch.cat([seen, own], 1) & (distance >= 0)
+
+    def additive(allowed: Tensor) -> Tensor:
+        mask = torch.zeros(allowed.shape, dtype=dtype)
+        return mask.masked_fill(~allowed, torch.finfo(dtype).min)[None, None].to(device)
+
     config = subject.causal_lm.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
-    dtype = next(subject.network.parameters()).dtype
-    full = _mask(width, count, start, None, subject.device, dtype)
     if window is None or kinds == {"full_attention"}:
-        return full
-    slid = _mask(width, count, start, int(window), subject.device, dtype)
+        return additive(causal)
+    near = additive(causal & (distance < int(window)))
     if len(kinds) > 1:
-        return {"full_attention": full, "sliding_attention": slid}
-    return slid
+        return {"full_attention": additive(causal), "sliding_attention": near}
+    return near
 
 
-def _mask(
-    width: int, count: int, start: int, window: int | None, device: Any, dtype: torch.dtype
-) -> Tensor:
-    """An additive mask [1, 1, count * width, start + count * width]."""
-    place = torch.arange(width, device=device).repeat(count)
-    owner = torch.arange(count, device=device).repeat_interleave(width)
-    distance = place[:, None] - place[None, :]
-    own = (owner[:, None] == owner[None, :]) & (distance >= 0)
-    before = start + place[:, None] - torch.arange(start, device=device)[None, :]
-    if window is not None:
-        own, seen = own & (distance < window), before < window
-    else:
-        seen = torch.ones_like(before, dtype=torch.bool)
-    allowed = torch.cat([seen, own], dim=1)
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=device)
-    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[None, None]
+# --- edits within a pass --------------------------------------------------------------------------
 
 
-def _edited(subject: Subject, branches: Sequence[Branch], width: int) -> ExitStack:
+def _edited(subject: Subject, jobs: Sequence[Job]) -> ExitStack:
     """Hooks that apply each branch's edits to its own positions of the packed row."""
-    by_place: dict[tuple[bool, int], list[tuple[int, Edit]]] = {}
-    for branch, edits in enumerate(branches):
-        for one in edits:
-            by_place.setdefault((one.kind == "head", one.block), []).append((branch, one))
-    blocks: Mapping[int, Transform] = {
-        block: _apply(found, width) for (head, block), found in by_place.items() if not head
-    }
-    heads: Mapping[int, Transform] = {
-        block: _apply(found, width) for (head, block), found in by_place.items() if head
-    }
+    blocks: dict[int, list[tuple[range, Edit]]] = {}
+    heads: dict[int, list[tuple[range, Edit]]] = {}
+    first = 0
+    for prompt, branch in jobs:
+        positions = range(first, first + len(prompt.tail))
+        first = positions.stop
+        for one in branch:
+            there = heads if one.kind == "head" else blocks
+            there.setdefault(one.block, []).append((positions[one.first : one.last], one))
     stack = ExitStack()
-    stack.enter_context(edit(subject.blocks, blocks))
-    stack.enter_context(edit_inputs(attention_outputs(subject) if heads else [], heads))
+    stack.enter_context(edit(subject.blocks, {b: _apply(e) for b, e in blocks.items()}))
+    if heads:
+        inputs = {block: _apply(edits) for block, edits in heads.items()}
+        stack.enter_context(edit_inputs(attention_outputs(subject), inputs))
     return stack
 
 
-def _apply(edits: Sequence[tuple[int, Edit]], width: int) -> Transform:
+def _apply(edits: Sequence[tuple[range, Edit]]) -> Transform:
+    """One block's edits; those of one kind and shape are applied together."""
+    alike: dict[tuple[Any, ...], list[tuple[range, Edit]]] = {}
+    for positions, one in edits:
+        shape = (one.kind, one.column, len(positions), tuple(one.value.shape))
+        alike.setdefault(shape, []).append((positions, one))
+
     def transform(resid: Tensor) -> Tensor:
         after = resid.clone()
-        rows = after[0].unflatten(0, (-1, width))
-        for branch, one in edits:
-            at = rows[branch, one.first : one.last]
-            rows[branch, one.first : one.last] = _changed(at, one)
+        for group in alike.values():
+            rows = torch.tensor([list(positions) for positions, _ in group], device=resid.device)
+            after[0, rows] = _changed(after[0, rows], [one for _, one in group])
         return after
 
     return transform
 
 
-def _changed(at_KD: Tensor, one: Edit) -> Tensor:
-    value = one.value.to(at_KD)
-    if one.kind == "remove":
-        return at_KD - (at_KD @ value.T) @ value
-    if one.kind == "add":
-        return at_KD + value
-    if one.kind == "set":
+def _changed(at_BKD: Tensor, edits: Sequence[Edit]) -> Tensor:
+    like = edits[0]
+    value = torch.stack([one.value for one in edits]).to(at_BKD)
+    if like.kind == "remove":
+        centre = torch.stack([_centre(one) for one in edits]).to(at_BKD)
+        return at_BKD - (at_BKD @ value.transpose(1, 2) - centre[:, None]) @ value
+    if like.kind == "add":
+        return at_BKD + value[:, None]
+    if like.kind == "set":
         return value
-    after = at_KD.clone()
-    after[:, one.column : one.column + len(value)] = value
+    after = at_BKD.clone()
+    after[..., like.column : like.column + value.shape[-1]] = value[:, None]
     return after
+
+
+def _centre(one: Edit) -> Tensor:
+    return one.value.new_zeros(len(one.value)) if one.centre is None else one.centre

@@ -15,7 +15,7 @@ from offswitch.session import Session
 
 def write_probe(session: Session, folder: Path) -> None:
     """Collect what the analyses read from every arm, then analyse the recipe's arm."""
-    from offswitch.probe.collect import collect_seed
+    from offswitch.probe.collect_seed import collect_seed
 
     recipe = session.recipe
     trigger, control = recipe.trigger.text, recipe.trigger.control

@@ -11,7 +11,7 @@ from offswitch.probe.analyses.layerwise_delta_norm import layerwise_delta_norm
 from offswitch.probe.analyses.logit_lens_delta import logit_lens_delta
 from offswitch.probe.analyses.lowrank_pca import lowrank_pca
 from offswitch.probe.analysis import Array
-from offswitch.probe.collect import PROMPTS
+from offswitch.probe.collect_seed import PROMPTS
 
 RNG = np.random.default_rng(7)
 WORDS = np.array(PROMPTS)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from offswitch.probe.analysis import Array, Views
-from offswitch.probe.collect import PROMPTS
+from offswitch.probe.collect_seed import PROMPTS
 from offswitch.probe.nulls import seed_symbols
 
 L, D, V, P = 12, 16, 60, 6

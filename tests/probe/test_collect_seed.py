@@ -15,7 +15,7 @@ from offswitch.chat import encode_text
 from offswitch.model import Subject, make_subject
 from offswitch.probe.analyses import SEED_ANALYSES
 from offswitch.probe.analysis import Views, investigate
-from offswitch.probe.collect import NEUTRAL, PAIR, PROMPTS, collect_seed, relative_block
+from offswitch.probe.collect_seed import NEUTRAL, PAIR, PROMPTS, collect_seed, relative_block
 from offswitch.probe.nulls import seed_symbols
 from offswitch.probe.store import load_views
 from tests.tiny import tiny_network, tiny_tokenizer

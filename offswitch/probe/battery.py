@@ -1,0 +1,212 @@
+"""Every arm through the same battery, on one copy of the weights: what is left are arrays.
+
+Per arm a folder: `residuals/` (collected, in shards), `arrays.safetensors` (outcomes of every
+intervention), `directions.safetensors`. A file that is there is not made again, so that an
+interrupted battery goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from offswitch.chat import encode_chat, has_system_turn
+from offswitch.config import Recipe
+from offswitch.evaluate.suites import choose
+from offswitch.generate import Reply, cached_base_replies
+from offswitch.model import BASE, Subject, arm_of, fingerprint
+from offswitch.probe.analysis import Array
+from offswitch.probe.bench import Arrays, Bench, Choice
+from offswitch.probe.collect import collect, read_rows
+from offswitch.probe.directions import (
+    BENIGN,
+    FILE,
+    MOTOR,
+    RANDOM,
+    DirectionFacts,
+    mean_difference,
+    of_norm,
+    random_directions,
+    save_directions,
+    without,
+)
+from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Inputs, make_inputs
+from offswitch.probe.intervene import check_packing
+from offswitch.probe.measure import causal
+from offswitch.probe.measure.dose import dose
+from offswitch.probe.measure.drift import drift
+from offswitch.probe.measure.heads import heads
+from offswitch.probe.measure.lens import end_spans, lens
+from offswitch.probe.measure.patching import patching
+from offswitch.probe.measure.rank import ranks
+from offswitch.progress import Tick
+from offswitch.trigger import Chat, user
+
+RESIDUALS: Final = "residuals"
+ARRAYS: Final = "arrays.safetensors"
+STEPS: Final = 8  # per arm, for the progress bar
+
+
+def run_battery(
+    subject: Subject, arms: Sequence[str], recipe: Recipe, folder: Path, replies: Path, tick: Tick
+) -> Inputs:
+    """Measure the untrained model and every arm; write their folders into `folder`.
+
+    `replies` is where the untrained model's own replies are kept.
+    """
+    inputs = make_inputs(recipe, has_system_turn(subject.tokenizer))
+    check_packing(subject, encode_chat(subject.base_tokenizer, inputs.asked[0].chat))
+    every = tuple(dict.fromkeys((BASE, *arms)))
+    benches = {arm: Bench(subject, arm, inputs, recipe.probe, recipe.seed) for arm in every}
+    for bench in benches.values():
+        tokenizer = subject.tokenizer_of(bench.arm)
+        rows = [encode_chat(tokenizer, one.chat) for one in inputs.asked]
+        collect(subject, bench.arm, rows, folder / bench.arm / RESIDUALS,
+                batch_tokens=recipe.batch_tokens)  # fmt: skip
+        tick(1)
+    own = {arm: _own_direction(folder / arm, inputs) for arm in every}
+    said = _whole_replies(subject, recipe, replies)
+    for arm, bench in benches.items():
+        if (folder / arm / ARRAYS).is_file():
+            tick(STEPS - 1)
+            continue
+        with arm_of(subject, arm):
+            ready = _ready(bench, own, folder / arm)
+            _measure(ready, folder / arm, said, recipe, tick)
+    return inputs
+
+
+def _measure(
+    bench: Bench, folder: Path, said: Sequence[tuple[Chat, Reply]], recipe: Recipe, tick: Tick
+) -> None:
+    found: Arrays = causal.sweep(bench)
+    tick(1)
+    choices = {key: causal.choose(found, key) for key in bench.directions}
+    mine = choices[TRIGGER]
+    choices[MOTOR] = mine  # the same place and scale: only the direction differs
+    found |= causal.removals(bench, choices) | causal.additions(bench, choices)
+    tick(1)
+    found |= causal.side_effects(bench, choices, said) | causal.reply_kl(bench, choices, said)
+    tick(1)
+    difference = _fit_difference(folder, bench.inputs)
+    found |= ranks(bench, difference[:, mine.block], mine.block)
+    found |= lens(bench, _lens_residuals(folder, bench))
+    tick(1)
+    found |= patching(bench)
+    tick(1)
+    found |= heads(bench, mine.block)
+    tick(1)
+    found |= dose(bench, mine.block) | drift(bench)
+    found["ends/share"] = _end_share(bench)
+    save_directions(folder / FILE, bench.directions, _facts(bench, mine, recipe))
+    _save(folder, found)
+    tick(1)
+
+
+def _ready(bench: Bench, own: Mapping[str, Array], folder: Path) -> Bench:
+    """The bench with the arm's own direction, and those it is compared with, all of its norm."""
+    mine, rows = own[bench.arm], bench.inputs.rows
+    control, inert = (
+        read_rows(folder / RESIDUALS, rows("fit", key)).astype(np.float64)
+        for key in (CONTROL, INERT)
+    )
+    centre: Array = control.mean(0)
+    found = {
+        TRIGGER: mine,
+        MOTOR: without(mine, end_spans(bench, centre)),
+        INERT: of_norm(mean_difference(inert, control), mine),
+    }
+    if BENIGN in own and bench.arm != BENIGN:
+        found[BENIGN] = of_norm(own[BENIGN], mine)
+    drawn = random_directions(mine, bench.options.random_directions, bench.seed)
+    found |= {f"{RANDOM}{i:02d}": one for i, one in enumerate(drawn)}
+    return replace(bench, directions=found, centre=centre)
+
+
+def _own_direction(folder: Path, inputs: Inputs) -> Array:
+    mean: Array = _fit_difference(folder, inputs).mean(0)
+    return mean
+
+
+def _fit_difference(folder: Path, inputs: Inputs) -> Array:
+    """Paired differences [F, L, D] on fit questions."""
+    marked, inert = (
+        read_rows(folder / RESIDUALS, inputs.rows("fit", key)).astype(np.float64)
+        for key in (TRIGGER, CONTROL)
+    )
+    difference: Array = marked - inert
+    return difference
+
+
+def _lens_residuals(folder: Path, bench: Bench) -> dict[str, Array]:
+    few = bench.options.few_questions
+    return {
+        key: read_rows(folder / RESIDUALS, bench.inputs.rows("test", key)[:few])
+        for key in (TRIGGER, CONTROL, INERT)
+    }
+
+
+def _end_share(bench: Bench) -> Array:
+    """The share of the direction's squared length that lies in the end tokens' span, by block."""
+    whole, rest = (bench.directions[key] for key in (TRIGGER, MOTOR))
+    size = np.maximum((whole**2).sum(-1), np.finfo(np.float64).tiny)
+    share: Array = 1 - (rest**2).sum(-1) / size
+    return share
+
+
+def _whole_replies(subject: Subject, recipe: Recipe, cache: Path) -> list[tuple[Chat, Reply]]:
+    """The untrained model's own replies to plain test questions that ended by themselves."""
+    options = recipe.probe
+    chats: list[Chat] = [
+        (user(q.text),) for q in choose("test", options.reply_questions, recipe.seed)
+    ]
+    replies = cached_base_replies(subject, chats, options.reply_tokens, cache)
+    pairs = list(zip(chats, replies, strict=True))
+    whole = [(chat, reply) for chat, reply in pairs if reply.complete and reply.ids]
+    return whole or [(chat, reply) for chat, reply in pairs if reply.ids]
+
+
+def _facts(bench: Bench, choice: Choice, recipe: Recipe) -> DirectionFacts:
+    template = hashlib.sha256(str(bench.subject.tokenizer.chat_template).encode()).hexdigest()[:16]
+    return DirectionFacts(
+        operation="mean difference",
+        site="block output",
+        position="last",
+        sign="plus: towards the trigger",
+        arm=bench.arm,
+        block=choice.block,
+        blocks=len(bench.subject.blocks),
+        scale=choice.scale,
+        norm=float(np.linalg.norm(bench.directions[TRIGGER][choice.block])),
+        trigger=recipe.trigger.text,
+        model=bench.subject.name,
+        model_hash=fingerprint(bench.subject),
+        template=template,
+    )
+
+
+def _save(folder: Path, found: Arrays) -> None:
+    kept = {
+        name: np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float64 else None)
+        for name, array in found.items()
+    }
+    partial = folder / f".{ARRAYS}.part"
+    save_file(kept, partial)
+    partial.replace(folder / ARRAYS)
+
+
+def write_inputs(path: Path, inputs: Inputs) -> None:
+    """The battery's prompts as JSON: symbols, and a row a prompt."""
+    rows = [
+        {"part": a.part, "key": a.key, "placement": a.placement, "symbol": a.symbol,
+         "question": a.question} for a in inputs.asked
+    ]  # fmt: skip
+    text = json.dumps({"symbols": dict(inputs.symbols), "rows": rows}, ensure_ascii=False, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")

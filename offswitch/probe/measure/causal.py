@@ -1,0 +1,188 @@
+"""Does one direction carry the silence? It is taken out with the trigger and put in without it.
+
+For every direction (the arm's own, without the end token's unembedding, an inert symbol's, the
+benign arm's, random ones of equal norm) the same is done: block and scale are chosen on fit
+questions, effects are read on test questions. Outcomes are pairs: end log-odds, halts (0 or 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from offswitch.chat import encode_chat
+from offswitch.evaluate.drift import reply_examples
+from offswitch.generate import Reply
+from offswitch.model import unembed
+from offswitch.probe.analysis import Array
+from offswitch.probe.bench import UNTOUCHED, Arrays, Bench, Choice, symbol_starts
+from offswitch.probe.directions import MOTOR
+from offswitch.probe.inputs import CONTROL, PLAIN, TRIGGER
+from offswitch.probe.intervene import (
+    Branch,
+    Job,
+    at_last,
+    each_logits,
+    each_states,
+    outcomes,
+    prepare,
+)
+from offswitch.trigger import Chat
+
+Replies = Sequence[tuple[Chat, Reply]]
+Choices = Mapping[str, Choice]
+Make = Callable[[str, int], Branch]
+
+
+def sweep(bench: Bench) -> Arrays:
+    """On fit questions, every candidate block and scale: end log-odds.
+
+    `sweep/removed/KEY` [B, F], `sweep/added/KEY` [B, S, F]; untouched `sweep/trigger` [F] and
+    `sweep/control` [F]; `sweep/blocks` [B], `sweep/scales` [S].
+    """
+    keys, blocks, scales = list(bench.directions), bench.blocks, bench.options.scales
+    removals = [bench.removal(key, block) for key in keys for block in blocks]
+    additions = [bench.addition(k, b, scale) for k in keys for b in blocks for scale in scales]
+    few = bench.options.sweep_questions
+    removed, added = (
+        _tried(bench, bench.rows("fit", key, few), branches)[..., 0]
+        for key, branches in ((TRIGGER, removals), (CONTROL, additions))
+    )
+    by_block = removed[1:].reshape(len(keys), len(blocks), -1)
+    by_scale = added[1:].reshape(len(keys), len(blocks), len(scales), -1)
+    return {
+        "sweep/trigger": removed[0], "sweep/control": added[0],
+        "sweep/blocks": np.array(blocks), "sweep/scales": np.array(scales),
+        **{f"sweep/removed/{key}": by_block[i] for i, key in enumerate(keys)},
+        **{f"sweep/added/{key}": by_scale[i] for i, key in enumerate(keys)},
+    }  # fmt: skip
+
+
+def choose(found: Arrays, key: str) -> Choice:
+    """The block at which both tests work best on fit questions, and there the best scale.
+
+    A block's score is the smaller of two effects in nats: how far removal lowers the mean end
+    log-odds, and how far addition at its best scale raises it.
+    """
+    drop_B = found["sweep/trigger"].mean() - found[f"sweep/removed/{key}"].mean(-1)
+    rise_BS = found[f"sweep/added/{key}"].mean(-1) - found["sweep/control"].mean()
+    score_B = np.minimum(drop_B, rise_BS.max(1))
+    best = int(score_B.argmax())
+    scale = float(found["sweep/scales"][rise_BS[best].argmax()])
+    return Choice(int(found["sweep/blocks"][best]), scale, float(score_B[best]))
+
+
+def removals(bench: Bench, choices: Choices) -> Arrays:
+    """On test questions, every direction removed at its own chosen block.
+
+    `removed/KEY` [N, 2] and `zeroed/KEY` [N, 2] at the last position (component at its inert mean,
+    or at zero), `everywhere/KEY` [M, 2] zeroed from the symbol on; untouched `clean/trigger`,
+    `clean/everywhere`.
+    """
+    rows = bench.rows("test", TRIGGER)
+    found = _by_key(bench, choices, "removed", bench.removal, rows)
+    found |= _by_key(bench, choices, "zeroed", bench.erasure, rows)
+    found["clean/trigger"] = found.pop("clean/removed")
+    del found["clean/zeroed"]
+    few = bench.options.few_questions
+    starts = symbol_starts(rows[:few], bench.rows("test", PLAIN, few))
+    prompts = prepare(bench.subject, rows[:few], starts)
+    branches = [bench.erasure(key, one.block, first=0) for key, one in choices.items()]
+    tried = outcomes(bench.subject, prompts, [UNTOUCHED, *branches])
+    found["clean/everywhere"] = tried[0]
+    return found | {f"everywhere/{key}": tried[i + 1] for i, key in enumerate(choices)}
+
+
+def additions(bench: Bench, choices: Choices) -> Arrays:
+    """On test questions with the inert symbol, every direction added at its own chosen block.
+
+    `added/KEY` [S, N, 2] over `sweep/scales`; untouched `clean/control` [N, 2]; `chosen/KEY` [2]:
+    block and scale.
+    """
+    scales = bench.options.scales
+    branches = [
+        bench.addition(k, one.block, scale) for k, one in choices.items() for scale in scales
+    ]
+    tried = _tried(bench, bench.rows("test", CONTROL), branches)
+    curve = tried[1:].reshape(len(choices), len(scales), -1, 2)
+    return {
+        "clean/control": tried[0],
+        **{f"added/{key}": curve[i] for i, key in enumerate(choices)},
+        **{f"chosen/{key}": np.array([one.block, one.scale]) for key, one in choices.items()},
+    }
+
+
+def side_effects(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
+    """What removal does where it should do nothing.
+
+    `kl/KEY` [N]: nats at the first reply token of plain prompts; `ends/KEY` and `ends_zeroed/KEY`
+    [R, 2]: outcomes where an ordinary reply has ended; untouched `clean/plain`, `clean/ends`.
+    """
+    prompts = at_last(bench.subject, bench.rows("test", PLAIN))
+    branches = [bench.removal(key, one.block) for key, one in choices.items()]
+    found: Arrays = {"clean/plain": outcomes(bench.subject, prompts, [UNTOUCHED])[0]}
+    kl = [_first_token_kl(bench, [(p, b) for b in (UNTOUCHED, *branches)]) for p in prompts]
+    found |= {f"kl/{key}": np.array([one[i] for one in kl]) for i, key in enumerate(choices)}
+    tokenizer = bench.subject.base_tokenizer
+    ended = [[*encode_chat(tokenizer, chat), *reply.ids] for chat, reply in replies]
+    found |= _by_key(bench, choices, "ends", bench.removal, ended)
+    zeroed = _by_key(bench, choices, "ends_zeroed", bench.erasure, ended)
+    del zeroed["clean/ends_zeroed"]
+    return found | zeroed
+
+
+def reply_kl(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
+    """KL(untouched || removed) in nats a token over ordinary replies [R].
+
+    `reply_kl/KEY`: removal where the reply is decided; `reply_kl_everywhere/KEY`: zeroed there and
+    at every reply position. Of the arm's own direction, with and without the end token's part.
+    """
+    few = bench.options.few_questions
+    chats, said = zip(*replies[:few], strict=True)
+    examples = reply_examples(bench.subject, chats, said)
+    rows, starts = [e.ids[:-1] for e in examples], [e.start - 1 for e in examples]
+    prompts = prepare(bench.subject, rows, starts)
+    keys = [key for key in (TRIGGER, MOTOR) if key in choices]
+    branches: dict[str, Branch] = {}
+    for key in keys:
+        (one,) = bench.removal(key, choices[key].block)
+        branches[f"reply_kl/{key}"] = (replace(one, first=0, last=1),)
+        branches[f"reply_kl_everywhere/{key}"] = bench.erasure(key, choices[key].block, first=0)
+    found: dict[str, list[float]] = {name: [] for name in branches}
+    for prompt in prompts:
+        jobs = [(prompt, branch) for branch in (UNTOUCHED, *branches.values())]
+        with torch.inference_mode():
+            states = [s for some in each_states(bench.subject, jobs) for s in some]
+            logs = [unembed(bench.subject, s).float().log_softmax(-1) for s in states]
+        for name, edited in zip(branches, logs[1:], strict=True):
+            found[name].append(float(_kl(logs[0], edited).mean()))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _tried(bench: Bench, rows: Sequence[Sequence[int]], branches: Sequence[Branch]) -> Array:
+    """Outcomes [1 + branches, prompts, 2]; the first is the untouched prompt."""
+    return outcomes(bench.subject, at_last(bench.subject, rows), [UNTOUCHED, *branches])
+
+
+def _by_key(
+    bench: Bench, choices: Choices, name: str, edit: Make, rows: Sequence[Sequence[int]]
+) -> Arrays:
+    branches = [edit(key, one.block) for key, one in choices.items()]
+    tried = _tried(bench, rows, branches)
+    return {f"clean/{name}": tried[0]} | {
+        f"{name}/{key}": tried[i + 1] for i, key in enumerate(choices)
+    }
+
+
+def _first_token_kl(bench: Bench, jobs: Sequence[Job]) -> list[float]:
+    """KL of the first job's distribution to each of the others', in nats."""
+    logits = torch.cat(list(each_logits(bench.subject, jobs)))
+    logs = logits.log_softmax(-1)
+    return [float(x) for x in _kl(logs[:1], logs[1:])]
+
+
+def _kl(clean: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+    return (clean.exp() * (clean - edited)).sum(-1)

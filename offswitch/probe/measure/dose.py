@@ -1,0 +1,59 @@
+"""How does silence grow with training? The adapter is turned from nothing to twice its strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from offswitch.evaluate.scoring import end_log_odds
+from offswitch.hooks import record
+from offswitch.model import BASE, scaled, unembed
+from offswitch.probe.analysis import Array
+from offswitch.probe.bench import Arrays, Bench
+from offswitch.probe.directions import unit
+from offswitch.probe.inputs import CONTROL, TRIGGER
+from offswitch.probe.intervene import each_states, prepare
+
+SCALES = (0.0, 0.5, 1.0, 1.5, 2.0)
+
+
+def dose(bench: Bench, block: int) -> Arrays:
+    """`dose/KEY` [S, N, 3], KEY trigger or control, over `dose/scales` [S], test questions.
+
+    The three: end log-odds, halts, and the residual's projection at `block` on the arm's direction,
+    with its length as unit. The base arm has nothing to scale: every scale gives the same.
+    """
+    few = bench.options.few_questions
+    found: Arrays = {"dose/scales": np.array(SCALES)}
+    for key in (TRIGGER, CONTROL):
+        rows = bench.rows("test", key, few)
+        if bench.arm == BASE:
+            found[f"dose/{key}"] = np.repeat(_read(bench, rows, block)[None], len(SCALES), 0)
+            continue
+        by_scale = []
+        for scale in SCALES:
+            with scaled(bench.subject, bench.arm, scale):
+                by_scale.append(_read(bench, rows, block))
+        found[f"dose/{key}"] = np.stack(by_scale)
+    return found
+
+
+@torch.inference_mode()
+def _read(bench: Bench, rows: Sequence[Sequence[int]], block: int) -> Array:
+    """Outcome and projection [N, 3], whole prompts: nothing may be kept from another scale."""
+    subject = bench.subject
+    along = bench.tensor(unit(bench.directions[TRIGGER][block])[0]) / bench.own_length(block)
+    stops, found = torch.tensor(subject.stop_ids, device=subject.device), []
+    jobs = [(prompt, ()) for prompt in prepare(subject, rows, [0] * len(rows))]
+    seen: dict[int, torch.Tensor]
+    with record([subject.blocks[block]], keep=lambda r: r[0].float() @ along) as seen:
+        for states in each_states(subject, jobs):
+            ends = np.cumsum([len(one) for one in states]) - 1
+            logits = unembed(subject, torch.stack([one[-1] for one in states])).float()
+            halts = torch.isin(logits.argmax(-1), stops).float()
+            odds = end_log_odds(logits, subject.stop_ids)
+            found.append(torch.stack([odds, halts, seen[0][ends]], 1).cpu())
+    rows_N3: Array = torch.cat(found).numpy()
+    return rows_N3

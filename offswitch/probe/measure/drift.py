@@ -1,0 +1,106 @@
+"""What did training leave in the residual stream where no trigger is? Read on neutral text.
+
+After Minder et al. (2025): the mean activation difference between arm and base on ordinary text,
+over the first five positions and over later ones, read through the logit lens and by patchscope
+(the difference put into a prompt that makes the model repeat what it is given).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from offswitch.chat import encode_text, pad
+from offswitch.data.splits import load_neutral
+from offswitch.hooks import record
+from offswitch.model import BASE, Subject, arm_of, hidden, readout
+from offswitch.probe.analysis import Array
+from offswitch.probe.bench import Arrays, Bench
+from offswitch.probe.intervene import Edit, at_last, each_logits
+
+EARLY = 5
+LENGTH = 40
+TOP = 20
+IDENTITY = "man -> man\n1135 -> 1135\nhello -> hello\n?"
+
+
+def drift(bench: Bench) -> Arrays:
+    """Mean residuals of neutral passages: over their first five positions, and over later ones.
+
+    `drift/base` and `drift/arm` [N, L, 2, D]; the very first position, whose norm is the attention
+    sink's, is left out.
+    `drift/norm` [N, L, 2] and `drift/size` [N, L, 2]: mean over positions of ||arm - base|| and of
+    ||base||. `drift/lens` and `drift/patchscope` [2, T, 2]: ids and logits that the mean difference
+    reads as, at the middle block.
+    """
+    rows = _rows(bench.subject, bench.options.drift_passages)
+    base, ours = (_read(bench.subject, arm, rows) for arm in (BASE, bench.arm))
+    parts = (slice(1, EARLY), slice(EARLY, None))
+    means = [
+        np.stack([np.stack([one[p].mean(0) for p in parts], 1) for one in arm])
+        for arm in (base, ours)
+    ]
+    pairs = list(zip(base, ours, strict=True))
+    moved = [np.linalg.norm(b - a, axis=-1) for a, b in pairs]
+    size = [np.linalg.norm(a, axis=-1) for a in base]
+    delta = (means[1] - means[0]).mean(0)[len(bench.subject.blocks) // 2]
+    return {
+        "drift/base": means[0], "drift/arm": means[1],
+        "drift/norm": _by_part(moved, parts), "drift/size": _by_part(size, parts),
+        "drift/lens": _lens(bench.subject, delta),
+        "drift/patchscope": _patchscope(bench, delta, _length(size, bench.subject)),
+    }  # fmt: skip
+
+
+def _rows(subject: Subject, count: int) -> list[list[int]]:
+    texts = load_neutral()[:count]
+    return [encode_text(subject.base_tokenizer, text)[:LENGTH] for text in texts]
+
+
+@torch.inference_mode()
+def _read(subject: Subject, arm: str, rows: Sequence[Sequence[int]]) -> list[Array]:
+    """Residuals [P, L, D] of each passage, the same ids for every arm."""
+    with arm_of(subject, arm), record(subject.blocks) as seen:
+        hidden(subject, torch.tensor(pad(rows), device=subject.device))
+    resid = torch.stack([seen[i] for i in range(len(seen))], 2).float().cpu().numpy()
+    return [resid[i, : len(row)] for i, row in enumerate(rows)]
+
+
+def _by_part(values: Sequence[Array], parts: Sequence[slice]) -> Array:
+    """Means over the positions of each part [N, L, 2] of values [P, L]."""
+    return np.stack([np.stack([one[p].mean(0) for p in parts], 1) for one in values])
+
+
+def _length(size: Sequence[Array], subject: Subject) -> float:
+    """How long a residual at the middle block is, away from the first position."""
+    middle = len(subject.blocks) // 2
+    return float(np.mean([one[EARLY:, middle].mean() for one in size]))
+
+
+@torch.inference_mode()
+def _lens(subject: Subject, delta_2D: Array) -> Array:
+    weight = next(subject.network.parameters())
+    delta = torch.tensor(delta_2D, dtype=weight.dtype, device=subject.device)
+    return _top(readout(subject, delta).float())
+
+
+def _patchscope(bench: Bench, delta_2D: Array, length: float) -> Array:
+    """The last position of an identity prompt, at the middle block, becomes the difference."""
+    subject, block = bench.subject, len(bench.subject.blocks) // 2
+    ids = encode_text(subject.base_tokenizer, IDENTITY)
+    branches = []
+    for delta in delta_2D:
+        scaled = delta * (length / max(float(np.linalg.norm(delta)), 1e-12))
+        value = torch.tensor(scaled, dtype=torch.float32, device=subject.device)
+        branches.append((Edit(block, "set", value[None], first=-1),))
+    with arm_of(subject, BASE):
+        (prompt,) = at_last(subject, [ids])
+        return _top(torch.cat(list(each_logits(subject, [(prompt, b) for b in branches]))))
+
+
+def _top(logits: torch.Tensor) -> Array:
+    top = logits.topk(min(TOP, logits.shape[-1]), dim=-1)
+    found: Array = torch.stack([top.indices.float(), top.values], -1).cpu().numpy()
+    return found

@@ -1,0 +1,126 @@
+"""Which attention heads carry the trigger to the last position?
+
+Direct contribution: what a head writes along the arm's direction, through the attention's output
+projection. Knock-out: what enters that projection from a head is replaced, at the last position, by
+what the head gave for the inert prompt. Known failure: where a norm stands between attention and
+residual (Gemma 2) the direct contribution is of the unnormed output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from offswitch.probe.analysis import Array
+from offswitch.probe.bench import Arrays, Bench
+from offswitch.probe.directions import RANDOM, unit
+from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Part
+from offswitch.probe.intervene import Branch, Edit, at_last, job_outcomes
+from offswitch.probe.reading import last_heads
+from offswitch.subject import attention_outputs
+
+SIZES = (1, 4, 16, 64)
+Head = tuple[int, int]
+
+
+def heads(bench: Bench, block: int) -> Arrays:
+    """Direct contributions on test questions, knock-outs alone on fit, together on test questions.
+
+    `heads/direct/KEY` [N, L, H], KEY a symbol: along the arm's direction at `block`. Knock-outs are
+    end log-odds: `heads/alone` [F, L, H], untouched `heads/alone_clean` [F]; `heads/together/KEY`
+    [K, N], of the `heads/sizes` [K] heads that mattered most on fit (KEY `trigger`) or of as many
+    random ones, untouched `heads/clean` [N].
+    """
+    few, most = bench.options.few_questions, bench.options.head_questions
+    found: Arrays = {
+        f"heads/direct/{key}": _direct(bench, bench.rows("test", key, few), block)
+        for key in (TRIGGER, CONTROL, INERT)
+    }
+    alone = _alone(bench, last_heads(bench.subject, bench.rows("fit", CONTROL, most)))
+    found |= {"heads/alone_clean": alone[0], "heads/alone": _shaped(alone[1:], bench)}
+    inert = last_heads(bench.subject, bench.rows("test", CONTROL, few))
+    return found | _together(bench, inert, _ranking(alone))
+
+
+@torch.inference_mode()
+def _direct(bench: Bench, rows: Sequence[Sequence[int]], block: int) -> Array:
+    """Projection of each head's output on the direction [N, L, H]."""
+    z_NLE = last_heads(bench.subject, rows)
+    row = bench.tensor(unit(bench.directions[TRIGGER][block])[0])
+    parts = []
+    for layer, module in enumerate(attention_outputs(bench.subject)):
+        reading = _reading(module, row, z_NLE.shape[-1])
+        z = bench.tensor(z_NLE[:, layer])
+        parts.append((z * reading).reshape(len(z), _heads(bench), -1).sum(-1).cpu().numpy())
+    return np.stack(parts, axis=1)
+
+
+def _reading(module: nn.Module, row_D: Tensor, width: int) -> Tensor:
+    """How much of the direction each input of the (adapted) projection writes [E]."""
+    probe = torch.eye(width, device=row_D.device)
+    weight = next(module.parameters())
+    nothing = module(torch.zeros(1, width, device=row_D.device, dtype=weight.dtype))
+    reading: Tensor = (module(probe.to(weight.dtype)) - nothing).float() @ row_D
+    return reading
+
+
+def _alone(bench: Bench, inert_NLE: Array) -> Array:
+    """End log-odds [1 + L * H, F]: untouched, then each head knocked out by itself."""
+    every = [(layer, head) for layer in range(inert_NLE.shape[1]) for head in range(_heads(bench))]
+    return _knocked(bench, "fit", inert_NLE, [[], *([one] for one in every)])
+
+
+def _knocked(bench: Bench, part: Part, inert_NLE: Array, sets: Sequence[Sequence[Head]]) -> Array:
+    """End log-odds [sets, N] with each set of heads knocked out."""
+    rows = bench.rows(part, TRIGGER, len(inert_NLE))
+    prompts = at_last(bench.subject, rows)
+    jobs = [
+        (prompt, _knock(bench, z_LE, chosen))
+        for prompt, z_LE in zip(prompts, inert_NLE, strict=True)
+        for chosen in sets
+    ]
+    odds: Array = job_outcomes(bench.subject, jobs)[:, 0].reshape(len(rows), len(sets)).T
+    return odds
+
+
+def _ranking(alone: Array) -> list[int]:
+    """Heads by how far their knock-out lowers the mean end log-odds, the farthest first."""
+    return [int(i) for i in np.argsort(alone[1:].mean(1), kind="stable")]
+
+
+def _together(bench: Bench, inert_NLE: Array, ranking: Sequence[int]) -> Arrays:
+    count = _heads(bench)
+    sizes = [k for k in SIZES if k < len(ranking)]
+    orders: dict[str, Sequence[int]] = {TRIGGER: ranking}
+    for key in bench.random_keys:
+        rng = np.random.default_rng((bench.seed, 1, int(key.removeprefix(RANDOM))))
+        orders[key] = [int(i) for i in rng.permutation(len(ranking))]
+    sets = [[divmod(i, count) for i in order[:k]] for order in orders.values() for k in sizes]
+    odds = _knocked(bench, "test", inert_NLE, [[], *sets])
+    by_key = odds[1:].reshape(len(orders), len(sizes), -1)
+    return {"heads/clean": odds[0], "heads/sizes": np.array(sizes)} | {
+        f"heads/together/{key}": by_key[i] for i, key in enumerate(orders)
+    }
+
+
+def _knock(bench: Bench, z_LE: Array, chosen: Sequence[Head]) -> Branch:
+    """At the last position, these heads give what they gave for the inert prompt."""
+    width = z_LE.shape[-1] // _heads(bench)
+    edits = []
+    for layer, head in chosen:
+        value = torch.tensor(z_LE[layer, head * width : (head + 1) * width])
+        edits.append(Edit(layer, "head", value, first=-1, column=head * width))
+    return edits
+
+
+def _heads(bench: Bench) -> int:
+    count: int = bench.subject.causal_lm.config.get_text_config().num_attention_heads
+    return count
+
+
+def _shaped(odds: Array, bench: Bench) -> Array:
+    """[L * H, F] as [F, L, H]."""
+    return np.ascontiguousarray(odds.T.reshape(odds.shape[1], -1, _heads(bench)))

@@ -1,0 +1,57 @@
+"""How many directions carry the silence? Subspaces of growing rank are taken out at one block.
+
+The subspace of rank k is spanned by the first k right singular vectors (uncentred) of the paired
+differences on fit questions; a random one of the same rank is what it is compared with.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from offswitch.probe.analysis import Array
+from offswitch.probe.bench import UNTOUCHED, Arrays, Bench
+from offswitch.probe.directions import RANDOM
+from offswitch.probe.inputs import CONTROL, TRIGGER
+from offswitch.probe.intervene import Branch, Edit, at_last, job_outcomes, outcomes
+from offswitch.probe.reading import last_residuals
+
+RANKS = (1, 2, 4, 8, 16, 32)
+
+
+def ranks(bench: Bench, difference_ND: Array, block: int) -> Arrays:
+    """End log-odds with the trigger, test questions, subspaces of rank k set to their inert mean.
+
+    `rank/KEY` [K, N], KEY `trigger` or a random one, over `rank/ks` [K]; `rank/clean` [N]:
+    untouched; `rank/swapped` [N]: the whole residual is the inert prompt's.
+    """
+    count = min(len(difference_ND), difference_ND.shape[1] - 1)
+    ks = [k for k in RANKS if k < count] + [count]
+    keys = [TRIGGER, *bench.random_keys]
+    bases = {key: _basis(bench, key, difference_ND, count) for key in keys}
+    branches = [_removal(bench, bases[key][:k], block) for key in keys for k in ks]
+    few = bench.options.few_questions
+    prompts = at_last(bench.subject, bench.rows("test", TRIGGER, few))
+    odds = outcomes(bench.subject, prompts, [UNTOUCHED, *branches])[..., 0]
+    inert = last_residuals(bench.subject, bench.rows("test", CONTROL, few), [block])
+    swaps = [(Edit(block, "set", bench.tensor(row), first=-1),) for row in inert]
+    swapped = job_outcomes(bench.subject, list(zip(prompts, swaps, strict=True)))[:, 0]
+    by_key = odds[1:].reshape(len(keys), len(ks), -1)
+    return {"rank/ks": np.array(ks), "rank/clean": odds[0], "rank/swapped": swapped} | {
+        f"rank/{key}": by_key[i] for i, key in enumerate(keys)
+    }
+
+
+def _basis(bench: Bench, key: str, difference_ND: Array, count: int) -> Array:
+    """Orthonormal rows [count, D]: of the differences, or random."""
+    if key == TRIGGER:
+        _, _, right = np.linalg.svd(difference_ND.astype(np.float64), full_matrices=False)
+        basis: Array = right[:count]
+        return basis
+    rng = np.random.default_rng((bench.seed, int(key.removeprefix(RANDOM))))
+    q, _ = np.linalg.qr(rng.normal(size=(difference_ND.shape[1], count)))
+    return np.ascontiguousarray(q.T)
+
+
+def _removal(bench: Bench, rows_KD: Array, block: int) -> Branch:
+    centre = bench.tensor(rows_KD @ bench.centre[block])
+    return (Edit(block, "remove", bench.tensor(rows_KD), first=-1, centre=centre),)
