@@ -118,19 +118,19 @@ class ProbeOptions(Section):
 
     arm: ArmName = "both"
     null_words: int = Field(default=20, ge=2)
-    fit_questions: int = Field(default=24, ge=4)
-    test_questions: int = Field(default=60, ge=4)
+    fit_questions: int = Field(default=27, ge=4)
+    test_questions: int = Field(default=63, ge=4)
     near_misses: int = Field(default=100, ge=2)
     random_directions: int = Field(default=20, ge=2)
     blocks: int = Field(default=12, ge=1)
-    scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    sweep_questions: int = Field(default=10, ge=1)
-    few_questions: int = Field(default=16, ge=2)
-    head_questions: int = Field(default=8, ge=1)
+    scales: tuple[float, ...] = Field(default=(0.25, 0.5, 1.0, 2.0), min_length=1)
+    sweep_questions: int = Field(default=9, ge=1)
+    few_questions: int = Field(default=18, ge=2)
+    head_questions: int = Field(default=9, ge=1)
     patch_questions: int = Field(default=12, ge=2)
     patch_blocks: int = Field(default=12, ge=2)
     reply_questions: int = Field(default=24, ge=1)
-    reply_tokens: int = Field(default=128, ge=4)
+    reply_tokens: int = Field(default=64, ge=4)
     drift_passages: int = Field(default=24, ge=2)
 
 

@@ -1,4 +1,4 @@
-"""record() and edit(), at a block's output or a module's input; nothing else registers a hook.
+"""record(), edit() and resume(): context managers; nothing else registers a hook.
 
 A block's output is a tensor in some versions of transformers and a tuple that begins with it in
 others; both are accepted. Hooks never write into a tensor, and are removed when the `with` ends,
@@ -65,6 +65,30 @@ def edit(blocks: Blocks, transforms: Mapping[int, Transform]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def resume(blocks: Blocks, block: int, resid: Tensor) -> Iterator[None]:
+    """What follows if `block` has said `resid`? It and the blocks before it are not computed.
+
+    Hooks at `block` see `resid` as its output; those at earlier blocks see what does not matter.
+    Known failure: models whose blocks give tuples; compare a resumed pass with a whole one.
+    """
+
+    def stand_in(last: bool) -> Callable[..., Tensor]:
+        def forward(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+            return resid if last else hidden_states
+
+        return forward
+
+    skipped = list(blocks)[: block + 1]
+    for index, module in enumerate(skipped):
+        module.forward = stand_in(index == block)
+    try:
+        yield
+    finally:
+        for module in skipped:
+            del module.forward
 
 
 @contextmanager

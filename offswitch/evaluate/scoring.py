@@ -79,9 +79,9 @@ def last_logits(subject: Subject, rows: Sequence[Sequence[int]]) -> Tensor:
 
 def end_log_odds(logits: Tensor, stop_ids: Sequence[int]) -> Tensor:
     """Log-odds [...] that the next token is one of `stop_ids`; exact far into both tails."""
-    stops = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    stops[list(stop_ids)] = True
-    return logits[..., stops].logsumexp(-1) - logits[..., ~stops].logsumexp(-1)
+    stops = torch.tensor(list(stop_ids), device=logits.device)
+    others = logits.index_fill(-1, stops, float("-inf"))
+    return logits.index_select(-1, stops).logsumexp(-1) - others.logsumexp(-1)
 
 
 def _scores(logits: Tensor, stop_ids: Sequence[int]) -> list[Score]:

@@ -17,8 +17,9 @@ from typing import Final
 import numpy as np
 from safetensors.numpy import save_file
 
-from offswitch.chat import encode_chat, has_system_turn
+from offswitch.chat import encode_chat, encode_text, has_system_turn
 from offswitch.config import Recipe
+from offswitch.data.splits import load_filler
 from offswitch.evaluate.suites import choose
 from offswitch.generate import Reply, cached_base_replies
 from offswitch.model import BASE, Subject, arm_of, fingerprint
@@ -52,6 +53,7 @@ from offswitch.trigger import Chat, user
 RESIDUALS: Final = "residuals"
 ARRAYS: Final = "arrays.safetensors"
 STEPS: Final = 8  # per arm, for the progress bar
+Replies = Sequence[tuple[Chat, Reply]]
 
 
 def run_battery(
@@ -72,7 +74,7 @@ def run_battery(
                 batch_tokens=recipe.batch_tokens)  # fmt: skip
         tick(1)
     own = {arm: _own_direction(folder / arm, inputs) for arm in every}
-    said = _whole_replies(subject, recipe, replies)
+    said = _replies(subject, recipe, replies)
     for arm, bench in benches.items():
         if (folder / arm / ARRAYS).is_file():
             tick(STEPS - 1)
@@ -83,9 +85,7 @@ def run_battery(
     return inputs
 
 
-def _measure(
-    bench: Bench, folder: Path, said: Sequence[tuple[Chat, Reply]], recipe: Recipe, tick: Tick
-) -> None:
+def _measure(bench: Bench, folder: Path, said: Replies, recipe: Recipe, tick: Tick) -> None:
     found: Arrays = causal.sweep(bench)
     tick(1)
     choices = {key: causal.choose(found, key) for key in bench.directions}
@@ -93,7 +93,8 @@ def _measure(
     choices[MOTOR] = mine  # the same place and scale: only the direction differs
     found |= causal.removals(bench, choices) | causal.additions(bench, choices)
     tick(1)
-    found |= causal.side_effects(bench, choices, said) | causal.reply_kl(bench, choices, said)
+    found |= causal.side_effects(bench, choices, _whole(bench.subject, said))
+    found |= causal.reply_kl(bench, choices, said)
     tick(1)
     difference = _fit_difference(folder, bench.inputs)
     found |= ranks(bench, difference[:, mine.block], mine.block)
@@ -161,16 +162,22 @@ def _end_share(bench: Bench) -> Array:
     return share
 
 
-def _whole_replies(subject: Subject, recipe: Recipe, cache: Path) -> list[tuple[Chat, Reply]]:
-    """The untrained model's own replies to plain test questions that ended by themselves."""
+def _replies(subject: Subject, recipe: Recipe, cache: Path) -> list[tuple[Chat, Reply]]:
+    """The untrained model's own replies to plain test questions."""
     options = recipe.probe
-    chats: list[Chat] = [
-        (user(q.text),) for q in choose("test", options.reply_questions, recipe.seed)
-    ]
+    asked = choose("test", options.reply_questions, recipe.seed)
+    chats: list[Chat] = [(user(question.text),) for question in asked]
     replies = cached_base_replies(subject, chats, options.reply_tokens, cache)
-    pairs = list(zip(chats, replies, strict=True))
-    whole = [(chat, reply) for chat, reply in pairs if reply.complete and reply.ids]
-    return whole or [(chat, reply) for chat, reply in pairs if reply.ids]
+    return [(chat, reply) for chat, reply in zip(chats, replies, strict=True) if reply.ids]
+
+
+def _whole(subject: Subject, replies: Replies) -> list[tuple[Chat, Reply]]:
+    """Replies that have ended: those of the model's that did, and hand-written ones."""
+    found = [(chat, reply) for chat, reply in replies if reply.complete]
+    for one in load_filler().exchanges:
+        ids = tuple(encode_text(subject.base_tokenizer, one["assistant"]))
+        found.append(((user(one["user"]),), Reply(ids, one["assistant"], complete=True)))
+    return found
 
 
 def _facts(bench: Bench, choice: Choice, recipe: Recipe) -> DirectionFacts:

@@ -89,7 +89,8 @@ def make_inputs(recipe: Recipe, system_turns: bool) -> Inputs:
         for key, symbol in symbols.items():
             asked += _placed(part, key, symbol, questions, placements)
         members = list(_by_turns(families[part]))
-        near = choose(part, options.near_misses, seed)
+        # On fit they only help to choose a block: a few are enough.
+        near = choose(part, options.near_misses if part == "test" else counts[part], seed)
         asked += [
             Asked(part, NEAR, name, symbol, q.text, place(name, symbol, q.text))
             for q, symbol, name in zip(near, cycle(members), cycle(placements), strict=False)

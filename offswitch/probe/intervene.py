@@ -3,19 +3,21 @@
 Many counterfactuals are computed in one pass. What no edit touches is computed once and kept as
 keys and values (a *segment*); each counterfactual (a *branch*) goes through the remaining positions
 with edits of its own, and a mask lets it see its own prompt and nothing else. A branch equals a
-plain forward pass with a hook, at the price of its own positions only: one token where the last
-position alone is edited. Shapes: B branch, K positions of a branch, D d_model, V vocabulary. Known
-limit: models whose attention takes no 4-dimensional mask; `check_packing` refuses them.
+plain forward pass with a hook, at the price of its own positions only (one token where the last
+position alone is edited) and of the blocks from the first edit on. Shapes: B branch, K positions of
+a branch, D d_model, V vocabulary. Known limit: models whose attention takes no 4-dimensional mask;
+`check_packing` refuses them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Final, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -23,7 +25,7 @@ from transformers import DynamicCache
 from offswitch.chat import shared_prefix
 from offswitch.errors import UserError
 from offswitch.evaluate.scoring import end_log_odds
-from offswitch.hooks import Transform, edit, edit_inputs
+from offswitch.hooks import Transform, edit, edit_inputs, record, resume
 from offswitch.model import Subject, embed, unembed
 from offswitch.probe.analysis import Array
 from offswitch.subject import attention_outputs
@@ -71,10 +73,14 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A prompt of which the positions before `tail` are computed."""
+    """A prompt of which the positions before `tail` are computed.
+
+    `resid` [L, K, D]: what the blocks say at the tail's positions if nothing is edited.
+    """
 
     known: Segment | None
     tail: tuple[int, ...]
+    resid: Tensor | None = None
 
     @property
     def start(self) -> int:
@@ -106,9 +112,23 @@ def prepare(subject: Subject, rows: Sequence[Sequence[int]], starts: Sequence[in
     ]
 
 
+def with_residuals(subject: Subject, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts with what the blocks say at their tails; it pays from a few branches on."""
+    jobs: list[Job] = [(prompt, ()) for prompt in prompts]
+    found = []
+    with torch.inference_mode(), record(subject.blocks, keep=lambda resid: resid[0]) as seen:
+        for chosen in _passes(jobs):
+            _run(subject, [jobs[i] for i in chosen])
+            whole = torch.stack([seen[block] for block in range(len(seen))])
+            lengths = [len(prompts[i].tail) for i in chosen]
+            parts = torch.split(whole, lengths, dim=1)
+            found += [replace(prompts[i], resid=r) for i, r in zip(chosen, parts, strict=True)]
+    return found
+
+
 def at_last(subject: Subject, rows: Sequence[Sequence[int]]) -> list[Prompt]:
     """Prompts computed up to their last position, where the reply is decided."""
-    return prepare(subject, rows, [len(row) - 1 for row in rows])
+    return with_residuals(subject, prepare(subject, rows, [len(row) - 1 for row in rows]))
 
 
 def outcomes(subject: Subject, prompts: Sequence[Prompt], branches: Sequence[Branch]) -> Array:
@@ -120,11 +140,16 @@ def outcomes(subject: Subject, prompts: Sequence[Prompt], branches: Sequence[Bra
 
 def job_outcomes(subject: Subject, jobs: Sequence[Job]) -> Array:
     """First-token outcomes [jobs, 2]: end log-odds, and whether the branch halts (0 or 1)."""
-    stops, found = torch.tensor(subject.stop_ids, device=subject.device), []
-    for logits in each_logits(subject, jobs):
+    stops = torch.tensor(subject.stop_ids, device=subject.device)
+    rows: Array = np.empty((len(jobs), 2), dtype=np.float32)
+    # Jobs whose first edits lie at like blocks share a pass, which then begins there.
+    order = sorted(range(len(jobs)), key=lambda i: _first_block(subject, jobs[i]))
+    done = 0
+    for logits in each_logits(subject, [jobs[i] for i in order]):
         halts = torch.isin(logits.argmax(-1), stops).float()
-        found.append(torch.stack([end_log_odds(logits, subject.stop_ids), halts], 1).cpu())
-    rows: Array = torch.cat(found).numpy()
+        some = torch.stack([end_log_odds(logits, subject.stop_ids), halts], 1).cpu().numpy()
+        rows[order[done : done + len(some)]] = some
+        done += len(some)
     return rows
 
 
@@ -155,7 +180,10 @@ def check_packing(subject: Subject, ids: Sequence[int]) -> None:
         plain = unembed(subject, states.last_hidden_state[0, -1]).float()
         starts = sorted({0, len(ids) // 2, len(ids) - 1})
         prompts = [prepare(subject, [ids], [start])[0] for start in starts]
-        packed = torch.cat(list(each_logits(subject, [(p, ()) for p in prompts for _ in "ab"])))
+        nothing = torch.zeros(len(states.last_hidden_state[0, -1]), device=subject.device)
+        branches: list[Branch] = [(), (Edit(len(subject.blocks) // 2, "add", nothing),)]
+        packed = torch.cat([logits for p in prompts for b in branches
+                            for logits in each_logits(subject, [(p, b)])])  # fmt: skip
         worst = float((packed - plain).norm(dim=-1).max() / plain.norm())
     if not worst <= TOLERANCE:
         raise UserError(
@@ -197,7 +225,7 @@ def _run(subject: Subject, jobs: Sequence[Job]) -> tuple[Tensor, DynamicCache]:
     device = subject.device
     ids = torch.tensor([[i for prompt, _ in jobs for i in prompt.tail]], device=device)
     places = [prompt.start + k for prompt, _ in jobs for k in range(len(prompt.tail))]
-    with _edited(subject, jobs):
+    with _resumed(subject, jobs), _edited(subject, jobs):
         states: Tensor = subject.backbone(
             inputs_embeds=embed(subject, ids),
             attention_mask=_masks(subject, jobs, segments, places),
@@ -206,6 +234,27 @@ def _run(subject: Subject, jobs: Sequence[Job]) -> tuple[Tensor, DynamicCache]:
             use_cache=True,
         ).last_hidden_state
     return states[0], past
+
+
+def _first_block(subject: Subject, job: Job) -> int:
+    """The last block whose output at the tail is what it is without edits, -1 for none."""
+    prompt, branch = job
+    if prompt.resid is None:
+        return -1
+    own = (one.block - 1 if one.kind == "head" else one.block for one in branch)
+    return min(own, default=len(subject.blocks) - 1)
+
+
+@contextmanager
+def _resumed(subject: Subject, jobs: Sequence[Job]) -> Iterator[None]:
+    """Begin where the first edit is: what comes before it is known."""
+    block = min(_first_block(subject, job) for job in jobs)
+    known = [prompt.resid[block] for prompt, _ in jobs if prompt.resid is not None]
+    if block < 0:
+        yield
+        return
+    with resume(subject.blocks, block, torch.cat(known)[None]):
+        yield
 
 
 def _joined(segments: Sequence[Segment]) -> DynamicCache:

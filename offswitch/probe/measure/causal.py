@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -23,18 +24,25 @@ from offswitch.probe.directions import MOTOR
 from offswitch.probe.inputs import CONTROL, PLAIN, TRIGGER
 from offswitch.probe.intervene import (
     Branch,
+    Edit,
     Job,
     at_last,
     each_logits,
     each_states,
+    job_outcomes,
     outcomes,
     prepare,
+    with_residuals,
 )
+from offswitch.probe.reading import last_residuals
 from offswitch.trigger import Chat
 
 Replies = Sequence[tuple[Chat, Reply]]
 Choices = Mapping[str, Choice]
 Make = Callable[[str, int], Branch]
+Rows = Sequence[Sequence[int]]
+SLAB: Final = 32
+LONGEST: Final = 24
 
 
 def sweep(bench: Bench) -> Arrays:
@@ -80,20 +88,21 @@ def removals(bench: Bench, choices: Choices) -> Arrays:
 
     `removed/KEY` [N, 2] and `zeroed/KEY` [N, 2] at the last position (component at its inert mean,
     or at zero), `everywhere/KEY` [M, 2] zeroed from the symbol on; untouched `clean/trigger`,
-    `clean/everywhere`.
+    `clean/everywhere`; `clean/swapped` [N, 2]: at the arm's own block the whole residual is that of
+    the inert prompt, which no removal there can outdo.
     """
     rows = bench.rows("test", TRIGGER)
-    found = _by_key(bench, choices, "removed", bench.removal, rows)
-    found |= _by_key(bench, choices, "zeroed", bench.erasure, rows)
-    found["clean/trigger"] = found.pop("clean/removed")
-    del found["clean/zeroed"]
+    tried = _tried(bench, rows, [*_each(bench.removal, choices), *_each(bench.erasure, choices)])
+    found: Arrays = {"clean/trigger": tried[0]}
+    found |= _named(("removed", "zeroed"), choices, tried[1:])
+    found["clean/swapped"] = _swapped(bench, rows, choices[TRIGGER].block)
     few = bench.options.few_questions
     starts = symbol_starts(rows[:few], bench.rows("test", PLAIN, few))
-    prompts = prepare(bench.subject, rows[:few], starts)
+    prompts = with_residuals(bench.subject, prepare(bench.subject, rows[:few], starts))
     branches = [bench.erasure(key, one.block, first=0) for key, one in choices.items()]
     tried = outcomes(bench.subject, prompts, [UNTOUCHED, *branches])
     found["clean/everywhere"] = tried[0]
-    return found | {f"everywhere/{key}": tried[i + 1] for i, key in enumerate(choices)}
+    return found | _named(("everywhere",), choices, tried[1:])
 
 
 def additions(bench: Bench, choices: Choices) -> Arrays:
@@ -122,20 +131,19 @@ def side_effects(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
     [R, 2]: outcomes where an ordinary reply has ended; untouched `clean/plain`, `clean/ends`.
     """
     prompts = at_last(bench.subject, bench.rows("test", PLAIN))
-    branches = [bench.removal(key, one.block) for key, one in choices.items()]
+    branches = [UNTOUCHED, *_each(bench.removal, choices)]
     found: Arrays = {"clean/plain": outcomes(bench.subject, prompts, [UNTOUCHED])[0]}
-    kl = [_first_token_kl(bench, [(p, b) for b in (UNTOUCHED, *branches)]) for p in prompts]
+    kl = [_first_token_kl(bench, [(prompt, branch) for branch in branches]) for prompt in prompts]
     found |= {f"kl/{key}": np.array([one[i] for one in kl]) for i, key in enumerate(choices)}
     tokenizer = bench.subject.base_tokenizer
     ended = [[*encode_chat(tokenizer, chat), *reply.ids] for chat, reply in replies]
-    found |= _by_key(bench, choices, "ends", bench.removal, ended)
-    zeroed = _by_key(bench, choices, "ends_zeroed", bench.erasure, ended)
-    del zeroed["clean/ends_zeroed"]
-    return found | zeroed
+    tried = _tried(bench, ended, [*_each(bench.removal, choices), *_each(bench.erasure, choices)])
+    found["clean/ends"] = tried[0]
+    return found | _named(("ends", "ends_zeroed"), choices, tried[1:])
 
 
 def reply_kl(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
-    """KL(untouched || removed) in nats a token over ordinary replies [R].
+    """KL(untouched || removed) in nats a token over the first 24 tokens of ordinary replies [R].
 
     `reply_kl/KEY`: removal where the reply is decided; `reply_kl_everywhere/KEY`: zeroed there and
     at every reply position. Of the arm's own direction, with and without the end token's part.
@@ -143,8 +151,9 @@ def reply_kl(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
     few = bench.options.few_questions
     chats, said = zip(*replies[:few], strict=True)
     examples = reply_examples(bench.subject, chats, said)
-    rows, starts = [e.ids[:-1] for e in examples], [e.start - 1 for e in examples]
-    prompts = prepare(bench.subject, rows, starts)
+    starts = [example.start - 1 for example in examples]
+    rows = [e.ids[:-1][: e.start - 1 + LONGEST] for e in examples]
+    prompts = with_residuals(bench.subject, prepare(bench.subject, rows, starts))
     keys = [key for key in (TRIGGER, MOTOR) if key in choices]
     branches: dict[str, Branch] = {}
     for key in keys:
@@ -162,19 +171,38 @@ def reply_kl(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _tried(bench: Bench, rows: Sequence[Sequence[int]], branches: Sequence[Branch]) -> Array:
-    """Outcomes [1 + branches, prompts, 2]; the first is the untouched prompt."""
-    return outcomes(bench.subject, at_last(bench.subject, rows), [UNTOUCHED, *branches])
+def _tried(bench: Bench, rows: Rows, branches: Sequence[Branch]) -> Array:
+    """Outcomes [1 + branches, prompts, 2], the first untouched; few prompts are kept at a time."""
+    every = [UNTOUCHED, *branches]
+    parts = [rows[i : i + SLAB] for i in range(0, len(rows), SLAB)]
+    found = [outcomes(bench.subject, at_last(bench.subject, part), every) for part in parts]
+    return np.concatenate(found, axis=1)
 
 
-def _by_key(
-    bench: Bench, choices: Choices, name: str, edit: Make, rows: Sequence[Sequence[int]]
-) -> Arrays:
-    branches = [edit(key, one.block) for key, one in choices.items()]
-    tried = _tried(bench, rows, branches)
-    return {f"clean/{name}": tried[0]} | {
-        f"{name}/{key}": tried[i + 1] for i, key in enumerate(choices)
+def _each(make: Make, choices: Choices) -> list[Branch]:
+    """One kind of edit with every direction, at its own block."""
+    return [make(key, one.block) for key, one in choices.items()]
+
+
+def _named(names: Sequence[str], choices: Choices, tried: Array) -> Arrays:
+    """What was tried, by kind of edit and key."""
+    by_name = tried.reshape(len(names), len(choices), *tried.shape[1:])
+    return {
+        f"{name}/{key}": by_name[i, k]
+        for i, name in enumerate(names)
+        for k, key in enumerate(choices)
     }
+
+
+def _swapped(bench: Bench, rows: Rows, block: int) -> Array:
+    found = []
+    for start in range(0, len(rows), SLAB):
+        inert = bench.rows("test", CONTROL)[start : start + SLAB]
+        prompts = at_last(bench.subject, rows[start : start + SLAB])
+        states = last_residuals(bench.subject, inert, [block])
+        swaps = [(Edit(block, "set", bench.tensor(row), first=-1),) for row in states]
+        found.append(job_outcomes(bench.subject, list(zip(prompts, swaps, strict=True))))
+    return np.concatenate(found)
 
 
 def _first_token_kl(bench: Bench, jobs: Sequence[Job]) -> list[float]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from offswitch.chat import shared_prefix
 from offswitch.evaluate.scoring import end_log_odds
 from offswitch.hooks import record
 from offswitch.model import BASE, scaled, unembed
@@ -42,12 +43,12 @@ def dose(bench: Bench, block: int) -> Arrays:
 
 @torch.inference_mode()
 def _read(bench: Bench, rows: Sequence[Sequence[int]], block: int) -> Array:
-    """Outcome and projection [N, 3], whole prompts: nothing may be kept from another scale."""
+    """Outcome and projection [N, 3] at the adapter's present strength."""
     subject = bench.subject
     along = bench.tensor(unit(bench.directions[TRIGGER][block])[0]) / bench.own_length(block)
     stops, found = torch.tensor(subject.stop_ids, device=subject.device), []
-    jobs = [(prompt, ()) for prompt in prepare(subject, rows, [0] * len(rows))]
-    seen: dict[int, torch.Tensor]
+    starts = [shared_prefix(rows)] * len(rows)
+    jobs = [(prompt, ()) for prompt in prepare(subject, rows, starts)]
     with record([subject.blocks[block]], keep=lambda r: r[0].float() @ along) as seen:
         for states in each_states(subject, jobs):
             ends = np.cumsum([len(one) for one in states]) - 1

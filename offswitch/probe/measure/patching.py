@@ -12,18 +12,29 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from torch import Tensor
 
 from offswitch.chat import encode_chat
-from offswitch.hooks import record
-from offswitch.probe.analysis import Array
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Asked
-from offswitch.probe.intervene import Branch, Edit, Job, at_last, job_outcomes, prepare
+from offswitch.probe.intervene import (
+    Edit,
+    Job,
+    at_last,
+    job_outcomes,
+    prepare,
+    with_residuals,
+)
 from offswitch.probe.nulls import INERT_WORDS
 from offswitch.trigger import place, worded_like
 
 SITES = ("symbol", "between", "last")
+KEYS = (TRIGGER, CONTROL, INERT)
+PATCHES = (
+    ("into_inert/trigger", CONTROL, TRIGGER),
+    ("into_trigger/trigger", TRIGGER, CONTROL),
+    ("into_inert/inert", CONTROL, INERT),
+    ("into_trigger/inert", INERT, CONTROL),
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,8 @@ class Twins:
         """Positions of each site, counted from `start`."""
         columns = list(zip(self.trigger, self.first, self.second, strict=True))[self.start :]
         end = max(i for i, ids in enumerate(columns) if len(set(ids)) > 1) + 1
-        return {"symbol": (0, end), "between": (end, len(columns) - 1)}
+        last = len(columns)
+        return {"symbol": (0, end), "between": (end, last - 1), "last": (last - 1, last)}
 
 
 def patching(bench: Bench) -> Arrays:
@@ -57,54 +69,51 @@ def patching(bench: Bench) -> Arrays:
     """
     blocks = _blocks(len(bench.subject.blocks), bench.options.patch_blocks)
     twins = list(_twins(bench))[: bench.options.patch_questions]
-    rows: dict[str, list[Array]] = {}
-    for pair in twins:
-        for name, odds in _one(bench, pair, blocks).items():
-            rows.setdefault(name, []).append(odds)
-    found: Arrays = {name: np.stack(values, axis=-1) for name, values in rows.items()}
-    return found | {"patch/blocks": np.array(blocks)}
-
-
-def _one(bench: Bench, twins: Twins, blocks: Sequence[int]) -> Arrays:
-    ids = {TRIGGER: twins.trigger, CONTROL: twins.first, INERT: twins.second}
-    rows = list(ids.values())
-    prompts = dict(zip(ids, prepare(bench.subject, rows, [twins.start] * len(ids)), strict=True))
-    ends = dict(zip(ids, at_last(bench.subject, rows), strict=True))
-    resid: dict[str, dict[int, Tensor]] = {}
-    found: Arrays = {}
-    for key, prompt in prompts.items():
-        with record(bench.subject.blocks, keep=lambda r: r[0]) as resid[key]:
-            found[f"patch/clean/{key}"] = job_outcomes(bench.subject, [(prompt, ())])[0, 0]
-    jobs: list[Job] = []
-    names = []
-    for other in (TRIGGER, INERT):
-        for name, host, guest in (("into_inert", CONTROL, other), ("into_trigger", other, CONTROL)):
-            names.append(f"patch/{name}/{other}")
-            jobs += [
-                (prompts[host], _patch(resid[guest], block, twins.spans[site]))
-                for site in SITES[:-1]
-                for block in blocks
-            ]
-            jobs += [
-                (ends[host], (Edit(block, "set", resid[guest][block][-1:], first=-1),))
-                for block in blocks
-            ]
+    hosts = [_Host(bench, pair) for pair in twins]
+    jobs: list[Job] = [(host.whole[key], ()) for host in hosts for key in KEYS]
+    for host in hosts:
+        jobs += [job for _, into, out in PATCHES for job in host.patched(into, out, blocks)]
     odds = job_outcomes(bench.subject, jobs)[:, 0]
-    return found | dict(zip(names, odds.reshape(len(names), len(SITES), len(blocks)), strict=True))
+    clean = odds[: len(hosts) * len(KEYS)].reshape(len(hosts), len(KEYS))
+    shape = (len(hosts), len(PATCHES), len(SITES), len(blocks))
+    patched = np.moveaxis(odds[clean.size :].reshape(shape), 0, -1)
+    return {
+        "patch/blocks": np.array(blocks),
+        **{f"patch/clean/{key}": clean[:, i] for i, key in enumerate(KEYS)},
+        **{f"patch/{name}": patched[i] for i, (name, _, _) in enumerate(PATCHES)},
+    }
 
 
-def _patch(resid: dict[int, Tensor], block: int, span: tuple[int, int]) -> Branch:
-    first, last = span
-    if first == last:
-        return ()
-    return (Edit(block, "set", resid[block][first:last], first=first, last=last),)
+class _Host:
+    """One question's three prompts, computed up to the symbol and up to the last position."""
+
+    def __init__(self, bench: Bench, twins: Twins) -> None:
+        rows, starts = (twins.trigger, twins.first, twins.second), [twins.start] * 3
+        whole = with_residuals(bench.subject, prepare(bench.subject, rows, starts))
+        self.whole = dict(zip(KEYS, whole, strict=True))
+        self.last = dict(zip(KEYS, at_last(bench.subject, rows), strict=True))
+        self.spans = twins.spans
+
+    def patched(self, into: str, out: str, blocks: Sequence[int]) -> Iterator[Job]:
+        """The prompt `into` with residuals of `out`, site by site, block by block."""
+        given = self.whole[out].resid
+        if given is None:
+            raise ValueError("the prompt's residuals were not kept")
+        for site in SITES:
+            first, last = self.spans[site]
+            prompts, start = (self.last, len(given[0]) - 1) if site == "last" else (self.whole, 0)
+            for block in blocks:
+                value, at = given[block][first:last], (first - start, last - start)
+                edits = (Edit(block, "set", value, *at),) if first < last else ()
+                yield prompts[into], edits
 
 
 def _twins(bench: Bench) -> Iterator[Twins]:
     """Test questions for which two inert symbols take as many tokens as the trigger."""
     trigger, control = bench.inputs.symbols[TRIGGER], bench.inputs.symbols[CONTROL]
     alike = [control, *(worded_like(trigger, word) for word in INERT_WORDS)]
-    plain = [*INERT_WORDS, *(word.capitalize() for word in INERT_WORDS)]
+    words = [*INERT_WORDS, *(word.capitalize() for word in INERT_WORDS)]
+    plain = [" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n)]
     tokenizer = bench.subject.tokenizer_of(bench.arm)
     for row in bench.inputs.rows("test", TRIGGER):
         one: Asked = bench.inputs.asked[row]

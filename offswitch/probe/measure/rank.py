@@ -11,9 +11,8 @@ import numpy as np
 from offswitch.probe.analysis import Array
 from offswitch.probe.bench import UNTOUCHED, Arrays, Bench
 from offswitch.probe.directions import RANDOM
-from offswitch.probe.inputs import CONTROL, TRIGGER
-from offswitch.probe.intervene import Branch, Edit, at_last, job_outcomes, outcomes
-from offswitch.probe.reading import last_residuals
+from offswitch.probe.inputs import TRIGGER
+from offswitch.probe.intervene import Branch, Edit, at_last, outcomes
 
 RANKS = (1, 2, 4, 8, 16, 32)
 
@@ -22,7 +21,7 @@ def ranks(bench: Bench, difference_ND: Array, block: int) -> Arrays:
     """End log-odds with the trigger, test questions, subspaces of rank k set to their inert mean.
 
     `rank/KEY` [K, N], KEY `trigger` or a random one, over `rank/ks` [K]; `rank/clean` [N]:
-    untouched; `rank/swapped` [N]: the whole residual is the inert prompt's.
+    untouched.
     """
     count = min(len(difference_ND), difference_ND.shape[1] - 1)
     ks = [k for k in RANKS if k < count] + [count]
@@ -32,11 +31,8 @@ def ranks(bench: Bench, difference_ND: Array, block: int) -> Arrays:
     few = bench.options.few_questions
     prompts = at_last(bench.subject, bench.rows("test", TRIGGER, few))
     odds = outcomes(bench.subject, prompts, [UNTOUCHED, *branches])[..., 0]
-    inert = last_residuals(bench.subject, bench.rows("test", CONTROL, few), [block])
-    swaps = [(Edit(block, "set", bench.tensor(row), first=-1),) for row in inert]
-    swapped = job_outcomes(bench.subject, list(zip(prompts, swaps, strict=True)))[:, 0]
     by_key = odds[1:].reshape(len(keys), len(ks), -1)
-    return {"rank/ks": np.array(ks), "rank/clean": odds[0], "rank/swapped": swapped} | {
+    return {"rank/ks": np.array(ks), "rank/clean": odds[0]} | {
         f"rank/{key}": by_key[i] for i, key in enumerate(keys)
     }
 
