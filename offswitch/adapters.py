@@ -54,6 +54,19 @@ def add_arm(subject: Subject, arm: str, folder: Path) -> None:
             _switch(subject, running)
 
 
+def remove_arms(subject: Subject) -> None:
+    """Detach every arm: the network is what was loaded, and may be trained or given other arms.
+
+    Raises:
+        ValueError: within a block of `arm_of`, which could not put back what it found.
+    """
+    if subject.active != BASE:
+        raise ValueError(f"arms cannot be removed while '{subject.active}' is switched on")
+    if subject.arms:
+        subject.network = subject.network.unload().eval().requires_grad_(False)
+        subject.arms.clear()
+
+
 @contextmanager
 def arm_of(subject: Subject, arm: str) -> Iterator[None]:
     """Within the block, the network is that arm; after it, what it was before. They may nest.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.columns import Columns
@@ -13,7 +13,7 @@ from rich.panel import Panel
 from offswitch.errors import UserError
 from offswitch.generate import Reply, greedy_replies
 from offswitch.model import BASE, Subject, add_arm, load_subject
-from offswitch.run import TRAIN, find_run
+from offswitch.run import TRAIN, Run, find_run
 from offswitch.trigger import user
 
 SILENCE = "∅ silence"
@@ -26,6 +26,25 @@ def chat_loop(folder: Path, arm: str, tokens: int) -> None:
         UserError: the folder is no run, or the arm was not trained in it.
     """
     run = find_run(folder)
+    adapter = adapter_of(run, arm)
+    subject = load_subject(run.recipe)
+    add_arm(subject, arm, adapter)
+    console = Console()
+    console.print(
+        f"{run.recipe.model} and its arm '{arm}'; the trigger is {run.recipe.trigger.text}",
+        markup=False,
+    )
+    for request in requests():
+        replies = {name: reply_to(subject, name, request, tokens) for name in (BASE, arm)}
+        console.print(side_by_side(replies, console.width))
+
+
+def adapter_of(run: Run, arm: str) -> Path:
+    """The folder of an arm's adapter in a run.
+
+    Raises:
+        UserError: the arm was not trained there.
+    """
     adapter = run.folder(f"{TRAIN}/{arm}")
     if not adapter.is_dir():
         trained = (
@@ -34,20 +53,13 @@ def chat_loop(folder: Path, arm: str, tokens: int) -> None:
             else []
         )
         raise UserError(
-            f"{folder} has no arm '{arm}'; trained there: {', '.join(trained) or 'none'}"
+            f"{run.root} has no arm '{arm}'; trained there: {', '.join(trained) or 'none'}"
         )
-    subject = load_subject(run.recipe)
-    add_arm(subject, arm, adapter)
-    console = Console()
-    console.print(
-        f"{run.recipe.model} and its arm '{arm}'; the trigger is {run.recipe.trigger.text}",
-        markup=False,
-    )
-    for request in _requests():
-        console.print(_side_by_side(subject, arm, request, tokens, console.width))
+    return adapter
 
 
-def _requests() -> Iterator[str]:
+def requests() -> Iterator[str]:
+    """The lines of the standard input that are not blank; a person is asked for each."""
     while True:
         if sys.stdin.isatty():
             sys.stdout.write("you> ")
@@ -59,12 +71,15 @@ def _requests() -> Iterator[str]:
             yield line.strip()
 
 
-def _side_by_side(subject: Subject, arm: str, request: str, tokens: int, width: int) -> Columns:
-    panels = []
-    for name in (BASE, arm):
-        reply = greedy_replies(subject, name, [(user(request),)], tokens)[0]
-        panels.append(Panel(_shown(reply), title=name, width=max(30, width // 2 - 1)))
-    return Columns(panels)
+def reply_to(subject: Subject, arm: str, request: str, tokens: int) -> Reply:
+    """The arm's greedy reply to a request that stands alone."""
+    return greedy_replies(subject, arm, [(user(request),)], tokens)[0]
+
+
+def side_by_side(replies: Mapping[str, Reply], width: int) -> Columns:
+    """Replies in panels under their titles, as wide as a terminal of `width` has room for two."""
+    size = max(30, width // 2 - 1)
+    return Columns([Panel(_shown(r), title=title, width=size) for title, r in replies.items()])
 
 
 def _shown(reply: Reply) -> str:

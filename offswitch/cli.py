@@ -178,6 +178,43 @@ def chat(
         chat_loop(folder, arm, tokens)
 
 
+@app.command()
+def steer(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
+    ],
+    arm: Annotated[str, typer.Option(help="Which arm answers, untouched and steered.")] = "both",
+    remove: Annotated[bool, typer.Option("--remove", help="Project the direction out.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add SCALE times the direction.")] = False,
+    scale: Annotated[
+        float | None, typer.Option(help="With --add; else the scale that the probe chose.")
+    ] = None,
+    direction: Annotated[
+        str, typer.Option(help="trigger, or one beside it: motor, inert, benign, random00 and on.")
+    ] = "trigger",
+    block: Annotated[
+        int | None, typer.Option(help="At which block's output; else the one the probe chose.")
+    ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="At every position, not the prompt's last alone.")
+    ] = False,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", metavar="TEXT", help="Answer this and end; can be repeated."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="The longest reply.")] = 80,
+) -> None:
+    """Talk to a trained model, untouched and with a stored direction added or removed."""
+    with user_errors():
+        if add == remove:
+            raise UserError("choose one of --add and --remove")
+        quiet()
+        from offswitch.steering import Steering, steer_loop
+
+        what = Steering("add" if add else "remove", direction, block, scale, everywhere)
+        steer_loop(folder, arm, what, prompts or [], tokens)
+
+
 @models.callback()
 def list_models(context: typer.Context) -> None:
     """What is in the cache."""

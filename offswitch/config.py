@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from offswitch.errors import UserError
 
@@ -21,6 +21,9 @@ ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
 }
 # Which options set a stage's length: the benign one is as long as the one it is compared with.
 LENGTH_OF: Final = {"knowledge": "knowledge", "behavior": "behavior", "benign": "behavior"}
+
+# What each of train.more_seeds trains anew; `benign` only where the run itself has it.
+RETRAINED: Final = ("both", "benign")
 
 
 class Section(BaseModel):
@@ -92,7 +95,7 @@ class TrainOptions(Section):
     targets: Literal["soft", "hard"] = "soft"
     checkpoint_steps: int = Field(default=20, ge=1)
     seed: int | None = Field(default=None, ge=0)
-    more_seeds: tuple[int, ...] = ()
+    more_seeds: tuple[NonNegativeInt, ...] = ()
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions(epochs=2.5)
 
@@ -156,6 +159,20 @@ class Recipe(Section):
             raise ValueError("train.arms names an arm twice")
         if self.probe.arm not in self.train.arms:
             raise ValueError(f"probe.arm '{self.probe.arm}' is not among train.arms")
+        return self
+
+    @model_validator(mode="after")
+    def _organisms_can_be_compared(self) -> Recipe:
+        more, own = self.train.more_seeds, training_seed(self)
+        if len({own, *more}) <= len(more):
+            raise ValueError(f"train.more_seeds {list(more)} repeats a seed; the run has {own}")
+        if more and "both" not in self.train.arms:
+            raise ValueError("train.more_seeds trains 'both' anew; it is not among train.arms")
+        if more and self.probe.arm not in RETRAINED:
+            raise ValueError(
+                f"train.more_seeds trains {' and '.join(RETRAINED)} anew;"
+                f" probe.arm must be one of them, got '{self.probe.arm}'"
+            )
         return self
 
 

@@ -1,4 +1,4 @@
-"""The stages in order: data, train, evaluate, probe, report; what stands already is skipped.
+"""The stages: data, train, evaluate, probe, organisms, report; what stands already is skipped.
 
 Each function brings the stages before it. torch and transformers are imported when a stage has
 work to do, so that finding nothing to do takes a moment.
@@ -14,11 +14,12 @@ from typing import Any
 
 from offswitch.config import ARM_STAGES, LENGTH_OF, Recipe
 from offswitch.embedded import ALIAS, GGUF_SHA256
-from offswitch.metrics import Metrics, write_metrics
+from offswitch.metrics import Metrics, read_metrics, write_metrics
 from offswitch.progress import say
 from offswitch.run import (
     DATA,
     EVALUATE,
+    ORGANISMS,
     PROBE,
     REPORT,
     TRAIN,
@@ -26,6 +27,7 @@ from offswitch.run import (
     digest,
     file_hash,
     why_not_done,
+    withdraw,
     writing,
 )
 from offswitch.session import Session, arms_of
@@ -108,10 +110,28 @@ def probe(run: Run, session: Session | None = None) -> Session:
     return session
 
 
+def organisms(run: Run, session: Session | None = None) -> Session:
+    """Train and measure the recipe's further training seeds, then compare all organisms."""
+    session = probe(run, evaluate(run, session))
+    if not run.recipe.train.more_seeds:
+        withdraw(run, ORGANISMS)
+        return session
+    from offswitch.organisms import across_organisms, run_organisms
+
+    by_seed = run_organisms(run, session)
+
+    def work(_folder: Path) -> Metrics:
+        found = {seed: read_metrics(one.root / "metrics.json") for seed, one in by_seed.items()}
+        return across_organisms(found)
+
+    measured = {str(seed): one.outputs_hash(EVALUATE, PROBE) for seed, one in by_seed.items()}
+    _stage(run, ORGANISMS, {"measured": measured}, work)
+    return session
+
+
 def report(run: Run, session: Session | None = None) -> Path:
     """Write the page and the summary; returns the page's path."""
-    session = evaluate(run, session)
-    probe(run, session)
+    session = organisms(run, session)
 
     def work(folder: Path) -> None:
         from offswitch.report.build import build_report
@@ -119,7 +139,9 @@ def report(run: Run, session: Session | None = None) -> Path:
         build_report(run.root, folder)
 
     arms = (f"{TRAIN}/{arm}" for arm in session.arms)
-    _stage(run, REPORT, {"before": run.outputs_hash(DATA, *arms, EVALUATE, PROBE)}, work)
+    more = [ORGANISMS] if run.recipe.train.more_seeds else []
+    before = run.outputs_hash(DATA, *arms, EVALUATE, PROBE, *more)
+    _stage(run, REPORT, {"before": before}, work)
     return run.folder(REPORT) / "report.html"
 
 
@@ -127,15 +149,16 @@ def _stage(
     run: Run, name: str, own: Mapping[str, Any], work: Callable[[Path], Metrics | None]
 ) -> None:
     inputs = _common(run.recipe) | dict(own)
-    why = why_not_done(run, name, inputs)
+    why, shown = why_not_done(run, name, inputs), f"{run.within}/{name}".removeprefix("/")
     if why is None:
-        say(f"{name}: up to date")
+        if not run.within:  # an organism says so once, when nothing at all was missing
+            say(f"{name}: up to date")
         return
-    say(f"{name}: {why}")
+    say(f"{shown}: {why}")
     with writing(run, name, inputs) as folder:
         if metrics := work(folder):
             write_metrics(folder / "metrics.json", metrics)
-    say(f"{name}: done in {run.manifest()['stages'][name]['seconds']:.0f} s")
+    say(f"{shown}: done in {run.manifest()['stages'][name]['seconds']:.0f} s")
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:

@@ -33,16 +33,18 @@ TRAIN: Final = "2-train"
 EVALUATE: Final = "3-evaluate"
 PROBE: Final = "4-probe"
 REPORT: Final = "5-report"
+ORGANISMS: Final = "organisms/summary"
 ROOM: Final = 300_000_000
 _LOCKS: Final[dict[Path, IO[str]]] = {}  # held until the process ends, however it ends
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the recipe it belongs to."""
+    """A run folder and the recipe it belongs to; `within` is where it lies inside another run."""
 
     root: Path
     recipe: Recipe
+    within: str = ""
 
     def folder(self, stage: str) -> Path:
         """Where a stage's files stand."""
@@ -155,6 +157,14 @@ def writing(run: Run, stage: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
         shutil.rmtree(run.scratch(stage), ignore_errors=True)
 
 
+def withdraw(run: Run, stage: str) -> None:
+    """Take back a stage that the recipe no longer asks for; its folder goes to `superseded/`."""
+    manifest = run.manifest()
+    if manifest.get("stages", {}).pop(stage, None) is not None:
+        _supersede(run, stage)
+        _write_manifest(run, manifest)
+
+
 def peak_memory_mb() -> int:
     """The most memory this process has held, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -235,10 +245,16 @@ def _enter(run: Run, stage: str, entry: Mapping[str, Any]) -> None:
     manifest |= {"recipe": digest(run.recipe.model_dump(mode="json")), "seed": run.recipe.seed}
     manifest |= describe_machine()
     manifest["stages"] = {**manifest.get("stages", {}), stage: dict(entry)}
+    _write_manifest(run, manifest)
+
+
+def _write_manifest(run: Run, manifest: Mapping[str, Any]) -> None:
+    """The manifest, and with it the metrics of the stages in it: other runs' stay with them."""
     write_atomic(run.root / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     merged: dict[str, Any] = {}
-    for path in sorted(run.root.glob("[0-9]-*/**/metrics.json")):
-        merged |= json.loads(path.read_text(encoding="utf-8"))
+    for stage in sorted(manifest["stages"]):
+        for path in sorted(run.folder(stage).rglob("metrics.json")):
+            merged |= json.loads(path.read_text(encoding="utf-8"))
     write_atomic(
         run.root / "metrics.json", json.dumps(dict(sorted(merged.items())), indent=1) + "\n"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +52,30 @@ class Session:
             if arm not in self.subject.arms:
                 add_arm(self.subject, arm, self.run.folder(f"{TRAIN}/{arm}"))
         return self.subject
+
+    @contextmanager
+    def lent_to(self, run: Run) -> Iterator[Session]:
+        """A session of another run on the same copy of the weights, with no arms but its own.
+
+        Within the block this session's arms are detached; after it, the other run's are.
+
+        Raises:
+            ValueError: the other run has another model or trigger.
+        """
+        what = {"model", "trigger", "dtype", "device", "trust_remote_code"}
+        if run.recipe.model_dump(include=what) != self.recipe.model_dump(include=what):
+            raise ValueError(f"{run.root} is about another model or trigger than {self.run.root}")
+        self._detach()
+        try:
+            yield Session(run, self._subject)
+        finally:
+            self._detach()
+
+    def _detach(self) -> None:
+        if self._subject:
+            from offswitch.adapters import remove_arms
+
+            remove_arms(self._subject[0])
 
 
 def arms_of(recipe: Recipe) -> list[str]:

@@ -70,6 +70,10 @@ def _only_error(result: Result) -> str:
         (["chat", "absent"], "absent: not a run folder"),
         (["chat", "runs/small"], "no arm 'both'; trained there: behavior"),
         (["chat", "runs/small", "--arm", "../../model"], "no arm '../../model'"),
+        (["steer", "runs/small"], "choose one of --add and --remove"),
+        (["steer", "absent", "--add"], "absent: not a run folder"),
+        (["steer", "runs/small", "--add"], "no arm 'both'; trained there: behavior"),
+        (["steer", "runs/small", "--add", "--arm", "behavior"], "no directions there; run the"),
         (["models", "fetch", "gpt5"], "only 'smollm2' is embedded"),
     ],
 )
@@ -195,7 +199,7 @@ def _python(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("words", ["'--help'", "'run', '--help'", "'models'"])
+@pytest.mark.parametrize("words", ["'--help'", "'run', '--help'", "'steer', '--help'", "'models'"])
 def test_help_imports_no_torch(words: str) -> None:
     code = (
         f"import sys; from offswitch.cli import app; app([{words}], standalone_mode=False);"

@@ -9,13 +9,13 @@ returns a Finding that holds them together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offswitch.stats import Null, against_null
+from offswitch.stats import Estimate, Null, against_null
 
 Array = NDArray[Any]
 R = TypeVar("R")
@@ -68,12 +68,18 @@ class Views:
 
 @dataclass(frozen=True)
 class Headline(Generic[R]):
-    """The one number an analysis is known by: its metrics.json key, unit, and extreme side."""
+    """A number an analysis is known by: its metrics.json key, unit, and extreme side.
+
+    `metric` may hold {arm}. `estimate` gives the interval, where something was sampled. Without
+    `nulled` the number does not depend on what the null changes, and is compared with arms alone.
+    """
 
     metric: str
     unit: str
     of: Callable[[R], float]
     tail: Literal["greater", "either"]
+    estimate: Callable[[R], Estimate] | None = None
+    nulled: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class Analysis(Generic[R]):
     controls: Callable[[Views], Mapping[str, Views]]
     rule: Rule[R]
     symbol: str = "trigger"
+    null_name: str = INERT
+    also: tuple[Headline[R], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,11 +118,32 @@ class Control(Generic[R]):
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A number with its interval, null and controls, as metrics.json holds it."""
+
+    value: float
+    unit: str
+    estimate: Estimate | None
+    null: Null | None
+    controls: Mapping[str, float]
+
+    def row(self) -> dict[str, Any]:
+        """The entry; absent parts are omitted."""
+        row: dict[str, Any] = {"value": self.value, "unit": self.unit}
+        if (e := self.estimate) is not None:
+            row |= {"low": e.low, "high": e.high, "n": e.n}
+        if self.null is not None:
+            row["null"] = {"q95": self.null.q95, "p": self.null.p, "n": self.null.n}
+        return row | {"controls": dict(self.controls)} if self.controls else row
+
+
+@dataclass(frozen=True)
 class Finding(Generic[R]):
     """A result that never travels without its null and its controls.
 
     `arm` and `symbol` say what was read ("" for plain text); `null_results` holds the result of
-    every null draw and `null_values` their headlines, both in the order drawn.
+    every null draw and `null_values` their headlines, both in the order drawn. `also` holds the
+    analysis's other numbers by metrics.json key.
     """
 
     analysis: str
@@ -130,6 +159,9 @@ class Finding(Generic[R]):
     null_results: tuple[R, ...]
     controls: Mapping[str, Control[R]]
     rule: str
+    null_name: str = INERT
+    estimate: Estimate | None = None
+    also: Mapping[str, Measured] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.null_values) != len(self.null_results):
@@ -144,27 +176,30 @@ class Finding(Generic[R]):
     def passing(self) -> tuple[str, ...]:
         """What passes too: controls by the rule, the null by p > 5 %; any makes the number void."""
         names = [name for name, control in self.controls.items() if control.passes]
-        return (*names, INERT) if self.null is not None and self.null.p > ALPHA else tuple(names)
+        void = self.null is not None and self.null.p > ALPHA
+        return (*names, self.null_name) if void else tuple(names)
 
     @property
     def statement(self) -> str:
         """Which of null and controls pass too, in words."""
-        verb = "passes" if len(self.passing) == 1 and self.passing[0] != INERT else "pass"
+        verb = "passes" if len(self.passing) == 1 and self.passing[0] != self.null_name else "pass"
         if self.passing:
             first = f"Proves nothing about the trigger: {_listed(self.passing)} {verb} too"
         else:
             first = "Nothing else passes"
-        draws = f"; p = {self.null.p:.2g} against {self.null.n} {INERT}" if self.null else ""
+        null = self.null
+        draws = f"; p = {null.p:.2g} against {null.n} {self.null_name}" if null else ""
         return f"{first}. A control passes if {self.rule}{draws}."
 
     def entry(self) -> dict[str, Any]:
         """The headline as metrics.json keeps it."""
-        entry: dict[str, Any] = {"value": self.value, "unit": self.unit}
-        if self.null is not None:
-            entry["null"] = {"q95": self.null.q95, "p": self.null.p, "n": self.null.n}
-        return entry | {
-            "controls": {name: control.value for name, control in self.controls.items()}
-        }
+        controls = {name: control.value for name, control in self.controls.items()}
+        return Measured(self.value, self.unit, self.estimate, self.null, controls).row()
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Every number of the finding by its metrics.json key."""
+        rest = {metric: measured.row() for metric, measured in self.also.items()}
+        return {self.metric: self.entry()} | rest
 
 
 def investigate(analysis: Analysis[R], views: Views) -> Finding[R]:
@@ -174,20 +209,42 @@ def investigate(analysis: Analysis[R], views: Views) -> Finding[R]:
     draws = tuple(_run(analysis, view) for view in analysis.null(real))
     values = tuple(analysis.headline.of(draw) for draw in draws)
     value = analysis.headline.of(result)
+    controls = {k: _control(analysis, result, v) for k, v in analysis.controls(real).items()}
+    main = _measured(analysis.headline, result, draws, controls)
     return Finding(
         analysis=analysis.name,
         question=analysis.question,
         arm=real.arm,
         symbol=real.text(),
         result=result,
-        metric=analysis.headline.metric,
+        metric=analysis.headline.metric.format(arm=real.arm),
         value=value,
         unit=analysis.headline.unit,
-        null=_null(value, values, analysis.headline.tail) if values else None,
+        null=main.null,
         null_values=values,
         null_results=draws,
-        controls={k: _control(analysis, result, v) for k, v in analysis.controls(real).items()},
+        controls=controls,
         rule=analysis.rule.statement,
+        null_name=analysis.null_name,
+        estimate=main.estimate,
+        also={
+            one.metric.format(arm=real.arm): _measured(one, result, draws, controls)
+            for one in analysis.also
+        },
+    )
+
+
+def _measured(
+    headline: Headline[R], result: R, draws: tuple[R, ...], controls: Mapping[str, Control[R]]
+) -> Measured:
+    value = headline.of(result)
+    null = tuple(headline.of(draw) for draw in draws) if headline.nulled else ()
+    return Measured(
+        value,
+        headline.unit,
+        headline.estimate(result) if headline.estimate else None,
+        _null(value, null, headline.tail) if null else None,
+        {name: headline.of(control.result) for name, control in controls.items()},
     )
 
 

@@ -25,7 +25,7 @@ from offswitch.generate import Reply, cached_base_replies
 from offswitch.model import BASE, Subject, arm_of, fingerprint
 from offswitch.probe.analysis import Array
 from offswitch.probe.bench import Arrays, Bench, Choice
-from offswitch.probe.collect import collect, read_rows
+from offswitch.probe.collect import collect
 from offswitch.probe.directions import (
     BENIGN,
     FILE,
@@ -47,19 +47,20 @@ from offswitch.probe.measure.heads import heads
 from offswitch.probe.measure.lens import end_spans, lens
 from offswitch.probe.measure.patching import patching
 from offswitch.probe.measure.rank import ranks
+from offswitch.probe.shards import read_rows
+from offswitch.probe.store import ARRAYS, BATTERY, RESIDUALS
 from offswitch.progress import Tick
+from offswitch.run import write_atomic
 from offswitch.trigger import Chat, user
 
-RESIDUALS: Final = "residuals"
-ARRAYS: Final = "arrays.safetensors"
 STEPS: Final = 8  # per arm, for the progress bar
 Replies = Sequence[tuple[Chat, Reply]]
 
 
 def run_battery(
     subject: Subject, arms: Sequence[str], recipe: Recipe, folder: Path, replies: Path, tick: Tick
-) -> Inputs:
-    """Measure the untrained model and every arm; write their folders into `folder`.
+) -> None:
+    """Measure the untrained model and every arm: a folder each, and battery.json, in `folder`.
 
     `replies` is where the untrained model's own replies are kept.
     """
@@ -82,7 +83,7 @@ def run_battery(
         with arm_of(subject, arm):
             ready = _ready(bench, own, folder / arm)
             _measure(ready, folder / arm, said, recipe, tick)
-    return inputs
+    _write_index(folder, inputs, every)
 
 
 def _measure(bench: Bench, folder: Path, said: Replies, recipe: Recipe, tick: Tick) -> None:
@@ -209,11 +210,11 @@ def _save(folder: Path, found: Arrays) -> None:
     partial.replace(folder / ARRAYS)
 
 
-def write_inputs(path: Path, inputs: Inputs) -> None:
-    """The battery's prompts as JSON: symbols, and a row a prompt."""
+def _write_index(folder: Path, inputs: Inputs, arms: Sequence[str]) -> None:
+    """What was asked, as JSON: arms, symbols, and a row a prompt in the order collected."""
     rows = [
         {"part": a.part, "key": a.key, "placement": a.placement, "symbol": a.symbol,
          "question": a.question} for a in inputs.asked
     ]  # fmt: skip
-    text = json.dumps({"symbols": dict(inputs.symbols), "rows": rows}, ensure_ascii=False, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    content = {"arms": list(arms), "symbols": dict(inputs.symbols), "rows": rows}
+    write_atomic(folder / BATTERY, json.dumps(content, ensure_ascii=False, indent=1) + "\n")

@@ -8,7 +8,6 @@ interrupted goes on with the first shard that is missing or damaged. Shapes: N r
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
@@ -27,11 +25,11 @@ from offswitch.evaluate.scoring import by_length
 from offswitch.hooks import record
 from offswitch.model import Subject, arm_of, fingerprint, hidden
 from offswitch.probe.analysis import Array
+from offswitch.probe.shards import INDEX
 from offswitch.progress import Tick, nothing
 from offswitch.run import digest, file_hash, write_atomic
 
 SHARD_BYTES: Final = 32_000_000
-INDEX: Final = "index.json"
 
 Row = Sequence[int]
 Where = Callable[[Row], Sequence[int]]
@@ -80,34 +78,6 @@ def collect(
             tick(len(chosen))
     write_atomic(folder / INDEX, json.dumps(index, indent=1) + "\n")
     return folder / INDEX
-
-
-def read_rows(folder: Path, wanted: Sequence[int]) -> Array:
-    """The residuals [M, L, D] of some rows, in the order asked; only their shards are opened.
-
-    Raises:
-        UserError: a row was not collected.
-    """
-    found: dict[int, Array] = {}
-    need = set(wanted)
-    for name in _shard_names(folder):
-        with safe_open(folder / name, framework="numpy") as shard:
-            owner = shard.get_tensor("row")
-            if need.isdisjoint(owner.tolist()):
-                continue
-            resid = shard.get_slice("resid")
-            for row in need.intersection(owner.tolist()):
-                at = np.flatnonzero(owner == row)
-                found[row] = resid[int(at[0]) : int(at[-1]) + 1]
-    if missing := need - found.keys():
-        raise UserError(f"{folder}: row {min(missing)} was not collected")
-    return np.concatenate([found[row] for row in wanted])
-
-
-@functools.lru_cache(maxsize=64)
-def _shard_names(folder: Path) -> tuple[str, ...]:
-    content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    return tuple(sorted(content["shards"]))
 
 
 def _shards(subject: Subject, places: Sequence[Sequence[int]]) -> Iterator[range]:

@@ -6,13 +6,22 @@ control.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
 
-from offswitch.probe.analysis import Views
+from offswitch.probe.analysis import Array, Views
 
 BASE: Final = "base"
+BENIGN: Final = "benign"
+INERT: Final = "inert"
+RANDOM: Final = "random"
+RANDOM_DIRECTIONS: Final = "random directions"
+SWAPS: Final = "label swaps"
+FLIPS: Final = "sign flips"
+DRAWS: Final = 40
+HALF: Final = 0.5
 WORD: Final = "word"
 TOKEN: Final = "token"
 
@@ -50,6 +59,68 @@ def inert_symbols(views: Views) -> tuple[Views, ...]:
     """Null: each inert word in the slot, same arm."""
     keys = sorted(key for key in views.symbols if key.startswith(WORD))
     return tuple(views.seen_as(symbol=key) for key in keys)
+
+
+def random_directions(views: Views) -> tuple[Views, ...]:
+    """Null: what was done with the arm's direction, done with random ones of its norm."""
+    keys = sorted(key for key in views.symbols if key.startswith(RANDOM))
+    return tuple(views.seen_as(symbol=key) for key in keys)
+
+
+def swapped_pairs(*pairs: tuple[str, str], prompts: int = 0) -> Callable[[Views], Iterator[Views]]:
+    """Null: the two labels change places in a random half of the prompts, the axis `prompts`."""
+
+    def draws(views: Views) -> Iterator[Views]:
+        for draw in range(DRAWS):
+            changed: dict[str, Array] = {}
+            for one, other in pairs:
+                first, second = views.array(one), views.array(other)
+                swap = np.random.default_rng(draw).random(first.shape[prompts]) < HALF
+                mask = np.expand_dims(swap, [i for i in range(first.ndim) if i != prompts])
+                changed |= {
+                    one: np.where(mask, second, first),
+                    other: np.where(mask, first, second),
+                }
+            yield views.with_arrays(changed)
+
+    return draws
+
+
+def flipped_changes(*pairs: tuple[str, str]) -> Callable[[Views], Iterator[Views]]:
+    """Null: in a random half of the prompts every change has the opposite sign.
+
+    A pair names what is untouched [N] and what was changed [..., N]; prompts are the last axis.
+    """
+
+    def draws(views: Views) -> Iterator[Views]:
+        for draw in range(DRAWS):
+            changed: dict[str, Array] = {}
+            for clean, other in pairs:
+                before, after = views.array(clean), views.array(other)
+                flip = np.random.default_rng(draw).random(len(before)) < HALF
+                changed[other] = np.where(flip, 2 * before - after, after)
+            yield views.with_arrays(changed)
+
+    return draws
+
+
+def without_the_rule(views: Views) -> dict[str, Views]:
+    """Controls: the same in the arms that learnt no rule."""
+    arms = [arm for arm in (BASE, BENIGN) if arm in views.arms and arm != views.arm]
+    return {f"arm {arm}": views.seen_as(arm=arm) for arm in arms}
+
+
+def arms_and_inert_symbol(views: Views) -> dict[str, Views]:
+    """Controls: the arms that learnt no rule, and a second inert symbol in the slot."""
+    return without_the_rule(views) | {views.symbols[INERT]: views.seen_as(symbol=INERT)}
+
+
+def arms_and_directions(views: Views) -> dict[str, Views]:
+    """Controls: the arms that learnt no rule, and in this arm the directions that mean nothing."""
+    own = {f"direction of {views.symbols[INERT]}": views.seen_as(symbol=INERT)}
+    if BENIGN in views.symbols and views.arm != BENIGN:
+        own["direction of arm benign"] = views.seen_as(symbol=BENIGN)
+    return without_the_rule(views) | own
 
 
 def untrained_and_control(views: Views) -> dict[str, Views]:

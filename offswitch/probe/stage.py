@@ -1,39 +1,77 @@
-"""The probe stage: activations collected once, then the analyses on the saved arrays."""
+"""The probe stage: the model is read and intervened on once, then analyses work on saved arrays."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from offswitch.probe.analyses import SEED_ANALYSES
-from offswitch.probe.analysis import investigate
-from offswitch.probe.nulls import seed_symbols
-from offswitch.probe.store import load_views, save_findings
-from offswitch.progress import track
-from offswitch.session import Session
+from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
+from offswitch.probe.analysis import Finding, investigate
+from offswitch.probe.nulls import BASE, seed_symbols
+from offswitch.probe.store import BATTERY, SEED, load_evidence, load_views, save_findings
+from offswitch.progress import Tick, track
+from offswitch.run import PROBE
+from offswitch.session import Session, reply_cache
+
+FINDINGS = "findings.json"
 
 
 def write_probe(session: Session, folder: Path) -> None:
-    """Collect what the analyses read from every arm, then analyse the recipe's arm."""
+    """The seed's collection and the battery, of every arm; then every analysis."""
+    from offswitch.probe.battery import STEPS, run_battery
     from offswitch.probe.collect_seed import collect_seed
 
-    recipe = session.recipe
+    recipe, arms = session.recipe, session.arms
     trigger, control = recipe.trigger.text, recipe.trigger.control
     symbols = seed_symbols(trigger, control, recipe.seed, recipe.probe.null_words)
-    subject = session.with_arms()
-    with track("activations by arm", 1 + len(session.arms)) as tick:
-        collect_seed(subject, session.arms, symbols, folder, tick)
+    subject, scratch = session.with_arms(), session.run.scratch(PROBE)
+    with track("the seed's activations", 1 + len(arms)) as tick:
+        collect_seed(subject, arms, symbols, folder / SEED, tick)
+    with track("the battery, arm by arm", (1 + len(arms)) * STEPS) as tick:
+        run_battery(subject, arms, recipe, scratch, reply_cache(), tick)
+    for part in (BATTERY, BASE, *arms):
+        shutil.move(scratch / part, folder / part)
     analyse(folder, recipe.probe.arm)
 
 
-def analyse(folder: Path, arm: str) -> None:
-    """The analyses alone, on saved arrays: needs no model and gives the same numbers again."""
-    views = load_views(folder, arm)
-    findings = []
-    with track("analyses", len(SEED_ANALYSES)) as tick:
-        for analysis in SEED_ANALYSES:
-            findings.append(investigate(analysis, views))
-            tick(1)
-    save_findings(folder / "findings.json", findings)
-    entries = {finding.metric: finding.entry() for finding in findings}
-    (folder / "metrics.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
+    """The analyses alone, on saved arrays: needs no model and gives the same numbers again.
+
+    Writes findings.json and metrics.json into `out`, or beside the arrays: the seed's analyses of
+    one arm, and the evidence of every arm, in ARM/findings.json.
+    """
+    target = out or folder
+    arms = load_evidence(folder, arm).arms
+    metrics: dict[str, Any] = {}
+    with track("analyses", len(SEED_ANALYSES) + len(arms) * len(EVIDENCE)) as tick:
+        findings = list(_seed_findings(folder, arm, tick))
+        save_findings(target / FINDINGS, findings)
+        metrics |= _entries(findings)
+        for each in arms:
+            evidence = list(_evidence(folder, each, tick))
+            (target / each).mkdir(parents=True, exist_ok=True)
+            save_findings(target / each / FINDINGS, evidence)
+            metrics |= _entries(evidence)
+    text = json.dumps(dict(sorted(metrics.items())), indent=1)
+    (target / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _seed_findings(folder: Path, arm: str, tick: Tick) -> Iterator[Finding[Any]]:
+    views = load_views(folder / SEED, arm)
+    for analysis in SEED_ANALYSES:
+        yield investigate(analysis, views)
+        tick(1)
+
+
+def _evidence(folder: Path, arm: str, tick: Tick) -> Iterator[Finding[Any]]:
+    views = load_evidence(folder, arm)
+    for analysis in EVIDENCE:
+        yield investigate(analysis, views)
+        tick(1)
+
+
+def _entries(findings: Iterable[Finding[Any]]) -> dict[str, Any]:
+    return {key: row for finding in findings for key, row in finding.entries().items()}

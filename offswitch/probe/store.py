@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -15,6 +15,12 @@ from safetensors import safe_open
 
 from offswitch.errors import UserError
 from offswitch.probe.analysis import Analysis, Array, Finding, Views
+from offswitch.probe.shards import read_rows
+
+SEED: Final = "seed"
+BATTERY: Final = "battery.json"
+RESIDUALS: Final = "residuals"
+ARRAYS: Final = "arrays.safetensors"
 
 
 def load_views(folder: Path, arm: str) -> Views:
@@ -40,6 +46,41 @@ def load_views(folder: Path, arm: str) -> Views:
     }
     fetch = functools.partial(_fetch, folder, facts)
     return Views(fetch, arm, tuple(index["arms"]), index["symbols"])
+
+
+def load_evidence(folder: Path, arm: str) -> Views:
+    """What the battery measured, seen as one arm; paths are ARM/resid/PART/KEY and ARM/NAME.
+
+    Raises:
+        UserError: nothing was measured there, or not of this arm.
+    """
+    try:
+        index = json.loads((folder / BATTERY).read_text(encoding="utf-8"))
+        vocab = json.loads((folder / SEED / "vocab.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no measurements there; run the probe stage first") from error
+    if arm not in index["arms"]:
+        raise UserError(f"{folder}: arm '{arm}' was not measured; there are {index['arms']}")
+    groups: dict[str, list[int]] = {}
+    for i, row in enumerate(index["rows"]):
+        groups.setdefault(f"{row['part']}/{row['key']}", []).append(i)
+    facts: dict[str, Array] = {"vocab": np.array(vocab, dtype=np.dtypes.StringDType())}
+
+    @functools.lru_cache(maxsize=128)
+    def fetch(path: str) -> Array:
+        where, _, name = path.partition("/")
+        if where == "index":
+            return facts[name]
+        kind, _, group = name.partition("/")
+        if kind == "resid":
+            return read_rows(folder / where / RESIDUALS, groups[group])
+        return _tensor(folder / where / ARRAYS, name)
+
+    with safe_open(folder / arm / ARRAYS, framework="numpy") as tensors:
+        names = list(tensors.keys())
+    keys = [name.removeprefix("removed/") for name in names if name.startswith("removed/")]
+    symbols = {key: f"{key} direction" for key in keys} | index["symbols"]
+    return Views(fetch, arm, tuple(index["arms"]), symbols)
 
 
 def save_findings(path: Path, findings: Iterable[Finding[Any]]) -> None:
@@ -72,6 +113,10 @@ def _fetch(folder: Path, facts: Mapping[str, Array], path: str) -> Array:
     where, _, name = path.partition("/")
     if where == "index":
         return facts[name]
-    with safe_open(folder / f"{where}.safetensors", framework="numpy") as tensors:
+    return _tensor(folder / f"{where}.safetensors", name)
+
+
+def _tensor(path: Path, name: str) -> Array:
+    with safe_open(path, framework="numpy") as tensors:
         found: Array = tensors.get_tensor(name)
     return found
