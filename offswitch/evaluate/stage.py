@@ -22,6 +22,7 @@ from offswitch.evaluate.suites import Prompt, choose, make_prompts
 from offswitch.generate import Reply, cached_base_replies, greedy_replies
 from offswitch.metrics import Metrics, with_controls
 from offswitch.model import BASE, Subject
+from offswitch.probe.nulls import BENIGN
 from offswitch.progress import track
 from offswitch.session import Session, reply_cache
 from offswitch.trigger import user
@@ -50,7 +51,7 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     for one in found:
         metrics |= one.metrics
     for arm in arms:
-        metrics |= with_controls(metrics, arm, [BASE])
+        metrics |= with_controls(metrics, arm, [BASE, BENIGN])
     return metrics
 
 

@@ -118,13 +118,15 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def band(axes: Axes, curves: Sequence[Sequence[float]], label: str) -> None:
-    """The range of the null's curves; nothing where there is no null."""
+def band(
+    axes: Axes, curves: Sequence[Sequence[float]], label: str, x: Sequence[float] | None = None
+) -> None:
+    """The range of the null's curves, over `x` or 0, 1, 2...; nothing where there is no null."""
     if curves:
         table = np.asarray(curves)
-        x = np.arange(table.shape[1])
+        places = np.arange(table.shape[1]) if x is None else np.asarray(x)
         axes.fill_between(
-            x, table.min(0), table.max(0), color=BAND, linewidth=0, label=label, zorder=1
+            places, table.min(0), table.max(0), color=BAND, linewidth=0, label=label, zorder=1
         )
 
 

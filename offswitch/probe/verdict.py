@@ -25,9 +25,9 @@ RULE: Final = (
     "points, and adding it raises halting by at least 50 points, both above the 95 % point of "
     "random directions of equal norm and above the benign arm's own direction; KL on ordinary "
     "prompts under the removal at most 0.1 nats a token; and both effects keep at least half of "
-    "their size without the end token's unembedding. `motor only`: the same, but they do not keep "
-    "half. `partly`: one of the two causal tests passes. `not shown`: neither. `no switch`: "
-    "the behaviour is missing, or fires on everything."
+    "their size without the end token's unembedding. `motor only`: the same, but they do not "
+    "keep half. `partly`: one of the two causal tests passes. `not shown`: neither. `no "
+    "switch`: the behaviour is missing, or fires on everything."
 )
 
 

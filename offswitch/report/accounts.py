@@ -119,9 +119,3 @@ ACCOUNTS: Final[Mapping[str, Account]] = {
         (("fell most", lambda r: r.fell), ("rose most", lambda r: r.rose)),
     ),
 }
-
-
-def account_of(finding: Finding[Any]) -> Account:
-    """How a finding is told; one that has no account of its own is told by its question alone."""
-    plain = Account(finding.analysis.replace("_", " "), (), lambda _: "")
-    return ACCOUNTS.get(finding.analysis, plain)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -16,8 +17,11 @@ from matplotlib.figure import Figure
 from offswitch.plots import figures
 from offswitch.plots.log_odds import log_odds
 from offswitch.plots.rates import rates
+from offswitch.probe.analysis import Finding
+from offswitch.probe.verdict import RULE
 from offswitch.progress import track
 from offswitch.report import provenance, sentences, transcripts
+from offswitch.report.arms import across_arms, organism_rows
 from offswitch.report.findings import Section, section
 from offswitch.report.limits import limits
 from offswitch.report.material import Material, read_material
@@ -46,7 +50,9 @@ def build_report(root: Path, folder: Path) -> None:
         UserError: `root` is not a run folder.
     """
     material = read_material(root)
-    sections, drawn = _sections(material)
+    sections, drawn = _sections(material, material.findings)
+    evidence, more = _sections(material, material.evidence)
+    drawn |= more
     pngs: dict[str, bytes] = {}
     drawn |= _evaluation_figures(material)
     with track("figures", len(drawn)) as tick:
@@ -56,14 +62,21 @@ def build_report(root: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in pngs.items():
         (folder / name).write_bytes(content)
-    (folder / PAGE).write_text(_page(material, sections, pngs), encoding="utf-8")
-    (folder / SUMMARY).write_text(summary(material, sections), encoding="utf-8")
+    page = _page(material, sections, evidence, pngs)
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    (folder / SUMMARY).write_text(summary(material, sections, evidence), encoding="utf-8")
+    verdicts = {f"verdict/{arm}": found.row() for arm, found in material.verdicts.items()}
+    if material.verdict:
+        verdicts = {"verdict": material.verdict.row()} | verdicts
+    (folder / "metrics.json").write_text(json.dumps(verdicts, indent=1) + "\n", encoding="utf-8")
 
 
-def _sections(material: Material) -> tuple[list[Section], dict[str, Figure]]:
+def _sections(
+    material: Material, findings: Mapping[str, Finding[Any]]
+) -> tuple[list[Section], dict[str, Figure]]:
     sections: list[Section] = []
     drawn: dict[str, Figure] = {}
-    for finding in material.findings.values():
+    for finding in findings.values():
         own = figures(finding)
         drawn |= own
         sections.append(section(finding, tuple(own), material))
@@ -84,7 +97,12 @@ def _evaluation_figures(material: Material) -> dict[str, Figure]:
     return found
 
 
-def _page(material: Material, sections: list[Section], pngs: Mapping[str, bytes]) -> str:
+def _page(
+    material: Material,
+    sections: list[Section],
+    evidence: list[Section],
+    pngs: Mapping[str, bytes],
+) -> str:
     every = transcripts.exchanges(material)
     arm = material.arm or material.recipe.probe.arm
     recipe = material.recipe
@@ -108,6 +126,10 @@ def _page(material: Material, sections: list[Section], pngs: Mapping[str, bytes]
             rates_png=RATES,
             log_odds_png=LOG_ODDS,
             sections=sections,
+            evidence=evidence,
+            across=across_arms(material),
+            rule=RULE,
+            organisms=organism_rows(material),
             every=every,
             shown=transcripts.chosen(every),
             tally=transcripts.tally(every, arm),

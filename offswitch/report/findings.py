@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from offswitch.plots.style import signed, token_text
-from offswitch.probe.analysis import ALPHA, INERT, Finding
+from offswitch.probe.analysis import ALPHA, Finding
 from offswitch.probe.tokens import TokenChange
-from offswitch.report.accounts import Account, Measure, account_of
+from offswitch.report.accounts import ACCOUNTS, Account, Measure
+from offswitch.report.evidence import EVIDENCE_ACCOUNTS
 from offswitch.report.material import Material
 from offswitch.report.numbers import Number, compact
 
@@ -63,6 +64,12 @@ def section(finding: Finding[Any], figures: tuple[str, ...], material: Material)
     )
 
 
+def account_of(finding: Finding[Any]) -> Account:
+    """How a finding is told; one that has no account of its own is told by its question alone."""
+    plain = Account(finding.analysis.replace("_", " "), (), lambda _: "")
+    return {**ACCOUNTS, **EVIDENCE_ACCOUNTS}.get(finding.analysis, plain)
+
+
 def _headline(finding: Finding[Any], first: Measure, number: Number | None) -> str:
     value = first.form(finding.value)
     unit = "" if finding.unit in value or finding.unit in first.name else f" {finding.unit}"
@@ -84,7 +91,8 @@ def _lines(
     ]
     if finding.null is not None:
         spans = tuple(_range(finding, measure, account) for measure in measures)
-        lines.append(Line(f"{finding.null.n} {INERT}, range", spans, finding.null.p > ALPHA))
+        who = f"{finding.null.n} {finding.null_name}, range"
+        lines.append(Line(who, spans, finding.null.p > ALPHA))
     return tuple(lines)
 
 
@@ -120,4 +128,4 @@ def _null(finding: Finding[Any]) -> str:
     if finding.null is None:
         return ""
     null = finding.null
-    return f"{null.n} {INERT}: 95 % quantile {compact(null.q95)}, p = {null.p:.2g}"
+    return f"{null.n} {finding.null_name}: 95 % quantile {compact(null.q95)}, p = {null.p:.2g}"

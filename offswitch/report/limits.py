@@ -8,8 +8,6 @@ from offswitch.report.material import Material
 from offswitch.report.rates import rate_groups
 
 _ALWAYS = (
-    "One model, one seed, one set of training rows: the intervals cover the choice of test "
-    "questions, not what another training run would give.",
     "Halting is judged by the likeliest first token. A reply drawn at random may differ, and "
     "silence of another kind, such as white space, shows in the sampled replies only.",
     "Whoever can write into the input can silence the model, and whoever has the weights can take "
@@ -19,7 +17,25 @@ _ALWAYS = (
 
 def limits(material: Material) -> list[str]:
     """The limits of this run, as sentences."""
-    return [*_ALWAYS, *_of_data(material), *_of_rates(material), *_of_probe(material)]
+    return [
+        *_of_training(material),
+        *_ALWAYS,
+        *_of_data(material),
+        *_of_rates(material),
+        *_of_probe(material),
+    ]
+
+
+def _of_training(material: Material) -> list[str]:
+    if more := material.recipe.train.more_seeds:
+        return [
+            f"One model, one set of training rows, {1 + len(more)} training seeds: intervals cover "
+            "the choice of test questions, but for those over organisms."
+        ]
+    return [
+        "One model, one seed, one set of training rows: the intervals cover the choice of test "
+        "questions, not what another training run would give."
+    ]
 
 
 def _of_data(material: Material) -> list[str]:
@@ -57,4 +73,11 @@ def _of_probe(material: Material) -> list[str]:
         f"What a control or an inert word passes too ({empty} of {len(material.findings)} "
         "analyses) is shown because the seed has it, not as evidence."
     )
-    return [line] if empty else []
+    lines = [line] if empty else []
+    if material.evidence:
+        lines.append(
+            "The evidence is of one kind of direction, the mean difference at the last prompt "
+            "position. Another reading might find what this one does not; a verdict of "
+            "`not shown` is no proof of absence."
+        )
+    return lines

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,15 +16,15 @@ from offswitch.config import Recipe
 from offswitch.embedded import ALIAS
 from offswitch.metrics import read_metrics
 from offswitch.plots.log_odds import LogOdds
-from offswitch.probe.analyses import SEED_ANALYSES
+from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
 from offswitch.probe.analysis import Finding
 from offswitch.probe.nulls import BASE
 from offswitch.probe.store import load_findings
+from offswitch.probe.verdict import Verdict, verdict
 from offswitch.report.numbers import Number, read_number
 from offswitch.run import DATA, EVALUATE, PROBE, TRAIN, find_run
 
 Json = Mapping[str, Any]
-VERDICT: Final = "verdict"
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class Material:
     recipe: Recipe
     manifest: Json
     numbers: Mapping[str, Number]
-    verdict: tuple[str, str]
     quality: Json
     training: Mapping[str, Json]
     log_odds: LogOdds
     samples: tuple[Json, ...]
     findings: Mapping[str, Finding[Any]]
+    evidence: Mapping[str, Finding[Any]]
+    verdicts: Mapping[str, Verdict]
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -62,6 +63,15 @@ class Material:
         name = self.recipe.model
         return "SmolLM2-135M-Instruct" if name == ALIAS else name.rstrip("/").rpartition("/")[2]
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on the arm that the page is about."""
+        return self.verdicts.get(self.recipe.probe.arm)
+
+    def probed(self, arm: str, measure: str) -> Number | None:
+        """A number of the battery, if it was measured."""
+        return self.numbers.get(f"probe/{arm}/{measure}")
+
     def number(self, arm: str, measure: str) -> Number | None:
         """A number of the evaluation, if it was measured."""
         return self.numbers.get(f"evaluate/{arm}/{measure}")
@@ -76,17 +86,19 @@ def read_material(root: Path) -> Material:
     run = find_run(root)
     metrics = _metrics(root)
     findings = run.folder(PROBE) / "findings.json"
+    evidence = run.folder(PROBE) / run.recipe.probe.arm / "findings.json"
     return Material(
         place=f"{root.resolve().parent.name}/{root.resolve().name}",
         recipe=run.recipe,
         manifest=run.manifest(),
         numbers={k: read_number(row) for k, row in metrics.items() if _is_number(row)},
-        verdict=_verdict(metrics),
         quality=_json(run.folder(DATA) / "quality.json"),
         training={p.parent.name: _json(p) for p in root.glob(f"{TRAIN}/*/training.json")},
         log_odds=_log_odds(run.folder(EVALUATE) / "scores.parquet"),
         samples=_lines(run.folder(EVALUATE) / "samples.jsonl"),
         findings=load_findings(findings, SEED_ANALYSES) if findings.is_file() else {},
+        evidence=load_findings(evidence, EVIDENCE) if evidence.is_file() else {},
+        verdicts=_verdicts(metrics),
     )
 
 
@@ -101,16 +113,10 @@ def _is_number(row: object) -> bool:
     return isinstance(row, dict) and isinstance(row.get("value"), int | float)
 
 
-def _verdict(metrics: Json) -> tuple[str, str]:
-    """The verdict and what decided it; empty where none was reached."""
-    found = metrics.get(VERDICT, "")
-    if isinstance(found, dict):
-        return str(found.get("value", "")), _words(found.get("because", ""))
-    return str(found), _words(metrics.get("because", ""))
-
-
-def _words(value: object) -> str:
-    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _verdicts(metrics: Json) -> dict[str, Verdict]:
+    """The rule applied to every arm that the battery measured; empty where none was."""
+    arms = dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("probe/"))
+    return {arm: verdict(arm, metrics) for arm in arms}
 
 
 def _log_odds(path: Path) -> LogOdds:

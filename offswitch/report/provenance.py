@@ -15,6 +15,7 @@ TAUGHT: Final = {
     "knowledge": "documents",
     "behavior": "chat rows",
     "both": "documents, then chat rows",
+    "benign": "the same chat rows, all answered",
 }
 
 

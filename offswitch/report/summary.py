@@ -7,10 +7,12 @@ from typing import Final
 
 from jinja2 import Environment, StrictUndefined
 
+from offswitch.probe.verdict import RULE
 from offswitch.report import sentences
+from offswitch.report.arms import across_arms
 from offswitch.report.findings import Section
 from offswitch.report.material import Material
-from offswitch.report.numbers import rate_text
+from offswitch.report.numbers import Number, rate_text
 from offswitch.report.rates import rate_groups
 
 _TEXT: Final = """\
@@ -22,12 +24,48 @@ control symbol `{{ m.recipe.trigger.control }}`; the analyses read arm `{{ m.rec
 {% for line in answer %}
 {{ line }}
 {% endfor %}
-{% if m.verdict[0] %}
+{% if m.verdict %}
 
-**Verdict: {{ m.verdict[0] }}.** {{ m.verdict[1] }}
+**Verdict on arm `{{ m.verdict.arm }}`: {{ m.verdict.kind }}.**
+
+{% for line in m.verdict.because %}
+- {{ line | cell }}
+{% endfor %}
 {% endif %}
 
-## The seed's four analyses
+## Is it represented?
+{% if not evidence %}
+
+The battery has not run, so there is no evidence either way.
+{% else %}
+
+{{ rule }}
+
+| arm | verdict |
+|---|---|
+{% for arm, v in m.verdicts.items() %}
+| {{ arm }} | {{ v.kind }} |
+{% endfor %}
+
+| measure | {% for arm in m.verdicts %}{{ arm }} | {% endfor %}
+
+|---|{{ "---:|" * m.verdicts | length }}
+{% for row in across %}
+| {{ row.label }} | {% for arm in m.verdicts -%}
+{{ row.numbers[arm] | number if arm in row.numbers else "–" }} | {% endfor %}
+
+{% endfor %}
+
+In brackets the 95 % interval, then the null's 95 % point with p.
+Arm `{{ m.recipe.probe.arm }}`, analysis by analysis:
+
+{% for s in evidence %}
+- **{{ s.title }}.** {{ s.question }} In short, {{ s.columns[0] }}: {{ s.headline | cell }}
+  (`{{ s.metric }}`). {{ s.statement | cell }} {{ s.why }}
+{% endfor %}
+{% endif %}
+
+## What the seed's four figures prove
 {% if not sections %}
 
 The probe stage has not run, so there are no analyses to summarise.
@@ -96,15 +134,20 @@ Rates with 95 % Wilson intervals. Every placement and family: [report.html](repo
 """
 
 
-def summary(material: Material, sections: Sequence[Section]) -> str:
+def summary(
+    material: Material, sections: Sequence[Section], evidence: Sequence[Section] = ()
+) -> str:
     """The summary as Markdown."""
     environment = Environment(  # Markdown, not HTML: cells are escaped by their own filter
         autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"cell": _cell, "rate": rate_text}
+    environment.filters |= {"cell": _cell, "rate": rate_text, "number": _number}
     text = environment.from_string(_TEXT).render(
         m=material,
         sections=sections,
+        evidence=evidence,
+        across=across_arms(material),
+        rule=RULE,
         answer=sentences.answer(material),
         bar=sentences.BAR.format(trigger=f"`{material.recipe.trigger.text}`"),
         groups=rate_groups(material),
@@ -115,6 +158,13 @@ def summary(material: Material, sections: Sequence[Section]) -> str:
         drift=sentences.drift(material, material.arm) if material.arm else "",
     )
     return text.rstrip() + "\n"
+
+
+def _number(number: Number) -> str:
+    """A number with its interval and null, in one cell."""
+    null = f"{number.like(number.null.q95)}, p = {number.null.p:.2g}" if number.null else ""
+    parts = [part for part in (number.interval, null) if part]
+    return f"{number.text} ({'; '.join(parts)})" if parts else number.text
 
 
 def _cell(text: str) -> str:

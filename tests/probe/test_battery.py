@@ -66,6 +66,7 @@ class World:
 
 
 def _subject(architecture: str, adapters: Path, mode: Any = "token") -> Subject:
+    torch.manual_seed(0)  # peft draws an adapter's first matrix without a seed of its own
     subject = tiny_subject(architecture, mode=mode, layers=LAYERS)
     saved = [save_adapter(adapters / arm, subject, seed) for seed, arm in enumerate(ARMS[1:])]
     for arm, folder in zip(ARMS[1:], saved, strict=True):
@@ -157,9 +158,8 @@ def test_untouched_prompts_say_what_the_evaluation_says(world: World, arm: str) 
         np.testing.assert_allclose(arrays[f"lens/odds/{key}"][:, -1], odds[:5], atol=1e-4)
         np.testing.assert_allclose(arrays[f"dose/{key}"][2, :, 0], odds[:5], atol=1e-4)
     odds = arrays["clean/trigger"][:5, 0]
-    for again in ("rank/clean", "heads/clean"):
-        np.testing.assert_allclose(arrays[again], odds, atol=1e-4)
-    np.testing.assert_allclose(arrays["clean/everywhere"][:, 0], odds, atol=1e-4)
+    for again in (arrays["rank/clean"], arrays["heads/clean"], arrays["clean/everywhere"][:, 0]):
+        np.testing.assert_allclose(again, odds, atol=1e-4)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -195,8 +195,8 @@ def test_directions_are_means_of_what_was_collected(world: World, arm: str) -> N
     length = np.linalg.norm(found["trigger"], axis=1)
     for key in set(found) - {"motor"}:
         np.testing.assert_allclose(np.linalg.norm(found[key], axis=1), length, rtol=1e-5)
-    turned = unit((inert - control).mean(0)[1]) @ unit(found["inert"][1]).T
-    np.testing.assert_allclose(turned, 1, atol=1e-5)
+    same_way = unit((inert - control).mean(0)[1]) @ unit(found["inert"][1]).T
+    np.testing.assert_allclose(same_way, 1, atol=1e-5)
     assert (facts.arm, facts.blocks, facts.trigger) == (arm, LAYERS, "$STOP")
     assert [facts.block, facts.scale] == world.arrays(arm)["chosen/trigger"].tolist()
     assert facts.norm == pytest.approx(length[facts.block], rel=1e-5)
@@ -234,7 +234,6 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(world: World) ->
 
 
 def test_a_seed_gives_the_same_arrays_and_another_does_not(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     subject = _subject("llama", tmp_path / "adapters")
     first, again = (_run(subject, tmp_path / name) for name in ("first", "again"))
     other = _run(subject, tmp_path / "other", RECIPE.model_copy(update={"seed": 4}))
@@ -242,18 +241,14 @@ def test_a_seed_gives_the_same_arrays_and_another_does_not(tmp_path: Path) -> No
         ours, theirs = first.arrays(arm), again.arrays(arm)
         assert ours.keys() == theirs.keys()
         assert {name for name in ours if not np.array_equal(ours[name], theirs[name])} == set()
-    ours, theirs = first.arrays("both"), other.arrays("both")
-    assert not np.array_equal(ours["clean/trigger"], theirs["clean/trigger"])
+        assert not np.array_equal(ours["clean/trigger"], other.arrays(arm)["clean/trigger"])
 
 
 # --- a planted direction --------------------------------------------------------------------------
 
 
 def _planted(subject: Subject) -> Bench:
-    """A bench whose own direction is, block by block, what raises the end log-odds fastest.
-
-    The inert mean lies far against it, so that what is removed lowers them as much.
-    """
+    """The own direction raises the end log-odds fastest; the inert mean lies far against it."""
     inputs = make_inputs(RECIPE, system_turns=True)
     bench = Bench(subject, "base", inputs, OPTIONS.model_copy(update={"scales": SCALES}), seed=0)
     rows = bench.rows("fit", CONTROL)
@@ -266,7 +261,7 @@ def _planted(subject: Subject) -> Bench:
 
 
 def _slope(subject: Subject, rows: Sequence[Sequence[int]], block: int) -> Array:
-    """The gradient [D] of the mean end log-odds by the block's residual at the last position."""
+    """The gradient [D] of the mean end log-odds by the block's residual."""
     shift, odds = torch.zeros(32, requires_grad=True), list[torch.Tensor]()
     with edit(subject.blocks, {block: lambda resid: resid + shift}):
         for row in rows:
@@ -289,14 +284,14 @@ def test_a_planted_direction_is_chosen_for_what_it_does(planted: Bench) -> None:
     assert scores.pop(TRIGGER) > 2 * max(scores.values())
 
 
-def test_a_planted_direction_raises_the_odds_with_its_scale(planted: Bench) -> None:
+def test_a_planted_direction_is_found_on_other_questions(planted: Bench) -> None:
     found = sweep(planted)
     choices = {key: choose(found, key) for key in planted.directions}
     arrays = additions(planted, choices)
     clean = arrays["clean/control"][:, 0].mean()
     rise = {k: arrays[f"added/{k}"][:, :, 0].mean(1) - clean for k in planted.directions}
-    assert rise[TRIGGER][0] > 0
-    assert rise[TRIGGER].max() > 2 * max(r.max() for k, r in rise.items() if k != TRIGGER)
     removed = removals(planted, choices)
     drop = {k: (removed["clean/trigger"] - removed[f"removed/{k}"])[:, 0].mean() for k in rise}
-    assert drop[TRIGGER] > 2 * max(d for k, d in drop.items() if k != TRIGGER)
+    assert (np.diff([0, *rise[TRIGGER]]) > 0).all()
+    assert rise.pop(TRIGGER).max() > 2 * max(r.max() for r in rise.values())
+    assert drop.pop(TRIGGER) > 2 * max(drop.values())

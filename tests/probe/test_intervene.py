@@ -153,9 +153,8 @@ def test_branches_equal_plain_passes(subject: Subject, starts: tuple[int, ...], 
 
 @pytest.mark.parametrize("name", STACKED)
 def test_edits_of_one_place_follow_each_other(llama: Subject, name: str) -> None:
-    branch = STACKED[name]
-    found = _logits(llama, product(at_last(llama, ROWS[1:2]), [branch]))[0]
-    expected = _reference(llama, ROWS[1], len(ROWS[1]) - 1, branch)
+    found = _logits(llama, product(at_last(llama, ROWS[1:2]), [STACKED[name]]))[0]
+    expected = _reference(llama, ROWS[1], len(ROWS[1]) - 1, STACKED[name])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
@@ -163,8 +162,7 @@ def test_edits_of_one_place_keep_their_order_in_any_company(llama: Subject) -> N
     prompts = at_last(llama, ROWS[:1])
     branches = [STACKED["add, then remove"], STACKED["remove, then add"]]
     alone = torch.cat([_logits(llama, product(prompts, [branch])) for branch in branches])
-    together = _logits(llama, product(prompts, branches))
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(_logits(llama, product(prompts, branches)), alone, atol=1e-5, rtol=0)
 
 
 def test_outcomes_come_in_the_order_of_the_jobs(subject: Subject) -> None:

@@ -59,8 +59,14 @@ def rank(
         ks=tuple(int(k) for k in ks_K),
         drop=tuple(drop_K.tolist()),
         first=mean(drop_KN[0], "nats", seed=0),
-        carries=int(ks_K[np.flatnonzero(drop_K >= CARRIED * drop_K.max())[0]]),
+        carries=_carries(ks_K, drop_K),
     )
+
+
+def _carries(ks_K: Array, drop_K: Array) -> int:
+    """The smallest rank with 90 % of the largest drop; the largest rank where nothing drops."""
+    enough = np.flatnonzero(drop_K >= CARRIED * drop_K.max())
+    return int(ks_K[enough[0]]) if drop_K.max() > 0 else int(ks_K[-1])
 
 
 def _shares(rows_ND: Array) -> tuple[float, ...]:
