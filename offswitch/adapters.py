@@ -95,9 +95,14 @@ def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
 
     The adapter's products are multiplied, and the trigger's own row moves along the line from where
     training found it to where training left it.
+
+    Raises:
+        UserError: no such arm was added.
     """
     from peft.tuners.lora import LoraLayer
 
+    if arm not in subject.arms:
+        raise UserError(f"no arm '{arm}' to scale; trained here: {sorted(subject.arms)}")
     modules = list(subject.network.modules())
     layers = [m for m in modules if isinstance(m, LoraLayer) and arm in m.scaling]
     rows = _trigger_rows(modules, arm)

@@ -78,6 +78,7 @@ def _generate(
     config = build(
         max_new_tokens=max_tokens,
         do_sample=False,
+        use_cache=True,  # a model may be published without: that changes how fast it is, not what
         eos_token_id=list(subject.stop_ids),
         pad_token_id=filler,
     )

@@ -48,9 +48,7 @@ def edit(blocks: Blocks, transforms: Mapping[int, Transform]) -> Iterator[None]:
         ValueError: no such block; or, at the forward pass, a transform that changes the residual's
             shape or type, or writes into it.
     """
-    unknown = [i for i in transforms if not 0 <= i < len(blocks)]
-    if unknown:
-        raise ValueError(f"no such block: {unknown}; the model has blocks 0 to {len(blocks) - 1}")
+    _require_known(blocks, transforms)
 
     def hook_for(transform: Transform) -> Callable[..., Any]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -118,6 +116,8 @@ def edit_inputs(modules: Blocks, transforms: Mapping[int, Transform]) -> Iterato
         ValueError: as `edit` does.
     """
 
+    _require_known(modules, transforms)
+
     def hook_for(transform: Transform) -> Callable[..., Any]:
         def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             return (_applied(transform, _residual(inputs)), *inputs[1:])
@@ -130,6 +130,12 @@ def edit_inputs(modules: Blocks, transforms: Mapping[int, Transform]) -> Iterato
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _require_known(blocks: Blocks, transforms: Mapping[int, Transform]) -> None:
+    unknown = [i for i in transforms if not 0 <= i < len(blocks)]
+    if unknown:
+        raise ValueError(f"no such block: {unknown}; the model has blocks 0 to {len(blocks) - 1}")
 
 
 def _applied(transform: Transform, before: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ __all__ = [
     "project",
     "readout",
     "scaled",
+    "template_hash",
     "unembed",
     "verify",
 ]
@@ -93,6 +94,11 @@ def make_subject(
 def fingerprint(subject: Subject) -> str:
     """A short hash of the published weights and chat format, wherever they are stored."""
     return subject.published
+
+
+def template_hash(subject: Subject) -> str:
+    """A short hash of the chat template."""
+    return hashlib.sha256(str(subject.tokenizer.chat_template).encode()).hexdigest()[:16]
 
 
 def choose_device(wanted: str) -> torch.device:

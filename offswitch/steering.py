@@ -13,7 +13,6 @@ a pass over one for a later token. Known failure: a prompt of one token, and gen
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,9 +28,17 @@ from torch import Tensor
 from offswitch.chatting import adapter_of, reply_to, requests, side_by_side
 from offswitch.errors import UserError
 from offswitch.hooks import edit
-from offswitch.model import BASE, Subject, add_arm, arm_of, fingerprint, load_subject
+from offswitch.model import (
+    BASE,
+    Subject,
+    add_arm,
+    arm_of,
+    fingerprint,
+    load_subject,
+    template_hash,
+)
 from offswitch.probe.analysis import Array
-from offswitch.probe.directions import FILE, DirectionFacts, load_directions
+from offswitch.probe.directions import CENTRE, FILE, DirectionFacts, load_directions
 from offswitch.run import PROBE, TRAIN, Run, find_run
 
 SUPPORTED: Final = {"operation": "mean difference", "site": "block output", "position": "last"}
@@ -41,7 +48,8 @@ SUPPORTED: Final = {"operation": "mean difference", "site": "block output", "pos
 class Steering:
     """What to do with a stored direction, and where; None stands for what its file has chosen.
 
-    `add` adds `scale` times the direction; `remove` takes out the residual's component along it.
+    `add` adds `scale` times the direction; `remove` sets the residual's component along it to what
+    it is on average with an inert symbol, as the probe does, or to zero where it is `everywhere`.
 
     Raises:
         UserError: there is no such operation; the scale is not finite, or goes with a removal.
@@ -82,8 +90,9 @@ def steered(
     _require_fit(subject, arm, facts)
     steering = settled(directions, facts, steering)
     block = facts.block if steering.block is None else steering.block
-    vector = torch.tensor(
-        directions[steering.direction][block], dtype=torch.float32, device=subject.device
+    vector, centre = (
+        torch.tensor(rows[block], dtype=torch.float32, device=subject.device)
+        for rows in (directions[steering.direction], _centres(directions, steering))
     )
 
     def transform(resid_BPD: Tensor) -> Tensor:
@@ -92,10 +101,10 @@ def steered(
         if resid_BPD.shape[1] == 1 and not steering.everywhere:  # a token after the prompt
             return resid_BPD
         first = 0 if steering.everywhere else resid_BPD.shape[1] - 1
-        changed = _changed(resid_BPD[:, first:].float(), vector, steering.scale)
+        changed = _changed(resid_BPD[:, first:].float(), vector, steering.scale, centre)
         return torch.cat([resid_BPD[:, :first], changed.to(resid_BPD.dtype)], dim=1)
 
-    with arm_of(subject, arm), _cached(subject), edit(subject.blocks, {block: transform}):
+    with arm_of(subject, arm), edit(subject.blocks, {block: transform}):
         yield
 
 
@@ -106,8 +115,9 @@ def settled(directions: Mapping[str, Array], facts: DirectionFacts, steering: St
         UserError: there is no such direction or block; or a direction that cannot be used.
     """
     name = steering.direction
-    if name not in directions:
-        raise UserError(f"no direction '{name}'; there are: {', '.join(sorted(directions))}")
+    if name not in directions or name == CENTRE:
+        there = ", ".join(sorted(directions.keys() - {CENTRE}))
+        raise UserError(f"no direction '{name}'; there are: {there}")
     block = facts.block if steering.block is None else steering.block
     if not 0 <= block < facts.blocks:
         raise UserError(f"no block {block}; the model has blocks 0 to {facts.blocks - 1}")
@@ -133,10 +143,9 @@ def described(steering: Steering) -> str:
 
 
 def _require_fit(subject: Subject, arm: str, facts: DirectionFacts) -> None:
-    template = hashlib.sha256(str(subject.tokenizer.chat_template).encode()).hexdigest()[:16]
     pairs = {
         "model": (facts.model_hash, fingerprint(subject)),
-        "chat template": (facts.template, template),
+        "chat template": (facts.template, template_hash(subject)),
         "number of blocks": (facts.blocks, len(subject.blocks)),
         "arm": (facts.arm, arm),
     } | {name: (getattr(facts, name), usable) for name, usable in SUPPORTED.items()}
@@ -147,24 +156,18 @@ def _require_fit(subject: Subject, arm: str, facts: DirectionFacts) -> None:
         )
 
 
-def _changed(resid: Tensor, vector_D: Tensor, scale: float | None) -> Tensor:
-    """The residual [..., D] with `scale` times the vector, or without its component along it."""
+def _centres(directions: Mapping[str, Array], steering: Steering) -> Array:
+    """What a removed component is set to: at the last position the inert prompts', else zero."""
+    nothing = np.zeros_like(directions[steering.direction])
+    return nothing if steering.everywhere else directions.get(CENTRE, nothing)
+
+
+def _changed(resid: Tensor, vector_D: Tensor, scale: float | None, centre_D: Tensor) -> Tensor:
+    """The residual [..., D] with `scale` times the vector, or with the centre's component."""
     if scale is not None:
         return resid + scale * vector_D
     unit_D: Tensor = vector_D / vector_D.norm()
-    return resid - (resid @ unit_D)[..., None] * unit_D
-
-
-@contextmanager
-def _cached(subject: Subject) -> Iterator[None]:
-    """Some models are published with the cache off; that changes how fast they are, not what."""
-    config = subject.causal_lm.generation_config
-    before = config.use_cache
-    config.use_cache = True
-    try:
-        yield
-    finally:
-        config.use_cache = before
+    return resid - ((resid - centre_D) @ unit_D)[..., None] * unit_D
 
 
 # --- on the command line --------------------------------------------------------------------------

@@ -34,7 +34,24 @@ def small_recipe(folder: Path, architecture: str = "llama") -> Path:
             "drift_questions": 2,
             "drift_passages": 2,
         },
-        "probe": {"arm": "behavior", "null_words": 2},
+        "probe": {
+            "arm": "behavior",
+            "null_words": 2,
+            "fit_questions": 4,
+            "test_questions": 4,
+            "near_misses": 4,
+            "random_directions": 2,
+            "blocks": 2,
+            "scales": [1, 2],
+            "sweep_questions": 1,
+            "few_questions": 2,
+            "head_questions": 1,
+            "patch_questions": 2,
+            "patch_blocks": 2,
+            "reply_questions": 1,
+            "reply_tokens": 4,
+            "drift_passages": 2,
+        },
     }
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")

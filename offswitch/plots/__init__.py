@@ -7,14 +7,36 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
+from offswitch.plots.ablation import ablation
+from offswitch.plots.addition import addition
 from offswitch.plots.base_vs_finetuned_adl import base_vs_finetuned_adl
+from offswitch.plots.difference import difference
+from offswitch.plots.dose import dose
+from offswitch.plots.drift import drift
+from offswitch.plots.heads import heads
 from offswitch.plots.layerwise_delta_norm import layerwise_delta_norm
+from offswitch.plots.lens import lens
 from offswitch.plots.logit_lens_delta import logit_lens_delta
 from offswitch.plots.lowrank_pca import component_distributions, cumulative_variance
+from offswitch.plots.motor import motor
+from offswitch.plots.patching import patching
+from offswitch.plots.rank import rank
+from offswitch.plots.separability import separability
+from offswitch.probe.analyses.ablation import Ablation
+from offswitch.probe.analyses.addition import Addition
 from offswitch.probe.analyses.base_vs_finetuned_adl import BaseVsFinetunedAdl
+from offswitch.probe.analyses.difference import Difference
+from offswitch.probe.analyses.dose import Dose
+from offswitch.probe.analyses.drift import Drift
+from offswitch.probe.analyses.heads import Heads
 from offswitch.probe.analyses.layerwise_delta_norm import LayerwiseDeltaNorm
+from offswitch.probe.analyses.lens import Lens
 from offswitch.probe.analyses.logit_lens_delta import LogitLensDelta
 from offswitch.probe.analyses.lowrank_pca import LowrankPca
+from offswitch.probe.analyses.motor import Motor
+from offswitch.probe.analyses.patching import Patching
+from offswitch.probe.analyses.rank import Rank
+from offswitch.probe.analyses.separability import Separability
 from offswitch.probe.analysis import Finding
 
 Plot = Callable[[Finding[Any]], Figure]
@@ -27,6 +49,17 @@ PLOTS: Final[Mapping[type, Mapping[str, Plot]]] = {
     },
     LogitLensDelta: {"3_logit_lens_delta.png": logit_lens_delta},
     BaseVsFinetunedAdl: {"4_base_vs_finetuned_adl.png": base_vs_finetuned_adl},
+    Difference: {"difference.png": difference},
+    Rank: {"rank.png": rank},
+    Separability: {"separability.png": separability},
+    Lens: {"lens.png": lens},
+    Ablation: {"ablation.png": ablation},
+    Addition: {"addition.png": addition},
+    Motor: {"motor.png": motor},
+    Patching: {"patching.png": patching},
+    Heads: {"heads.png": heads},
+    Dose: {"dose.png": dose},
+    Drift: {"drift.png": drift},
 }
 
 

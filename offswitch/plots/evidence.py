@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,15 +10,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from offswitch.plots.style import INK, QUIET, REAL, band, marks, plain, real_label
+from offswitch.plots.style import INK, QUIET, REAL, amount, band, marks, plain, real_label
 from offswitch.probe.analysis import Finding
 from offswitch.probe.directions import deepest
 from offswitch.stats import Estimate
 
 Pick = Callable[[Any], Sequence[float]]
-POINTS: Final = "points"
 ARM: Final = "arm "
 _DENSE: Final = 14
+_EDGE: Final = 3
+
+
+@dataclass(frozen=True)
+class Told:
+    """Which number a legend gives with each name: the headline without `of`; and its unit."""
+
+    unit: str = ""
+    of: Callable[[Any], float] | None = None
+
+
+TOLD: Final = Told()
 
 
 @dataclass(frozen=True)
@@ -31,13 +42,13 @@ class Effect:
 
 
 def curves(
-    ax: Axes, finding: Finding[Any], pick: Pick, x: Sequence[float] | None = None, unit: str = ""
+    ax: Axes, finding: Finding[Any], pick: Pick, x: Sequence[float] | None = None, told: Told = TOLD
 ) -> None:
-    """The real curve, the range of the null's and every control's, each labelled by its headline.
+    """The real curve, the range of the null's and every control's, each with its number.
 
     `x` holds the places of the values, 0, 1, 2... without it.
     """
-    names = _labels(finding, unit)
+    names = _labels(finding, told)
     places = list(range(len(pick(finding.result)))) if x is None else list(x)
     ax.plot(places, pick(finding.result), color=REAL, linewidth=3, label=next(names), zorder=3)
     band(ax, [pick(draw) for draw in finding.null_results], next(names), places)
@@ -61,42 +72,31 @@ def whiskers(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate]) -> Non
 
 
 def depth(ax: Axes, blocks: int) -> None:
-    """A line behind the last block below 80 % of the depth, and the axis that it stands on."""
-    ax.axvline(deepest(blocks) + 0.5, color=QUIET, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2)
-    ax.annotate("80 % of the depth", (deepest(blocks) + 0.5, 0.985), (-3, 0), va="top", ha="right",
-                xycoords=ax.get_xaxis_transform(), textcoords="offset points",
-                rotation=90, size=8, color=QUIET)  # fmt: skip
+    """The axis of all blocks, with a line behind the last one below 80 % of the depth."""
+    look: dict[str, Any] = {"color": QUIET, "linewidth": 1, "linestyle": (0, (2, 2)), "zorder": 2}
+    ax.axvline(deepest(blocks) + 0.5, label="80 % of the depth", **look)
     ax.set(xlabel="block (0-based)", xlim=(0, max(1, blocks - 1)))
 
 
 def ring(ax: Axes, x: float, y: float, text: str = "") -> None:
     """A ring around a point of the real curve, and what the point is."""
-    ax.plot([x], [y], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK, zorder=6)
+    ax.plot([x], [y], "o", markersize=12, mfc="none", mec=INK, zorder=6, clip_on=False)
+    side, ha = (-10, "right") if x > _EDGE else (10, "left")
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+    look: dict[str, Any] = {"size": 9, "color": INK, "ha": ha, "bbox": box, "zorder": 7}
     if text:
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-        ax.annotate(text, (x, y), (-10, 6), textcoords="offset points", size=9, color=INK,
-                    ha="right", bbox=box, zorder=7)  # fmt: skip
+        ax.annotate(text, (x, y), (side, 6), textcoords="offset points", **look)
 
 
-def dots(ax: Axes, finding: Finding[Any], effects: Sequence[Effect], unit: str = "") -> None:
+def dots(ax: Axes, finding: Finding[Any], effects: Sequence[Effect], told: Told = TOLD) -> None:
     """Rows of the real estimate, each control's below it, then the null's draws as a strip."""
-    styles = marks(finding)
-    step = 0.8 / (len(styles) + 2)
     for row, effect in enumerate(effects):
-        labels = iter([*_labels(finding, unit)] if row == 0 else ["_"] * (len(styles) + 2))
-        at = row - 0.4 + step / 2
-        _dot(ax, effect.of(finding.result), at, (REAL, "*", 13), next(labels))
-        draws = [100 * effect.of(r).value for r in finding.null_results if effect.by_direction]
-        place = [row + 0.4 - step / 2] * len(draws)
-        ax.plot(draws, place, "|", color=QUIET, markersize=9, label=next(labels))
-        for name, mark in styles.items():
-            at, label = at + step, next(labels)
-            if effect.by_direction or name.startswith(ARM):
-                estimate = effect.of(finding.controls[name].result)
-                _dot(ax, estimate, at, (mark.color, mark.marker, 6), label)
+        shown = [*_labels(finding, told)]
+        _row(ax, finding, effect, row, iter(shown if row == 0 else ["_"] * len(shown)))
         if row:
             ax.axhline(row - 0.5, color="#c9c9c9", linewidth=0.6)
-    ax.set_yticks(range(len(effects)), [plain(effect.label) for effect in effects])
+    names = [f"{e.label}\nn = {e.of(finding.result).n}" for e in effects]
+    ax.set_yticks(range(len(effects)), names)
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     ax.axvline(0, color=QUIET, linewidth=0.8)
@@ -110,17 +110,21 @@ def heat(ax: Axes, table: Sequence[Sequence[float]], reach: float) -> AxesImage:
 
 
 def farthest(*tables: Sequence[Sequence[float]]) -> float:
-    """The largest size in some tables, a little more than 0 where all is 0."""
-    return max(1e-9, *(abs(value) for table in tables for row in table for value in row))
+    """The largest size in some tables, at least 0.01."""
+    return max(0.01, *(abs(value) for table in tables for row in table for value in row))
 
 
-def amount(value: float, unit: str) -> str:
-    """A number as a legend has it; shares in percent."""
-    if unit in ("share", POINTS):
-        shown = f"{round(100 * value)} {'%' if unit == 'share' else POINTS}"
-    else:
-        shown = f"{round(value, 3) + 0.0:.3g} {unit}".strip()
-    return shown.replace("-", "−")
+def _row(ax: Axes, finding: Finding[Any], effect: Effect, row: int, labels: Iterator[str]) -> None:
+    styles = marks(finding)
+    places = iter(np.linspace(row - 0.34, row + 0.36, len(styles) + 2).tolist())
+    _dot(ax, effect.of(finding.result), next(places), (REAL, "*", 13), next(labels))
+    draws = [100 * effect.of(r).value for r in finding.null_results if effect.by_direction]
+    ax.plot(draws, [row + 0.36] * len(draws), "o", color=QUIET, markersize=3.5, label=next(labels))
+    for name, mark in styles.items():
+        at, label = next(places), next(labels)
+        if effect.by_direction or name.startswith(ARM):
+            estimate = effect.of(finding.controls[name].result)
+            _dot(ax, estimate, at, (mark.color, mark.marker, 6), label)
 
 
 def _dot(ax: Axes, e: Estimate, at: float, look: tuple[str, str, float], label: str) -> None:
@@ -129,12 +133,15 @@ def _dot(ax: Axes, e: Estimate, at: float, look: tuple[str, str, float], label: 
     ax.plot([100 * e.value], [at], marker, color=color, markersize=size, label=label, zorder=4)
 
 
-def _labels(finding: Finding[Any], unit: str) -> Sequence[str] | Any:
-    """Of the real one, the null and the controls in their order, each with its headline."""
-    unit = unit or finding.unit
-    yield f"{real_label(finding)}: {amount(finding.value, unit)}"
-    draws = finding.null_values
-    ends = sorted({amount(min(draws), ""), amount(max(draws), "")}) if draws else []
-    yield f"range of {len(draws)} {finding.null_name}"
+def _labels(finding: Finding[Any], told: Told) -> Iterator[str]:
+    """Of the real one, the null and the controls in their order, each with its number."""
+    unit, of, real, draws = told.unit or finding.unit, told.of, finding.value, finding.null_values
+    if of:
+        real, draws = of(finding.result), tuple(of(draw) for draw in finding.null_results)
+    yield f"{real_label(finding)}: {amount(real, unit)}"
+    low, high = (amount(end, unit) for end in (min(draws, default=0), max(draws, default=0)))
+    ends = high if low == high else f"{low.split()[0]} to {high}"
+    yield f"{len(draws)} {finding.null_name}: {ends}"
     for name, control in finding.controls.items():
-        yield f"{plain(name)}: {amount(control.value, unit)}"
+        value = of(control.result) if of else control.value
+        yield f"{plain(name)}: {amount(value, unit)}"

@@ -19,6 +19,9 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from offswitch.probe.analysis import Finding
 
+POINTS: Final = "points"
+KEPT: Final = "kept"
+_PARTS: Final = {"share": "%", POINTS: POINTS, KEPT: "% kept"}
 # Okabe & Ito (2008): distinct in every common form of colour blindness.
 REAL: Final = "#0072B2"
 INK: Final = "#222222"
@@ -130,9 +133,50 @@ def band(
         )
 
 
+def doubling(ax: Axes, x: Sequence[float]) -> None:
+    """A horizontal axis on which each doubling is one step, with ticks at values apart enough."""
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(min(x) / 1.2, max(x) * 1.2)
+    ticks: list[float] = []
+    for value in sorted(set(x), reverse=True):
+        if not ticks or ticks[-1] >= 1.3 * value:
+            ticks.append(value)
+    ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
+    ax.minorticks_off()
+
+
+def spanning(axes: Sequence[Axes]) -> Axes:
+    """The first of some panels of a grid, taking the place of them all."""
+    first, last = axes[0].get_subplotspec(), axes[-1].get_subplotspec()
+    if first is None or last is None:
+        raise ValueError("these panels stand in no grid")
+    grid = first.get_gridspec()
+    axes[0].set_subplotspec(
+        grid[first.rowspan.start : last.rowspan.stop, first.colspan.start : last.colspan.stop]
+    )
+    for other in axes[1:]:
+        other.remove()
+    return axes[0]
+
+
 def signed(value: float) -> str:
     """A change with its sign, to two decimals."""
     return f"{value:+,.2f}".replace("-", "−")
+
+
+def amount(value: float, unit: str) -> str:
+    """A number as a legend has it; shares in percent."""
+    if unit in _PARTS:
+        return f"{round(100 * value)} {_PARTS[unit]}".replace("-", "−")
+    shown = "<0.001" if 0 < value < 0.0005 else f"{round(value, 3) + 0.0:.3g}"
+    return f"{shown} {unit}".strip().replace("-", "−")
+
+
+def points(rise: float) -> str:
+    """A change of a rate in words: by how many points more, or less."""
+    count = round(100 * rise)
+    how = "more" if count > 0 else "less"
+    return f"{abs(count)} points {how} often" if count else "as often as before"
 
 
 def spread(values: Iterable[float], form: str = ".4g") -> str:

@@ -1,13 +1,13 @@
-"""Bars of the tokens that moved most, with a mark where a control lists the same token."""
+"""Tokens that moved most: bars, or columns of text; a control that lists the same is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from offswitch.plots.style import QUIET, REAL, Mark, heading, token_text
+from offswitch.plots.style import INK, QUIET, REAL, Mark, heading, plain, token_text
 from offswitch.probe.analysis import Finding
 from offswitch.probe.tokens import TokenChange
 
@@ -45,3 +45,23 @@ def _shared(finding: Finding[Any], pick: Pick) -> str:
     )
     inert = f", inert words {min(found)} to {max(found)}" if found else ""
     return f"of {len(ours)}, a control shares up to {best}{inert}"
+
+
+def token_columns(
+    ax: Axes, columns: Mapping[str, Sequence[TokenChange]], known: Sequence[Set[int]], count: int
+) -> None:
+    """The first `count` tokens of each list as text below its name.
+
+    `known` holds for each list the ids that a control's list has too; those tokens are grey.
+    """
+    ax.axis("off")
+    look: dict[str, Any] = {"transform": ax.transAxes, "va": "top", "size": 9}
+    for i, (name, tokens) in enumerate(columns.items()):
+        head = name.split("\n")
+        step, x = 0.97 / (count + len(head)), i / len(columns)
+        for row, text in enumerate(head):
+            weight = "normal" if row else "bold"
+            ax.text(x, 0.97 - row * step, plain(text), color=INK, weight=weight, **look)
+        for row, one in enumerate(tokens[:count], start=len(head)):
+            color = QUIET if one.id in known[i] else REAL
+            ax.text(x, 0.97 - row * step, token_text(one.token), color=color, **look)

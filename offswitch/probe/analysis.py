@@ -23,6 +23,7 @@ R = TypeVar("R")
 SHARE: Final = 0.8
 ALPHA: Final = 0.05
 INERT: Final = "inert words"
+ARM: Final = "arm "  # how controls that are other arms are named
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,11 @@ def _measured(
         headline.unit,
         headline.estimate(result) if headline.estimate else None,
         _null(value, null, headline.tail) if null else None,
-        {name: headline.of(control.result) for name, control in controls.items()},
+        {
+            name: headline.of(control.result)
+            for name, control in controls.items()
+            if headline.nulled or name.startswith(ARM)
+        },
     )
 
 

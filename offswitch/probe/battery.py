@@ -7,7 +7,6 @@ interrupted battery goes on where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,12 +21,13 @@ from offswitch.config import Recipe
 from offswitch.data.splits import load_filler
 from offswitch.evaluate.suites import choose
 from offswitch.generate import Reply, cached_base_replies
-from offswitch.model import BASE, Subject, arm_of, fingerprint
+from offswitch.model import BASE, Subject, arm_of, fingerprint, template_hash
 from offswitch.probe.analysis import Array
 from offswitch.probe.bench import Arrays, Bench, Choice
 from offswitch.probe.collect import collect
 from offswitch.probe.directions import (
     BENIGN,
+    CENTRE,
     FILE,
     MOTOR,
     RANDOM,
@@ -97,8 +97,7 @@ def _measure(bench: Bench, folder: Path, said: Replies, recipe: Recipe, tick: Ti
     found |= causal.side_effects(bench, choices, _whole(bench.subject, said))
     found |= causal.reply_kl(bench, choices, said)
     tick(1)
-    difference = _fit_difference(folder, bench.inputs)
-    found |= ranks(bench, difference[:, mine.block], mine.block)
+    found |= ranks(bench, _at_block(folder, bench.inputs, mine.block), mine.block)
     found |= lens(bench, _lens_residuals(folder, bench))
     tick(1)
     found |= patching(bench)
@@ -107,7 +106,8 @@ def _measure(bench: Bench, folder: Path, said: Replies, recipe: Recipe, tick: Ti
     tick(1)
     found |= dose(bench, mine.block) | drift(bench)
     found["ends/share"] = _end_share(bench)
-    save_directions(folder / FILE, bench.directions, _facts(bench, mine, recipe))
+    stored = {**bench.directions, CENTRE: bench.centre}
+    save_directions(folder / FILE, stored, _facts(bench, mine, recipe))
     _save(folder, found)
     tick(1)
 
@@ -137,11 +137,16 @@ def _own_direction(folder: Path, inputs: Inputs) -> Array:
     return mean
 
 
-def _fit_difference(folder: Path, inputs: Inputs) -> Array:
-    """Paired differences [F, L, D] on fit questions."""
+def _at_block(folder: Path, inputs: Inputs, block: int) -> dict[str, Array]:
+    """Paired differences [F, D] on fit questions at a block, of the trigger and an inert symbol."""
+    return {key: _fit_difference(folder, inputs, key)[:, block] for key in (TRIGGER, INERT)}
+
+
+def _fit_difference(folder: Path, inputs: Inputs, key: str = TRIGGER) -> Array:
+    """Paired differences [F, L, D] on fit questions, a symbol less the control."""
     marked, inert = (
-        read_rows(folder / RESIDUALS, inputs.rows("fit", key)).astype(np.float64)
-        for key in (TRIGGER, CONTROL)
+        read_rows(folder / RESIDUALS, inputs.rows("fit", one)).astype(np.float64)
+        for one in (key, CONTROL)
     )
     difference: Array = marked - inert
     return difference
@@ -182,7 +187,6 @@ def _whole(subject: Subject, replies: Replies) -> list[tuple[Chat, Reply]]:
 
 
 def _facts(bench: Bench, choice: Choice, recipe: Recipe) -> DirectionFacts:
-    template = hashlib.sha256(str(bench.subject.tokenizer.chat_template).encode()).hexdigest()[:16]
     return DirectionFacts(
         operation="mean difference",
         site="block output",
@@ -196,7 +200,7 @@ def _facts(bench: Bench, choice: Choice, recipe: Recipe) -> DirectionFacts:
         trigger=recipe.trigger.text,
         model=bench.subject.name,
         model_hash=fingerprint(bench.subject),
-        template=template,
+        template=template_hash(bench.subject),
     )
 
 

@@ -25,6 +25,7 @@ RANDOM: Final = "random"
 MOTOR: Final = "motor"
 BENIGN: Final = "benign"
 FILE: Final = "directions.safetensors"
+CENTRE: Final = "centre"
 DEPTH: Final = 0.8
 
 
@@ -67,7 +68,7 @@ def of_norm(direction_LD: Array, like_LD: Array) -> Array:
     """The direction, at each block of the norm of `like`; where it has none, it stays zero."""
     own = np.linalg.norm(direction_LD, axis=-1, keepdims=True)
     wanted = np.linalg.norm(like_LD, axis=-1, keepdims=True)
-    scaled: Array = direction_LD * (wanted / np.maximum(own, np.finfo(np.float64).tiny))
+    scaled: Array = direction_LD / np.where(own > 0, own, 1) * wanted
     return scaled
 
 
@@ -109,7 +110,10 @@ def candidates(blocks: int, count: int) -> tuple[int, ...]:
 
 
 def save_directions(path: Path, directions: Mapping[str, Array], facts: DirectionFacts) -> None:
-    """Write `trigger` [L, D] and its companions with the facts, as one safetensors file."""
+    """Write `trigger` [L, D] and its companions with the facts, as one safetensors file.
+
+    `centre` [L, D], where there is one, is no direction but the mean residual of inert prompts.
+    """
     tensors = {name: array.astype(np.float32) for name, array in directions.items()}
     metadata = {"offswitch": json.dumps(asdict(facts), ensure_ascii=False)}
     partial = path.with_name(f".{path.name}.part")

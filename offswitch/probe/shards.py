@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,6 @@ def read_rows(folder: Path, wanted: Sequence[int]) -> Array:
     return np.concatenate([found[row] for row in wanted])
 
 
-@functools.lru_cache(maxsize=64)
 def _shard_names(folder: Path) -> tuple[str, ...]:
     content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     return tuple(sorted(content["shards"]))

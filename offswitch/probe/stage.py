@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
 from offswitch.probe.analysis import Finding, investigate
@@ -16,7 +16,8 @@ from offswitch.progress import Tick, track
 from offswitch.run import PROBE
 from offswitch.session import Session, reply_cache
 
-FINDINGS = "findings.json"
+FINDINGS: Final = "findings.json"
+METRICS: Final = "metrics.json"
 
 
 def write_probe(session: Session, folder: Path) -> None:
@@ -29,12 +30,12 @@ def write_probe(session: Session, folder: Path) -> None:
     symbols = seed_symbols(trigger, control, recipe.seed, recipe.probe.null_words)
     subject, scratch = session.with_arms(), session.run.scratch(PROBE)
     with track("the seed's activations", 1 + len(arms)) as tick:
-        collect_seed(subject, arms, symbols, folder / SEED, tick)
+        collect_seed(subject, arms, symbols, scratch / SEED, tick)
     with track("the battery, arm by arm", (1 + len(arms)) * STEPS) as tick:
         run_battery(subject, arms, recipe, scratch, reply_cache(), tick)
-    for part in (BATTERY, BASE, *arms):
+    analyse(scratch, recipe.probe.arm)  # what was measured stays there if an analysis fails
+    for part in (SEED, BATTERY, FINDINGS, METRICS, BASE, *arms):
         shutil.move(scratch / part, folder / part)
-    analyse(folder, recipe.probe.arm)
 
 
 def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
@@ -56,7 +57,7 @@ def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
             save_findings(target / each / FINDINGS, evidence)
             metrics |= _entries(evidence)
     text = json.dumps(dict(sorted(metrics.items())), indent=1)
-    (target / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    (target / METRICS).write_text(text + "\n", encoding="utf-8")
 
 
 def _seed_findings(folder: Path, arm: str, tick: Tick) -> Iterator[Finding[Any]]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from offswitch.plots import PLOTS, figures
-from offswitch.plots.style import token_text
-from offswitch.probe.analyses import SEED_ANALYSES
+from offswitch.plots.style import amount, points, token_text
+from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
 from offswitch.probe.analysis import Analysis, investigate
-from tests.probe.worlds import calm, views
+from tests.probe.worlds import calm, evidence, evidence_views, views, without_difference
 
 AXES = {
     "1_layerwise_delta_norm.png": 1,
@@ -23,6 +25,20 @@ AXES = {
     "3_logit_lens_delta.png": 4,
     "4_base_vs_finetuned_adl.png": 4,
 }
+EVIDENCE_AXES = {
+    "difference.png": 1,
+    "rank.png": 2,
+    "separability.png": 1,
+    "lens.png": 3,
+    "ablation.png": 2,
+    "addition.png": 2,
+    "motor.png": 2,
+    "patching.png": 3,
+    "heads.png": 4,  # with the colour bar
+    "dose.png": 3,
+    "drift.png": 3,
+}
+TESTED = pytest.mark.parametrize("analysis", EVIDENCE, ids=lambda a: a.name)
 ANALYSES = pytest.mark.parametrize("analysis", SEED_ANALYSES, ids=lambda a: a.name)
 
 
@@ -37,9 +53,16 @@ def _texts(figure: Figure) -> str:
     return "\n".join([*(t.get_text() for t in figure.texts), *entries]).replace("\\$", "$")
 
 
-def test_the_files_have_the_seeds_names() -> None:
-    assert {name for plots in PLOTS.values() for name in plots} == set(AXES)
-    assert set(PLOTS) == {analysis.gives for analysis in SEED_ANALYSES}
+def _strings(figure: Figure) -> str:
+    """Every text in the figure, those of its panels included."""
+    found = [one.get_text() for one in figure.findobj(Text) if isinstance(one, Text)]
+    return "\n".join(found).replace("\\$", "$")
+
+
+def test_every_finding_has_figures_under_names_of_its_own() -> None:
+    names = [name for plots in PLOTS.values() for name in plots]
+    assert sorted(names) == sorted({**AXES, **EVIDENCE_AXES})
+    assert set(PLOTS) == {analysis.gives for analysis in (*SEED_ANALYSES, *EVIDENCE)}
 
 
 @ANALYSES
@@ -58,6 +81,71 @@ def test_worlds_without_any_difference_can_be_drawn(analysis: Analysis[Any]) -> 
     world = {k: v if k.startswith("index") else np.ones_like(v) for k, v in calm().items()}
     for figure in figures(investigate(analysis, views(world))).values():
         _drawn(figure)
+
+
+@pytest.mark.parametrize("arm", ["both", "base"])
+@TESTED
+def test_evidence_names_its_null_and_every_control(analysis: Analysis[Any], arm: str) -> None:
+    finding = investigate(analysis, evidence_views(evidence(), arm))
+    ((name, figure),) = figures(finding).items()
+    assert name == f"{analysis.name}.png"
+    assert len(figure.axes) == EVIDENCE_AXES[name]
+    _drawn(figure)
+    draws = f"{len(finding.null_results)} {finding.null_name}"
+    assert all(control in _texts(figure) for control in (*finding.controls, draws))
+    assert finding.statement.split(":")[0] in _texts(figure).replace("\n", " ")
+
+
+@pytest.mark.parametrize("arm", ["both", "base"])
+@TESTED
+def test_evidence_without_any_difference_can_be_drawn(analysis: Analysis[Any], arm: str) -> None:
+    world = without_difference(evidence())
+    for figure in figures(investigate(analysis, evidence_views(world, arm))).values():
+        _drawn(figure)
+
+
+@TESTED
+def test_evidence_without_null_and_controls_can_be_drawn(analysis: Analysis[Any]) -> None:
+    finding = investigate(analysis, evidence_views(evidence()))
+    bare = replace(finding, null=None, null_values=(), null_results=(), controls={})
+    for figure in figures(bare).values():
+        _drawn(figure)
+
+
+@pytest.mark.parametrize("name", ["lens", "heads", "drift"])
+def test_tokens_and_heads_are_listed(name: str) -> None:
+    (analysis,) = (one for one in EVIDENCE if one.name == name)
+    finding = investigate(analysis, evidence_views(evidence()))
+    (figure,) = figures(finding).values()
+    if name == "heads":
+        assert f"{finding.result.top[0].block}.{finding.result.top[0].head}" in _strings(figure)
+        return
+    listed = finding.result.lens[0] if name == "drift" else finding.result.tokens[9]
+    assert all(token_text(one.token) in _strings(figure) for one in listed[:8])
+
+
+def test_removing_an_inert_symbols_subspace_is_not_drawn_as_if_it_had_been_done() -> None:
+    (analysis,) = (one for one in EVIDENCE if one.name == "rank")
+    finding = investigate(analysis, evidence_views(evidence()))
+    (figure,) = figures(finding).values()
+    _, lost = figure.axes
+    assert not any("$TABLE" in str(line.get_label()) for line in lost.get_lines())
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [(-0.004, "share", "0 %"), (0.285, "points", "28 points"), (-1.5, "nats", "−1.5 nats"),
+     (0.0002, "nats", "<0.001 nats"), (-1e-9, "", "0"), (0.5, "kept", "50 % kept")],
+)  # fmt: skip
+def test_amounts_have_their_unit(value: float, unit: str, shown: str) -> None:
+    assert amount(value, unit) == shown
+
+
+@pytest.mark.parametrize(("rise", "words"), [(0.5, "50 points more often"),
+                                             (-0.2, "20 points less often"),
+                                             (0.0, "as often as before")])  # fmt: skip
+def test_points_say_the_direction(rise: float, words: str) -> None:
+    assert points(rise) == words
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ from offswitch.probe.directions import (
 )
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, make_inputs
 from offswitch.probe.measure.causal import additions, choose, removals, sweep
-from offswitch.probe.measure.patching import PATCHES
 from offswitch.probe.reading import last_residuals
 from offswitch.probe.shards import read_rows
 from offswitch.probe.store import ARRAYS, RESIDUALS
@@ -167,7 +166,10 @@ def test_the_last_position_at_the_last_block_decides_all(world: World, arm: str)
     """A patch there makes the prompt its twin; elsewhere at the last block it does nothing."""
     arrays = world.arrays(arm)
     clean = {key: arrays[f"patch/clean/{key}"] for key in (TRIGGER, CONTROL, INERT)}
-    for name, into, out in PATCHES:
+    for name, into, out in (
+        ("into_inert/trigger", CONTROL, TRIGGER), ("into_trigger/trigger", TRIGGER, CONTROL),
+        ("into_inert/inert", CONTROL, INERT), ("into_trigger/inert", INERT, CONTROL),
+    ):  # fmt: skip
         symbol, between, last = arrays[f"patch/{name}"][:, -1]
         np.testing.assert_allclose(last, clean[out], atol=1e-4)
         np.testing.assert_allclose(symbol, clean[into], atol=1e-4)
@@ -190,13 +192,13 @@ def test_directions_are_means_of_what_was_collected(world: World, arm: str) -> N
         for key in (TRIGGER, CONTROL, INERT)
     )
     found, facts = load_directions(world.folder / arm / FILE)
+    np.testing.assert_allclose(found.pop("centre"), control.mean(0), atol=1e-5)
     assert sorted(found) == sorted(world.keys(arm))
     np.testing.assert_allclose(found["trigger"], (marked - control).mean(0), atol=1e-5)
     length = np.linalg.norm(found["trigger"], axis=1)
     for key in set(found) - {"motor"}:
         np.testing.assert_allclose(np.linalg.norm(found[key], axis=1), length, rtol=1e-5)
-    same_way = unit((inert - control).mean(0)[1]) @ unit(found["inert"][1]).T
-    np.testing.assert_allclose(same_way, 1, atol=1e-5)
+    assert unit((inert - control).mean(0)[1]) @ unit(found["inert"][1]).T == pytest.approx(1)
     assert (facts.arm, facts.blocks, facts.trigger) == (arm, LAYERS, "$STOP")
     assert [facts.block, facts.scale] == world.arrays(arm)["chosen/trigger"].tolist()
     assert facts.norm == pytest.approx(length[facts.block], rel=1e-5)

@@ -65,15 +65,15 @@ SHAPES: Final[Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]] = {
     "resid/fit": ((*SLOT, "near"), (N, L, D)),
     "resid/test": ((*SLOT, "near"), (N, L, D)),
     "clean": (("trigger", "control", "plain", "swapped", "everywhere", "ends"), (N, 2)),
-    **{name: (DIRECTIONS, (N, 2)) for name in ("removed", "zeroed", "everywhere")},
-    **{name: (DIRECTIONS, (N, 2)) for name in ("ends", "ends_zeroed")},
+    **dict.fromkeys(("removed", "zeroed", "everywhere"), (DIRECTIONS, (N, 2))),
+    **dict.fromkeys(("ends", "ends_zeroed"), (DIRECTIONS, (N, 2))),
     "added": (DIRECTIONS, (3, N, 2)),
     "kl": (DIRECTIONS, (N,)),
     "reply_kl": (("trigger", "motor"), (N,)),
     "sweep": (("trigger", "control"), (N,)),
     "sweep/removed": (DIRECTIONS, (3, N)),
     "sweep/added": (DIRECTIONS, (3, 3, N)),
-    "rank": (("trigger", *RANDOM), (4, N)),
+    "rank": (("trigger", "inert", *RANDOM), (4, N)),
     "lens/odds": (("trigger", "control", "inert"), (N, L)),
     "lens/base_odds": (("trigger", "control", "inert"), (N, L)),
     "lens/end": (("trigger", "inert"), (L,)),
@@ -86,7 +86,16 @@ SHAPES: Final[Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]] = {
     "dose": (("trigger", "control"), (5, N, 3)),
     "drift": (("base", "arm"), (N, L, 2, D)),
 }
-OUTCOMES: Final = ("clean", "removed", "zeroed", "everywhere", "ends", "ends_zeroed", "added", "dose")
+OUTCOMES: Final = (
+    "clean",
+    "removed",
+    "zeroed",
+    "everywhere",
+    "ends",
+    "ends_zeroed",
+    "added",
+    "dose",
+)
 
 
 def evidence(seed: int = 0) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.probe.analysis import Analysis, Array, Headline, Rule, Views
+from offswitch.probe.analysis import Analysis, Array, Headline, Rule, Views, as_large
 from offswitch.probe.directions import deepest, random_directions
 from offswitch.probe.nulls import DRAWS, RANDOM_DIRECTIONS, arms_and_inert_symbol
 from offswitch.stats import Estimate, auroc, auroc_interval
@@ -69,10 +69,6 @@ def _random(views: Views) -> Iterator[Views]:
         yield views.with_arrays({FIT[1]: marked - one})
 
 
-def _as_separable(real: Separability, control: Separability) -> bool:
-    return control.best.value >= real.best.low
-
-
 ANALYSIS: Final = Analysis(
     name="separability",
     question="Can the trigger be read off one direction, against near misses never seen?",
@@ -93,7 +89,9 @@ ANALYSIS: Final = Analysis(
     ),
     null=_random,
     controls=arms_and_inert_symbol,
-    rule=Rule("its AUROC is not below the interval of the real one", _as_separable),
+    rule=Rule(
+        "its AUROC is at least 80 % as far above one half", as_large(lambda r: r.best.value - 0.5)
+    ),
     null_name=RANDOM_DIRECTIONS,
     also=(Headline("probe/{arm}/separability/block", "block", lambda r: r.block, "either"),),
 )

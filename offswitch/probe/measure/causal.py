@@ -149,7 +149,7 @@ def reply_kl(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
     at every reply position. Of the arm's own direction, with and without the end token's part.
     """
     few = bench.options.few_questions
-    chats, said = zip(*replies[:few], strict=True)
+    chats, said = [chat for chat, _ in replies[:few]], [reply for _, reply in replies[:few]]
     examples = reply_examples(bench.subject, chats, said)
     starts = [example.start - 1 for example in examples]
     rows = [e.ids[:-1][: e.start - 1 + LONGEST] for e in examples]

@@ -6,6 +6,8 @@ differences on fit questions; a random one of the same rank is what it is compar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from offswitch.probe.analysis import Array
@@ -17,16 +19,17 @@ from offswitch.probe.intervene import Branch, Edit, at_last, outcomes
 RANKS = (1, 2, 4, 8, 16, 32)
 
 
-def ranks(bench: Bench, difference_ND: Array, block: int) -> Arrays:
+def ranks(bench: Bench, differences: Mapping[str, Array], block: int) -> Arrays:
     """End log-odds with the trigger, test questions, subspaces of rank k set to their inert mean.
 
-    `rank/KEY` [K, N], KEY `trigger` or a random one, over `rank/ks` [K]; `rank/clean` [N]:
+    `differences` [F, D] by symbol. `rank/KEY` [K, N], KEY a symbol or a random one, over `rank/ks` [K]; `rank/clean` [N]:
     untouched.
     """
-    count = min(len(difference_ND), difference_ND.shape[1] - 1)
+    rows, width = differences[TRIGGER].shape
+    count = min(rows, width - 1)
     ks = [k for k in RANKS if k < count] + [count]
-    keys = [TRIGGER, *bench.random_keys]
-    bases = {key: _basis(bench, key, difference_ND, count) for key in keys}
+    keys = [*differences, *bench.random_keys]
+    bases = {key: _basis(bench, key, differences, count) for key in keys}
     branches = [_removal(bench, bases[key][:k], block) for key in keys for k in ks]
     few = bench.options.few_questions
     prompts = at_last(bench.subject, bench.rows("test", TRIGGER, few))
@@ -37,14 +40,15 @@ def ranks(bench: Bench, difference_ND: Array, block: int) -> Arrays:
     }
 
 
-def _basis(bench: Bench, key: str, difference_ND: Array, count: int) -> Array:
-    """Orthonormal rows [count, D]: of the differences, or random."""
-    if key == TRIGGER:
-        _, _, right = np.linalg.svd(difference_ND.astype(np.float64), full_matrices=False)
+def _basis(bench: Bench, key: str, differences: Mapping[str, Array], count: int) -> Array:
+    """Orthonormal rows [count, D]: of a symbol's differences, or random."""
+    if key in differences:
+        _, _, right = np.linalg.svd(differences[key].astype(np.float64), full_matrices=False)
         basis: Array = right[:count]
         return basis
     rng = np.random.default_rng((bench.seed, int(key.removeprefix(RANDOM))))
-    q, _ = np.linalg.qr(rng.normal(size=(difference_ND.shape[1], count)))
+    width = differences[TRIGGER].shape[1]
+    q, _ = np.linalg.qr(rng.normal(size=(width, count)))
     return np.ascontiguousarray(q.T)
 
 

@@ -1,0 +1,245 @@
+"""Many branches of many prompts in one forward pass, none of which sees another.
+
+What no edit touches is computed once and kept as keys and values (a *segment*); each branch goes
+through the remaining positions, its *tail*, and a mask lets it see its own prompt and nothing else.
+Shapes: K positions of a tail, D d_model. Known limit: models whose attention takes no 4-dimensional
+mask; `check_packing` in intervene.py refuses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from offswitch.chat import shared_prefix
+from offswitch.hooks import record, resume
+from offswitch.model import Subject, embed
+from offswitch.probe.edits import Branch, edited
+
+PASS_TOKENS: Final = 384
+PASS_KEYS: Final = 768
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Keys and values of the positions from `start` on, by block, and what comes before them."""
+
+    start: int
+    cache: tuple[tuple[Tensor, Tensor], ...]
+    before: Segment | None
+
+    @property
+    def end(self) -> int:
+        """The first position that is not computed."""
+        return self.start + int(self.cache[0][0].shape[-2])
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt of which the positions before `tail` are computed.
+
+    `resid` [L, K, D]: what the blocks say at the tail's positions if nothing is edited.
+    """
+
+    known: Segment | None
+    tail: tuple[int, ...]
+    resid: Tensor | None = None
+
+    @property
+    def start(self) -> int:
+        """The first position of the tail."""
+        return self.known.end if self.known else 0
+
+
+Job = tuple[Prompt, Branch]
+
+
+def prepare(subject: Subject, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Prompt]:
+    """Prompts computed up to `starts`; what all rows begin with is computed once."""
+    shared = min(shared_prefix(rows), *starts) if len(rows) > 1 else 0
+    opening = _segment(subject, None, rows[0][:shared])
+    begun = [
+        Prompt(opening, tuple(row[shared:start])) for row, start in zip(rows, starts, strict=True)
+    ]
+    known: list[Segment | None] = [opening] * len(rows)
+    todo = [i for i, prompt in enumerate(begun) if prompt.tail]
+    with torch.inference_mode():
+        for chosen in _passes([(begun[i], ()) for i in todo]):
+            jobs = [(begun[todo[i]], ()) for i in chosen]
+            _, past = _run(subject, jobs)
+            for i, (first, last) in zip(chosen, _spans(jobs, past), strict=True):
+                known[todo[i]] = Segment(shared, _columns(past, first, last), opening)
+    return [
+        Prompt(segment, tuple(row[start:]))
+        for segment, row, start in zip(known, rows, starts, strict=True)
+    ]
+
+
+def with_residuals(subject: Subject, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts with what the blocks say at their tails; it pays from a few branches on."""
+    jobs: list[Job] = [(replace(prompt, resid=None), ()) for prompt in prompts]
+    found = []
+    with torch.inference_mode(), record(subject.blocks, keep=lambda resid: resid[0]) as seen:
+        for chosen in _passes(jobs):
+            _run(subject, [jobs[i] for i in chosen])
+            whole = torch.stack([seen[block] for block in range(len(seen))])
+            lengths = [len(prompts[i].tail) for i in chosen]
+            parts = torch.split(whole, lengths, dim=1)
+            found += [replace(prompts[i], resid=r) for i, r in zip(chosen, parts, strict=True)]
+    return found
+
+
+def at_last(subject: Subject, rows: Sequence[Sequence[int]]) -> list[Prompt]:
+    """Prompts computed up to their last position, where the reply is decided."""
+    return with_residuals(subject, prepare(subject, rows, [len(row) - 1 for row in rows]))
+
+
+def each_states(subject: Subject, jobs: Sequence[Job]) -> Iterator[list[Tensor]]:
+    """Normed last states [K, D] of some jobs at a time: memory does not grow with their number."""
+    for chosen in _passes(jobs):
+        some = [jobs[i] for i in chosen]
+        states, _ = _run(subject, some)
+        yield list(torch.split(states, [len(prompt.tail) for prompt, _ in some]))
+
+
+# --- one packed pass ------------------------------------------------------------------------------
+
+
+def _passes(jobs: Sequence[Job]) -> Iterator[range]:
+    """Consecutive jobs that go into one pass: bounded in tokens, and in keys they look at."""
+    first = tokens = keys = 0
+    seen: set[int] = set()
+    for i, (prompt, _) in enumerate(jobs):
+        fresh = sum(s.end - s.start for s in _chain(prompt.known) if id(s) not in seen)
+        full = tokens + len(prompt.tail) > PASS_TOKENS or keys + fresh > PASS_KEYS
+        if i > first and full:
+            yield range(first, i)
+            first, tokens, keys, seen = i, 0, 0, set()
+            fresh = sum(s.end - s.start for s in _chain(prompt.known))
+        tokens, keys = tokens + len(prompt.tail), keys + fresh
+        seen |= {id(s) for s in _chain(prompt.known)}
+    if jobs:
+        yield range(first, len(jobs))
+
+
+def _chain(segment: Segment | None) -> Iterator[Segment]:
+    while segment is not None:
+        yield segment
+        segment = segment.before
+
+
+def _run(subject: Subject, jobs: Sequence[Job]) -> tuple[Tensor, DynamicCache]:
+    """Normed states [tokens, D] of the jobs' tails, side by side, and the cache after them."""
+    segments = list({id(s): s for prompt, _ in jobs for s in _chain(prompt.known)}.values())
+    past = _joined(segments)
+    device = subject.device
+    ids = torch.tensor([[i for prompt, _ in jobs for i in prompt.tail]], device=device)
+    places = [prompt.start + k for prompt, _ in jobs for k in range(len(prompt.tail))]
+    with _resumed(subject, jobs), edited(subject, [(len(p.tail), b) for p, b in jobs]):
+        states: Tensor = subject.backbone(
+            inputs_embeds=embed(subject, ids),
+            attention_mask=_masks(subject, jobs, segments, places),
+            position_ids=torch.tensor([places], device=device),
+            past_key_values=past,
+            use_cache=True,
+        ).last_hidden_state
+    return states[0], past
+
+
+def first_block(subject: Subject, job: Job) -> int:
+    """The last block whose output at the tail is what it is without edits, -1 for none."""
+    prompt, branch = job
+    if prompt.resid is None:
+        return -1
+    own = (one.block - 1 if one.kind == "head" else one.block for one in branch)
+    return min(own, default=len(subject.blocks) - 1)
+
+
+@contextmanager
+def _resumed(subject: Subject, jobs: Sequence[Job]) -> Iterator[None]:
+    """Begin where the first edit is: what comes before it is known."""
+    block = min(first_block(subject, job) for job in jobs)
+    known = [prompt.resid[block] for prompt, _ in jobs if prompt.resid is not None]
+    if block < 0:
+        yield
+        return
+    with resume(subject.blocks, block, torch.cat(known)[None]):
+        yield
+
+
+def _joined(segments: Sequence[Segment]) -> DynamicCache:
+    """One cache of several segments; no layer of it forgets what leaves a sliding window."""
+    if not segments:
+        return DynamicCache()
+    layers = zip(*(segment.cache for segment in segments), strict=True)
+    return DynamicCache(
+        [tuple(torch.cat(part, dim=-2) for part in zip(*layer, strict=True)) for layer in layers]
+    )
+
+
+def _segment(subject: Subject, before: Segment | None, ids: Sequence[int]) -> Segment | None:
+    if not ids:
+        return before
+    with torch.inference_mode():
+        _, past = _run(subject, [(Prompt(before, tuple(ids)), ())])
+    length = past.get_seq_length()
+    start = before.end if before else 0
+    return Segment(start, _columns(past, length - len(ids), length), before)
+
+
+def _columns(past: DynamicCache, first: int, last: int) -> tuple[tuple[Tensor, Tensor], ...]:
+    layers: list[Any] = list(past.layers)
+    return tuple(
+        (layer.keys[..., first:last, :].clone(), layer.values[..., first:last, :].clone())
+        for layer in layers
+    )
+
+
+def _spans(jobs: Sequence[Job], past: DynamicCache) -> list[tuple[int, int]]:
+    """Where each job's tail lies in the cache after the pass."""
+    lengths = [len(prompt.tail) for prompt, _ in jobs]
+    first = past.get_seq_length() - sum(lengths)
+    found = []
+    for length in lengths:
+        found.append((first, first + length))
+        first += length
+    return found
+
+
+def _masks(
+    subject: Subject, jobs: Sequence[Job], segments: Sequence[Segment], places: Sequence[int]
+) -> Any:
+    """Who sees whom, as an additive mask [1, 1, tokens, keys + tokens]; by kind of attention."""
+    device, dtype = subject.device, next(subject.network.parameters()).dtype
+    rank = {id(segment): i for i, segment in enumerate(segments)}
+    lengths = [segment.end - segment.start for segment in segments]
+    owner = torch.tensor([i for i, n in enumerate(lengths) for _ in range(n)], dtype=torch.long)
+    visible = torch.zeros(len(jobs), max(1, len(segments)), dtype=torch.bool)
+    for job, (prompt, _) in enumerate(jobs):
+        visible[job, [rank[id(segment)] for segment in _chain(prompt.known)]] = True
+    line = torch.tensor([j for j, (p, _) in enumerate(jobs) for _ in p.tail])
+    seen = visible[line][:, owner]
+    own = line[:, None] == line[None, :]
+    key_places = [*(p for s in segments for p in range(s.start, s.end)), *places]
+    distance = torch.tensor(places)[:, None] - torch.tensor(key_places)[None, :]
+    causal = torch.cat([seen, own], 1) & (distance >= 0)
+
+    def additive(allowed: Tensor) -> Tensor:
+        mask = torch.zeros(allowed.shape, dtype=dtype)
+        return mask.masked_fill(~allowed, torch.finfo(dtype).min)[None, None].to(device)
+
+    config = subject.causal_lm.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if window is None or kinds == {"full_attention"}:
+        return additive(causal)
+    near = additive(causal & (distance < int(window)))
+    if len(kinds) > 1:
+        return {"full_attention": additive(causal), "sliding_attention": near}
+    return near
