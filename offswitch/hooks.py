@@ -115,7 +115,6 @@ def edit_inputs(modules: Blocks, transforms: Mapping[int, Transform]) -> Iterato
     Raises:
         ValueError: as `edit` does.
     """
-
     _require_known(modules, transforms)
 
     def hook_for(transform: Transform) -> Callable[..., Any]:

@@ -46,9 +46,5 @@ def _by_block(ax: Axes, finding: Finding[Ablation]) -> None:
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set_xticks(real.blocks)
     ax.set(xlabel="block (0-based)", ylabel="fall of the end log-odds, nats")
-    fall = amount(real.log_odds.value, "nats")
-    heading(
-        ax,
-        "Every candidate block, fit questions",
-        f"ring: chosen, on test {fall}; band: random ones",
-    )
+    note = f"ring: chosen, on test {amount(real.log_odds.value, 'nats')}; band: random ones"
+    heading(ax, "Every candidate block, fit questions", note)

@@ -80,6 +80,7 @@ def test_difference_finds_entry_and_peak_in_spreads_less_the_base() -> None:
     shift = np.zeros((L, D))
     shift[:, 3] = planted * np.sqrt(inert.astype(float).var(0).sum(-1))
     world["base/resid/test/trigger"] = base + 3  # what the untrained model has already
+    world["benign/resid/test/trigger"] += 3
     world["both/resid/test/trigger"] = (inert + 3 + shift).astype(np.float32)
     found = _found(difference.ANALYSIS, world).result
     assert (found.entry, found.peak) == (5, 8)
@@ -104,7 +105,8 @@ def test_rank_finds_the_drop_and_the_rank_that_carries_it() -> None:
 
 def test_ranks_spectra_agree_with_scikit_learn() -> None:
     world = evidence()
-    delta = world["both/resid/test/trigger"][:, 5].astype(float) - world["both/resid/test/control"][:, 5]
+    marked, inert = (world[f"both/resid/test/{key}"][:, 5] for key in ("trigger", "control"))
+    delta = marked.astype(float) - inert
     found = investigate(rank.ANALYSIS, evidence_views(world)).result
     np.testing.assert_allclose(found.centred, PCA().fit(delta).explained_variance_ratio_, atol=1e-9)
     theirs = TruncatedSVD(3, algorithm="arpack").fit(delta).singular_values_ ** 2

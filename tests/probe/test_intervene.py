@@ -17,7 +17,7 @@ from offswitch.errors import UserError
 from offswitch.evaluate.scoring import end_log_odds
 from offswitch.hooks import Transform, edit, edit_inputs, record, record_inputs
 from offswitch.model import Subject, add_arm, arm_of, unembed
-from offswitch.probe import intervene
+from offswitch.probe import packing
 from offswitch.probe.intervene import (
     Branch,
     Edit,
@@ -261,7 +261,7 @@ def test_broken_packing_is_refused(
     subject: Subject, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """All see all; none any; all whoever stands to the left; or the model heeds no mask."""
-    real = intervene._masks
+    real = packing._masks
 
     def spoilt(mask: Tensor) -> Tensor:
         shut = torch.full_like(mask, torch.finfo(mask.dtype).min)
@@ -274,7 +274,7 @@ def test_broken_packing_is_refused(
             {k: spoilt(m) for k, m in found.items()} if isinstance(found, dict) else spoilt(found)
         )
 
-    monkeypatch.setattr(intervene, "_masks", masks if broken != "ignored" else lambda *_: None)
+    monkeypatch.setattr(packing, "_masks", masks if broken != "ignored" else lambda *_: None)
     with pytest.raises(UserError, match="a packed pass differs from a plain one"):
         check_packing(subject, ROWS[1])
 
@@ -283,16 +283,16 @@ def test_broken_packing_is_refused(
 def test_passes_are_bounded_unless_one_job_is_larger(
     llama: Subject, monkeypatch: pytest.MonkeyPatch, tokens: int, keys: int
 ) -> None:
-    real, passes = intervene._masks, list[tuple[int, int, int]]()
+    real, passes = packing._masks, list[tuple[int, int, int]]()
 
     def masks(subject: Subject, jobs: Any, segments: Any, places: Any) -> Any:
         passes.append((len(jobs), len(places), sum(s.end - s.start for s in segments)))
         return real(subject, jobs, segments, places)
 
     expected = _expected(llama, STARTS)
-    monkeypatch.setattr(intervene, "PASS_TOKENS", tokens)
-    monkeypatch.setattr(intervene, "PASS_KEYS", keys)
-    monkeypatch.setattr(intervene, "_masks", masks)
+    monkeypatch.setattr(packing, "PASS_TOKENS", tokens)
+    monkeypatch.setattr(packing, "PASS_KEYS", keys)
+    monkeypatch.setattr(packing, "_masks", masks)
     prompts = with_residuals(llama, prepare(llama, ROWS, STARTS))
     torch.testing.assert_close(_logits(llama, product(prompts, EVERY)), expected, rtol=0, atol=1e-4)
     assert all(jobs == 1 or (t <= tokens and k <= keys) for jobs, t, k in passes)

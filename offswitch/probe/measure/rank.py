@@ -22,8 +22,8 @@ RANKS = (1, 2, 4, 8, 16, 32)
 def ranks(bench: Bench, differences: Mapping[str, Array], block: int) -> Arrays:
     """End log-odds with the trigger, test questions, subspaces of rank k set to their inert mean.
 
-    `differences` [F, D] by symbol. `rank/KEY` [K, N], KEY a symbol or a random one, over `rank/ks` [K]; `rank/clean` [N]:
-    untouched.
+    `differences` [F, D] by symbol. `rank/KEY` [K, N], KEY a symbol or a random one, over `rank/ks`
+    [K]; untouched `rank/clean` [N].
     """
     rows, width = differences[TRIGGER].shape
     count = min(rows, width - 1)
