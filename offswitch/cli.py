@@ -215,6 +215,21 @@ def steer(
         steer_loop(folder, arm, what, prompts or [], tokens)
 
 
+@app.command()
+def analyse(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where findings.json and metrics.json are written.")],
+) -> None:
+    """Run the analyses again on a run's saved arrays, without a model; compare with the run's."""
+    with user_errors():
+        from offswitch.probe.stage import analyse_again
+
+        changed = analyse_again(folder, out)
+        typer.echo(f"differs from the run: {', '.join(changed)}" if changed else "the same bytes")
+
+
 @models.callback()
 def list_models(context: typer.Context) -> None:
     """What is in the cache."""

@@ -80,7 +80,9 @@ def rate_change(before: ArrayLike, after: ArrayLike, unit: str = "share") -> Est
     first, second = rate(before), rate(after)
     down = np.hypot(first.value - first.low, second.high - second.value)
     up = np.hypot(first.high - first.value, second.value - second.low)
-    change = first.value - second.value
+    # From counts: the difference of two quotients would miss an exact half by a rounding error.
+    hits = (round(first.value * first.n), round(second.value * second.n))
+    change = (hits[0] * second.n - hits[1] * first.n) / (first.n * second.n)
     low, high = max(-1.0, change - float(down)), min(1.0, change + float(up))
     return Estimate(change, low, high, min(first.n, second.n), unit)
 
@@ -92,6 +94,8 @@ def mean_norm(rows: ArrayLike, unit: str, *, seed: int, draws: int = 500) -> Est
     lies high; read it against a null.
     """
     data = np.asarray(rows, dtype=np.float64)
+    if not len(data):
+        raise ValueError("a mean norm needs at least one observation, got none")
     weights = np.random.default_rng(seed).multinomial(len(data), [1 / len(data)] * len(data), draws)
     resampled = np.linalg.norm(weights @ data / len(data), axis=1)
     centre = float(np.linalg.norm(data.mean(0)))

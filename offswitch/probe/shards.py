@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from offswitch.errors import UserError
 from offswitch.probe.analysis import Array
 
 INDEX: Final = "index.json"
+
+
+@contextmanager
+def damage_is_said(path: Path) -> Iterator[None]:
+    """Within the block, a file that is missing or cannot be read is said in one line."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{path} is missing or damaged ({reason}); run the probe stage again"
+        ) from error
 
 
 def read_rows(folder: Path, wanted: Sequence[int]) -> Array:
@@ -25,7 +38,7 @@ def read_rows(folder: Path, wanted: Sequence[int]) -> Array:
     found: dict[int, Array] = {}
     need = set(wanted)
     for name in _shard_names(folder):
-        with safe_open(folder / name, framework="numpy") as shard:
+        with damage_is_said(folder / name), safe_open(folder / name, framework="numpy") as shard:
             owner = shard.get_tensor("row")
             if need.isdisjoint(owner.tolist()):
                 continue
@@ -39,5 +52,6 @@ def read_rows(folder: Path, wanted: Sequence[int]) -> Array:
 
 
 def _shard_names(folder: Path) -> tuple[str, ...]:
-    content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    with damage_is_said(folder / INDEX):
+        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     return tuple(sorted(content["shards"]))

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from offswitch.errors import UserError
 from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
 from offswitch.probe.analysis import Finding, investigate
 from offswitch.probe.nulls import BASE, seed_symbols
 from offswitch.probe.store import BATTERY, SEED, load_evidence, load_views, save_findings
 from offswitch.progress import Tick, track
-from offswitch.run import PROBE
+from offswitch.run import PROBE, find_run
 from offswitch.session import Session, reply_cache
 
 FINDINGS: Final = "findings.json"
@@ -45,6 +46,7 @@ def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
     one arm, and the evidence of every arm, in ARM/findings.json.
     """
     target = out or folder
+    target.mkdir(parents=True, exist_ok=True)
     arms = load_evidence(folder, arm).arms
     metrics: dict[str, Any] = {}
     with track("analyses", len(SEED_ANALYSES) + len(arms) * len(EVIDENCE)) as tick:
@@ -58,6 +60,26 @@ def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
             metrics |= _entries(evidence)
     text = json.dumps(dict(sorted(metrics.items())), indent=1)
     (target / METRICS).write_text(text + "\n", encoding="utf-8")
+
+
+def analyse_again(root: Path, out: Path) -> list[str]:
+    """The analyses of a run once more, into `out`; the files that differ from the run's.
+
+    Raises:
+        UserError: no run, nothing measured in it, or `out` is where the run keeps its own.
+    """
+    run = find_run(root)
+    folder = run.folder(PROBE)
+    if out.resolve() == folder.resolve():
+        raise UserError(f"{out} holds the run's own findings; choose another folder")
+    analyse(folder, run.recipe.probe.arm, out)
+    made = sorted(path.relative_to(out) for path in out.rglob("*.json"))
+    return [
+        str(name)
+        for name in made
+        if not (folder / name).is_file()
+        or (folder / name).read_bytes() != (out / name).read_bytes()
+    ]
 
 
 def _seed_findings(folder: Path, arm: str, tick: Tick) -> Iterator[Finding[Any]]:

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from offswitch.errors import UserError
 from offswitch.probe.analysis import Analysis, Array, Finding, Views
-from offswitch.probe.shards import read_rows
+from offswitch.probe.shards import damage_is_said, read_rows
 
 SEED: Final = "seed"
 BATTERY: Final = "battery.json"
@@ -29,11 +29,11 @@ def load_views(folder: Path, arm: str) -> Views:
     Raises:
         UserError: nothing was collected there, or not for this arm.
     """
-    try:
+    if not (folder / "index.json").is_file():
+        raise UserError(f"{folder}: no activations there; run the probe stage first")
+    with damage_is_said(folder):
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no activations there; run the probe stage first") from error
     if arm not in index["arms"]:
         raise UserError(
             f"{folder}: no activations of arm '{arm}'; there are {', '.join(index['arms'])}"
@@ -54,11 +54,11 @@ def load_evidence(folder: Path, arm: str) -> Views:
     Raises:
         UserError: nothing was measured there, or not of this arm.
     """
-    try:
+    if not (folder / BATTERY).is_file():
+        raise UserError(f"{folder}: no measurements there; run the probe stage first")
+    with damage_is_said(folder):
         index = json.loads((folder / BATTERY).read_text(encoding="utf-8"))
         vocab = json.loads((folder / SEED / "vocab.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no measurements there; run the probe stage first") from error
     if arm not in index["arms"]:
         raise UserError(f"{folder}: arm '{arm}' was not measured; there are {index['arms']}")
     groups: dict[str, list[int]] = {}
@@ -76,7 +76,8 @@ def load_evidence(folder: Path, arm: str) -> Views:
             return read_rows(folder / where / RESIDUALS, groups[group])
         return _tensor(folder / where / ARRAYS, name)
 
-    with safe_open(folder / arm / ARRAYS, framework="numpy") as tensors:
+    path = folder / arm / ARRAYS
+    with damage_is_said(path), safe_open(path, framework="numpy") as tensors:
         names = list(tensors.keys())
     keys = [name.removeprefix("removed/") for name in names if name.startswith("removed/")]
     symbols = {key: f"{key} direction" for key in keys} | index["symbols"]
@@ -117,6 +118,6 @@ def _fetch(folder: Path, facts: Mapping[str, Array], path: str) -> Array:
 
 
 def _tensor(path: Path, name: str) -> Array:
-    with safe_open(path, framework="numpy") as tensors:
+    with damage_is_said(path), safe_open(path, framework="numpy") as tensors:
         found: Array = tensors.get_tensor(name)
-    return found
+        return found

@@ -72,7 +72,13 @@ def verdict(arm: str, metrics: Mapping[str, Any]) -> Verdict:
         "reply_kl": f"probe/{arm}/ablation/kl_ordinary_replies",
         "kept": f"probe/{arm}/motor/kept",
     }
-    if missing := [key for key in needed.values() if key not in metrics]:
+    missing = [key for key in needed.values() if key not in metrics]
+    missing += [
+        f"the null of {needed[name]}"
+        for name in ("drop", "rise")
+        if "q95" not in metrics.get(needed[name], {}).get("null", {})
+    ]
+    if missing:
         absent = Test("measurement", f"{missing[0]} was not measured", passed=False)
         return Verdict(arm, "not measured", (absent,))
     found = {name: metrics[key] for name, key in needed.items()}
@@ -98,12 +104,13 @@ def _kind(behaves: tuple[Test, ...], drop: Test, rise: Test, kl: Test, kept: Tes
 
 def _causal(name: str, does: str, entry: Mapping[str, Any]) -> Test:
     """At least 50 points, above random directions' 95 % point and above the benign arm's."""
-    value, band = float(entry["value"]), float(entry.get("null", {}).get("q95", 0.0))
+    value, band = float(entry["value"]), float(entry["null"]["q95"])
     others = [v for k, v in entry.get("controls", {}).items() if "benign" in k]
     bar = max([band, *others])
+    beside = "random directions, benign arm" if others else "random directions; no benign arm"
     said = (
         f"{does} halting by {100 * value:.0f} points, at least {100 * EFFECT:.0f} and more than "
-        f"{100 * bar:.0f} (random directions, benign arm)"
+        f"{100 * bar:.0f} ({beside})"
     )
     return Test(name, said, value >= EFFECT and value > bar)
 

@@ -97,7 +97,7 @@ def _shapes(keys: Sequence[str], blocks: Array) -> dict[str, tuple[int, ...]]:
         "zeroed": (keys, (6, 2)), "everywhere": (keys, (5, 2)), "added": (keys, (2, 6, 2)),
         "clean": ((*symbols[:2], "plain", "swapped"), (6, 2)), "chosen": (keys, (2,)),
         "kl": (keys, (6,)), "reply_kl": (keys[:2], (3,)), "reply_kl_everywhere": (keys[:2], (3,)),
-        "rank": (drawn, (3, 5)), "lens/odds": (symbols, (5, LAYERS)),
+        "rank": ((*drawn, INERT), (3, 5)), "lens/odds": (symbols, (5, LAYERS)),
         "lens/base_odds": (symbols, (5, LAYERS)), "lens/top": (twins, (LAYERS, 200, 2)),
         "lens/end": (twins, (LAYERS,)), "patch/into_inert": (twins, (3, 3, 2)),
         "patch/into_trigger": (twins, (3, 3, 2)), "patch/clean": (symbols, (2,)),

@@ -18,12 +18,13 @@ NOTHING = Material(
     recipe=build_recipe({}),
     manifest={},
     numbers={},
-    verdict=("", ""),
     quality={},
     training={},
     log_odds={},
     samples=(),
     findings={},
+    evidence={},
+    verdicts={},
 )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from offswitch.probe.analysis import Analysis, Array, Headline, Rule, Views, as_large
-from offswitch.probe.nulls import DRAWS, arms_and_inert_symbol, random_directions
+from offswitch.probe.nulls import arms_and_inert_symbol, random_directions
 from offswitch.stats import Estimate, mean
 
 CARRIED: Final = 0.9
@@ -77,9 +77,9 @@ def _shares(rows_ND: Array) -> tuple[float, ...]:
 def _shuffled(views: Views) -> Iterator[Views]:
     """Null: each trigger prompt with another question's inert one; a random subspace taken out."""
     inert, cuts = views.array("{arm}/resid/test/control"), random_directions(views)
-    for draw in range(DRAWS):
+    for draw, view in enumerate(cuts):
         order = np.random.default_rng(draw).permutation(len(inert))
-        cut = cuts[draw % len(cuts)].array("{arm}/rank/{symbol}")
+        cut = view.array("{arm}/rank/{symbol}")
         changed = {"{arm}/resid/test/control": inert[order], "{arm}/rank/{symbol}": cut}
         yield views.with_arrays(changed)
 
