@@ -32,7 +32,24 @@ OPTIONS: dict[str, Any] = {
         "drift_questions": 4,
         "drift_passages": 2,
     },
-    "probe": {"arm": "behavior", "null_words": 3},
+    "probe": {
+        "arm": "behavior",
+        "null_words": 3,
+        "fit_questions": 9,
+        "test_questions": 12,
+        "near_misses": 9,
+        "random_directions": 4,
+        "blocks": 4,
+        "scales": [0.5, 1, 2],
+        "sweep_questions": 2,
+        "few_questions": 3,
+        "head_questions": 1,
+        "patch_questions": 2,
+        "patch_blocks": 3,
+        "reply_questions": 2,
+        "reply_tokens": 8,
+        "drift_passages": 4,
+    },
 }
 
 
@@ -89,6 +106,16 @@ def test_the_seeds_four_numbers_are_there_with_their_controls(metrics: dict[str,
     for name in ("layerwise_peak", "pca_pc1", "eos_delta", "adl_mean"):
         assert metrics[f"seed/{name}"]["controls"], name
     assert 90 < metrics["seed/pca_pc1"]["value"] <= 100
+
+
+def test_the_trigger_leaves_a_direction_that_random_ones_are_not(metrics: dict[str, Any]) -> None:
+    added = metrics["probe/behavior/addition/log_odds_rise"]
+    assert added["low"] > added["null"]["q95"]
+    assert added["value"] > metrics["probe/base/addition/log_odds_rise"]["value"] + 2
+    lost = metrics["probe/behavior/rank/first_drop"]
+    assert lost["value"] > lost["null"]["q95"]
+    assert metrics["verdict"]["value"]
+    assert metrics["verdict/base"]["value"] == "no switch"
 
 
 def test_the_report_is_there(finished: Run) -> None:
