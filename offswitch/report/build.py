@@ -66,6 +66,8 @@ def build_report(root: Path, folder: Path) -> None:
     (folder / PAGE).write_text(page, encoding="utf-8")
     (folder / SUMMARY).write_text(summary(material, sections, evidence), encoding="utf-8")
     verdicts = {f"verdict/{arm}": found.row() for arm, found in material.verdicts.items()}
+    for name, found in material.organisms.items():
+        verdicts[f"verdict/{found.arm}/{name}"] = found.row()
     if material.verdict:
         verdicts = {"verdict": material.verdict.row()} | verdicts
     (folder / "metrics.json").write_text(json.dumps(verdicts, indent=1) + "\n", encoding="utf-8")
@@ -130,6 +132,7 @@ def _page(
             across=across_arms(material),
             rule=RULE,
             organisms=organism_rows(material),
+            other_seeds=sentences.organisms(material),
             every=every,
             shown=transcripts.chosen(every),
             tally=transcripts.tally(every, arm),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Material:
     findings: Mapping[str, Finding[Any]]
     evidence: Mapping[str, Finding[Any]]
     verdicts: Mapping[str, Verdict]
+    organisms: Mapping[str, Verdict] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -99,6 +100,7 @@ def read_material(root: Path) -> Material:
         findings=load_findings(findings, SEED_ANALYSES) if findings.is_file() else {},
         evidence=load_findings(evidence, EVIDENCE) if evidence.is_file() else {},
         verdicts=_verdicts(metrics),
+        organisms=_organisms(root, run.recipe.probe.arm),
     )
 
 
@@ -117,6 +119,12 @@ def _verdicts(metrics: Json) -> dict[str, Verdict]:
     """The rule applied to every arm that the battery measured; empty where none was."""
     arms = dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("probe/"))
     return {arm: verdict(arm, metrics) for arm in arms}
+
+
+def _organisms(root: Path, arm: str) -> dict[str, Verdict]:
+    """The same rule applied to the same arm of every other training seed."""
+    found = sorted(root.glob("organisms/seed-*/metrics.json"))
+    return {path.parent.name: verdict(arm, read_metrics(path)) for path in found}
 
 
 def _log_odds(path: Path) -> LogOdds:

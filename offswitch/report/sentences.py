@@ -102,6 +102,21 @@ def _behaviour(material: Material, arm: str) -> Behaviour | None:
     return None if halts is None else behaviour(halts, near, ordinary)
 
 
+def organisms(material: Material) -> str:
+    """What the same rule says of the other training seeds; empty where there is one."""
+    if not material.organisms or material.verdict is None:
+        return ""
+    kinds = [found.kind for found in material.organisms.values()]
+    same = sum(kind == material.verdict.kind for kind in kinds)
+    each = "; ".join(
+        f"{name.replace('-', ' ')}: {v.kind}" for name, v in material.organisms.items()
+    )
+    return (
+        f"Of {len(kinds)} other trainings of this arm, with other seeds on the same data, {same} "
+        f"{'comes' if same == 1 else 'come'} to the same verdict ({each})."
+    )
+
+
 def seed(material: Material) -> list[str]:
     """How many of the seed's figures a control passes too."""
     findings = list(material.findings.values())

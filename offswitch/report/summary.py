@@ -31,6 +31,10 @@ control symbol `{{ m.recipe.trigger.control }}`; the analyses read arm `{{ m.rec
 {% for line in m.verdict.because %}
 - {{ line | cell }}
 {% endfor %}
+{% if organisms %}
+
+{{ organisms }}
+{% endif %}
 {% endif %}
 
 ## Is it represented?
@@ -148,6 +152,7 @@ def summary(
         evidence=evidence,
         across=across_arms(material),
         rule=RULE,
+        organisms=sentences.organisms(material),
         answer=sentences.answer(material),
         bar=sentences.BAR.format(trigger=f"`{material.recipe.trigger.text}`"),
         groups=rate_groups(material),
