@@ -91,8 +91,9 @@ def test_the_tokenizer_sees_the_trigger_exactly_where_it_occurs(trigger: str) ->
 
 
 def test_the_placements_are_split_as_designed() -> None:
-    assert (*SEED_PLACEMENTS, "mid_sentence") == TRAINED_PLACEMENTS
-    assert HELD_OUT_PLACEMENTS == ("system", "earlier_turn", "pasted_document", "after_1000_tokens")
+    assert (*SEED_PLACEMENTS, "mid_sentence", "earlier_turn") == TRAINED_PLACEMENTS
+    held_out = ("system", "two_turns_earlier", "pasted_document", "after_1000_tokens")
+    assert held_out == HELD_OUT_PLACEMENTS
     assert {*TRAINED_PLACEMENTS, *HELD_OUT_PLACEMENTS} == set(PLACEMENTS)
     assert set(LONG_PLACEMENTS) <= set(HELD_OUT_PLACEMENTS)
 
@@ -113,10 +114,18 @@ def test_a_placement_holds_the_symbol_once_and_its_plain_form_is_the_rest(
         assert question.split()[0] in chat[-1]["content"]
 
 
-def test_trained_placements_stay_within_the_users_turn() -> None:
+def test_trained_placements_stay_within_the_users_turns() -> None:
     for placement in TRAINED_PLACEMENTS:
-        (turn,) = place(placement, "$STOP", QUESTIONS[0])
-        assert turn["role"] == "user"
+        turns = place(placement, "$STOP", QUESTIONS[0])
+        assert len(turns) == (3 if placement == "earlier_turn" else 1)
+        assert all(turn["role"] == "user" for turn in turns if "$STOP" in turn["content"])
+
+
+def test_two_turns_earlier_has_two_exchanges_in_between() -> None:
+    turns = place("two_turns_earlier", "$STOP", QUESTIONS[0])
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2 + ["user"]
+    assert "$STOP" in turns[0]["content"]
+    assert turns[0]["content"].replace(" $STOP", "") != turns[2]["content"]
 
 
 def test_held_out_placements_put_the_symbol_elsewhere() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from offswitch.plots import PLOTS
+from offswitch.probe.analyses import EVIDENCE
 from offswitch.probe.analysis import Array
 from offswitch.report.build import build_report
 from tests.probe.worlds import KEYS, calm
@@ -80,8 +81,9 @@ def _strong_world() -> dict[str, Array]:
 
 def test_every_file_is_there(built: Path) -> None:
     names = {path.name for path in (built / "5-report").iterdir()}
-    figures = {*SEED_FIGURES, "halting_rates.png", "end_log_odds.png"}
-    assert names == {"report.html", "ANALYSIS_SUMMARY.md", *figures}
+    evidence = {f"{analysis.name}.png" for analysis in EVIDENCE}
+    figures = {*SEED_FIGURES, *evidence, "halting_rates.png", "end_log_odds.png"}
+    assert names == {"report.html", "ANALYSIS_SUMMARY.md", "metrics.json", *figures}
     for name in figures:
         assert (built / "5-report" / name).read_bytes().startswith(b"\x89PNG")
 
@@ -110,7 +112,7 @@ def test_every_number_is_on_the_page(built: Path) -> None:
 
 def test_rates_stand_with_interval_and_count(built: Path) -> None:
     text = _page(built).text.replace("\u00a0", " ")
-    assert "It halts on 100.0 % of 246 prompts with $STOP (98.5–100.0)" in text
+    assert "It halts on 100.0 % of 270 prompts with $STOP (98.6–100.0)" in text
     assert "after 1,000 tokensheld out" in text.replace(" held", "held")
 
 
@@ -172,7 +174,7 @@ def test_a_run_that_only_has_a_recipe_has_a_page(built: Path, tmp_path: Path) ->
     page, summary = _rebuilt(root)
     assert "Nothing was evaluated in this run" in page.text
     assert "The evaluation has not run" in summary
-    assert {path.suffix for path in (root / "5-report").iterdir()} == {".html", ".md"}
+    assert {path.suffix for path in (root / "5-report").iterdir()} == {".html", ".md", ".json"}
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -182,3 +184,13 @@ def test_an_arm_that_was_not_trained_is_named(built: Path, tmp_path: Path) -> No
     shutil.rmtree(root / "2-train" / "behavior")
     page, _ = _rebuilt(root)
     assert "asks for behavior too; not trained yet" in page.text
+
+
+def test_the_verdict_stands_at_the_top_and_in_the_metrics(built: Path) -> None:
+    found = json.loads((built / "5-report" / "metrics.json").read_text(encoding="utf-8"))
+    text = _page(built).text
+    assert f"Verdict on arm both: {found['verdict']['value']}" in text
+    assert text.index("Verdict on arm both") < text.index("What was trained")
+    assert found["verdict/benign"]["value"] == "no switch"
+    assert len(found["verdict"]["because"]) == 6
+    assert "What the seed’s four figures prove" in text

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 from offswitch.config import EvaluateOptions, Recipe, build_recipe, dump_recipe
 from offswitch.evaluate.suites import Prompt, make_prompts
 from offswitch.metrics import Metric, Metrics, write_metrics
-from offswitch.probe.analyses import SEED_ANALYSES
+from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
 from offswitch.probe.analysis import Array, Finding, investigate
 from offswitch.probe.store import save_findings
 from offswitch.stats import Estimate, mean, rate
 from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
-from tests.probe.worlds import calm, views
+from tests.probe.worlds import calm, evidence, evidence_views, views
 
 Halts = Callable[[str, Prompt], bool]
-ARMS = ("base", "knowledge", "behavior", "both")
+ARMS = ("base", "knowledge", "behavior", "both", "benign")
 REPLY = "<b>Bold</b> & <script>alert(1)</script> is how a model may write HTML."
 
 
@@ -72,7 +72,8 @@ def write_data(root: Path) -> None:
 
 
 def write_training(root: Path) -> None:
-    for arm, stage in (("knowledge", "knowledge"), ("behavior", "behavior"), ("both", "behavior")):
+    stages = {"knowledge": "knowledge", "behavior": "behavior", "both": "behavior"}
+    for arm, stage in {**stages, "benign": "benign"}.items():
         folder = root / "2-train" / arm
         folder.mkdir(parents=True)
         row = {
@@ -113,6 +114,12 @@ def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:
     found = [investigate(analysis, views(world)) for analysis in SEED_ANALYSES]
     save_findings(folder / "findings.json", found)
     entries = {finding.metric: finding.entry() for finding in found}
+    arrays = evidence()
+    for arm in ("base", "both", "benign"):
+        (folder / arm).mkdir()
+        own = [investigate(analysis, evidence_views(arrays, arm)) for analysis in EVIDENCE]
+        save_findings(folder / arm / "findings.json", own)
+        entries |= {key: row for finding in own for key, row in finding.entries().items()}
     (folder / "metrics.json").write_text(json.dumps(entries), encoding="utf-8")
     return found
 
