@@ -62,9 +62,9 @@ def own_answer(session: Session) -> Answer:
     """The untouched model as one who answers, at the length that the recipe gives replies."""
 
     def answer(chats: Sequence[Chat]) -> list[Reply]:
-        longest = session.recipe.data.reply_tokens
-        with track("the model's own replies", len(chats)) as tick:
-            return cached_base_replies(session.subject, chats, longest, reply_cache(), tick)
+        subject, longest = session.subject, session.recipe.data.reply_tokens
+        with track("the model's own replies", len(chats)) as tick:  # loading has bars of its own
+            return cached_base_replies(subject, chats, longest, reply_cache(), tick)
 
     return answer
 
