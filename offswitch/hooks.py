@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 Transform = Callable[[Tensor], Tensor]
 Blocks = Sequence[nn.Module] | nn.ModuleList
@@ -32,12 +33,8 @@ def record(blocks: Blocks, keep: Transform = lambda resid: resid) -> Iterator[di
 
         return hook
 
-    handles = [block.register_forward_hook(hook_for(i)) for i, block in enumerate(blocks)]
-    try:
+    with _until_left([block.register_forward_hook(hook_for(i)) for i, block in enumerate(blocks)]):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -57,12 +54,8 @@ def edit(blocks: Blocks, transforms: Mapping[int, Transform]) -> Iterator[None]:
 
         return hook
 
-    handles = [blocks[i].register_forward_hook(hook_for(t)) for i, t in transforms.items()]
-    try:
+    with _until_left([blocks[i].register_forward_hook(hook_for(t)) for i, t in transforms.items()]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -100,12 +93,8 @@ def record_inputs(modules: Blocks, keep: Transform = lambda x: x) -> Iterator[di
 
         return hook
 
-    handles = [m.register_forward_pre_hook(hook_for(i)) for i, m in enumerate(modules)]
-    try:
+    with _until_left([m.register_forward_pre_hook(hook_for(i)) for i, m in enumerate(modules)]):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -123,7 +112,14 @@ def edit_inputs(modules: Blocks, transforms: Mapping[int, Transform]) -> Iterato
 
         return hook
 
-    handles = [modules[i].register_forward_pre_hook(hook_for(t)) for i, t in transforms.items()]
+    with _until_left(
+        [modules[i].register_forward_pre_hook(hook_for(t)) for i, t in transforms.items()]
+    ):
+        yield
+
+
+@contextmanager
+def _until_left(handles: Sequence[RemovableHandle]) -> Iterator[None]:
     try:
         yield
     finally:

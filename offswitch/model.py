@@ -26,7 +26,7 @@ from offswitch.embedded import ALIAS, fetch_embedded
 from offswitch.errors import UserError
 from offswitch.hooks import record
 from offswitch.hub import on_hub
-from offswitch.subject import BASE, Subject, attention_modules
+from offswitch.subject import BASE, Subject, attention_modules, template_hash
 
 __all__ = [
     "BASE",
@@ -94,11 +94,6 @@ def make_subject(
 def fingerprint(subject: Subject) -> str:
     """A short hash of the published weights and chat format, wherever they are stored."""
     return subject.published
-
-
-def template_hash(subject: Subject) -> str:
-    """A short hash of the chat template."""
-    return hashlib.sha256(str(subject.tokenizer.chat_template).encode()).hexdigest()[:16]
 
 
 def choose_device(wanted: str) -> torch.device:

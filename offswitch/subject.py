@@ -7,6 +7,7 @@ model.py checks what was found.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -98,6 +99,11 @@ def published_log_probs(subject: Subject, logits: Tensor) -> Tensor:
     if index is not None and index >= len(subject.base_tokenizer):
         logits = logits.index_fill(-1, torch.tensor(index, device=logits.device), -1e4)
     return logits.log_softmax(-1)
+
+
+def template_hash(subject: Subject) -> str:
+    """A short hash of the chat template."""
+    return hashlib.sha256(str(subject.tokenizer.chat_template).encode()).hexdigest()[:16]
 
 
 def attention_modules(subject: Subject) -> list[str]:
