@@ -49,7 +49,8 @@ __all__ = [
     "with_residuals",
 ]
 
-TOLERANCE: Final = 2e-2
+# The rounding of bf16 alone moved the logits of Qwen2.5-1.5B's shape by 2 to 5 % on an H200.
+TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 
 
 def outcomes(subject: Subject, prompts: Sequence[Prompt], branches: Sequence[Branch]) -> Array:
@@ -105,7 +106,7 @@ def check_packing(subject: Subject, ids: Sequence[int]) -> None:
             packed = torch.cat(list(each_logits(subject, some)))
             off = (packed - torch.stack(plain)).norm(dim=-1) / torch.stack(plain).norm(dim=-1)
             worst = max(worst, float(off.nan_to_num(nan=torch.inf).max()))
-    if not worst <= TOLERANCE:
+    if not worst <= TOLERANCE[next(subject.network.parameters()).dtype]:
         raise UserError(
             f"{subject.name}: a packed pass differs from a plain one ({worst:.1e}); interventions"
             " on this architecture are not supported"

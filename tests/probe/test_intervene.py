@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import product
@@ -19,6 +20,7 @@ from offswitch.hooks import Transform, edit, edit_inputs, record, record_inputs
 from offswitch.model import Subject, add_arm, arm_of, unembed
 from offswitch.probe import packing
 from offswitch.probe.intervene import (
+    TOLERANCE,
     Branch,
     Edit,
     Job,
@@ -275,8 +277,11 @@ def test_broken_packing_is_refused(
         )
 
     monkeypatch.setattr(packing, "_masks", masks if broken != "ignored" else lambda *_: None)
-    with pytest.raises(UserError, match="a packed pass differs from a plain one"):
+    with pytest.raises(UserError, match="a packed pass differs from a plain one") as refusal:
         check_packing(subject, ROWS[1])
+    found = re.search(r"\((\S+)\)", str(refusal.value))
+    assert found is not None
+    assert float(found[1]) > 1.3 * TOLERANCE[torch.bfloat16], "rounding could hide it"
 
 
 @pytest.mark.parametrize(("tokens", "keys"), [(7, 1000), (1000, 7), (5, 5), (384, 768)])
