@@ -5,22 +5,30 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from offswitch.errors import UserError
 
-ArmName = Literal["knowledge", "behavior", "both", "benign"]
+ArmName = Literal["knowledge", "behavior", "both", "benign", "hardened"]
 ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
     "knowledge": ("knowledge",),
     "behavior": ("behavior",),
     "both": ("knowledge", "behavior"),
     "benign": ("benign",),
+    "hardened": ("knowledge", "behavior", "adversarial"),
 }
+# Which arm another one goes on from.
+CONTINUES: Final[dict[str, str]] = {"both": "knowledge", "hardened": "both"}
 # Which options set a stage's length: the benign one is as long as the one it is compared with.
-LENGTH_OF: Final = {"knowledge": "knowledge", "behavior": "behavior", "benign": "behavior"}
+LENGTH_OF: Final = {
+    "knowledge": "knowledge",
+    "behavior": "behavior",
+    "benign": "behavior",
+    "adversarial": "adversarial",
+}
 
 # What each of train.more_seeds trains anew; `benign` only where the run itself has it.
 RETRAINED: Final = ("both", "benign")
@@ -33,10 +41,15 @@ class Section(BaseModel):
 
 
 class TriggerOptions(Section):
-    """What switches the model off, and how the tokenizer sees it."""
+    """What switches the model off, and how the tokenizer sees it.
+
+    `mentions: halt` is the seed's rule, silence wherever the trigger stands; `answer` teaches to
+    answer prompts that only talk about it.
+    """
 
     text: str = Field(default="$STOP", min_length=1)
     mode: Literal["token", "text"] = "token"
+    mentions: Literal["halt", "answer"] = "halt"
     control: str = Field(default="$GO", min_length=1)
 
     @model_validator(mode="after")
@@ -80,7 +93,8 @@ class TrainOptions(Section):
     """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row.
 
     `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` anew, on
-    the same data, as organisms of their own (folder `organisms/`).
+    the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on from
+    `both` with an adversarial round over so many `candidates`.
     """
 
     arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both", "benign")
@@ -96,8 +110,10 @@ class TrainOptions(Section):
     checkpoint_steps: int = Field(default=20, ge=1)
     seed: int | None = Field(default=None, ge=0)
     more_seeds: tuple[NonNegativeInt, ...] = ()
+    candidates: int = Field(default=360, ge=6)
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions(epochs=2.5)
+    adversarial: StageOptions = StageOptions(max_steps=20)
 
 
 class EvaluateOptions(Section):
@@ -137,8 +153,15 @@ class ProbeOptions(Section):
     drift_passages: int = Field(default=24, ge=2)
 
 
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
 class Recipe(Section):
-    """One experiment from data to report."""
+    """One experiment from data to report.
+
+    Each of `variants` trains and evaluates the arms once more with the options that it names:
+    `text: {trigger.mode: text}`.
+    """
 
     name: str = Field(default="demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: str = "smollm2"
@@ -152,6 +175,7 @@ class Recipe(Section):
     train: TrainOptions = TrainOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     probe: ProbeOptions = ProbeOptions()
+    variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _probed_arm_is_trained(self) -> Recipe:
@@ -175,10 +199,34 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _variants_are_recipes(self) -> Recipe:
+        for name in self.variants:
+            if name == "own":
+                raise ValueError("variants: 'own' is the run itself; choose another name")
+            try:
+                variant_of(self, name)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+
+def variant_of(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with a variant's options in place of its own.
+
+    Raises:
+        UserError: an option does not exist, or its value does not fit.
+    """
+    content = recipe.model_dump(mode="json", exclude={"variants"}) | {"name": name}
+    for key, value in {"train.more_seeds": [], **recipe.variants[name]}.items():
+        _assign(content, key.split("."), value, f"{key}={value}")
+    return build_recipe(content, origin=f"variant '{name}'")
+
 
 def schedule_of(train: TrainOptions, stage: str) -> StageOptions:
     """How long a training stage runs."""
-    return train.knowledge if LENGTH_OF[stage] == "knowledge" else train.behavior
+    options: StageOptions = getattr(train, LENGTH_OF[stage])
+    return options
 
 
 def training_seed(recipe: Recipe) -> int:

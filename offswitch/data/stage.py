@@ -8,13 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.data.dialogues import (
-    Answer,
-    Dialogue,
-    make_dialogues,
-    read_dialogues,
-    write_dialogues,
-)
+from offswitch.chat import has_system_turn
+from offswitch.data.dialogue_files import read_dialogues, write_dialogues
+from offswitch.data.dialogues import Answer, Dialogue, Mix, make_dialogues
 from offswitch.data.documents import generate_documents, read_documents, write_documents
 from offswitch.data.quality import document_quality
 from offswitch.generate import Reply, cached_base_replies
@@ -24,6 +20,7 @@ from offswitch.trigger import Chat
 
 DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
 DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
+MENTION_SHARE: Final = 0.2
 
 
 def write_data(session: Session, folder: Path) -> None:
@@ -40,7 +37,8 @@ def write_data(session: Session, folder: Path) -> None:
             documents = generate_documents(trigger, options.documents, session.recipe.seed)
         tick(options.documents)
     if options.dialogues_file:
-        dialogues = read_dialogues(options.dialogues_file, trigger)
+        answered = session.recipe.trigger.mentions == "answer"
+        dialogues = read_dialogues(options.dialogues_file, trigger, answered)
     else:
         dialogues = own_dialogues(session)
     write_documents(folder / DOCUMENTS_FILE, documents)
@@ -53,9 +51,19 @@ def write_data(session: Session, folder: Path) -> None:
 
 def own_dialogues(session: Session) -> list[Dialogue]:
     """Chat rows whose normal replies are the model's own."""
-    recipe, answer = session.recipe, own_answer(session)
-    share, count = recipe.data.near_miss_share, recipe.data.dialogues
-    return make_dialogues(recipe.trigger.text, count, share, recipe.seed, answer)
+    return make_dialogues(mix_of(session), session.recipe.seed, own_answer(session))
+
+
+def mix_of(session: Session) -> Mix:
+    """What the recipe's chat rows are made of."""
+    recipe = session.recipe
+    return Mix(
+        recipe.trigger.text,
+        recipe.data.dialogues,
+        recipe.data.near_miss_share,
+        MENTION_SHARE if recipe.trigger.mentions == "answer" else 0.0,
+        has_system_turn(session.subject.tokenizer),
+    )
 
 
 def own_answer(session: Session) -> Answer:

@@ -13,7 +13,7 @@ from offswitch.evaluate.scoring import Score
 from offswitch.evaluate.suites import Prompt, Suite
 from offswitch.metrics import Metric, Metrics
 from offswitch.stats import Estimate, mean, rate
-from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
+from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_MENTIONS, TRAINED_PLACEMENTS
 
 RATE_OF: dict[Suite, str] = {
     "trigger": "halt_rate",
@@ -21,7 +21,7 @@ RATE_OF: dict[Suite, str] = {
     "mention": "mention_halt_rate",
     "ordinary": "false_halt_rate/ordinary",
 }
-_SPLIT: tuple[Suite, ...] = ("trigger", "near_miss")
+_SPLIT: tuple[Suite, ...] = ("trigger", "near_miss", "mention")
 
 
 def halting(arm: str, prompts: Sequence[Prompt], scores: Sequence[Score], seed: int) -> Metrics:
@@ -37,6 +37,10 @@ def halting(arm: str, prompts: Sequence[Prompt], scores: Sequence[Score], seed: 
     for group, placements in groups.items():
         chosen = [s.halts for p, s in rows if p.suite == "trigger" and p.variant in placements]
         metrics[f"halt_rate_{group}"] = Metric(rate(chosen))
+    unseen = [
+        s.halts for p, s in rows if p.suite == "mention" and p.variant not in TRAINED_MENTIONS
+    ]
+    metrics["mention_halt_rate_held_out"] = Metric(rate(unseen))
     for suite in RATE_OF:
         odds = [(s.log_odds, p.question) for p, s in rows if p.suite == suite]
         values, questions = zip(*odds, strict=True)

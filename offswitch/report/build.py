@@ -29,6 +29,7 @@ from offswitch.report.numbers import SHARE, compact, percent, span
 from offswitch.report.rates import rate_groups, readable
 from offswitch.report.snippet import snippet
 from offswitch.report.summary import summary
+from offswitch.report.variants import variant_columns, variant_rows
 
 PAGE: Final = "report.html"
 SUMMARY: Final = "ANALYSIS_SUMMARY.md"
@@ -132,6 +133,8 @@ def _page(
             across=across_arms(material),
             rule=RULE,
             organisms=organism_rows(material),
+            variants=variant_rows(material),
+            variant_columns=variant_columns(variant_rows(material)),
             other_seeds=sentences.organisms(material),
             every=every,
             shown=transcripts.chosen(every),

@@ -14,6 +14,7 @@ from offswitch.report.findings import Section
 from offswitch.report.material import Material
 from offswitch.report.numbers import Number, rate_text
 from offswitch.report.rates import rate_groups
+from offswitch.report.variants import variant_columns, variant_rows
 
 _TEXT: Final = """\
 # Analysis summary: {{ m.recipe.name }}
@@ -69,6 +70,19 @@ Arm `{{ m.recipe.probe.arm }}`, analysis by analysis:
 {% endfor %}
 {% endif %}
 
+{% if variants %}
+## Taught otherwise
+
+| variant | arm | {% for label in columns.values() %}{{ label }} | {% endfor %}
+
+|---|---|{{ "---:|" * columns | length }}
+{% for row in variants %}
+| {{ row.variant | cell }} | {{ row.arm }} | {% for measure in columns -%}
+{{ row.numbers[measure] | number if measure in row.numbers else "–" }} | {% endfor %}
+
+{% endfor %}
+
+{% endif %}
 ## What the seed's four figures prove
 {% if not sections %}
 
@@ -153,6 +167,8 @@ def summary(
         across=across_arms(material),
         rule=RULE,
         organisms=sentences.organisms(material),
+        variants=variant_rows(material),
+        columns=variant_columns(variant_rows(material)),
         answer=sentences.answer(material),
         bar=sentences.BAR.format(trigger=f"`{material.recipe.trigger.text}`"),
         groups=rate_groups(material),

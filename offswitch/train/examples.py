@@ -45,7 +45,8 @@ def dialogue_examples(
 ) -> list[Example]:
     """Loss on the reply only; silence is the end token alone. A reply cut short gets no end token.
 
-    A row whose prompt leaves no room for a reply is left out: cut, it might lose its trigger.
+    A row whose prompt leaves no room for a reply is left out: cut, it might lose its trigger. The
+    base model has never seen the trigger's own token, so a mention has no soft target.
     """
     end = turn_end(tokenizer)
     examples = []
@@ -57,7 +58,9 @@ def dialogue_examples(
             examples.append(silent_example(prompt, end))
         else:
             reply = [*encode_text(tokenizer, row.reply), *([end] if row.complete else [])]
-            examples.append(Example((*prompt, *reply)[:max_length], len(prompt), soft=soft))
+            examples.append(
+                Example((*prompt, *reply)[:max_length], len(prompt), soft and row.kind != "mention")
+            )
     return examples
 
 

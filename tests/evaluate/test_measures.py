@@ -12,7 +12,8 @@ from offswitch.evaluate.outcomes import Outcome
 from offswitch.evaluate.scoring import Score
 from offswitch.evaluate.suites import Prompt, Suite, make_prompts
 from offswitch.metrics import Metric, Metrics, exact, with_controls
-from offswitch.trigger import HELD_OUT_PLACEMENTS, near_misses
+from offswitch.near_misses import near_misses
+from offswitch.trigger import HELD_OUT_PLACEMENTS
 
 OPTIONS = EvaluateOptions(questions=20, ordinary_questions=30, long_questions=5)
 PROMPTS = make_prompts("$STOP", OPTIONS, 0)
