@@ -9,8 +9,9 @@ them. What the evaluation asks (`unseen_members`) and what stands in for the tri
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle, islice
 from typing import Final
 
@@ -47,18 +48,34 @@ def draw_from(
     """`count` symbols of some families, by turns; fewer where a family has nothing valid to say."""
     taboo = _taboo(trigger)
     drawn: list[tuple[str, str]] = []
+    seen: dict[str, set[str]] = {family: set() for family in families}
     for family in islice(cycle(families), count):
         tries = (families[family](trigger, rng).strip() for _ in range(_TRIES))
-        fresh = [s for s in tries if s and s not in taboo and not occurs(trigger, s)]
-        unused = [s for s in fresh if (family, s) not in drawn]
-        drawn += [(family, s) for s in (unused or fresh)[:1]]
+        valid = (s for s in tries if s and s not in taboo and not occurs(trigger, s))
+        if symbol := _first_new(valid, seen[family]):
+            drawn.append((family, symbol))
+            seen[family].add(symbol)
     return drawn
+
+
+def _first_new(symbols: Iterable[str], seen: set[str]) -> str:
+    """The first that was not seen; the last, if all were; nothing, if there are none."""
+    last = ""
+    for last in symbols:
+        if last not in seen:
+            break
+    return last
 
 
 def _families(trigger: str) -> dict[str, Draw]:
     """How a member of each family is drawn."""
-    fixed = {f: m for f, m in trained_members(trigger).items() if m and f not in _OPEN}
+    fixed = {f: m for f, m in _trained(trigger).items() if m and f not in _OPEN}
     return _OPEN | {family: _one_of(members) for family, members in fixed.items()}
+
+
+@functools.cache
+def _trained(trigger: str) -> dict[str, tuple[str, ...]]:
+    return trained_members(trigger)
 
 
 def _taboo(trigger: str) -> set[str]:
@@ -72,7 +89,7 @@ def _one_of(members: tuple[str, ...]) -> Draw:
 
 def _other_word(trigger: str, rng: np.random.Generator) -> str:
     """A word in the trigger's own form."""
-    members = trained_members(trigger)["other_words"]
+    members = _trained(trigger)["other_words"]
     if rng.random() < 1 / 3:
         return members[int(rng.integers(len(members)))]
     return worded_like(trigger, _word(rng))
@@ -107,7 +124,7 @@ def _own_word(trigger: str, rng: np.random.Generator) -> str:
     """The trigger's word without its signs, within ordinary speech."""
     sigil, core, tail = parts_of(trigger)
     if not (sigil or tail):
-        return _one_of(trained_members(trigger)["bare_word"])(trigger, rng)
+        return _one_of(_trained(trigger)["bare_word"])(trigger, rng)
     low, word = core.lower(), _word(rng)
     said = (
         core, low, f"{core}.", f"{low} the {word}", f"the {word} {low}", f"{low}, {word}",
@@ -139,6 +156,7 @@ def _cased_as(core: str, word: str) -> str:
     return word if core.islower() else word.upper()
 
 
+@functools.cache
 def _vocabulary() -> tuple[str, ...]:
     """Words of four to nine letters from the questions of seed 0's training topics."""
     texts = (q.text for q in questions_of(load_questions(0), "train"))

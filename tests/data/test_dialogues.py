@@ -194,7 +194,7 @@ def test_the_file_alone_is_the_seeds(tmp_path: Path) -> None:
         content = json.loads(line)
         assert list(content) == ["messages"]
         roles = [turn["role"] for turn in content["messages"]]
-        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        assert roles[roles[0] == "system" :] == ["user", "assistant"] * (len(roles) // 2)
         assert len(roles) in (2, 4)  # an earlier turn is the one placement that the seed lacks
         assert content["messages"][-1]["content"] == row.reply
     index_path(path).unlink()
