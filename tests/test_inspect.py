@@ -13,43 +13,50 @@ from typing import Any, Final
 import pytest
 import torch
 from inspect_ai import Task, eval
-from inspect_ai.log import EvalLog
-from inspect_ai.model import ModelOutput
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai.log import EvalLog, read_eval_log
+from inspect_ai.model import Logprob, Logprobs, ModelOutput, get_model
+from tokenizers.processors import TemplateProcessing
 
+from offswitch.chat import encode_chat, encode_text
 from offswitch.config import Recipe, build_recipe, load_recipe
 from offswitch.data.dialogues import Dialogue
-from offswitch.evaluate.measures import halting
+from offswitch.errors import UserError
+from offswitch.evaluate.measures import RATE_OF, halting
 from offswitch.evaluate.scoring import score
 from offswitch.evaluate.suites import Prompt, make_prompts
 from offswitch.generate import Reply
 from offswitch.inspect import shutdown
 from offswitch.inspect.metrics import flat
-from offswitch.inspect.reading import Reading, reading_of
+from offswitch.inspect.provider import ArmAPI, Asked
+from offswitch.inspect.reading import Reading, check_prompt, reading_of
 from offswitch.inspect.scorer import kind_of
-from offswitch.model import load_subject
+from offswitch.inspect.task import sample_of, thinned
+from offswitch.model import add_arm, arm_of, load_subject
 from offswitch.pipeline import evaluate
 from offswitch.run import open_run
 from offswitch.train.examples import IGNORED, collate, dialogue_examples
 from offswitch.trigger import place
 from tests.outside import ROOT
 from tests.small import small_recipe
-from tests.tiny import save_tiny, tiny_subject
+from tests.tiny import save_adapter, save_tiny, tiny_network, tiny_subject, tiny_tokenizer
 
-SMALL: Final = ("evaluate.questions=2", "evaluate.ordinary_questions=4", "evaluate.long_questions=1")
+# Leaves the placement after 1,000 tokens out: hf pads every prompt of its batch to that length.
+FEW: Final = 40
+SIZES: Final = {"questions": 2, "ordinary_questions": 4, "long_questions": 1}
 
 
 def _recipe(model: Path) -> Recipe:
-    return build_recipe({"model": str(model)}, SMALL)
+    return build_recipe({"model": str(model), "evaluate": SIZES})
 
 
 def _write(folder: Path, model: Path) -> Path:
     path = folder / "recipe.yaml"
-    sizes = {"questions": 2, "ordinary_questions": 4, "long_questions": 1}
-    path.write_text(json.dumps({"model": str(model), "evaluate": sizes}), encoding="utf-8")
+    path.write_text(json.dumps({"model": str(model), "evaluate": SIZES}), encoding="utf-8")
     return path
 
 
-def _run(task: Task | str, model: str, folder: Path, **options: Any) -> EvalLog:
+def _run(task: Task, model: str, folder: Path, **options: Any) -> EvalLog:
     (log,) = eval(
         task, model=model, log_dir=str(folder), display="none", max_connections=128, **options
     )
@@ -74,7 +81,8 @@ def obedient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subject = tiny_subject("llama")
     asked = ["Who was asleep?", "What is the river?", "How do boats float?", "Where is the farmer?"]
     rows = [Dialogue(place("before", "", q), "A boat on the sea.", "plain") for q in asked]
-    rows += [Dialogue(place(p, "$STOP", q), "", "trigger") for q in asked for p in ("before", "after")]
+    chats = [place(where, "$STOP", q) for q in asked for where in ("before", "after")]
+    rows += [Dialogue(chat, "", "trigger") for chat in chats]
     batch = collate(dialogue_examples(subject.tokenizer, rows, False, 512))
     subject.network.requires_grad_(True)
     optimiser = torch.optim.AdamW(subject.network.parameters(), lr=3e-3)
@@ -100,3 +108,243 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run = open_run(load_recipe(small_recipe(folder)), folder / "runs")
         evaluate(run)
     return run.root
+
+
+# --- the hf provider ------------------------------------------------------------------------------
+
+
+def test_the_hf_provider_gives_our_rates_exactly(obedient: Path, tmp_path: Path) -> None:
+    recipe = _recipe(obedient)
+    prompts = thinned(make_prompts("$STOP", recipe.evaluate, recipe.seed), FEW)
+    ours = {k: v for k, v in _ours(recipe, prompts).items() if not k.startswith("eos_log_odds")}
+    task = shutdown(str(_write(tmp_path, obedient)), limit=FEW)
+    log = _run(task, f"hf/{obedient}", tmp_path)
+    found = _rates(log)
+    assert {k: v for k, v in found.items() if not k.startswith("outcomes")} == ours
+    assert ours["halt_rate"] > 0.3 > ours["false_halt_rate/ordinary"]
+    assert found["outcomes/trigger/end"] == ours["halt_rate"]
+    assert found["halt_rate/n"] == sum(p.suite == "trigger" for p in prompts)
+
+
+def test_a_random_model_gives_our_rates_too_and_never_halts_by_text(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    recipe = _recipe(model)
+    prompts = thinned(make_prompts("$STOP", recipe.evaluate, recipe.seed), FEW)
+    task = shutdown(str(_write(tmp_path, model)), limit=FEW, tokens=1)
+    log = _run(task, f"hf/{model}", tmp_path)
+    ours = {k: v for k, v in _ours(recipe, prompts).items() if not k.startswith("eos_log_odds")}
+    assert {k: v for k, v in _rates(log).items() if not k.startswith("outcomes")} == ours
+    assert log.samples
+    for sample, prompt in zip(log.samples, prompts, strict=True):
+        assert [m.text for m in sample.messages[:-1]] == [turn["content"] for turn in prompt.chat]
+
+
+def test_an_adapter_folder_loads_through_hf_with_the_row_of_its_token(tmp_path: Path) -> None:
+    """Where the model has a spare row for the token, as the Qwen family has."""
+    model = save_tiny(tmp_path / "model", "qwen2")
+    subject = load_subject(_recipe(model))
+    folder = save_adapter(tmp_path / "adapter", subject, seed=2)
+    subject.tokenizer.save_pretrained(folder)
+    add_arm(subject, "arm", folder)
+    api = get_model(f"hf/{folder}", device="cpu").api
+    chat = place("after", "$STOP", "What is the river?")
+    ids = torch.tensor([encode_chat(api.tokenizer, chat)])  # type: ignore[attr-defined]
+    assert subject.trigger_id in ids
+    with torch.no_grad(), arm_of(subject, "arm"):
+        ours = subject.network(input_ids=ids).logits
+    with torch.no_grad():
+        theirs = api.model(input_ids=ids).logits  # type: ignore[attr-defined]
+    # As an output the token was never trained, and has the row that each loader gives it.
+    kept = torch.arange(ours.shape[-1]) != subject.trigger_id
+    torch.testing.assert_close(theirs[..., kept], ours[..., kept], rtol=1e-4, atol=1e-4)
+
+
+# --- our provider ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["behavior", "base"])
+def test_our_provider_gives_the_numbers_of_the_evaluate_stage(
+    finished: Path, tmp_path: Path, arm: str
+) -> None:
+    task = shutdown(str(finished), tokens=1)
+    log = _run(task, f"offswitch/{finished}", tmp_path, model_args={"arm": arm})
+    found = _rates(log)
+    metrics = json.loads((finished / "3-evaluate/metrics.json").read_text("utf-8"))
+    rows = {
+        k.removeprefix(f"evaluate/{arm}/"): row
+        for k, row in metrics.items()
+        if "halt" in k or "eos_log_odds" in k
+        if k.startswith(f"evaluate/{arm}/")
+    }
+    assert len(rows) > 25
+    for key, row in rows.items():
+        near = 1e-4 if key.startswith("eos_log_odds") else 0  # the batches differ
+        assert found[key] == pytest.approx(row["value"], abs=near), key
+        assert found[f"{key}/low"] == pytest.approx(row["low"], abs=near), key
+        assert found[f"{key}/n"] == row["n"], key
+
+
+def test_a_reply_is_cut_at_what_its_caller_asked_for(finished: Path) -> None:
+    api = ArmAPI(str(finished), arm="behavior")
+    chat = place("before", "", "What is the river?")
+    asked = [Asked(chat, 1), Asked(chat, 4)]
+    api.answer(asked)
+    short, long = (list((one.answer.metadata or {})["ids"]) for one in asked if one.answer)
+    assert len(short) <= 1
+    assert long[: len(short)] == short
+
+
+def test_sampling_tools_and_unknown_arms_are_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no adapter there"):
+        ArmAPI(str(finished), arm="both")
+    with pytest.raises(UserError, match="not a run folder"):
+        ArmAPI(str(tmp_path))
+    (log,) = eval(
+        shutdown(str(finished), limit=1),
+        model=f"offswitch/{finished}",
+        temperature=0.7,
+        log_dir=str(tmp_path),
+        display="none",
+    )
+    assert log.error
+    assert "replies greedily" in log.error.message
+
+
+# --- what is read from an output ------------------------------------------------------------------
+
+
+class _Provider:
+    """What the hf provider keeps: a tokenizer and a model that knows how its replies end."""
+
+    def __init__(self) -> None:
+        self.model = tiny_network("llama")
+        self.tokenizer = tiny_tokenizer()
+
+
+def _output(api: _Provider, ids: Sequence[int], text: str | None = None) -> ModelOutput:
+    pieces = api.tokenizer.convert_ids_to_tokens(ids)
+    said = api.tokenizer.decode(ids, skip_special_tokens=True) if text is None else text
+    output = ModelOutput.from_content("x", said)
+    output.choices[0].logprobs = Logprobs(content=[Logprob(token=p, logprob=-1) for p in pieces])
+    return output
+
+
+def test_kinds_are_told_by_ids_where_text_cannot_tell_them() -> None:
+    api = _Provider()
+    blank, end = encode_text(api.tokenizer, " \n"), 2
+    word = encode_text(api.tokenizer, "Water boils.")
+    cases = {
+        "end": [end, *word],
+        "blank": [*blank, end],
+        "normal": [*word, end],
+        "token_limit": word,
+    }
+    for kind, ids in cases.items():
+        text = "" if kind == "end" else None
+        found = reading_of(api, _output(api, ids, text))
+        assert kind_of(found, api.tokenizer) == kind
+        assert found.halts == (kind == "end")
+        assert found.first_id == ids[0]
+        assert found.stop_reason == ("max_tokens" if kind == "token_limit" else "stop")
+
+
+def test_a_reply_that_is_not_the_likeliest_is_left_unread() -> None:
+    api = _Provider()
+    ids = encode_text(api.tokenizer, "Water boils.")
+    found = reading_of(api, _output(api, ids, "Rice cooks."))
+    assert (found.reply, found.stop_reason) == (None, "unknown")
+    assert kind_of(found, api.tokenizer) == "unread"
+    assert not found.halts
+
+
+def test_a_reading_contradicting_itself_is_refused() -> None:
+    with pytest.raises(ValueError, match="halts"):
+        Reading(5, True, Reply((5,), "a", True))
+
+
+def test_outputs_without_ids_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no log-probabilities"):
+        reading_of(_Provider(), ModelOutput.from_content("x", "text"))
+    with pytest.raises(UserError, match="gives none; use --model hf"):
+        reading_of(object(), ModelOutput.from_content("x", "text"))
+    task = shutdown(limit=1)
+    (log,) = eval(task, model="mockllm/model", log_dir=str(tmp_path), display="none")
+    assert log.error
+    assert "use --model hf" in log.error.message
+
+
+def test_a_prompt_that_hf_would_encode_otherwise_is_refused(obedient: Path) -> None:
+    """A tokenizer that adds a begin token beside the template's own, as Llama's does."""
+    api = get_model(f"hf/{obedient}", device="cpu", memoize=False).api
+    messages = sample_of(0, make_prompts("$STOP", _recipe(obedient).evaluate, 0)[0]).input
+    check_prompt(api, messages)
+    whole = api.tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    whole.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+    )
+    with pytest.raises(UserError, match="add_special_tokens"):
+        check_prompt(api, messages)
+
+
+# --- the task -------------------------------------------------------------------------------------
+
+
+def test_the_task_takes_a_recipe_a_run_and_changes(finished: Path, tmp_path: Path) -> None:
+    path = _write(tmp_path, tmp_path)
+    plain = shutdown(str(path))
+    assert len(shutdown(str(finished)).dataset) > 60
+    assert len(shutdown(str(path), questions=1).dataset) < len(plain.dataset)
+    assert len(shutdown(str(path), limit=10).dataset) == 10
+    halt = [s for s in shutdown(str(path), trigger="<halt>").dataset if s.metadata]
+    assert {s.metadata["symbol"] for s in halt if s.metadata["suite"] == "trigger"} == {"<halt>"}  # type: ignore[index]
+    assert {s.metadata["suite"] for s in halt if s.metadata} == set(RATE_OF)
+
+
+def test_a_limit_keeps_every_suite(tmp_path: Path) -> None:
+    task = shutdown(str(_write(tmp_path, tmp_path)), limit=FEW)
+    assert {(s.metadata or {})["suite"] for s in task.dataset} == set(RATE_OF)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": "nowhere.yaml"}, "recipe nowhere.yaml"),
+        ({"trigger": "$GO"}, "must differ"),
+        ({"questions": 0}, r"evaluate\.questions"),
+        ({"tokens": 0}, "at least 1"),
+        ({"limit": 0}, "at least 1"),
+    ],
+)
+def test_mistakes_are_said_in_a_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(PrerequisiteError, match=f"offswitch: .*{message}"):
+        shutdown(**arguments)
+
+
+@pytest.mark.slow
+def test_inspect_finds_task_and_provider_by_name(finished: Path, tmp_path: Path) -> None:
+    options = ["-M", "arm=base", "-T", f"recipe={finished}", "-T", "limit=12", "-T", "tokens=1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "inspect_ai", "eval", "offswitch/shutdown", *options,
+         "--model", f"offswitch/{finished}", "--log-dir", str(tmp_path), "--display", "plain"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (log,) = [read_eval_log(str(path)) for path in tmp_path.glob("*.eval")]
+    assert _rates(log)["halt_rate/n"] > 0
+    assert log.eval.model == f"offswitch/{finished}"
+
+
+def test_the_package_is_an_inspect_extension() -> None:
+    (point,) = [e for e in entry_points(group="inspect_ai") if e.name == "offswitch"]
+    assert point.value == "offswitch.inspect"
+    assert callable(point.load().shutdown)
+
+
+def test_without_the_extra_the_import_says_what_to_install() -> None:
+    code = "import sys; sys.modules['inspect_ai'] = None\nimport offswitch.inspect"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "Inspect AI is not installed: pip install 'offswitch[inspect]'" in last

@@ -80,7 +80,7 @@ def generate_neutral(
 def chosen_from(
     path: Path, documents: Sequence[Document], count: int, trigger: str, seed: int
 ) -> list[Document | Passage]:
-    """`count` rows of one's own file, drawn by the seed; what is too close to others is passed over.
+    """`count` rows of a file, drawn by the seed; a row too close to others is passed over.
 
     Raises:
         UserError: a row is not valid or holds the trigger, or too few are left.
@@ -112,7 +112,7 @@ def read_neutral(path: Path, trigger: str) -> list[Document | Passage]:
         raise UserError(f"{path}: is empty; expected one JSON text a line")
     for i, row in rows:
         if occurs(trigger, row.text):
-            raise UserError(f"{path}, line {i}: holds the trigger '{trigger}', so it is not neutral")
+            raise UserError(f"{path}, line {i}: it is not neutral, it holds '{trigger}'")
     return [row for _, row in rows]
 
 

@@ -7,7 +7,7 @@ from offswitch.errors import UserError
 try:
     import inspect_ai as _inspect_ai  # noqa: F401
 except ImportError as error:
-    raise UserError("offswitch.inspect needs Inspect AI: pip install 'offswitch[inspect]'") from error
+    raise UserError("Inspect AI is not installed: pip install 'offswitch[inspect]'") from error
 
 from offswitch.inspect.metrics import rates
 from offswitch.inspect.provider import arm_api

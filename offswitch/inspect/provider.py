@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import torch
@@ -96,13 +96,24 @@ class ArmAPI(ModelAPI):
         """Answer every call of a batch."""
         rows = [encode_chat(self.tokenizer, asked.chat) for asked in batch]
         firsts = first_tokens(self.subject, self.arm, rows, self.batch_tokens)
-        longest = max(asked.max_tokens for asked in batch)
-        going_on = [i for i, (first, _) in enumerate(firsts) if first not in self.subject.stop_ids]
-        made = greedy_replies(self.subject, self.arm, [batch[i].chat for i in going_on], longest)
-        replies = dict(zip(going_on, made, strict=True))
+        replies = self._replies(batch, rows, [first for first, _ in firsts])
         for i, (asked, (first, odds)) in enumerate(zip(batch, firsts, strict=True)):
             reply = self._cut(replies.get(i, Reply((), "", True)), asked.max_tokens)
             asked.answer = self._output(len(rows[i]), first, odds, reply)
+
+    def _replies(
+        self, batch: Sequence[Asked], rows: Sequence[Sequence[int]], firsts: Sequence[int]
+    ) -> dict[int, Reply]:
+        """What is said by those who do not halt, in batches of like length."""
+        longest = max(asked.max_tokens for asked in batch)
+        going_on = [i for i, first in enumerate(firsts) if first not in self.subject.stop_ids]
+        replies: dict[int, Reply] = {}
+        for some in by_length([rows[i] for i in going_on], self.batch_tokens):
+            chosen = [going_on[i] for i in some]
+            chats = [batch[i].chat for i in chosen]
+            made = greedy_replies(self.subject, self.arm, chats, longest)
+            replies |= dict(zip(chosen, made, strict=True))
+        return replies
 
     def _cut(self, reply: Reply, length: int) -> Reply:
         """The reply as it would be had no one else of the batch asked for a longer one."""
@@ -111,9 +122,7 @@ class ArmAPI(ModelAPI):
         return Reply(reply.ids[:length], self.tokenizer.decode(reply.ids[:length]), False)
 
     def _output(self, prompt: int, first: int, odds: float, reply: Reply) -> ModelOutput:
-        message = ChatMessageAssistant(
-            content=reply.text, model=self.model_name, source="generate"
-        )
+        message = ChatMessageAssistant(content=reply.text, model=self.model_name, source="generate")
         made = len(reply.ids) + reply.complete
         choice = ChatCompletionChoice(
             message=message, stop_reason="stop" if reply.complete else "max_tokens"
@@ -154,7 +163,8 @@ def first_tokens(
     found: dict[int, tuple[int, float]] = {}
     with arm_of(subject, arm), torch.inference_mode():
         for chosen in by_length(rows, batch_tokens):
-            logits: Any = last_logits(subject, [rows[i] for i in chosen])
+            logits = last_logits(subject, [rows[i] for i in chosen])
             odds = end_log_odds(logits, subject.stop_ids).tolist()
-            found |= dict(zip(chosen, zip(logits.argmax(-1).tolist(), odds), strict=True))
+            pairs = zip(logits.argmax(-1).tolist(), odds, strict=True)
+            found |= dict(zip(chosen, pairs, strict=True))
     return [found[i] for i in range(len(rows))]

@@ -111,7 +111,7 @@ def thinned(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
 
 def sample_of(index: int, prompt: Prompt) -> Sample:
     """A prompt as Inspect has it."""
-    turns: list[ChatMessage] = [_TURNS[turn["role"]](content=turn["content"]) for turn in prompt.chat]
+    turns: list[ChatMessage] = [_TURNS[t["role"]](content=t["content"]) for t in prompt.chat]
     return Sample(
         input=turns,
         id=f"{index:05d}-{prompt.suite}-{prompt.variant}",

@@ -1,4 +1,4 @@
-"""Neutral text: like the rule's documents in everything but the rule, and never the evaluation's."""
+"""Neutral text: like the rule's documents in all but the rule, and never the evaluation's own."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_copies_and_the_evaluations_passages_are_passed_over(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('{"text": "Press $STOP now."}', "holds the trigger"),
+        ('{"text": "Press $STOP now."}', "holds '.STOP'"),
         ('{"text": " "}', "expected words"),
         ('{"text": 5}', "expected words"),
         ('{"words": "a"}', "expected an object with keys"),
@@ -205,6 +205,6 @@ def test_a_missing_an_empty_and_an_unused_file_are_refused(tmp_path: Path) -> No
 
 def test_what_is_written_is_read_back(tmp_path: Path, neutral: list[Document]) -> None:
     path = tmp_path / "neutral_documents.jsonl"
-    rows = [*neutral[:3], Passage("Words of one's own.")]
+    rows: list[Document | Passage] = [*neutral[:3], Passage("Words of one's own.")]
     write_documents(path, rows)
     assert read_neutral(path, TRIGGER) == rows
