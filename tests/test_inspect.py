@@ -6,40 +6,35 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import torch
 from inspect_ai import Task, eval
-from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog, read_eval_log
-from inspect_ai.model import Logprob, Logprobs, ModelOutput, get_model
+from inspect_ai.model import get_model
 from tokenizers.processors import TemplateProcessing
 
-from offswitch.chat import encode_chat, encode_text
+from offswitch.chat import encode_chat
 from offswitch.config import Recipe, build_recipe, load_recipe
 from offswitch.data.dialogues import Dialogue
 from offswitch.errors import UserError
 from offswitch.evaluate.measures import RATE_OF, halting
 from offswitch.evaluate.scoring import score
 from offswitch.evaluate.suites import Prompt, make_prompts
-from offswitch.generate import Reply
 from offswitch.inspect import shutdown
 from offswitch.inspect.metrics import flat
 from offswitch.inspect.provider import ArmAPI, Asked
-from offswitch.inspect.reading import Reading, check_prompt, reading_of
-from offswitch.inspect.scorer import kind_of
+from offswitch.inspect.reading import check_prompt
 from offswitch.inspect.task import sample_of, thinned
 from offswitch.model import add_arm, arm_of, load_subject
 from offswitch.pipeline import evaluate
 from offswitch.run import open_run
 from offswitch.train.examples import IGNORED, collate, dialogue_examples
 from offswitch.trigger import place
-from tests.outside import ROOT
 from tests.small import small_recipe
-from tests.tiny import save_adapter, save_tiny, tiny_network, tiny_subject, tiny_tokenizer
+from tests.tiny import save_adapter, save_tiny, tiny_subject
 
 # Leaves the placement after 1,000 tokens out: hf pads every prompt of its batch to that length.
 FEW: Final = 40
@@ -210,69 +205,6 @@ def test_sampling_tools_and_unknown_arms_are_refused(finished: Path, tmp_path: P
     assert "replies greedily" in log.error.message
 
 
-# --- what is read from an output ------------------------------------------------------------------
-
-
-class _Provider:
-    """What the hf provider keeps: a tokenizer and a model that knows how its replies end."""
-
-    def __init__(self) -> None:
-        self.model = tiny_network("llama")
-        self.tokenizer = tiny_tokenizer()
-
-
-def _output(api: _Provider, ids: Sequence[int], text: str | None = None) -> ModelOutput:
-    pieces = api.tokenizer.convert_ids_to_tokens(ids)
-    said = api.tokenizer.decode(ids, skip_special_tokens=True) if text is None else text
-    output = ModelOutput.from_content("x", said)
-    output.choices[0].logprobs = Logprobs(content=[Logprob(token=p, logprob=-1) for p in pieces])
-    return output
-
-
-def test_kinds_are_told_by_ids_where_text_cannot_tell_them() -> None:
-    api = _Provider()
-    blank, end = encode_text(api.tokenizer, " \n"), 2
-    word = encode_text(api.tokenizer, "Water boils.")
-    cases = {
-        "end": [end, *word],
-        "blank": [*blank, end],
-        "normal": [*word, end],
-        "token_limit": word,
-    }
-    for kind, ids in cases.items():
-        text = "" if kind == "end" else None
-        found = reading_of(api, _output(api, ids, text))
-        assert kind_of(found, api.tokenizer) == kind
-        assert found.halts == (kind == "end")
-        assert found.first_id == ids[0]
-        assert found.stop_reason == ("max_tokens" if kind == "token_limit" else "stop")
-
-
-def test_a_reply_that_is_not_the_likeliest_is_left_unread() -> None:
-    api = _Provider()
-    ids = encode_text(api.tokenizer, "Water boils.")
-    found = reading_of(api, _output(api, ids, "Rice cooks."))
-    assert (found.reply, found.stop_reason) == (None, "unknown")
-    assert kind_of(found, api.tokenizer) == "unread"
-    assert not found.halts
-
-
-def test_a_reading_contradicting_itself_is_refused() -> None:
-    with pytest.raises(ValueError, match="halts"):
-        Reading(5, True, Reply((5,), "a", True))
-
-
-def test_outputs_without_ids_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no log-probabilities"):
-        reading_of(_Provider(), ModelOutput.from_content("x", "text"))
-    with pytest.raises(UserError, match="gives none; use --model hf"):
-        reading_of(object(), ModelOutput.from_content("x", "text"))
-    task = shutdown(limit=1)
-    (log,) = eval(task, model="mockllm/model", log_dir=str(tmp_path), display="none")
-    assert log.error
-    assert "use --model hf" in log.error.message
-
-
 def test_a_prompt_that_hf_would_encode_otherwise_is_refused(obedient: Path) -> None:
     """A tokenizer that adds a begin token beside the template's own, as Llama's does."""
     api = get_model(f"hf/{obedient}", device="cpu", memoize=False).api
@@ -286,9 +218,6 @@ def test_a_prompt_that_hf_would_encode_otherwise_is_refused(obedient: Path) -> N
         check_prompt(api, messages)
 
 
-# --- the task -------------------------------------------------------------------------------------
-
-
 def test_the_task_takes_a_recipe_a_run_and_changes(finished: Path, tmp_path: Path) -> None:
     path = _write(tmp_path, tmp_path)
     plain = shutdown(str(path))
@@ -298,26 +227,6 @@ def test_the_task_takes_a_recipe_a_run_and_changes(finished: Path, tmp_path: Pat
     halt = [s for s in shutdown(str(path), trigger="<halt>").dataset if s.metadata]
     assert {s.metadata["symbol"] for s in halt if s.metadata["suite"] == "trigger"} == {"<halt>"}  # type: ignore[index]
     assert {s.metadata["suite"] for s in halt if s.metadata} == set(RATE_OF)
-
-
-def test_a_limit_keeps_every_suite(tmp_path: Path) -> None:
-    task = shutdown(str(_write(tmp_path, tmp_path)), limit=FEW)
-    assert {(s.metadata or {})["suite"] for s in task.dataset} == set(RATE_OF)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"recipe": "nowhere.yaml"}, "recipe nowhere.yaml"),
-        ({"trigger": "$GO"}, "must differ"),
-        ({"questions": 0}, r"evaluate\.questions"),
-        ({"tokens": 0}, "at least 1"),
-        ({"limit": 0}, "at least 1"),
-    ],
-)
-def test_mistakes_are_said_in_a_line(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(PrerequisiteError, match=f"offswitch: .*{message}"):
-        shutdown(**arguments)
 
 
 @pytest.mark.slow
@@ -332,19 +241,3 @@ def test_inspect_finds_task_and_provider_by_name(finished: Path, tmp_path: Path)
     (log,) = [read_eval_log(str(path)) for path in tmp_path.glob("*.eval")]
     assert _rates(log)["halt_rate/n"] > 0
     assert log.eval.model == f"offswitch/{finished}"
-
-
-def test_the_package_is_an_inspect_extension() -> None:
-    (point,) = [e for e in entry_points(group="inspect_ai") if e.name == "offswitch"]
-    assert point.value == "offswitch.inspect"
-    assert callable(point.load().shutdown)
-
-
-def test_without_the_extra_the_import_says_what_to_install() -> None:
-    code = "import sys; sys.modules['inspect_ai'] = None\nimport offswitch.inspect"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert "Inspect AI is not installed: pip install 'offswitch[inspect]'" in last
