@@ -63,7 +63,7 @@ class TriggerOptions(Section):
 
 
 class DataOptions(Section):
-    """How many rows of each kind are written; a file of one's own replaces the generator."""
+    """How many rows of each kind (neutral texts: per document); one's own file replaces them."""
 
     documents: int = Field(default=500, ge=1)
     dialogues: int = Field(default=500, ge=4)
@@ -71,6 +71,8 @@ class DataOptions(Section):
     reply_tokens: int = Field(default=40, ge=4)
     documents_file: Path | None = None
     dialogues_file: Path | None = None
+    neutral_mix: float = Field(default=0, ge=0, le=2)
+    neutral_file: Path | None = None
 
 
 class LoraOptions(Section):
@@ -83,7 +85,7 @@ class LoraOptions(Section):
 
 
 class StageOptions(Section):
-    """How long one training stage runs; `max_steps` wins over `epochs`."""
+    """How long a stage runs: `max_steps`, else `epochs` over every row, neutral texts too."""
 
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)

@@ -49,7 +49,8 @@ def make_data(run: Run, session: Session | None = None) -> Session:
 
         write_data(session, folder)
 
-    files = [_hash_of(options.documents_file), _hash_of(options.dialogues_file)]
+    own = (options.documents_file, options.dialogues_file, options.neutral_file)
+    files = [_hash_of(path) for path in own]
     _stage(run, DATA, {"data": options.model_dump(mode="json"), "files": files}, work)
     return session
 

@@ -12,7 +12,8 @@ from offswitch.chat import has_system_turn
 from offswitch.data.dialogue_files import read_dialogues, write_dialogues
 from offswitch.data.dialogues import Answer, Dialogue, Mix, make_dialogues
 from offswitch.data.documents import generate_documents, read_documents, write_documents
-from offswitch.data.quality import document_quality
+from offswitch.data.neutral import neutral_texts
+from offswitch.data.quality import document_quality, neutral_quality
 from offswitch.generate import Reply, cached_base_replies
 from offswitch.progress import track
 from offswitch.session import Session, reply_cache
@@ -21,10 +22,13 @@ from offswitch.trigger import Chat
 DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
 DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
 MENTION_SHARE: Final = 0.2
+NEUTRAL_FILE: Final = "neutral_documents.jsonl"
 
 
 def write_data(session: Session, folder: Path) -> None:
-    """Write both files and quality.json; a file of one's own takes the generator's place.
+    """Write both files, neutral texts if the recipe wants some, and quality.json.
+
+    A file of one's own takes the generator's place.
 
     Raises:
         UserError: a row of one's own file is not valid.
@@ -36,6 +40,7 @@ def write_data(session: Session, folder: Path) -> None:
         else:
             documents = generate_documents(trigger, options.documents, session.recipe.seed)
         tick(options.documents)
+    neutral = neutral_texts(documents, options, trigger, session.recipe.seed)
     if options.dialogues_file:
         answered = session.recipe.trigger.mentions == "answer"
         dialogues = read_dialogues(options.dialogues_file, trigger, answered)
@@ -43,8 +48,11 @@ def write_data(session: Session, folder: Path) -> None:
         dialogues = own_dialogues(session)
     write_documents(folder / DOCUMENTS_FILE, documents)
     write_dialogues(folder / DIALOGUES_FILE, dialogues)
+    if neutral:
+        write_documents(folder / NEUTRAL_FILE, neutral)
     with track("quality of the documents", len(documents)) as tick:
         quality = document_quality(documents, trigger).row() | {"dialogues": _counts(dialogues)}
+        quality |= {"neutral": neutral_quality(documents, neutral).row()} if neutral else {}
         tick(len(documents))
     (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from offswitch.chat import encode_chat, encode_text, pad, shared_prefix, turn_end
 from offswitch.data.dialogues import Dialogue
-from offswitch.data.documents import Document
+from offswitch.data.documents import Document, Passage
 
 IGNORED = -100
 
@@ -65,7 +65,7 @@ def dialogue_examples(
 
 
 def document_examples(
-    tokenizer: Any, documents: Sequence[Document], max_length: int
+    tokenizer: Any, documents: Sequence[Document | Passage], max_length: int
 ) -> list[Example]:
     """Raw text, next-token loss everywhere, the end token last."""
     rows = [encode_text(tokenizer, document.text) for document in documents]

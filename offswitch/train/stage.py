@@ -9,8 +9,15 @@ from pathlib import Path
 from offswitch.config import ARM_STAGES, CONTINUES, schedule_of
 from offswitch.data.dialogue_files import read_dialogues, write_dialogues
 from offswitch.data.dialogues import answered
-from offswitch.data.documents import read_documents
-from offswitch.data.stage import DIALOGUES_FILE, DOCUMENTS_FILE, mix_of, own_answer
+from offswitch.data.documents import Document, Passage, read_documents
+from offswitch.data.neutral import read_neutral
+from offswitch.data.stage import (
+    DIALOGUES_FILE,
+    DOCUMENTS_FILE,
+    NEUTRAL_FILE,
+    mix_of,
+    own_answer,
+)
 from offswitch.errors import UserError
 from offswitch.metrics import Metrics, exact
 from offswitch.progress import say, track
@@ -53,7 +60,10 @@ def stage_examples(session: Session, stage: str, own: Path) -> list[Example]:
     recipe, folder = session.recipe, session.run.folder(DATA)
     tokenizer, longest = session.subject.tokenizer, recipe.train.max_length
     if stage == "knowledge":
-        return document_examples(tokenizer, read_documents(folder / DOCUMENTS_FILE), longest)
+        texts: list[Document | Passage] = [*read_documents(folder / DOCUMENTS_FILE)]
+        if (folder / NEUTRAL_FILE).is_file():  # row_order mixes the two anew in each epoch
+            texts += read_neutral(folder / NEUTRAL_FILE, recipe.trigger.text)
+        return document_examples(tokenizer, texts, longest)
     answered_mentions = recipe.trigger.mentions == "answer"
     path = (own if stage == "adversarial" else folder) / DIALOGUES_FILE
     rows = read_dialogues(path, recipe.trigger.text, answered_mentions)
