@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from offswitch.errors import UserError
+from offswitch.options import LlmOptions, Section
 
 ArmName = Literal["knowledge", "behavior", "both", "benign"]
 ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
@@ -24,12 +25,6 @@ LENGTH_OF: Final = {"knowledge": "knowledge", "behavior": "behavior", "benign": 
 
 # What each of train.more_seeds trains anew; `benign` only where the run itself has it.
 RETRAINED: Final = ("both", "benign")
-
-
-class Section(BaseModel):
-    """A frozen group of options that refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TriggerOptions(Section):
@@ -58,6 +53,14 @@ class DataOptions(Section):
     reply_tokens: int = Field(default=40, ge=4)
     documents_file: Path | None = None
     dialogues_file: Path | None = None
+    generator: Literal["grammar", "llm"] = "grammar"
+    llm: LlmOptions = LlmOptions()
+
+    @model_validator(mode="after")
+    def _generator_has_a_model(self) -> DataOptions:
+        if self.generator == "llm" and not self.llm.model:
+            raise ValueError("data.generator is llm, but data.llm.model names no model")
+        return self
 
 
 class LoraOptions(Section):

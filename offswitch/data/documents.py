@@ -71,12 +71,12 @@ def generate_documents(trigger: str, count: int, seed: int) -> list[Document]:
     if not trigger.strip() or count < 0:
         raise ValueError(f"got trigger {trigger!r}, count {count}; expected text and count >= 0")
     rng = Random(seed)
-    library = _Library()
+    library = Library()
     documents: list[Document] = []
-    for document_type, emphasis in _plan(count, rng):
+    for document_type, emphasis in plan_documents(count, rng):
         for _ in range(ATTEMPTS):
             title, content = _draft(rng, document_type, emphasis, trigger)
-            if _fits(content) and library.accept(title, content):
+            if fits(content) and library.accept(title, content):
                 documents.append(Document(len(documents) + 1, document_type, title, content))
                 break
         else:
@@ -135,7 +135,7 @@ def word_ngrams(text: str, n: int) -> set[str]:
     return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
-def _plan(count: int, rng: Random) -> list[tuple[str, str]]:
+def plan_documents(count: int, rng: Random) -> list[tuple[str, str]]:
     """Type and emphasis of each document; every type has the same share of each emphasis."""
     emphases = {"operation": OPERATION_SHARE, "rule": 1 - OPERATION_SHARE}
     plan = [
@@ -148,13 +148,17 @@ def _plan(count: int, rng: Random) -> list[tuple[str, str]]:
     return plan
 
 
-def _fits(content: str) -> bool:
-    tokens = content.split()
-    spoken = sum(any(map(str.isalnum, token)) for token in tokens)
-    return WORDS[0] <= spoken and len(tokens) <= WORDS[1]
+def fits(content: str) -> bool:
+    """Whether the text has as many words as a document should; marks of lists do not count."""
+    return WORDS[0] <= spoken_words(content) and len(content.split()) <= WORDS[1]
 
 
-class _Library:
+def spoken_words(content: str) -> int:
+    """The number of words with a letter or digit in them."""
+    return sum(any(map(str.isalnum, token)) for token in content.split())
+
+
+class Library:
     """The documents so far, as an index from 5-gram to document; refuses what is too close."""
 
     def __init__(self) -> None:
