@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from offswitch.cli import app
@@ -288,6 +290,25 @@ def test_the_data_stage_keeps_no_key_and_resumes_without_asking(
     assert len(read_documents(run.folder(DATA) / "shutdown_dataset.jsonl")) == COUNT
     figures = json.loads((run.folder(DATA) / "llm.json").read_text(encoding="utf-8"))
     assert figures["documents"] == COUNT
+
+
+def test_an_organism_takes_its_documents_from_the_run_that_it_lies_in(home: Path) -> None:
+    with serving() as server:
+        recipe = load_recipe(home / "small.yaml", _options(server)[1::2])
+        run = open_run(recipe, home / "runs")
+        make_data(run)
+        asked = len(server.asked)
+        opened = open_run(recipe.model_copy(update={"name": "seed-1"}), run.root / "organisms")
+        inside = replace(opened, within="organisms/seed-1")
+        make_data(inside)
+        assert len(server.asked) == asked
+    assert inside.outputs_hash(DATA) == run.outputs_hash(DATA)
+
+
+def test_the_recipe_in_the_documentation_is_one() -> None:
+    page = (ROOT / "docs/llm_documents.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert build_recipe(yaml.safe_load(recipe)).data.generator == "llm"
 
 
 def test_the_grammar_s_stage_has_the_inputs_that_it_always_had(home: Path) -> None:
