@@ -138,12 +138,16 @@ def _starts() -> list[tuple[str, str]]:
     return [(kind, emphasis) for kind in DOCUMENT_TYPES for emphasis in ("rule", "boundary")]
 
 
+class _Http(ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+
+
 @contextmanager
 def serving(behaviour: Behaviour | None = None) -> Iterator[Server]:
     """A server on a free port of loopback, stopped after the block."""
     seen = Server("", behaviour or Behaviour())
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(seen))
-    http.daemon_threads = True
+    http = _Http(("127.0.0.1", 0), _handler(seen))
     seen.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
     thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -48,7 +48,7 @@ def _ask(
         return list(await asyncio.gather(*(endpoint.ask(request) for request in requests)))
 
     async def connected() -> list[Draft | None]:
-        settings = {"base_url": server.url, "model": "m", "timeout": 5, **options}
+        settings = {"base_url": server.url, "model": "m", "timeout": 60, **options}
         with open_journal(path) as journal:
             async with connect(LlmOptions(**settings), journal) as endpoint:
                 return await ask(endpoint)
@@ -62,7 +62,7 @@ def _entries(path: Path) -> list[Entry]:
 
 
 def test_no_more_requests_are_under_way_than_allowed(journal: Path) -> None:
-    with serving(_answering(seconds=0.02)) as server:
+    with serving(_answering(seconds=0.05)) as server:
         assert _ask(server, journal, _requests(24), concurrency=3) == [Draft(**DRAFT)] * 24
         assert (server.most, len(server.asked)) == (3, 24)
         _ask(server, journal, [Request("x", (("system", ""), ("user", str(i))), Draft)
@@ -84,7 +84,7 @@ def test_a_busy_server_is_asked_again_when_it_says(journal: Path) -> None:
     with serving(busy) as server:
         assert _ask(server, journal, _requests(1)) == [Draft(**DRAFT)]
         (gap,) = (b - a for a, b in pairwise(server.times))
-    assert 1.9 <= gap < 4
+    assert gap >= 1.9
     assert [entry.retries for entry in _entries(journal)] == [1]
 
 
@@ -96,7 +96,7 @@ def test_errors_of_the_server_are_waited_out_longer_and_longer(journal: Path) ->
         assert _ask(server, journal, _requests(1)) == [Draft(**DRAFT)]
         gaps = [b - a for a, b in pairwise(server.times)]
     assert len(gaps) == 3
-    assert gaps[0] < gaps[1] < gaps[2]
+    assert all(gap >= 0.37 * 2**i for i, gap in enumerate(gaps))
 
 
 def test_a_connection_cut_in_the_middle_of_an_answer_is_taken_up_again(journal: Path) -> None:

@@ -49,8 +49,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             _wait_until_healthy(f"http://127.0.0.1:{port}/health", process, folder / "log")
             yield Served(recipe, model, f"http://127.0.0.1:{port}/v1")
         finally:
-            process.terminate()
-            process.wait(30)
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.slow
