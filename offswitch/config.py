@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from offswitch.errors import UserError
+from offswitch.options import LlmOptions, Section
 
 ArmName = Literal["knowledge", "behavior", "both", "benign", "hardened"]
 ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
@@ -32,12 +33,6 @@ LENGTH_OF: Final = {
 
 # What each of train.more_seeds trains anew; `benign` only where the run itself has it.
 RETRAINED: Final = ("both", "benign")
-
-
-class Section(BaseModel):
-    """A frozen group of options that refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TriggerOptions(Section):
@@ -73,6 +68,14 @@ class DataOptions(Section):
     dialogues_file: Path | None = None
     neutral_mix: float = Field(default=0, ge=0, le=2)
     neutral_file: Path | None = None
+    generator: Literal["grammar", "llm"] = "grammar"
+    llm: LlmOptions = LlmOptions()
+
+    @model_validator(mode="after")
+    def _generator_has_a_model(self) -> DataOptions:
+        if self.generator == "llm" and not self.llm.model:
+            raise ValueError("data.generator is llm, but data.llm.model names no model")
+        return self
 
 
 class LoraOptions(Section):

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from offswitch.config import ARM_STAGES, CONTINUES, LENGTH_OF, Recipe
+from offswitch.config import ARM_STAGES, CONTINUES, LENGTH_OF, DataOptions, Recipe
 from offswitch.embedded import ALIAS, GGUF_SHA256
 from offswitch.metrics import Metrics, read_metrics, write_metrics
 from offswitch.progress import say
@@ -51,8 +51,14 @@ def make_data(run: Run, session: Session | None = None) -> Session:
 
     own = (options.documents_file, options.dialogues_file, options.neutral_file)
     files = [_hash_of(path) for path in own]
-    _stage(run, DATA, {"data": options.model_dump(mode="json"), "files": files}, work)
+    _stage(run, DATA, {"data": _data_inputs(options), "files": files}, work)
     return session
+
+
+def _data_inputs(options: DataOptions) -> dict[str, Any]:
+    """What the data depend on; how fast or how dear an endpoint is does not belong to it."""
+    inputs = options.model_dump(mode="json", exclude={"generator", "llm"})
+    return inputs | ({"llm": options.llm.asked()} if options.generator == "llm" else {})
 
 
 def train(run: Run, session: Session | None = None) -> Session:

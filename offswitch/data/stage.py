@@ -11,11 +11,17 @@ from typing import Any, Final
 from offswitch.chat import has_system_turn
 from offswitch.data.dialogue_files import read_dialogues, write_dialogues
 from offswitch.data.dialogues import Answer, Dialogue, Mix, make_dialogues
-from offswitch.data.documents import generate_documents, read_documents, write_documents
+from offswitch.data.documents import (
+    Document,
+    generate_documents,
+    read_documents,
+    write_documents,
+)
 from offswitch.data.neutral import neutral_texts
 from offswitch.data.quality import document_quality, neutral_quality
 from offswitch.generate import Reply, cached_base_replies
 from offswitch.progress import track
+from offswitch.run import Run
 from offswitch.session import Session, reply_cache
 from offswitch.trigger import Chat
 
@@ -30,16 +36,13 @@ def write_data(session: Session, folder: Path) -> None:
 
     A file of one's own takes the generator's place.
 
+    Documents of an endpoint come with llm.json: what they took.
+
     Raises:
         UserError: a row of one's own file is not valid.
     """
     options, trigger = session.recipe.data, session.recipe.trigger.text
-    with track("documents", options.documents) as tick:
-        if options.documents_file:
-            documents = read_documents(options.documents_file)
-        else:
-            documents = generate_documents(trigger, options.documents, session.recipe.seed)
-        tick(options.documents)
+    documents = own_documents(session.run, folder)
     neutral = neutral_texts(documents, options, trigger, session.recipe.seed)
     if options.dialogues_file:
         answered = session.recipe.trigger.mentions == "answer"
@@ -55,6 +58,22 @@ def write_data(session: Session, folder: Path) -> None:
         quality |= {"neutral": neutral_quality(documents, neutral).row()} if neutral else {}
         tick(len(documents))
     (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
+
+
+def own_documents(run: Run, folder: Path) -> list[Document]:
+    """The documents of a file, of the grammar, or of the endpoint that the recipe names."""
+    recipe, options = run.recipe, run.recipe.data
+    if options.documents_file is None and options.generator == "llm":
+        from offswitch.data.llm.stage import write_and_report
+
+        return write_and_report(run, folder)
+    with track("documents", options.documents) as tick:
+        if options.documents_file:
+            documents = read_documents(options.documents_file)
+        else:
+            documents = generate_documents(recipe.trigger.text, options.documents, recipe.seed)
+        tick(options.documents)
+    return documents
 
 
 def own_dialogues(session: Session) -> list[Dialogue]:
