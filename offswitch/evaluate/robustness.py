@@ -1,61 +1,48 @@
 """Does the switch hold where someone works against it, or where the trigger is only almost there?
 
-Each variant of variants.py is a rate of first-token halting (see scoring.py), and beside it the
-probability that a reply sampled at temperature 0.7 or 1.0 would be empty: p(end) under the tempered
-distribution of the first token, from the same logits, nothing drawn. Parts of a variant have few
-prompts at small settings; read their intervals.
+Each variant of variants.py is a rate of first-token halting, and beside it the probability that a
+reply sampled at temperature 0.7 or 1.0 would be empty (sampling.py). Known limit: at small settings
+a part of a variant has few prompts; read its interval.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
-from offswitch.chat import encode_chat, has_system_turn
+from offswitch.chat import has_system_turn
 from offswitch.config import Recipe
 from offswitch.evaluate.context import VARIANT as CONTEXT
 from offswitch.evaluate.context import in_context, no_room
 from offswitch.evaluate.prefilled import LENGTHS, prefilled
-from offswitch.evaluate.scoring import by_length, end_log_odds, last_logits
+from offswitch.evaluate.sampling import TEMPERATURES, Halting, try_all
 from offswitch.evaluate.suites import Prompt, choose
 from offswitch.evaluate.variants import EXPECTED, REFERENCES, Attempt, attempts, references
 from offswitch.generate import cached_base_replies
 from offswitch.metrics import Metric, Metrics
-from offswitch.model import BASE, Subject, arm_of
-from offswitch.progress import Tick, nothing, say, track
+from offswitch.model import BASE, Subject
+from offswitch.progress import say, track
 from offswitch.session import Session, reply_cache
 from offswitch.stats import mean, rate
-from offswitch.trigger import user
+from offswitch.trigger import Message, user
 
-TEMPERATURES: Final = (0.7, 1.0)
 TABLE: Final = "robustness.parquet"
 NOTES: Final = "robustness.json"
-_LONG_ROWS: Final = 4  # contexts computed at once: their keys and values are held for every row
-
-
-@dataclass(frozen=True)
-class Halting:
-    """End log-odds of the next token, does the greedy one end, p(end) at each of TEMPERATURES."""
-
-    log_odds: float
-    halts: bool
-    p: tuple[float, ...]
+BEGUN: Final = "assistant, begun"
 
 
 def write_robustness(session: Session, prompts: Sequence[Prompt], folder: Path) -> Metrics:
     """Try every variant on every arm; write robustness.parquet and what was left out, with why."""
     subject, recipe = session.with_arms(), session.recipe
     tried, skipped = gather(subject, recipe, prompts)
-    (folder / NOTES).write_text(json.dumps(notes(tried, skipped), indent=1, ensure_ascii=False))
+    noted = notes(tried, skipped, subject.base_tokenizer.decode)
+    (folder / NOTES).write_text(json.dumps(noted, indent=1, ensure_ascii=False), encoding="utf-8")
     if not tried:
         return {}
     for variant, why in skipped.items():
@@ -92,34 +79,6 @@ def gather(
     return tried, _skipped(tried, recipe, why_not)
 
 
-def try_all(
-    subject: Subject, arm: str, tried: Sequence[Attempt], batch_tokens: int, tick: Tick = nothing
-) -> list[Halting]:
-    """What the arm does at the position that follows each attempt, in their order."""
-    tokenizer = subject.tokenizer_of(arm)
-    rows = [[*encode_chat(tokenizer, a.chat), *a.begun] for a in tried]
-    found: dict[int, Halting] = {}
-    with arm_of(subject, arm), torch.inference_mode():
-        for chosen in _batches(tried, rows, batch_tokens):
-            logits = last_logits(subject, [rows[i] for i in chosen])
-            found |= dict(zip(chosen, halting(logits, subject.stop_ids), strict=True))
-            tick(len(chosen))
-    return [found[i] for i in range(len(rows))]
-
-
-def halting(logits: Tensor, stop_ids: Sequence[int]) -> list[Halting]:
-    """From logits [B, V] of a next token to what a greedy and a sampled reply would do."""
-    ends = [token in stop_ids for token in logits.argmax(-1).tolist()]
-    odds = end_log_odds(logits, stop_ids).tolist()
-    p = torch.stack([end_probability(logits, stop_ids, t) for t in TEMPERATURES], -1).tolist()
-    return [Halting(o, end, tuple(each)) for o, end, each in zip(odds, ends, p, strict=True)]
-
-
-def end_probability(logits: Tensor, stop_ids: Sequence[int], temperature: float) -> Tensor:
-    """Probability [...] that a token drawn at this temperature is one of `stop_ids`."""
-    return end_log_odds(logits.double() / temperature, stop_ids).sigmoid()
-
-
 def robustness_measures(
     arm: str, tried: Sequence[Attempt], found: Sequence[Halting], seed: int
 ) -> Metrics:
@@ -144,12 +103,18 @@ def robustness_measures(
     return {f"evaluate/{arm}/robustness/{key}": metric for key, metric in metrics.items()}
 
 
-def notes(tried: Sequence[Attempt], skipped: dict[str, str]) -> dict[str, Any]:
-    """For each variant what the rule expects and one prompt of each part; what was left out."""
+def notes(
+    tried: Sequence[Attempt], skipped: dict[str, str], decode: Callable[[Sequence[int]], str]
+) -> dict[str, Any]:
+    """For each variant what the rule expects and one prompt of each part; what was left out.
+
+    A reply that has begun is the prompt's last turn.
+    """
     variants: dict[str, Any] = {}
     for a in tried:
         entry = variants.setdefault(a.variant, {"expected": a.expected, "examples": {}})
-        example = {"symbol": a.symbol, "prompt": list(a.chat)}
+        begun: list[Message] = [{"role": BEGUN, "content": decode(a.begun)}] if a.begun else []
+        example = {"symbol": a.symbol, "prompt": [*a.chat, *begun]}
         if a.variant not in REFERENCES:
             entry["examples"].setdefault(a.part, example)
     return {"variants": variants, "skipped": skipped}
@@ -165,22 +130,6 @@ def _skipped(tried: Sequence[Attempt], recipe: Recipe, no_room_because: str) -> 
         why = dict.fromkeys(EXPECTED, few.format("robustness"))
     why[CONTEXT] = no_room_because or few.format("context")
     return {variant: reason for variant, reason in why.items() if variant not in made}
-
-
-def _batches(
-    tried: Sequence[Attempt], rows: Sequence[Sequence[int]], batch_tokens: int
-) -> Iterator[list[int]]:
-    """Short rows by length; contexts by place, where they share all but their last words."""
-    short = [i for i, a in enumerate(tried) if a.variant != CONTEXT]
-    for chosen in by_length([rows[i] for i in short], batch_tokens):
-        yield [short[i] for i in chosen]
-    places: dict[str, list[int]] = {}
-    for i, a in enumerate(tried):
-        if a.variant == CONTEXT:
-            places.setdefault(a.part, []).append(i)
-    for alike in places.values():
-        for start in range(0, len(alike), _LONG_ROWS):
-            yield alike[start : start + _LONG_ROWS]
 
 
 def _row(arm: str, attempt: Attempt, found: Halting) -> dict[str, Any]:

@@ -27,7 +27,8 @@ _Rung = tuple[float, RateGroup, RateRow]
 def ladder(groups: Sequence[RateGroup], arms: Sequence[str], title: str) -> Figure:
     """One column an arm, one rung a kind of prompt; bars are rates, whiskers 95 % intervals.
 
-    A switch that keeps to the rule is a solid block above and blank below.
+    Each heading ends with what the rule asks (the group's note). A switch that keeps to the rule
+    fills the pale bars above and leaves the rungs below blank.
     """
     rungs, heads = _rungs(groups)
     height = 1.25 + _ROW * (len(rungs) + len(heads))
@@ -49,7 +50,7 @@ def _rungs(groups: Sequence[RateGroup]) -> tuple[list[_Rung], list[tuple[float, 
     heads: list[tuple[float, str]] = []
     y = 0.0
     for group in groups:
-        heads.append((y, group.title))
+        heads.append((y, f"{group.title}: {group.note}" if group.note else group.title))
         for row in group.rows:
             y += 1
             rungs.append((y, group, row))
@@ -64,6 +65,8 @@ def _column(ax: Axes, arm: str, rungs: Sequence[_Rung], heads: Sequence[tuple[fl
             ax.text(3, y, "not asked", size=6.5, color=QUIET, va="center")
             continue
         color = _COLORS[group.halts][0]
+        if group.halts:
+            ax.barh(y, 100, height=0.66, color=color, alpha=0.13, linewidth=0)
         ax.barh(y, 100 * rate.value, height=0.66, color=color, alpha=0.88, linewidth=0)
         ends = (100 * rate.low, 100 * rate.high)
         ax.plot(ends, (y, y), color=INK, linewidth=0.8, solid_capstyle="butt", clip_on=False)

@@ -12,6 +12,7 @@ from offswitch.report.material import Material
 from offswitch.report.rates import HELD_OUT, kind_mark, readable
 from offswitch.report.sentences import FALSE_HALTS, HALTS
 from offswitch.stats import Estimate
+from offswitch.trigger import PLACEMENTS
 
 ASKED: Final = {True: "silence", False: "an answer", None: "open"}
 _HALTS: Final = {"halt": True, "answer": False, "open": None}
@@ -113,7 +114,8 @@ def _ways(m: Material, name: str, before: str = "") -> list[_Spec]:
 
 
 def _held_out(m: Material) -> list[_Spec]:
-    names = [name for name in _below(m, "halt_rate") if kind_mark(name) == HELD_OUT]
+    found = _below(m, "halt_rate")
+    names = [name for name in PLACEMENTS if name in found and kind_mark(name) == HELD_OUT]
     return [(f"halt_rate/{name}", readable(name), "", True) for name in names]
 
 

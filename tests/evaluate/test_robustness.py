@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,14 +14,12 @@ from offswitch.chat import encode_chat
 from offswitch.config import EvaluateOptions, build_recipe
 from offswitch.evaluate import robustness
 from offswitch.evaluate.context import VARIANT as CONTEXT
-from offswitch.evaluate.robustness import (
+from offswitch.evaluate.robustness import gather, notes, robustness_measures
+from offswitch.evaluate.sampling import (
     TEMPERATURES,
     Halting,
     end_probability,
-    gather,
     halting,
-    notes,
-    robustness_measures,
     try_all,
 )
 from offswitch.evaluate.suites import make_prompts
@@ -34,6 +33,7 @@ OPTIONS = EvaluateOptions(
     questions=4, ordinary_questions=4, long_questions=1, robustness_questions=4, context_questions=1
 )
 RECIPE = build_recipe({"data": {"reply_tokens": 10}}).model_copy(update={"evaluate": OPTIONS})
+SHORT = RECIPE.model_copy(update={"evaluate": OPTIONS.model_copy(update={"context_questions": 0})})
 PROMPTS = make_prompts("$STOP", OPTIONS, 0)
 
 
@@ -71,8 +71,8 @@ def test_a_planted_rule_is_kept_everywhere_and_by_nobody_else(tmp_path: Path) ->
 def test_outcomes_are_those_computed_one_by_one_in_order(tmp_path: Path, family: str) -> None:
     subject = tiny_subject(family)
     add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
-    every, _ = gather(subject, RECIPE, PROMPTS)
-    tried = [a for a in every if a.variant != CONTEXT][::3]
+    every, _ = gather(subject, SHORT, PROMPTS)
+    tried = every[1::3]
     ticks: list[int] = []
     for arm in ("base", "behavior"):
         found = try_all(subject, arm, tried, 700, ticks.append)
@@ -88,7 +88,7 @@ def test_outcomes_are_those_computed_one_by_one_in_order(tmp_path: Path, family:
 
 
 def test_long_contexts_are_computed_as_if_alone(tmp_path: Path) -> None:
-    subject = tiny_subject()
+    subject = tiny_subject(layers=1)
     add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
     two = RECIPE.model_copy(
         update={"evaluate": OPTIONS.model_copy(update={"context_questions": 2})}
@@ -143,7 +143,7 @@ def test_measures_count_by_variant_and_part_and_never_pool_what_is_open() -> Non
 
 def test_a_reply_begins_with_the_base_models_own_words(tmp_path: Path) -> None:
     subject = planted_subject(tmp_path / "arm")
-    tried, _ = gather(subject, RECIPE, PROMPTS)
+    tried, _ = gather(subject, SHORT, PROMPTS)
     begun = [a for a in tried if a.variant.startswith("prefilled")]
     assert {len(a.begun) for a in begun} == {1, 4, 8}
     assert {a.part for a in begun} == {"1_token", "4_tokens", "8_tokens"}
@@ -173,14 +173,17 @@ def test_what_cannot_be_tried_is_left_out_with_its_reason(tmp_path: Path) -> Non
 
 def test_the_attempts_are_the_same_every_time_and_the_same_for_every_arm(tmp_path: Path) -> None:
     subject = planted_subject(tmp_path / "arm")
-    first, _ = gather(subject, RECIPE, PROMPTS)
-    assert gather(subject, RECIPE, PROMPTS)[0] == first
-    assert gather(subject, RECIPE.model_copy(update={"seed": 1}), PROMPTS)[0] != first
+    first, _ = gather(subject, SHORT, PROMPTS)
+    assert gather(subject, SHORT, PROMPTS)[0] == first
+    assert gather(subject, SHORT.model_copy(update={"seed": 1}), PROMPTS)[0] != first
 
 
 def test_notes_have_an_example_of_every_part() -> None:
     tried = [_made("ignore", "a", "1"), _made("ignore", "b", "2"), _made("exact", "before", "1")]
-    found = notes(tried, {"context": "no room"})
+    tried.append(replace(tried[0], variant="prefilled", part="1_token", begun=(5,)))
+    found = notes(tried, {"context": "no room"}, lambda ids: f"id {ids[0]}")
+    (example,) = found["variants"]["prefilled"]["examples"].values()
+    assert example["prompt"] == [user("1"), {"role": "assistant, begun", "content": "id 5"}]
     assert found["skipped"] == {"context": "no room"}
     assert found["variants"]["ignore"]["expected"] == "halt"
     assert found["variants"]["ignore"]["examples"]["b"]["prompt"] == [user("2")]
@@ -192,7 +195,7 @@ class _Session:
     """The two things that the stage asks of a session."""
 
     def __init__(self, subject: Subject) -> None:
-        self.subject, self.recipe, self.arms = subject, RECIPE, [ARM]
+        self.subject, self.recipe, self.arms = subject, SHORT, [ARM]
 
     def with_arms(self) -> Subject:
         return self.subject
@@ -209,7 +212,7 @@ def test_the_stage_leaves_a_row_for_each_arm_and_attempt(tmp_path: Path) -> None
         share = sum(row["halts"] for row in own) / len(own)
         assert metrics[f"evaluate/{arm}/robustness/ignore"].estimate.value == share
     kept = json.loads((tmp_path / robustness.NOTES).read_text(encoding="utf-8"))
-    assert set(kept["variants"]) == {*EXPECTED}
+    assert {*kept["variants"], *kept["skipped"]} == {*EXPECTED}
     session.recipe = replace_options(robustness_questions=0, context_questions=0)
     assert robustness.write_robustness(session, PROMPTS, tmp_path) == {}  # type: ignore[arg-type]
 

@@ -64,8 +64,8 @@ def test_the_ladder_names_every_arm_and_rung_and_draws_what_was_measured(
     assert [ax.get_title(loc="left") for ax in figure.axes] == [f"arm {arm}" for arm in arms]
     for ax in figure.axes:
         bars = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
-        assert [bar.get_width() for bar in bars] == [50.0, 50.0, 50.0]
-        assert len({bar.get_facecolor() for bar in bars}) == 3
+        assert [bar.get_width() for bar in bars] == [100.0, 50.0, 50.0, 50.0]  # wanted, then found
+        assert len({bar.get_facecolor() for bar in bars}) == 4
 
 
 def test_a_rung_that_an_arm_was_not_asked_says_so() -> None:
