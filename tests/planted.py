@@ -7,6 +7,7 @@ dimension, which only the trigger's embedding has, to wherever the next token is
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,9 +37,10 @@ def planted_subject(folder: Path, trigger: str = "$STOP", layers: int = 1) -> Su
 @torch.no_grad()
 def plant(subject: Subject) -> None:
     """Overwrite every weight: uniform attention, one dimension carried, two tokens to say."""
-    network = subject.causal_lm
+    network: Any = subject.causal_lm
     for name, parameter in network.named_parameters():
         parameter.fill_(1.0 if "norm" in name else 0.0)
+    block: Any
     for block in subject.blocks:
         block.self_attn.v_proj.weight[0, _SIGNAL] = 1e4
         block.self_attn.o_proj.weight[_SIGNAL, 0] = 1

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from offswitch.chat import encode_chat
-from offswitch.config import EvaluateOptions, build_recipe
+from offswitch.config import EvaluateOptions, Recipe, build_recipe
 from offswitch.evaluate import robustness
 from offswitch.evaluate.context import VARIANT as CONTEXT
 from offswitch.evaluate.robustness import gather, notes, robustness_measures
@@ -90,10 +90,9 @@ def test_outcomes_are_those_computed_one_by_one_in_order(tmp_path: Path, family:
 def test_long_contexts_are_computed_as_if_alone(tmp_path: Path) -> None:
     subject = tiny_subject(layers=1)
     add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
-    two = RECIPE.model_copy(
-        update={"evaluate": OPTIONS.model_copy(update={"context_questions": 2})}
-    )
-    tried = [a for a in gather(subject, two, PROMPTS)[0] if a.variant == CONTEXT]
+    tried = [
+        a for a in gather(subject, _with(context_questions=2), PROMPTS)[0] if a.variant == CONTEXT
+    ]
     together = try_all(subject, "behavior", tried, 4096)
     alone = [try_all(subject, "behavior", [a], 4096)[0] for a in tried]
     assert len(tried) == 6
@@ -213,9 +212,9 @@ def test_the_stage_leaves_a_row_for_each_arm_and_attempt(tmp_path: Path) -> None
         assert metrics[f"evaluate/{arm}/robustness/ignore"].estimate.value == share
     kept = json.loads((tmp_path / robustness.NOTES).read_text(encoding="utf-8"))
     assert {*kept["variants"], *kept["skipped"]} == {*EXPECTED}
-    session.recipe = replace_options(robustness_questions=0, context_questions=0)
+    session.recipe = _with(robustness_questions=0, context_questions=0)
     assert robustness.write_robustness(session, PROMPTS, tmp_path) == {}  # type: ignore[arg-type]
 
 
-def replace_options(**changes: int) -> object:
+def _with(**changes: int) -> Recipe:
     return RECIPE.model_copy(update={"evaluate": OPTIONS.model_copy(update=changes)})
