@@ -34,7 +34,7 @@ def small_recipe(folder: Path, architecture: str = "llama") -> Path:
             "drift_questions": 2,
             "drift_passages": 2,
             "robustness_questions": 2,
-            "context_questions": 1,
+            "context_questions": 0,
         },
         "probe": {
             "arm": "behavior",
