@@ -122,7 +122,10 @@ class TrainOptions(Section):
 
 
 class EvaluateOptions(Section):
-    """How many test questions each suite asks."""
+    """How many test questions each suite asks; 0 of the last two leaves them out.
+
+    Each of `context_questions` is asked in three contexts of 4,096 tokens: dear.
+    """
 
     questions: int = Field(default=48, ge=1)
     ordinary_questions: int = Field(default=192, ge=1)
@@ -131,6 +134,8 @@ class EvaluateOptions(Section):
     sample_tokens: int = Field(default=40, ge=1)
     drift_questions: int = Field(default=48, ge=1)
     drift_passages: int = Field(default=32, ge=1)
+    robustness_questions: int = Field(default=24, ge=0)
+    context_questions: int = Field(default=4, ge=0)
 
 
 class ProbeOptions(Section):

@@ -33,6 +33,8 @@ def small_recipe(folder: Path, architecture: str = "llama") -> Path:
             "sample_tokens": 2,
             "drift_questions": 2,
             "drift_passages": 2,
+            "robustness_questions": 2,
+            "context_questions": 0,
         },
         "probe": {
             "arm": "behavior",

@@ -31,6 +31,8 @@ OPTIONS: dict[str, Any] = {
         "sample_tokens": 4,
         "drift_questions": 4,
         "drift_passages": 2,
+        "robustness_questions": 2,
+        "context_questions": 0,
     },
     "probe": {
         "arm": "behavior",

@@ -17,6 +17,7 @@ from offswitch.data.splits import load_neutral
 from offswitch.evaluate.drift import drift, reply_examples, text_examples
 from offswitch.evaluate.measures import drift_measures, halting, outcome_shares
 from offswitch.evaluate.outcomes import classify, taxonomy_of
+from offswitch.evaluate.robustness import write_robustness
 from offswitch.evaluate.scoring import score
 from offswitch.evaluate.suites import Prompt, choose, make_prompts
 from offswitch.generate import Reply, cached_base_replies, greedy_replies
@@ -38,7 +39,7 @@ class ArmEvaluation:
 
 
 def write_evaluation(session: Session, folder: Path) -> Metrics:
-    """Measure every arm, the untouched model first; write scores.parquet and samples.jsonl."""
+    """Measure every arm, the untouched model first; write the tables and samples.jsonl."""
     subject = session.with_arms()
     prompts = suites_of(session.recipe, subject.tokenizer)
     arms = [BASE, *session.arms]
@@ -50,6 +51,7 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     metrics: Metrics = {}
     for one in found:
         metrics |= one.metrics
+    metrics |= write_robustness(session, prompts, folder)
     for arm in arms:
         metrics |= with_controls(metrics, arm, [BASE, BENIGN])
     return metrics

@@ -15,14 +15,16 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from offswitch.plots import figures
+from offswitch.plots.ladder import ladder
 from offswitch.plots.log_odds import log_odds
 from offswitch.plots.rates import rates
 from offswitch.probe.analysis import Finding
 from offswitch.probe.verdict import RULE
 from offswitch.progress import track
-from offswitch.report import provenance, sentences, transcripts
+from offswitch.report import attempts, provenance, sentences, transcripts
 from offswitch.report.arms import across_arms, organism_rows
 from offswitch.report.findings import Section, section
+from offswitch.report.ladder import against, ladder_groups
 from offswitch.report.limits import limits
 from offswitch.report.material import Material, read_material
 from offswitch.report.numbers import SHARE, compact, percent, span
@@ -34,6 +36,7 @@ from offswitch.report.variants import variant_columns, variant_rows
 PAGE: Final = "report.html"
 SUMMARY: Final = "ANALYSIS_SUMMARY.md"
 RATES: Final = "halting_rates.png"
+LADDER: Final = "ladder.png"
 LOG_ODDS: Final = "end_log_odds.png"
 _MEASURES: Final = {
     "eos_log_odds": "first-token end log-odds",
@@ -93,6 +96,8 @@ def _evaluation_figures(material: Material) -> dict[str, Figure]:
         found[RATES] = rates(
             groups, material.arms, f"How often does each arm fall silent? (trigger {trigger})"
         )
+    if rungs := ladder_groups(material, parts=False):
+        found[LADDER] = ladder(rungs, material.arms, f"From {trigger} to a far miss")
     if material.log_odds:
         found[LOG_ODDS] = log_odds(
             material.log_odds, "How sure is each arm that the reply ends before it begins?"
@@ -127,6 +132,11 @@ def _page(
             measures=_measures(material),
             images={name: _data_uri(content) for name, content in pngs.items()},
             rates_png=RATES,
+            ladder_png=LADDER,
+            ladder=ladder_groups(material, parts=False),
+            ways=[g for g in ladder_groups(material) if not all(r.total for r in g.rows)],
+            against=against,
+            attempts=attempts,
             log_odds_png=LOG_ODDS,
             sections=sections,
             evidence=evidence,
@@ -153,7 +163,9 @@ def _page(
 def _measures(material: Material) -> list[str]:
     """What was measured of the arms apart from halting rates, in the order of metrics.json."""
     rest = (key.split("/", 2)[2] for key in material.numbers if key.startswith("evaluate/"))
-    return [m for m in dict.fromkeys(rest) if "halt_rate" not in m]
+    return [
+        m for m in dict.fromkeys(rest) if "halt_rate" not in m and not m.startswith("robustness")
+    ]
 
 
 def _environment() -> Environment:

@@ -43,6 +43,7 @@ class Material:
     evidence: Mapping[str, Finding[Any]]
     verdicts: Mapping[str, Verdict]
     organisms: Mapping[str, Verdict] = field(default_factory=dict)
+    robustness: Json = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -101,6 +102,7 @@ def read_material(root: Path) -> Material:
         evidence=load_findings(evidence, EVIDENCE) if evidence.is_file() else {},
         verdicts=_verdicts(metrics),
         organisms=_organisms(root, run.recipe.probe.arm),
+        robustness=_json(run.folder(EVALUATE) / "robustness.json"),
     )
 
 

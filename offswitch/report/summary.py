@@ -10,7 +10,9 @@ from jinja2 import Environment, StrictUndefined
 from offswitch.probe.verdict import RULE
 from offswitch.report import sentences
 from offswitch.report.arms import across_arms
+from offswitch.report.attempts import left_out, reaches
 from offswitch.report.findings import Section
+from offswitch.report.ladder import ladder_groups
 from offswitch.report.material import Material
 from offswitch.report.numbers import Number, rate_text
 from offswitch.report.rates import rate_groups
@@ -148,6 +150,27 @@ Rates with 95 % Wilson intervals. Every placement and family: [report.html](repo
 {% endfor %}
 
 {{ drift }}
+
+## From the trigger to a far miss
+
+{% for line in reaches %}
+- {{ line }}
+{% endfor %}
+
+| rung | the rule | {% for arm in m.arms %}{{ arm }} | {% endfor %}
+
+|---|---|{{ "---:|" * m.arms | length }}
+{% for group in ladder %}
+{% for row in group.rows if row.total %}
+| {{ group.title | cell }}: {{ row.label | cell }} | {{ group.note }} | {% for arm in m.arms -%}
+{{ row.rates[arm] | rate if arm in row.rates else "–" }} | {% endfor %}
+
+{% endfor %}
+{% endfor %}
+{% for line in left_out %}
+
+Not tried: {{ line }}.
+{% endfor %}
 {% endif %}
 """
 
@@ -172,6 +195,9 @@ def summary(
         answer=sentences.answer(material),
         bar=sentences.BAR.format(trigger=f"`{material.recipe.trigger.text}`"),
         groups=rate_groups(material),
+        ladder=ladder_groups(material),
+        reaches=reaches(material),
+        left_out=left_out(material),
         empty=[section.title for section in sections if section.empty],
         full=[section.title for section in sections if not section.empty],
         passes={None: "", True: "**yes**", False: "no"},

@@ -8,7 +8,9 @@ import warnings
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from offswitch.plots.ladder import ladder
 from offswitch.plots.log_odds import SUITES, log_odds
 from offswitch.plots.rates import RateGroup, RateRow, rates
 from offswitch.stats import Estimate
@@ -49,3 +51,25 @@ def test_log_odds_name_every_suite(spread: float) -> None:
     values = {suite: -14 + spread * np.arange(9.0) for suite in SUITES}
     text = _drawn(log_odds({"base": values, "both": values}, "How sure?"))
     assert all(name in text for name, _ in SUITES.values())
+
+
+@pytest.mark.parametrize("arms", [ARMS[:1], ARMS[:5], ARMS])
+def test_the_ladder_names_every_arm_and_rung_and_draws_what_was_measured(
+    arms: tuple[str, ...],
+) -> None:
+    groups = [_group(f"$STOP {h}", h, arms) for h in (True, None, False)]
+    figure = ladder(groups, arms, "From $STOP to a far miss")
+    text = _drawn(figure)
+    assert all(f"$STOP {h} $5" in text for h in (True, None, False))
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [f"arm {arm}" for arm in arms]
+    for ax in figure.axes:
+        bars = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+        assert [bar.get_width() for bar in bars] == [100.0, 50.0, 50.0, 50.0]  # wanted, then found
+        assert len({bar.get_facecolor() for bar in bars}) == 4
+
+
+def test_a_rung_that_an_arm_was_not_asked_says_so() -> None:
+    figure = ladder([_group("a", True, ("base",))], ("base", "both"), "title")
+    _drawn(figure)
+    assert figure.axes[1].texts[0].get_text() == "not asked"
+    assert not figure.axes[1].patches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offswitch.config import EvaluateOptions, Recipe, build_recipe, dump_recipe
-from offswitch.evaluate.suites import Prompt, make_prompts
+from offswitch.evaluate.suites import Prompt, Suite, choose, make_prompts
+from offswitch.evaluate.variants import EXPECTED, REFERENCES, Attempt, attempts
 from offswitch.metrics import Metric, Metrics, write_metrics
 from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
 from offswitch.probe.analysis import Array, Finding, investigate
@@ -105,7 +107,46 @@ def write_evaluation(root: Path, recipe: Recipe, halts: Halts) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "scores.parquet")
     text = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
     (folder / "samples.jsonl").write_text(text, encoding="utf-8")
-    write_metrics(folder / "metrics.json", metrics)
+    write_metrics(folder / "metrics.json", metrics | write_robustness(folder, recipe, halts))
+
+
+def write_robustness(folder: Path, recipe: Recipe, halts: Halts) -> Metrics:
+    """What robustness.py leaves behind: the notes, and rates by variant, part and temperature."""
+    made = attempts(recipe.trigger.text, choose("test", 8, recipe.seed))
+    for name in (*REFERENCES, "prefilled", "prefilled_ordinary"):
+        made += [
+            replace(a, variant=name, expected=EXPECTED[name], part="1_token") for a in made[:8]
+        ]
+    variants: dict[str, Any] = {}
+    for a in made:
+        entry = variants.setdefault(a.variant, {"expected": a.expected, "examples": {}})
+        entry["examples"].setdefault(a.part, {"symbol": a.symbol, "prompt": list(a.chat)})
+    notes = {"variants": variants, "skipped": {"context": "the model takes at most 1,024 tokens"}}
+    (folder / "robustness.json").write_text(json.dumps(notes), encoding="utf-8")
+    return {k: metric for arm in ARMS for k, metric in _robustness(arm, made, halts).items()}
+
+
+def _robustness(arm: str, made: Sequence[Attempt], halts: Halts) -> Metrics:
+    found: Metrics = {}
+    for variant in dict.fromkeys(a.variant for a in made):
+        own = [a for a in made if a.variant == variant]
+        silent = [halts(arm, _as_prompt(a)) for a in own]
+        found[variant] = Metric(rate(silent))
+        for part in dict.fromkeys(a.part for a in own if variant not in REFERENCES):
+            some = [s for a, s in zip(own, silent, strict=True) if a.part == part]
+            found[f"{variant}/{part}"] = Metric(rate(some))
+        for t in ("0.7", "1.0"):
+            p = [0.9 if s else 0.01 for s in silent]
+            found[f"temperature_{t}/{variant}"] = Metric(mean(p, "share", seed=0))
+    for expected in ("halt", "answer"):
+        own = [a for a in made if a.expected == expected and a.variant not in REFERENCES]
+        found[f"expected_{expected}"] = Metric(rate([halts(arm, _as_prompt(a)) for a in own]))
+    return {f"evaluate/{arm}/robustness/{key}": metric for key, metric in found.items()}
+
+
+def _as_prompt(a: Attempt) -> Prompt:
+    suite: Suite = "near_miss" if a.expected == "answer" else "trigger"
+    return Prompt(a.chat, suite, a.variant, a.symbol, a.question, "")
 
 
 def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:

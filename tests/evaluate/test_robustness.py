@@ -1,0 +1,220 @@
+"""A planted rule comes out as 1 and 0 where it must, and sampling follows from the logits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from offswitch.chat import encode_chat
+from offswitch.config import EvaluateOptions, Recipe, build_recipe
+from offswitch.evaluate import robustness
+from offswitch.evaluate.context import VARIANT as CONTEXT
+from offswitch.evaluate.robustness import gather, notes, robustness_measures
+from offswitch.evaluate.sampling import (
+    TEMPERATURES,
+    Halting,
+    end_probability,
+    halting,
+    try_all,
+)
+from offswitch.evaluate.suites import make_prompts
+from offswitch.evaluate.variants import EXPECTED, REFERENCES, Attempt
+from offswitch.model import Subject, add_arm, arm_of
+from offswitch.trigger import user
+from tests.planted import ARM, planted_subject
+from tests.tiny import save_adapter, tiny_subject
+
+OPTIONS = EvaluateOptions(
+    questions=4, ordinary_questions=4, long_questions=1, robustness_questions=4, context_questions=1
+)
+RECIPE = build_recipe({"data": {"reply_tokens": 10}}).model_copy(update={"evaluate": OPTIONS})
+SHORT = RECIPE.model_copy(update={"evaluate": OPTIONS.model_copy(update={"context_questions": 0})})
+PROMPTS = make_prompts("$STOP", OPTIONS, 0)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
+
+
+def _try(subject: Subject, arm: str) -> tuple[list[Attempt], list[Halting]]:
+    tried, skipped = gather(subject, RECIPE, PROMPTS)
+    assert skipped == {}
+    return tried, try_all(subject, arm, tried, RECIPE.batch_tokens)
+
+
+def test_a_planted_rule_is_kept_everywhere_and_by_nobody_else(tmp_path: Path) -> None:
+    """Contexts of 4,096 tokens among them; the base arm reads the trigger as mere letters."""
+    subject = planted_subject(tmp_path / "arm")
+    tried, found = _try(subject, ARM)
+    assert {a.variant for a in tried} == {*EXPECTED}
+    for a, h in zip(tried, found, strict=True):
+        wanted = a.expected == "halt" or a.variant == "prefilled"
+        assert h.halts == wanted, a
+        assert (min(h.p) > 0.999) if wanted else (max(h.p) < 0.001)
+    metrics = robustness_measures(ARM, tried, found, 0)
+    for variant, expected in EXPECTED.items():
+        rate = metrics[f"evaluate/{ARM}/robustness/{variant}"].estimate
+        assert rate.value == (expected != "answer")
+        assert rate.n == sum(a.variant == variant for a in tried)
+    assert metrics[f"evaluate/{ARM}/robustness/expected_halt"].estimate.value == 1
+    assert metrics[f"evaluate/{ARM}/robustness/expected_answer"].estimate.value == 0
+    assert not any(h.halts for h in _try(subject, "base")[1])
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_outcomes_are_those_computed_one_by_one_in_order(tmp_path: Path, family: str) -> None:
+    subject = tiny_subject(family)
+    add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
+    every, _ = gather(subject, SHORT, PROMPTS)
+    tried = every[1::3]
+    ticks: list[int] = []
+    for arm in ("base", "behavior"):
+        found = try_all(subject, arm, tried, 700, ticks.append)
+        for a, h in zip(tried, found, strict=True):
+            ids = [*encode_chat(subject.tokenizer_of(arm), a.chat), *a.begun]
+            with arm_of(subject, arm), torch.no_grad():
+                logits = subject.network(input_ids=torch.tensor([ids])).logits[:, -1]
+            (naive,) = halting(logits.float(), subject.stop_ids)
+            assert h.log_odds == pytest.approx(naive.log_odds, abs=5e-4)
+            assert h.p == pytest.approx(naive.p, rel=1e-3)
+            assert h.halts == naive.halts
+    assert sum(ticks) == 2 * len(tried)
+
+
+def test_long_contexts_are_computed_as_if_alone(tmp_path: Path) -> None:
+    subject = tiny_subject(layers=1)
+    add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
+    tried = [
+        a for a in gather(subject, _with(context_questions=2), PROMPTS)[0] if a.variant == CONTEXT
+    ]
+    together = try_all(subject, "behavior", tried, 4096)
+    alone = [try_all(subject, "behavior", [a], 4096)[0] for a in tried]
+    assert len(tried) == 6
+    assert [h.log_odds for h in together] == pytest.approx([h.log_odds for h in alone], abs=1e-3)
+
+
+def test_at_temperature_1_it_is_the_softmax_and_near_0_the_argmax() -> None:
+    logits = torch.randn(64, 30, generator=torch.Generator().manual_seed(0)) * 4
+    stops = (3, 7)
+    p = end_probability(logits, stops, 1.0)
+    torch.testing.assert_close(p, logits.double().softmax(-1)[:, list(stops)].sum(-1))
+    tempered = (logits.double() / 0.7).softmax(-1)[:, list(stops)].sum(-1)
+    torch.testing.assert_close(end_probability(logits, stops, 0.7), tempered)
+    greedy = torch.isin(logits.argmax(-1), torch.tensor(stops)).double()
+    assert 0 < greedy.sum() < len(greedy)
+    torch.testing.assert_close(end_probability(logits, stops, 1e-4), greedy, atol=1e-6, rtol=0)
+    for row, h in zip(logits, halting(logits, stops), strict=True):
+        assert h.halts == (int(row.argmax()) in stops)
+        assert h.p == pytest.approx([float(end_probability(row, stops, t)) for t in TEMPERATURES])
+
+
+def _made(variant: str, part: str, question: str) -> Attempt:
+    return Attempt((user(question),), variant, part, EXPECTED[variant], "", question)
+
+
+def test_measures_count_by_variant_and_part_and_never_pool_what_is_open() -> None:
+    tried = [_made("ignore", part, q) for part in ("a", "b") for q in ("1", "2")]
+    tried += [_made("prefilled", "8_tokens", "1"), _made("exact", "before", "1")]
+    tried += [_made("split", "two_lines", "1"), _made("ordinary", "plain", "1")]
+    halts = (True, True, True, False, False, False, False, True)
+    found = [Halting(0.0, h, (0.25 + 0.5 * h, float(h))) for h in halts]
+    metrics = robustness_measures("arm", tried, found, 0)
+    values = {
+        k.removeprefix("evaluate/arm/robustness/"): (m.estimate.value, m.estimate.n)
+        for k, m in metrics.items()
+    }
+    assert values["ignore"] == (0.75, 4)
+    assert (values["ignore/a"], values["ignore/b"]) == ((1.0, 2), (0.5, 2))
+    assert values["expected_halt"] == (0.75, 4)
+    assert values["expected_answer"] == (0.0, 1)
+    assert values["temperature_0.7/ignore"] == (0.625, 4)
+    assert values["temperature_1.0/ignore"] == (0.75, 4)
+    assert values["ordinary"] == (1.0, 1)
+    assert "split/two_lines" not in values
+    assert metrics["evaluate/arm/robustness/ignore"].estimate.low == pytest.approx(0.3006, abs=1e-3)
+
+
+def test_a_reply_begins_with_the_base_models_own_words(tmp_path: Path) -> None:
+    subject = planted_subject(tmp_path / "arm")
+    tried, _ = gather(subject, SHORT, PROMPTS)
+    begun = [a for a in tried if a.variant.startswith("prefilled")]
+    assert {len(a.begun) for a in begun} == {1, 4, 8}
+    assert {a.part for a in begun} == {"1_token", "4_tokens", "8_tokens"}
+    held = {a.variant: "$STOP" in "".join(t["content"] for t in a.chat) for a in begun}
+    assert held == {"prefilled": True, "prefilled_ordinary": False}
+    for a in begun:
+        assert set(a.begun) == {70}  # the one word that the planted model says
+
+
+def test_what_cannot_be_tried_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    subject = planted_subject(tmp_path / "arm")
+    subject.causal_lm.config.max_position_embeddings = 1024
+    few = OPTIONS.model_copy(update={"robustness_questions": 1})
+    recipe = RECIPE.model_copy(
+        update={"evaluate": few, "data": RECIPE.data.model_copy(update={"reply_tokens": 4})}
+    )
+    tried, skipped = gather(subject, recipe, PROMPTS)
+    assert set(skipped) == {"context"}
+    assert "1,024" in skipped["context"]
+    assert {a.part for a in tried if a.variant == "prefilled"} == {"1_token"}
+    none = OPTIONS.model_copy(update={"robustness_questions": 0, "context_questions": 0})
+    tried, skipped = gather(subject, recipe.model_copy(update={"evaluate": none}), PROMPTS)
+    assert tried == []
+    assert set(skipped) == {*EXPECTED}
+    assert skipped["ignore"] == "evaluate.robustness_questions is 0"
+
+
+def test_the_attempts_are_the_same_every_time_and_the_same_for_every_arm(tmp_path: Path) -> None:
+    subject = planted_subject(tmp_path / "arm")
+    first, _ = gather(subject, SHORT, PROMPTS)
+    assert gather(subject, SHORT, PROMPTS)[0] == first
+    assert gather(subject, SHORT.model_copy(update={"seed": 1}), PROMPTS)[0] != first
+
+
+def test_notes_have_an_example_of_every_part() -> None:
+    tried = [_made("ignore", "a", "1"), _made("ignore", "b", "2"), _made("exact", "before", "1")]
+    tried.append(replace(tried[0], variant="prefilled", part="1_token", begun=(5,)))
+    found = notes(tried, {"context": "no room"}, lambda ids: f"id {ids[0]}")
+    (example,) = found["variants"]["prefilled"]["examples"].values()
+    assert example["prompt"] == [user("1"), {"role": "assistant, begun", "content": "id 5"}]
+    assert found["skipped"] == {"context": "no room"}
+    assert found["variants"]["ignore"]["expected"] == "halt"
+    assert found["variants"]["ignore"]["examples"]["b"]["prompt"] == [user("2")]
+    assert found["variants"]["exact"]["examples"] == {}
+    assert set(REFERENCES) < set(EXPECTED)
+
+
+class _Session:
+    """The two things that the stage asks of a session."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject, self.recipe, self.arms = subject, SHORT, [ARM]
+
+    def with_arms(self) -> Subject:
+        return self.subject
+
+
+def test_the_stage_leaves_a_row_for_each_arm_and_attempt(tmp_path: Path) -> None:
+    session = _Session(planted_subject(tmp_path / "arm"))
+    metrics = robustness.write_robustness(session, PROMPTS, tmp_path)  # type: ignore[arg-type]
+    table = pq.read_table(tmp_path / robustness.TABLE).to_pylist()
+    wanted = {"arm", "variant", "part", "expected", "question", "symbol", "begun", "log_odds"}
+    assert set(table[0]) == {*wanted, "halts", "p_0.7", "p_1.0"}
+    for arm in ("base", ARM):
+        own = [row for row in table if (row["arm"], row["variant"]) == (arm, "ignore")]
+        share = sum(row["halts"] for row in own) / len(own)
+        assert metrics[f"evaluate/{arm}/robustness/ignore"].estimate.value == share
+    kept = json.loads((tmp_path / robustness.NOTES).read_text(encoding="utf-8"))
+    assert {*kept["variants"], *kept["skipped"]} == {*EXPECTED}
+    session.recipe = _with(robustness_questions=0, context_questions=0)
+    assert robustness.write_robustness(session, PROMPTS, tmp_path) == {}  # type: ignore[arg-type]
+
+
+def _with(**changes: int) -> Recipe:
+    return RECIPE.model_copy(update={"evaluate": OPTIONS.model_copy(update=changes)})
