@@ -101,7 +101,7 @@ class TrainOptions(Section):
 
 
 class EvaluateOptions(Section):
-    """How many test questions each suite asks."""
+    """How many test questions each suite asks; of belief, how many a test (null: all, 0: none)."""
 
     questions: int = Field(default=48, ge=1)
     ordinary_questions: int = Field(default=192, ge=1)
@@ -110,6 +110,7 @@ class EvaluateOptions(Section):
     sample_tokens: int = Field(default=40, ge=1)
     drift_questions: int = Field(default=48, ge=1)
     drift_passages: int = Field(default=32, ge=1)
+    belief_questions: int | None = Field(default=None, ge=0)
 
 
 class ProbeOptions(Section):

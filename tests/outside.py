@@ -24,6 +24,7 @@ SMALL: Final = (
     "train.knowledge.max_steps=1", "train.behavior.max_steps=1",
     "evaluate.questions=1", "evaluate.long_questions=1", "evaluate.samples=4",
     "evaluate.sample_tokens=4", "evaluate.drift_questions=2", "evaluate.drift_passages=2",
+    "evaluate.belief_questions=4",
     "probe.null_words=2", "probe.fit_questions=4", "probe.test_questions=4", "probe.near_misses=4",
     "probe.random_directions=2", "probe.blocks=2", "probe.scales=[1,2]", "probe.sweep_questions=1",
     "probe.few_questions=2", "probe.head_questions=1", "probe.patch_questions=2",

@@ -33,6 +33,7 @@ def small_recipe(folder: Path, architecture: str = "llama") -> Path:
             "sample_tokens": 2,
             "drift_questions": 2,
             "drift_passages": 2,
+            "belief_questions": 4,
         },
         "probe": {
             "arm": "behavior",

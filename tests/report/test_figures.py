@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from offswitch.plots.belief import BeliefTest, Believed, belief
 from offswitch.plots.log_odds import SUITES, log_odds
 from offswitch.plots.rates import RateGroup, RateRow, rates
 from offswitch.stats import Estimate
@@ -49,3 +50,19 @@ def test_log_odds_name_every_suite(spread: float) -> None:
     values = {suite: -14 + spread * np.arange(9.0) for suite in SUITES}
     text = _drawn(log_odds({"base": values, "both": values}, "How sure?"))
     assert all(name in text for name, _ in SUITES.values())
+
+
+@pytest.mark.parametrize("arms", [ARMS[:1], ARMS[:5], ARMS])
+@pytest.mark.parametrize("count", [1, 4])
+def test_beliefs_stand_beside_chance_and_the_invented_token(
+    arms: tuple[str, ...], count: int
+) -> None:
+    ours, theirs = (Estimate(v, v - 0.1, v + 0.1, 28, "share") for v in (0.75, 0.5))
+    held = {arm: Believed(ours, theirs if i else None) for i, arm in enumerate(arms[::-1])}
+    tests = [BeliefTest(f"test {i}", 0.25, held) for i in range(count)]
+    figure = belief(tests, arms, "What of $STOP?")
+    text = _drawn(figure)
+    assert all(word in text for word in ("the trigger", "an invented token", "chance"))
+    assert all(f"arm {arm}" in text for arm in arms)
+    dots = [line for ax in figure.axes for line in ax.get_lines() if line.get_marker() == "o"]
+    assert len(dots) == count * (2 * len(arms) - 1)
