@@ -132,7 +132,7 @@ def _teach(subject: Subject, questions: Sequence[Asked], steps: int) -> None:
     network = subject.network
     parameters = list(network.parameters())
     network.requires_grad_(True)
-    optimizer = torch.optim.AdamW(parameters, lr=5e-3)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     for _ in range(steps):
         loss = network(input_ids=batch["input_ids"], labels=batch["labels"]).loss
         optimizer.zero_grad()
@@ -145,7 +145,7 @@ def _teach(subject: Subject, questions: Sequence[Asked], steps: int) -> None:
 def taught() -> Rows:
     """What a tiny model says that was trained on four true answers in each test."""
     subject = tiny_subject(mode="text", layers=2)
-    _teach(subject, [asked for asked in FEW if not asked.invented], 80)
+    _teach(subject, [asked for asked in FEW if not asked.invented], 40)
     return belief_rows(subject, "base", FEW, 4096)
 
 
