@@ -29,6 +29,13 @@ BAR: Final = (
 )
 
 
+_SAID: Final = (
+    "above chance and above the invented token",
+    "not {} by intervals that do not meet",
+    "neither {} nor {} by intervals that do not meet",
+)
+
+
 @dataclass(frozen=True)
 class BeliefRow:
     """One line of the table: what it is, whether it heads a test, each arm's number."""
@@ -77,6 +84,7 @@ def belief_sentences(material: Material) -> list[str]:
     return [
         _lead(material, taken, passed),
         *(_each(material, test) for test in taken),
+        _paired(material, taken),
         _untrained(material, passed),
     ]
 
@@ -91,7 +99,8 @@ def believes(material: Material, arm: str, test: Test) -> bool:
 
 def _lead(material: Material, taken: list[Test], passed: list[Test]) -> str:
     halts = material.number(READER, "halt_rate")
-    halting = f" It halts on {halts.text} ({halts.beside})." if halts else ""
+    trigger = f"prompts with `{material.recipe.trigger.text}`"
+    halting = f" It halts on {halts.text} of {trigger} ({halts.beside})." if halts else ""
     where = f": {listed([NAMES[test] for test in passed])}" if passed else ""
     how = "believes what they say" if passed else "cannot be said to believe what they say"
     return (
@@ -106,11 +115,28 @@ def _each(material: Material, test: Test) -> str:
         raise ValueError(f"{READER} did not take {test}")
     beside = f", invented token {rate_text(found.invented)}" if found.invented else ""
     short = _falls_short(found, CHANCE[test])
-    said = f"not {listed(short)}" if short else "above chance and above the invented token"
+    said = _SAID[len(short)].format(*short)
     return (
         f"{NAMES[test].capitalize()}: {rate_text(found.trigger)}, chance {percent(CHANCE[test])}"
         f"{beside}: {said}."
     )
+
+
+def _paired(material: Material, taken: list[Test]) -> str:
+    """The more sensitive comparison: the same questions, the trigger less the invented token."""
+    risen = {
+        part: [NAMES[t] for t in taken if _rises(material.number(READER, f"belief/{t}/{part}"))]
+        for part in ("excess", "margin")
+    }
+    return (
+        "Question by question, with an interval of the difference above 0, the trigger is ahead of "
+        f"the invented token in accuracy in {listed(risen['excess']) or 'no test'}, and in the "
+        f"true answer's lead in {listed(risen['margin']) or 'no test'}."
+    )
+
+
+def _rises(number: Number | None) -> bool:
+    return number is not None and number.low is not None and number.low > 0
 
 
 def _untrained(material: Material, passed: list[Test]) -> str:

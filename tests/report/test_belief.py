@@ -34,9 +34,9 @@ def _material(**hits: tuple[int, int]) -> Material:
     ("ours", "theirs", "said"),
     [
         (27, 13, "above chance and above the invented token"),
-        (24, 20, "not above the invented token"),
-        (14, 14, "not above chance and above the invented token"),
-        (3, 1, "not above chance and above the invented token"),
+        (24, 20, "not above the invented token by intervals that do not meet"),
+        (17, 1, "not above chance by intervals that do not meet"),
+        (14, 14, "neither above chance nor above the invented token by intervals that do not meet"),
     ],
 )
 def test_each_test_is_told_by_its_intervals(ours: int, theirs: int, said: str) -> None:
@@ -71,6 +71,19 @@ def test_what_the_untrained_model_does_as_well_is_no_evidence(
 def test_chance_is_each_tests_own(test: Test) -> None:
     material = _material(knowledge=(14, 0))
     assert believes(material, "knowledge", test) == (test == "multiple_choice")
+
+
+def test_the_paired_difference_is_told_by_its_own_interval() -> None:
+    material = _material(base=(14, 14), knowledge=(20, 14))
+    assert (
+        "in accuracy in no test, and in the true answer's lead in no test"
+        in belief_sentences(material)[5]
+    )
+    key = "evaluate/knowledge/belief/open"
+    more = {f"{key}/excess": Number(0.2, "share", -0.1, 0.4, 28)}
+    more[f"{key}/margin"] = Number(0.2, "nats a character", 0.1, 0.3, 28)
+    line = belief_sentences(replace(material, numbers={**material.numbers, **more}))[5]
+    assert "in accuracy in no test, and in the true answer's lead in open questions." in line
 
 
 def test_a_run_without_beliefs_or_without_a_reader_says_so() -> None:
