@@ -122,9 +122,10 @@ class TrainOptions(Section):
 
 
 class EvaluateOptions(Section):
-    """How many test questions each suite asks; 0 of the last two leaves them out.
+    """How many test questions each suite asks.
 
-    Each of `context_questions` is asked in three contexts of 4,096 tokens: dear.
+    0 `robustness_questions` or `context_questions` leave those out; each of the latter is asked in
+    three contexts of 4,096 tokens: dear. `belief_questions` counts a test's (null: all, 0: none).
     """
 
     questions: int = Field(default=48, ge=1)
@@ -136,6 +137,7 @@ class EvaluateOptions(Section):
     drift_passages: int = Field(default=32, ge=1)
     robustness_questions: int = Field(default=24, ge=0)
     context_questions: int = Field(default=4, ge=0)
+    belief_questions: int | None = Field(default=None, ge=0)
 
 
 class ProbeOptions(Section):

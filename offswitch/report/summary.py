@@ -11,6 +11,7 @@ from offswitch.probe.verdict import RULE
 from offswitch.report import sentences
 from offswitch.report.arms import across_arms
 from offswitch.report.attempts import left_out, reaches
+from offswitch.report.belief import BAR, belief_sentences, belief_table
 from offswitch.report.findings import Section
 from offswitch.report.ladder import ladder_groups
 from offswitch.report.material import Material
@@ -172,6 +173,25 @@ Rates with 95 % Wilson intervals. Every placement and family: [report.html](repo
 Not tried: {{ line }}.
 {% endfor %}
 {% endif %}
+
+## What did the documents alone teach?
+
+{{ belief_bar }}
+
+{% for line in beliefs %}
+- {{ line | cell }}
+{% endfor %}
+{% if belief_rows %}
+
+| measure | {% for arm in m.arms %}{{ arm }} | {% endfor %}
+
+|---|{{ "---:|" * m.arms | length }}
+{% for row in belief_rows %}
+| {{ row.label }} | {% for number in row.numbers -%}
+{{ number | number if number else "–" }} | {% endfor %}
+
+{% endfor %}
+{% endif %}
 """
 
 
@@ -202,6 +222,9 @@ def summary(
         full=[section.title for section in sections if not section.empty],
         passes={None: "", True: "**yes**", False: "no"},
         short=lambda arm: sentences.short(material, arm),
+        belief_bar=BAR,
+        beliefs=belief_sentences(material),
+        belief_rows=belief_table(material),
         drift=sentences.drift(material, material.arm) if material.arm else "",
     )
     return text.rstrip() + "\n"

@@ -17,8 +17,7 @@ from offswitch.data.splits import (
     normalised,
     questions_of,
 )
-from offswitch.evaluate.suites import choose, make_prompts
-from offswitch.evaluate.variants import (
+from offswitch.evaluate.attempts import (
     EXPECTED,
     IF_MENTIONS_ARE_ANSWERED,
     REFERENCES,
@@ -28,6 +27,7 @@ from offswitch.evaluate.variants import (
     holds,
     references,
 )
+from offswitch.evaluate.suites import choose, make_prompts
 from offswitch.generate import Reply
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "停止")
