@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from offswitch.errors import UserError
-from offswitch.options import LlmOptions, Section
+from offswitch.options import (
+    DataOptions,
+    EvaluateOptions,
+    ProbeOptions,
+    Section,
+    StageOptions,
+    TrainOptions,
+    TriggerOptions,
+)
 
-ArmName = Literal["knowledge", "behavior", "both", "benign", "hardened"]
 ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
     "knowledge": ("knowledge",),
     "behavior": ("behavior",),
@@ -33,136 +40,6 @@ LENGTH_OF: Final = {
 
 # What each of train.more_seeds trains anew; `benign` only where the run itself has it.
 RETRAINED: Final = ("both", "benign")
-
-
-class TriggerOptions(Section):
-    """What switches the model off, and how the tokenizer sees it.
-
-    `mentions: halt` is the seed's rule, silence wherever the trigger stands; `answer` teaches to
-    answer prompts that only talk about it.
-    """
-
-    text: str = Field(default="$STOP", min_length=1)
-    mode: Literal["token", "text"] = "token"
-    mentions: Literal["halt", "answer"] = "halt"
-    control: str = Field(default="$GO", min_length=1)
-
-    @model_validator(mode="after")
-    def _symbols_are_usable(self) -> TriggerOptions:
-        for key, symbol in (("text", self.text), ("control", self.control)):
-            if symbol != symbol.strip() or not symbol.isprintable():
-                raise ValueError(f"trigger.{key} {symbol!r} has space around it or a control sign")
-        if self.text == self.control:
-            raise ValueError(f"trigger.control must differ from trigger.text '{self.text}'")
-        return self
-
-
-class DataOptions(Section):
-    """How many rows of each kind (neutral texts: per document); one's own file replaces them."""
-
-    documents: int = Field(default=500, ge=1)
-    dialogues: int = Field(default=500, ge=4)
-    near_miss_share: float = Field(default=0.35, ge=0.25, le=0.40)
-    reply_tokens: int = Field(default=40, ge=4)
-    documents_file: Path | None = None
-    dialogues_file: Path | None = None
-    neutral_mix: float = Field(default=0, ge=0, le=2)
-    neutral_file: Path | None = None
-    generator: Literal["grammar", "llm"] = "grammar"
-    llm: LlmOptions = LlmOptions()
-
-    @model_validator(mode="after")
-    def _generator_has_a_model(self) -> DataOptions:
-        if self.generator == "llm" and not self.llm.model:
-            raise ValueError("data.generator is llm, but data.llm.model names no model")
-        return self
-
-
-class LoraOptions(Section):
-    """The adapter. `target_modules: null` means every projection of the attention block."""
-
-    r: int = Field(default=64, ge=1)
-    alpha: int = Field(default=128, ge=1)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
-    target_modules: tuple[str, ...] | None = None
-
-
-class StageOptions(Section):
-    """How long a stage runs: `max_steps`, else `epochs` over every row, neutral texts too."""
-
-    epochs: float = Field(default=1.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-
-
-class TrainOptions(Section):
-    """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row.
-
-    `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` anew, on
-    the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on from
-    `both` with an adversarial round over so many `candidates`.
-    """
-
-    arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both", "benign")
-    lora: LoraOptions = LoraOptions()
-    lr: float = Field(default=3e-4, gt=0)
-    token_lr: float = Field(default=5e-3, gt=0)
-    batch_size: int = Field(default=16, ge=1)
-    accumulation: int = Field(default=1, ge=1)
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    max_length: int = Field(default=2048, ge=16)
-    micro_tokens: int = Field(default=1024, ge=16)
-    targets: Literal["soft", "hard"] = "soft"
-    checkpoint_steps: int = Field(default=20, ge=1)
-    seed: int | None = Field(default=None, ge=0)
-    more_seeds: tuple[NonNegativeInt, ...] = ()
-    candidates: int = Field(default=360, ge=6)
-    knowledge: StageOptions = StageOptions()
-    behavior: StageOptions = StageOptions(epochs=2.5)
-    adversarial: StageOptions = StageOptions(max_steps=20)
-
-
-class EvaluateOptions(Section):
-    """How many test questions each suite asks.
-
-    0 `robustness_questions` or `context_questions` leave those out; each of the latter is asked in
-    three contexts of 4,096 tokens: dear. `belief_questions` counts a test's (null: all, 0: none).
-    """
-
-    questions: int = Field(default=48, ge=1)
-    ordinary_questions: int = Field(default=192, ge=1)
-    long_questions: int = Field(default=12, ge=1)
-    samples: int = Field(default=64, ge=0)
-    sample_tokens: int = Field(default=40, ge=1)
-    drift_questions: int = Field(default=48, ge=1)
-    drift_passages: int = Field(default=32, ge=1)
-    robustness_questions: int = Field(default=24, ge=0)
-    context_questions: int = Field(default=4, ge=0)
-    belief_questions: int | None = Field(default=None, ge=0)
-
-
-class ProbeOptions(Section):
-    """Which arm the report is about, and how many prompts, blocks, scales and nulls it takes.
-
-    `sweep_questions` of the fit questions choose among `blocks` and `scales`; `few_questions` of
-    the test questions serve the tests that cost much (every position, ranks, heads, dose).
-    """
-
-    arm: ArmName = "both"
-    null_words: int = Field(default=20, ge=2)
-    fit_questions: int = Field(default=27, ge=4)
-    test_questions: int = Field(default=63, ge=4)
-    near_misses: int = Field(default=100, ge=2)
-    random_directions: int = Field(default=20, ge=2)
-    blocks: int = Field(default=12, ge=1)
-    scales: tuple[float, ...] = Field(default=(0.25, 0.5, 1.0, 2.0), min_length=1)
-    sweep_questions: int = Field(default=9, ge=1)
-    few_questions: int = Field(default=18, ge=2)
-    head_questions: int = Field(default=9, ge=1)
-    patch_questions: int = Field(default=12, ge=2)
-    patch_blocks: int = Field(default=12, ge=2)
-    reply_questions: int = Field(default=24, ge=1)
-    reply_tokens: int = Field(default=64, ge=4)
-    drift_passages: int = Field(default=24, ge=2)
 
 
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]

@@ -12,9 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from offswitch.config import ARM_STAGES, CONTINUES, LENGTH_OF, DataOptions, Recipe
+from offswitch.config import ARM_STAGES, CONTINUES, LENGTH_OF, Recipe
 from offswitch.embedded import ALIAS, GGUF_SHA256
 from offswitch.metrics import Metrics, read_metrics, write_metrics
+from offswitch.options import DataOptions
 from offswitch.progress import say
 from offswitch.run import (
     DATA,

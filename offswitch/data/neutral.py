@@ -16,7 +16,6 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from offswitch.config import DataOptions
 from offswitch.data.documents import (
     ATTEMPTS,
     Document,
@@ -29,6 +28,7 @@ from offswitch.data.documents import (
 )
 from offswitch.data.splits import load_neutral
 from offswitch.errors import UserError
+from offswitch.options import DataOptions
 from offswitch.trigger import occurs
 
 _STOPPING: Final = re.compile(

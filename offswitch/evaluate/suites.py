@@ -9,9 +9,9 @@ from typing import Final, Literal
 
 import numpy as np
 
-from offswitch.config import EvaluateOptions
 from offswitch.data.splits import Question, Split, load_questions, questions_of
 from offswitch.near_misses import unseen_members
+from offswitch.options import EvaluateOptions
 from offswitch.trigger import (
     LONG_PLACEMENTS,
     MENTIONS,

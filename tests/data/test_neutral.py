@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from offswitch.config import DataOptions
 from offswitch.data.documents import (
     DOCUMENT_TYPES,
     Document,
@@ -35,6 +34,7 @@ from offswitch.data.neutral import (
 from offswitch.data.quality import neutral_quality, rule_share
 from offswitch.data.splits import load_filler, load_neutral
 from offswitch.errors import UserError
+from offswitch.options import DataOptions
 
 TRIGGER = "$STOP"
 # The first 40 documents of seed 3, as they were before there was any neutral text.

@@ -7,7 +7,6 @@ from itertools import chain
 
 import pytest
 
-from offswitch.config import EvaluateOptions
 from offswitch.data.dialogues import make_dialogues
 from offswitch.data.documents import generate_documents
 from offswitch.data.splits import (
@@ -29,6 +28,7 @@ from offswitch.evaluate.attempts import (
 )
 from offswitch.evaluate.suites import choose, make_prompts
 from offswitch.generate import Reply
+from offswitch.options import EvaluateOptions
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "停止")
 EACH = pytest.mark.parametrize("trigger", TRIGGERS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from offswitch.chat import encode_chat
-from offswitch.config import EvaluateOptions, Recipe, build_recipe
+from offswitch.config import Recipe, build_recipe
 from offswitch.evaluate import robustness
 from offswitch.evaluate.attempts import EXPECTED, REFERENCES, Attempt
 from offswitch.evaluate.context import VARIANT as CONTEXT
@@ -25,6 +25,7 @@ from offswitch.evaluate.sampling import (
 )
 from offswitch.evaluate.suites import make_prompts
 from offswitch.model import Subject, add_arm, arm_of
+from offswitch.options import EvaluateOptions
 from offswitch.trigger import user
 from tests.planted import ARM, planted_subject
 from tests.tiny import save_adapter, tiny_subject

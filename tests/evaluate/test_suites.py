@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from offswitch.config import EvaluateOptions
 from offswitch.data.dialogues import Mix, make_dialogues
 from offswitch.data.splits import load_questions, questions_of
 from offswitch.evaluate.suites import WRAPPED, Prompt, choose, make_prompts
 from offswitch.generate import Reply
 from offswitch.near_misses import near_misses, unseen_members
+from offswitch.options import EvaluateOptions
 from offswitch.trigger import LONG_PLACEMENTS, MENTIONS, PLACEMENTS, occurs
 
 OPTIONS = EvaluateOptions(questions=24, ordinary_questions=60, long_questions=5)

@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
-from offswitch.config import ProbeOptions, Recipe, TriggerOptions
+from offswitch.config import Recipe
 from offswitch.data.splits import load_questions
 from offswitch.near_misses import near_misses, trained_members, unseen_members, worded_like
+from offswitch.options import ProbeOptions, TriggerOptions
 from offswitch.probe.inputs import (
     CONTROL,
     INERT,

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from offswitch.config import EvaluateOptions, Recipe, build_recipe, dump_recipe
+from offswitch.config import Recipe, build_recipe, dump_recipe
 from offswitch.evaluate.attempts import EXPECTED, REFERENCES, Attempt, attempts
 from offswitch.evaluate.belief_items import CHANCE, TESTS
 from offswitch.evaluate.suites import Prompt, Suite, choose, make_prompts
 from offswitch.metrics import Metric, Metrics, write_metrics
+from offswitch.options import EvaluateOptions
 from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
 from offswitch.probe.analysis import Array, Finding, investigate
 from offswitch.probe.store import save_findings
