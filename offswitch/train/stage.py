@@ -35,10 +35,9 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     stage = ARM_STAGES[arm][-1]
     start = run.folder(f"{TRAIN}/{CONTINUES[arm]}") if arm in CONTINUES else None
     scratch = run.scratch(f"{TRAIN}/{arm}")
-    metrics: Metrics = {}
-    if stage == "adversarial":
-        metrics = _write_adversarial(session, arm, folder)
-    examples = stage_examples(session, stage, folder)
+    mined = stage == "adversarial"
+    metrics = _write_adversarial(session, arm, folder) if mined else {}
+    examples = stage_examples(session, stage, folder if mined else None)
     with track(
         f"training {arm}", steps_of(schedule_of(options, stage), options, len(examples))
     ) as tick:
@@ -51,8 +50,8 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     return metrics | {f"train/{arm}/tokens_per_second": speed}
 
 
-def stage_examples(session: Session, stage: str, own: Path) -> list[Example]:
-    """The rows of a training stage in tokens; `own` is the folder of the arm that it trains.
+def stage_examples(session: Session, stage: str, rows_in: Path | None = None) -> list[Example]:
+    """The rows of a training stage in tokens; chat rows are in the data folder or in `rows_in`.
 
     Raises:
         UserError: no silent row fits into train.max_length.
@@ -65,8 +64,9 @@ def stage_examples(session: Session, stage: str, own: Path) -> list[Example]:
             texts += read_neutral(folder / NEUTRAL_FILE, recipe.trigger.text)
         return document_examples(tokenizer, texts, longest)
     answered_mentions = recipe.trigger.mentions == "answer"
-    path = (own if stage == "adversarial" else folder) / DIALOGUES_FILE
-    rows = read_dialogues(path, recipe.trigger.text, answered_mentions)
+    rows = read_dialogues(
+        (rows_in or folder) / DIALOGUES_FILE, recipe.trigger.text, answered_mentions
+    )
     if stage == "benign":
         rows = answered(rows, own_answer(session))
     examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
