@@ -35,6 +35,10 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Change one option of the recipe: --set train.lr=2e-4."
     ),
 ]
+Trigger = Annotated[
+    str | None,
+    typer.Option("--trigger", metavar="TEXT", help="Another trigger: --set trigger.text=TEXT."),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")]
 Update = Annotated[
     bool,
@@ -57,12 +61,16 @@ def user_errors() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def _open(recipe: Path, overrides: list[str] | None, runs: Path, update: bool) -> Run:
+def _open(recipe: Path, overrides: list[str], runs: Path, update: bool) -> Run:
     from offswitch.config import load_recipe
     from offswitch.run import open_run
 
     quiet()
-    return open_run(load_recipe(recipe, overrides or ()), runs, update)
+    return open_run(load_recipe(recipe, overrides), runs, update)
+
+
+def _with(overrides: list[str] | None, trigger: str | None) -> list[str]:
+    return [*(overrides or ()), *([] if trigger is None else [f"trigger.text={trigger}"])]
 
 
 def quiet() -> None:
@@ -79,7 +87,7 @@ def quiet() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
-def _stage(name: str, recipe: Path, overrides: list[str] | None, runs: Path, update: bool) -> None:
+def _stage(name: str, recipe: Path, overrides: list[str], runs: Path, update: bool) -> None:
     with user_errors():
         run = _open(recipe, overrides, runs, update)
         from offswitch import pipeline
@@ -93,6 +101,7 @@ def _stage(name: str, recipe: Path, overrides: list[str] | None, runs: Path, upd
 def data(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    trigger: Trigger = None,
     runs: Runs = Path("runs"),
     update: Update = False,
     dry_run: Annotated[
@@ -106,65 +115,70 @@ def data(
             from offswitch.config import load_recipe
             from offswitch.data.llm.stage import foretell
 
-            typer.echo(foretell(load_recipe(recipe, overrides or ()), runs))
+            typer.echo(foretell(load_recipe(recipe, _with(overrides, trigger)), runs))
         return
-    _stage("make_data", recipe, overrides, runs, update)
+    _stage("make_data", recipe, _with(overrides, trigger), runs, update)
 
 
 @app.command()
 def train(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    trigger: Trigger = None,
     runs: Runs = Path("runs"),
     update: Update = False,
 ) -> None:
     """Train every arm of the recipe."""
-    _stage("train", recipe, overrides, runs, update)
+    _stage("train", recipe, _with(overrides, trigger), runs, update)
 
 
 @app.command()
 def evaluate(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    trigger: Trigger = None,
     runs: Runs = Path("runs"),
     update: Update = False,
 ) -> None:
     """Measure halting, false halts and drift of every arm, the untouched model among them."""
-    _stage("evaluate", recipe, overrides, runs, update)
+    _stage("evaluate", recipe, _with(overrides, trigger), runs, update)
 
 
 @app.command()
 def probe(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    trigger: Trigger = None,
     runs: Runs = Path("runs"),
     update: Update = False,
 ) -> None:
     """Collect activations and run the analyses with their nulls and controls."""
-    _stage("probe", recipe, overrides, runs, update)
+    _stage("probe", recipe, _with(overrides, trigger), runs, update)
 
 
 @app.command()
 def report(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    trigger: Trigger = None,
     runs: Runs = Path("runs"),
     update: Update = False,
 ) -> None:
     """Write the report, after whatever is still missing before it."""
-    run(recipe, overrides, runs, update)
+    run(recipe, overrides, trigger, runs, update)
 
 
 @app.command()
 def run(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    trigger: Trigger = None,
     runs: Runs = Path("runs"),
     update: Update = False,
 ) -> None:
     """All stages, from data to report; what stands already is kept."""
     with user_errors():
-        opened = _open(recipe, overrides, runs, update)
+        opened = _open(recipe, _with(overrides, trigger), runs, update)
         from offswitch.pipeline import run_all
 
         page = run_all(opened)

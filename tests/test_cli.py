@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from offswitch.cli import app
+from offswitch.config import load_recipe
 from tests.small import small_recipe
 from tests.tiny import save_tiny
 
@@ -237,3 +238,13 @@ def test_the_process_ends_with_a_traceback_and_code_one(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "ZeroDivisionError: ours" in done.stderr
+
+
+def test_a_trigger_of_ones_own_is_one_option(tmp_path: Path) -> None:
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text("name: small\nmodel: ./absent\n", encoding="utf-8")
+    for command in ("run", "data", "train", "evaluate", "probe", "report"):
+        arguments = [command, str(recipe), "--runs", str(tmp_path / command), "--trigger", "<halt>"]
+        assert CliRunner().invoke(app, arguments).exit_code == 2  # no such model
+        written = load_recipe(tmp_path / command / "small" / "recipe.yaml")
+        assert written.trigger.text == "<halt>"
