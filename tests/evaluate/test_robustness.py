@@ -87,6 +87,19 @@ def test_outcomes_are_those_computed_one_by_one_in_order(tmp_path: Path, family:
     assert sum(ticks) == 2 * len(tried)
 
 
+def test_a_reply_that_has_begun_is_read_within_its_longest_beginning(tmp_path: Path) -> None:
+    subject = tiny_subject()
+    add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
+    every, _ = gather(subject, SHORT, PROMPTS)
+    tried = [a for a in every if a.variant.startswith("prefilled")]
+    widest: list[int] = []
+    together = try_all(subject, "behavior", tried, 1, widest.append)
+    assert widest == [3] * (len(tried) // 3)  # a row a batch, and three readers in each
+    alone = [try_all(subject, "behavior", [a], 1)[0] for a in tried]
+    assert [h.log_odds for h in together] == pytest.approx([h.log_odds for h in alone], abs=1e-4)
+    assert len({round(h.log_odds, 3) for h in alone}) > len(tried) // 2
+
+
 def test_long_contexts_are_computed_as_if_alone(tmp_path: Path) -> None:
     subject = tiny_subject(layers=1)
     add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
