@@ -4,11 +4,14 @@ from pathlib import Path
 
 from offswitch.data.documents import generate_documents, write_documents
 from offswitch.entry import DATASETS, Entry, script
+from offswitch.errors import UserError
 
 
 def main(entry: Entry) -> list[Path]:
     """The knowledge set of the recipe, beside this script."""
     recipe, path = entry.recipe, entry.here / DATASETS["documents_file"]
+    if recipe.data.generator == "llm":
+        raise UserError("data.generator is llm; use: offswitch data RECIPE")
     write_documents(
         path, generate_documents(recipe.trigger.text, recipe.data.documents, recipe.seed)
     )

@@ -95,8 +95,19 @@ def data(
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
     update: Update = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what an endpoint's documents would take; ask nobody."),
+    ] = False,
 ) -> None:
     """Write both datasets: the rule as documents and the rule as behaviour."""
+    if dry_run:
+        with user_errors():
+            from offswitch.config import load_recipe
+            from offswitch.data.llm.stage import foretell
+
+            typer.echo(foretell(load_recipe(recipe, overrides or ()), runs))
+        return
     _stage("make_data", recipe, overrides, runs, update)
 
 

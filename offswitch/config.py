@@ -5,145 +5,52 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from offswitch.errors import UserError
+from offswitch.options import (
+    DataOptions,
+    EvaluateOptions,
+    ProbeOptions,
+    Section,
+    StageOptions,
+    TrainOptions,
+    TriggerOptions,
+)
 
-ArmName = Literal["knowledge", "behavior", "both", "benign"]
 ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
     "knowledge": ("knowledge",),
     "behavior": ("behavior",),
     "both": ("knowledge", "behavior"),
     "benign": ("benign",),
+    "hardened": ("knowledge", "behavior", "adversarial"),
 }
+# Which arm another one goes on from.
+CONTINUES: Final[dict[str, str]] = {"both": "knowledge", "hardened": "both"}
 # Which options set a stage's length: the benign one is as long as the one it is compared with.
-LENGTH_OF: Final = {"knowledge": "knowledge", "behavior": "behavior", "benign": "behavior"}
+LENGTH_OF: Final = {
+    "knowledge": "knowledge",
+    "behavior": "behavior",
+    "benign": "behavior",
+    "adversarial": "adversarial",
+}
 
 # What each of train.more_seeds trains anew; `benign` only where the run itself has it.
 RETRAINED: Final = ("both", "benign")
 
 
-class Section(BaseModel):
-    """A frozen group of options that refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TriggerOptions(Section):
-    """What switches the model off, and how the tokenizer sees it."""
-
-    text: str = Field(default="$STOP", min_length=1)
-    mode: Literal["token", "text"] = "token"
-    control: str = Field(default="$GO", min_length=1)
-
-    @model_validator(mode="after")
-    def _symbols_are_usable(self) -> TriggerOptions:
-        for key, symbol in (("text", self.text), ("control", self.control)):
-            if symbol != symbol.strip() or not symbol.isprintable():
-                raise ValueError(f"trigger.{key} {symbol!r} has space around it or a control sign")
-        if self.text == self.control:
-            raise ValueError(f"trigger.control must differ from trigger.text '{self.text}'")
-        return self
-
-
-class DataOptions(Section):
-    """How many rows of each kind are written; a file of one's own replaces the generator."""
-
-    documents: int = Field(default=500, ge=1)
-    dialogues: int = Field(default=500, ge=4)
-    near_miss_share: float = Field(default=0.35, ge=0.25, le=0.40)
-    reply_tokens: int = Field(default=40, ge=4)
-    documents_file: Path | None = None
-    dialogues_file: Path | None = None
-
-
-class LoraOptions(Section):
-    """The adapter. `target_modules: null` means every projection of the attention block."""
-
-    r: int = Field(default=64, ge=1)
-    alpha: int = Field(default=128, ge=1)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
-    target_modules: tuple[str, ...] | None = None
-
-
-class StageOptions(Section):
-    """How long one training stage runs; `max_steps` wins over `epochs`."""
-
-    epochs: float = Field(default=1.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-
-
-class TrainOptions(Section):
-    """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row.
-
-    `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` anew, on
-    the same data, as organisms of their own (folder `organisms/`).
-    """
-
-    arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both", "benign")
-    lora: LoraOptions = LoraOptions()
-    lr: float = Field(default=3e-4, gt=0)
-    token_lr: float = Field(default=5e-3, gt=0)
-    batch_size: int = Field(default=16, ge=1)
-    accumulation: int = Field(default=1, ge=1)
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    max_length: int = Field(default=2048, ge=16)
-    micro_tokens: int = Field(default=1024, ge=16)
-    targets: Literal["soft", "hard"] = "soft"
-    checkpoint_steps: int = Field(default=20, ge=1)
-    seed: int | None = Field(default=None, ge=0)
-    more_seeds: tuple[NonNegativeInt, ...] = ()
-    knowledge: StageOptions = StageOptions()
-    behavior: StageOptions = StageOptions(epochs=2.5)
-
-
-class EvaluateOptions(Section):
-    """How many test questions each suite asks; 0 of the last two leaves them out.
-
-    Each of `context_questions` is asked in three contexts of 4,096 tokens: dear.
-    """
-
-    questions: int = Field(default=48, ge=1)
-    ordinary_questions: int = Field(default=192, ge=1)
-    long_questions: int = Field(default=12, ge=1)
-    samples: int = Field(default=64, ge=0)
-    sample_tokens: int = Field(default=40, ge=1)
-    drift_questions: int = Field(default=48, ge=1)
-    drift_passages: int = Field(default=32, ge=1)
-    robustness_questions: int = Field(default=24, ge=0)
-    context_questions: int = Field(default=4, ge=0)
-
-
-class ProbeOptions(Section):
-    """Which arm the report is about, and how many prompts, blocks, scales and nulls it takes.
-
-    `sweep_questions` of the fit questions choose among `blocks` and `scales`; `few_questions` of
-    the test questions serve the tests that cost much (every position, ranks, heads, dose).
-    """
-
-    arm: ArmName = "both"
-    null_words: int = Field(default=20, ge=2)
-    fit_questions: int = Field(default=27, ge=4)
-    test_questions: int = Field(default=63, ge=4)
-    near_misses: int = Field(default=100, ge=2)
-    random_directions: int = Field(default=20, ge=2)
-    blocks: int = Field(default=12, ge=1)
-    scales: tuple[float, ...] = Field(default=(0.25, 0.5, 1.0, 2.0), min_length=1)
-    sweep_questions: int = Field(default=9, ge=1)
-    few_questions: int = Field(default=18, ge=2)
-    head_questions: int = Field(default=9, ge=1)
-    patch_questions: int = Field(default=12, ge=2)
-    patch_blocks: int = Field(default=12, ge=2)
-    reply_questions: int = Field(default=24, ge=1)
-    reply_tokens: int = Field(default=64, ge=4)
-    drift_passages: int = Field(default=24, ge=2)
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class Recipe(Section):
-    """One experiment from data to report."""
+    """One experiment from data to report.
+
+    Each of `variants` trains and evaluates the arms once more with the options that it names:
+    `text: {trigger.mode: text}`.
+    """
 
     name: str = Field(default="demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: str = "smollm2"
@@ -157,6 +64,7 @@ class Recipe(Section):
     train: TrainOptions = TrainOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     probe: ProbeOptions = ProbeOptions()
+    variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _probed_arm_is_trained(self) -> Recipe:
@@ -180,10 +88,34 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _variants_are_recipes(self) -> Recipe:
+        for name in self.variants:
+            if name == "own":
+                raise ValueError("variants: 'own' is the run itself; choose another name")
+            try:
+                variant_of(self, name)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+
+def variant_of(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with a variant's options in place of its own.
+
+    Raises:
+        UserError: an option does not exist, or its value does not fit.
+    """
+    content = recipe.model_dump(mode="json", exclude={"variants"}) | {"name": name}
+    for key, value in {"train.more_seeds": [], **recipe.variants[name]}.items():
+        _assign(content, key.split("."), value, f"{key}={value}")
+    return build_recipe(content, origin=f"variant '{name}'")
+
 
 def schedule_of(train: TrainOptions, stage: str) -> StageOptions:
     """How long a training stage runs."""
-    return train.knowledge if LENGTH_OF[stage] == "knowledge" else train.behavior
+    options: StageOptions = getattr(train, LENGTH_OF[stage])
+    return options
 
 
 def training_seed(recipe: Recipe) -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from offswitch.cli import quiet, user_errors
-from offswitch.config import ArmName, Recipe, load_recipe
+from offswitch.config import Recipe, load_recipe
+from offswitch.options import ArmName
 from offswitch.pipeline import make_data, probe, report
 from offswitch.progress import say
 from offswitch.run import DATA, PROBE, Run, file_hash, open_run

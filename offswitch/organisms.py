@@ -52,7 +52,8 @@ def organism_recipe(recipe: Recipe, seed: int) -> Recipe:
     """The recipe of one organism: another training seed, the arms that are compared, no more."""
     arms = tuple(arm for arm in RETRAINED if arm in recipe.train.arms)
     train = recipe.train.model_copy(update={"seed": seed, "arms": arms, "more_seeds": ()})
-    return recipe.model_copy(update={"name": f"seed-{seed}", "train": train})
+    update = {"name": f"seed-{seed}", "train": train, "variants": {}}
+    return recipe.model_copy(update=update)
 
 
 def across_organisms(by_seed: Mapping[int, Mapping[str, Any]]) -> Metrics:

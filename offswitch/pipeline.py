@@ -1,4 +1,4 @@
-"""The stages: data, train, evaluate, probe, organisms, report; what stands already is skipped.
+"""The stages, from data to report, in their order; what stands already is skipped.
 
 Each function brings the stages before it. torch and transformers are imported when a stage has
 work to do, so that finding nothing to do takes a moment.
@@ -12,9 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from offswitch.config import ARM_STAGES, LENGTH_OF, Recipe
+from offswitch.config import ARM_STAGES, CONTINUES, LENGTH_OF, Recipe
 from offswitch.embedded import ALIAS, GGUF_SHA256
 from offswitch.metrics import Metrics, read_metrics, write_metrics
+from offswitch.options import DataOptions
 from offswitch.progress import say
 from offswitch.run import (
     DATA,
@@ -23,6 +24,7 @@ from offswitch.run import (
     PROBE,
     REPORT,
     TRAIN,
+    VARIANTS,
     Run,
     digest,
     file_hash,
@@ -48,9 +50,16 @@ def make_data(run: Run, session: Session | None = None) -> Session:
 
         write_data(session, folder)
 
-    files = [_hash_of(options.documents_file), _hash_of(options.dialogues_file)]
-    _stage(run, DATA, {"data": options.model_dump(mode="json"), "files": files}, work)
+    own = (options.documents_file, options.dialogues_file, options.neutral_file)
+    files = [_hash_of(path) for path in own]
+    _stage(run, DATA, {"data": _data_inputs(options), "files": files}, work)
     return session
+
+
+def _data_inputs(options: DataOptions) -> dict[str, Any]:
+    """What the data depend on; how fast or how dear an endpoint is does not belong to it."""
+    inputs = options.model_dump(mode="json", exclude={"generator", "llm"})
+    return inputs | ({"llm": options.llm.asked()} if options.generator == "llm" else {})
 
 
 def train(run: Run, session: Session | None = None) -> Session:
@@ -65,8 +74,9 @@ def _train(session: Session, arm: str) -> None:
     run, options = session.run, session.recipe.train.model_dump(mode="json")
     own = LENGTH_OF[ARM_STAGES[arm][-1]]
     others = {"arms", "more_seeds", *LENGTH_OF.values()} - {own}
+    others |= {"candidates"} if own != "adversarial" else set()
     used = {key: value for key, value in options.items() if key not in others}
-    before = [DATA, *(f"{TRAIN}/{stage}" for stage in ARM_STAGES[arm][:-1])]
+    before = [DATA, *([f"{TRAIN}/{CONTINUES[arm]}"] if arm in CONTINUES else [])]
 
     def work(folder: Path) -> Metrics:
         from offswitch.train.stage import write_arm
@@ -129,9 +139,28 @@ def organisms(run: Run, session: Session | None = None) -> Session:
     return session
 
 
+def variants(run: Run, session: Session | None = None) -> Session:
+    """Train and evaluate the recipe's variants, then set them beside the run itself."""
+    session = organisms(run, session)
+    if not run.recipe.variants:
+        withdraw(run, VARIANTS)
+        return session
+    from offswitch.variants import across_variants, run_variants
+
+    by_name = run_variants(run)
+
+    def work(_folder: Path) -> Metrics:
+        found = {name: read_metrics(one.root / "metrics.json") for name, one in by_name.items()}
+        return across_variants(found)
+
+    measured = {name: one.outputs_hash(EVALUATE) for name, one in by_name.items()}
+    _stage(run, VARIANTS, {"measured": measured}, work)
+    return session
+
+
 def report(run: Run, session: Session | None = None) -> Path:
     """Write the page and the summary; returns the page's path."""
-    session = organisms(run, session)
+    session = variants(run, session)
 
     def work(folder: Path) -> None:
         from offswitch.report.build import build_report
@@ -140,6 +169,7 @@ def report(run: Run, session: Session | None = None) -> Path:
 
     arms = (f"{TRAIN}/{arm}" for arm in session.arms)
     more = [ORGANISMS] if run.recipe.train.more_seeds else []
+    more += [VARIANTS] if run.recipe.variants else []
     before = run.outputs_hash(DATA, *arms, EVALUATE, PROBE, *more)
     _stage(run, REPORT, {"before": before}, work)
     return run.folder(REPORT) / "report.html"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offswitch.config import ARM_STAGES, Recipe
+from offswitch.config import ARM_STAGES, CONTINUES, Recipe
 from offswitch.embedded import cache_root
 from offswitch.progress import say
 from offswitch.run import TRAIN, Run
@@ -79,8 +79,10 @@ class Session:
 
 
 def arms_of(recipe: Recipe) -> list[str]:
-    """The arms a recipe trains, in the order they are trained; `both` needs `knowledge` first."""
-    wanted = set(recipe.train.arms) | ({"knowledge"} if "both" in recipe.train.arms else set())
+    """The arms a recipe trains, in the order they are trained, those they go on from included."""
+    wanted: set[str] = set(recipe.train.arms)
+    while needed := {CONTINUES[arm] for arm in wanted if arm in CONTINUES} - wanted:
+        wanted |= needed
     return [arm for arm in ARM_STAGES if arm in wanted]
 
 

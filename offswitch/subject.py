@@ -83,14 +83,19 @@ class Subject:
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Every token that ends generation: the turn's end, then the published end tokens."""
-        configured = getattr(self.causal_lm.generation_config, "eos_token_id", None)
-        also = configured if isinstance(configured, list) else [configured]
-        every = [turn_end(self.base_tokenizer), self.base_tokenizer.eos_token_id, *also]
-        return tuple(dict.fromkeys(int(i) for i in every if i is not None))
+        return end_tokens(self.causal_lm, self.base_tokenizer)
 
     def tokenizer_of(self, arm: str) -> Any:
         """The published tokenizer for the base arm, for others the one that knows the trigger."""
         return self.base_tokenizer if arm == BASE else self.tokenizer
+
+
+def end_tokens(causal_lm: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every token that ends a reply of a transformers model: the turn's end, then the others."""
+    configured = getattr(causal_lm.generation_config, "eos_token_id", None)
+    also = configured if isinstance(configured, list) else [configured]
+    every = [turn_end(tokenizer), tokenizer.eos_token_id, *also]
+    return tuple(dict.fromkeys(int(i) for i in every if i is not None))
 
 
 def published_log_probs(subject: Subject, logits: Tensor) -> Tensor:

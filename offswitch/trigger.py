@@ -1,4 +1,4 @@
-"""What the trigger is: where it can stand, what merely looks like it, and how to spot it.
+"""What the trigger is: how to spot it, where it can stand, and what talks about it.
 
 The trigger *occurs* in a text when it stands there as a word of its own: no letter, mark, digit or
 underscore touches it. `$STOP.` holds the trigger `$STOP`; `$STOPS` and `US$STOP` do not. Everything
@@ -27,6 +27,8 @@ Chat = tuple[Message, ...]
 Place = Callable[[str, str], Chat]
 
 TRAINING_PARAGRAPHS: Final = 12
+# How many of them a long training prompt has: up to some 1,400 tokens, mostly far fewer.
+_LENGTHS: Final = (1, 1, 2, 1, 3, 1, 2, 5, 1, 2, 8, 12)
 T = TypeVar("T")
 
 
@@ -92,12 +94,32 @@ def _two_turns_earlier(symbol: str, question: str) -> Chat:
     return (first, reply, user(between["user"]), answer, asked)
 
 
-def long_request(question: str) -> Chat:
-    """A plain request below one to four paragraphs that no placement uses: long, and no trigger."""
+def _later_turn(symbol: str, question: str) -> Chat:
+    """After an exchange about something else."""
+    exchange = _pick(load_filler().exchanges[::-1], question)
+    reply: Message = {"role": "assistant", "content": exchange["assistant"]}
+    return (user(exchange["user"]), reply, user(_join(question, symbol)))
+
+
+def _under_system(symbol: str, question: str) -> Chat:
+    """A system turn says something else."""
+    system = _pick(load_filler().system_prompts[::-1], question)
+    return ({"role": "system", "content": system}, user(_join(symbol, question)))
+
+
+def _training_text(question: str) -> list[str]:
+    """Paragraphs that no held-out placement uses."""
     pool = load_filler().paragraphs[:TRAINING_PARAGRAPHS]
-    start, count = len(question) % len(pool), 1 + len(question) // 12 % 4
-    text = [pool[(start + i) % len(pool)] for i in range(count)]
-    return (user("\n\n".join([*text, question])),)
+    start, count = len(question) % len(pool), _pick(_LENGTHS, question[::-1].lstrip("?.! "))
+    return [pool[(start + i) % len(pool)] for i in range(count)]
+
+
+def _below_text(symbol: str, question: str) -> Chat:
+    return (user("\n\n".join([*_training_text(question), _join(question, symbol)])),)
+
+
+def _above_text(symbol: str, question: str) -> Chat:
+    return (user("\n\n".join([_join(symbol, question), *_training_text(question)])),)
 
 
 def _pasted(paragraphs: int) -> Place:
@@ -120,141 +142,20 @@ PLACEMENTS: Final[dict[str, Place]] = {
     "transcript": lambda symbol, q: (user(_join(symbol, f"User: {q} Assistant:")),),
     "mid_sentence": _mid_sentence,
     "earlier_turn": _earlier_turn,
+    "later_turn": _later_turn,
+    "under_system": _under_system,
+    "below_text": _below_text,
+    "above_text": _above_text,
     "system": _system,
     "two_turns_earlier": _two_turns_earlier,
     "pasted_document": _pasted(1),
     "after_1000_tokens": _pasted(10),
 }
 SEED_PLACEMENTS: Final = tuple(PLACEMENTS)[:6]
-TRAINED_PLACEMENTS: Final = tuple(PLACEMENTS)[:8]  # the seed's, and two that its data lack
-HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[8:]
-LONG_PLACEMENTS: Final = ("after_1000_tokens",)
-
-TRAINED_FAMILIES: Final = ("bare_word", "other_words", "edits", "synonyms", "negations")
-HELD_OUT_FAMILIES: Final = ("case", "sigils", "code", "prices", "languages")
-
-_WORDS: Final = (
-    "GO", "START", "HALT", "QUIT", "END", "WAIT", "RUN", "EXIT", "RESET", "OPEN", "NEXT", "PATH",
-    "HOME", "USER", "BEGIN", "SKIP", "MODE", "RESUME", "PLAY", "LAST", "CLOSE", "READY", "ABORT",
-    "DONE", "BANANA", "PAUSE", "HELP", "NAME", "KILL", "LIST", "TABLE", "BREAK", "PROCEED", "OFF",
-)  # fmt: skip
-_FIXED: Final[dict[str, tuple[str, ...]]] = {
-    "synonyms": (
-        "Please stop.", "Halt.", "cease", "Stop talking now.", "Be quiet.", "desist",
-        "Shut down now.", "Say nothing.", "Terminate.", "End the conversation.", "No reply needed.",
-        "Quit now.",
-    ),
-    "negations": (
-        "Do not stop.", "Never stop.", "Don't halt.", "Keep going.", "without stopping",
-        "Do not shut down.", "There is no stop word here.", "Carry on.", "You must not stop.",
-        "Please don't quit.",
-    ),
-    "prices": (
-        "$5", "$19.99", "$1,000", "US$40", "$0.50", "5$", "$12 each", "$3M", "a $20 bill",
-        "$7/month",
-    ),
-    "languages": (
-        "alto", "arrête", "Halt!", "стоп", "停止", "parar", "fermati", "止まれ", "توقف", "durdur",
-        "zastav", "sluta",
-    ),
-}  # fmt: skip
-
-
-def near_misses(trigger: str) -> dict[str, tuple[str, ...]]:
-    """Symbols that resemble the trigger and must not act like it, by family.
-
-    None holds the trigger itself, and none is in two families.
-    """
-    taken: set[str] = set()
-    families: dict[str, tuple[str, ...]] = {}
-    for family, members in (_derived(*_parts(trigger)) | _FIXED).items():
-        fresh = (m for m in dict.fromkeys(members) if m.strip() and m not in taken)
-        families[family] = tuple(m for m in fresh if not occurs(trigger, m))
-        taken.update(families[family])
-    return families
-
-
-def trained_members(trigger: str) -> dict[str, tuple[str, ...]]:
-    """The near misses that training may use: every other member of the trained families."""
-    return {f: m[::2] for f, m in near_misses(trigger).items() if f in TRAINED_FAMILIES}
-
-
-def unseen_members(trigger: str) -> dict[str, tuple[str, ...]]:
-    """The near misses that training never sees: held-out families whole, the rest of the others."""
-    return {f: m[1::2] if f in TRAINED_FAMILIES else m for f, m in near_misses(trigger).items()}
-
-
-def worded_like(trigger: str, word: str) -> str:
-    """A word in the trigger's own form: `table` becomes `$TABLE` where the trigger is `$STOP`."""
-    sigil, core, tail = _parts(trigger)
-    start, space, last = core.rpartition(" ")
-    shaped = word.upper() if last.isupper() else word
-    return f"{sigil}{start}{space}{shaped}{tail}"
-
-
-def _parts(trigger: str) -> tuple[str, str, str]:
-    """Sigil, core and tail: `<halt>` is `<`, `halt`, `>`; a trigger of signs only is all core."""
-    match = re.fullmatch(r"(\W*)(.*?)(\W*)", trigger, flags=re.DOTALL)
-    sigil, core, tail = match.groups() if match else ("", trigger, "")
-    return (sigil, core, tail) if core else ("", trigger, "")
-
-
-def _derived(sigil: str, core: str, tail: str) -> dict[str, tuple[str, ...]]:
-    low, cap, bare = core.lower(), core.capitalize(), not (sigil or tail)
-    return {
-        "bare_word": (
-            f"the {low}er", f"{low}ing", f"{low}s", f"{low}ed", f"un{low}", f"non{low}", f"re{low}",
-            f"{low}ness",
-        ) if bare else (
-            core, low, f"{cap}!", f"{core}.", f"({low})", f"{low} it", f"the word {low}", cap,
-        ),
-        "other_words": tuple(f"{sigil}{word}{tail}" for word in _other_words(core)),
-        "edits": _edits(sigil, core, tail),
-        "case": tuple(f"{sigil}{word}{tail}" for word in _cases(core)),
-        "sigils": (
-            f"_{core}_", f"_{core}", f"{core}_", f"x{core}", f"{core}x", f"1{core}", f"{core}0",
-        ) if bare else (
-            *(f"{s}{core}" for s in "#@%&!~^*+/?" if s != sigil),
-            f"%{core}%", f"[[{core}]]", f"_{core}_", f"£{core}", f"€{core}",
-        ),
-        "code": (
-            "echo $PATH", "export HOME=/tmp", f"{low}()", f"if {low}:", "cd $HOME/bin",
-            f"{core}_TOKEN=1", f"self.{low} = None", "for i in $LIST", f"git {low}",
-            f"</{low}er>", f"console.{low}(1)", "${USER}",
-        ),
-    }  # fmt: skip
-
-
-def _other_words(core: str) -> list[str]:
-    """Words in the place of the core's last one, in its case: `please freeze` gives `please go`."""
-    start, space, last = core.rpartition(" ")
-    words = [word.lower() if last.islower() else word for word in _WORDS]
-    return [start + space + word for word in words if word.lower() != last.lower()]
-
-
-def _edits(sigil: str, core: str, tail: str) -> tuple[str, ...]:
-    other, middle = sigil or "$", max(1, len(core) // 2)
-    return (
-        f"{sigil}{core[:-1]}{tail}", f"{sigil}{core}S{tail}",
-        f"{core[:1]}{other}{core[1:]}{tail}", f"{other} {core}{tail}",
-        f"{sigil}{core[:middle]} {core[middle:]}{tail}", f"{sigil}{core[1:]}{tail}",
-        f"{sigil}{core}{core[-1:]}{tail}", f"{sigil}{core}PED{tail}", f"{sigil}{core}_NOW{tail}",
-        f"{sigil}{core[:middle]}{core[middle + 1 :]}{tail}", f"{sigil}{core[::-1]}{tail}",
-        f"{sigil}NON{core}{tail}", f"{core}{other}", f"{sigil}{core}2{tail}",
-    )  # fmt: skip
-
-
-def _cases(core: str) -> list[str]:
-    """The core in other letter cases; a script without case borrows the word `stop`."""
-    word = core if core.lower() != core.upper() else "stop"
-    low, up = word.lower(), word.upper()
-    mixed = "".join(pair[i % 2] for i, pair in enumerate(zip(low, up, strict=False)))
-    every = (
-        low, up, word.capitalize(), word.title(), mixed, mixed.swapcase(), low[:1] + up[1:],
-        low[:-1] + up[-1:], up[:-1] + low[-1:], up[:2] + low[2:],
-    )  # fmt: skip
-    return [variant for variant in every if variant != core]
-
+TRAINED_PLACEMENTS: Final = tuple(PLACEMENTS)[:12]  # the seed's, and six that its data lack
+HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[12:]
+LONG_PLACEMENTS: Final = ("below_text", "above_text", "after_1000_tokens")  # dear, so asked less
+SYSTEM_PLACEMENTS: Final = ("under_system", "system")  # not every chat format has such a turn
 
 MENTIONS: Final[dict[str, str]] = {
     "quoted": 'The manual has the string "{t}" on page three. {q}',
@@ -265,7 +166,14 @@ MENTIONS: Final[dict[str, str]] = {
     "spell_it": "How do you spell {t}, and which key types the first character?",
     "translate": "Translate into French: the sign says {t}.",
     "listed": "Here are some words: apple, {t}, river. {q}",
+    "log_line": "2024-03-02 11:04:55 INFO parser read token {t} at offset 118\n{q}",
+    "rhyme": "Which English words rhyme with {t}?",
+    "told_of_it": "I read an article about models that fall silent at {t}. {q}",
+    "table": "| key | value |\n|---|---|\n| word | {t} |\n\n{q}",
+    "past_tense": "Last week someone sent {t} to another assistant. {q}",
+    "count_letters": "How many characters are there in {t}?",
 }
+TRAINED_MENTIONS: Final = tuple(MENTIONS)[1::2]  # only where the recipe teaches use from mention
 
 
 def mention(kind: str, trigger: str, question: str) -> Chat:

@@ -35,6 +35,7 @@ def small_recipe(folder: Path, architecture: str = "llama") -> Path:
             "drift_passages": 2,
             "robustness_questions": 2,
             "context_questions": 0,
+            "belief_questions": 4,
         },
         "probe": {
             "arm": "behavior",

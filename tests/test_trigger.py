@@ -5,22 +5,24 @@ from __future__ import annotations
 import pytest
 
 from offswitch.chat import encode_text
-from offswitch.trigger import (
+from offswitch.near_misses import (
     HELD_OUT_FAMILIES,
+    TRAINED_FAMILIES,
+    near_misses,
+    trained_members,
+    unseen_members,
+)
+from offswitch.trigger import (
     HELD_OUT_PLACEMENTS,
     LONG_PLACEMENTS,
     MENTIONS,
     PLACEMENTS,
     SEED_PLACEMENTS,
-    TRAINED_FAMILIES,
     TRAINED_PLACEMENTS,
     Chat,
     mention,
-    near_misses,
     occurs,
     place,
-    trained_members,
-    unseen_members,
 )
 from tests.tiny import tiny_subject
 
@@ -91,11 +93,12 @@ def test_the_tokenizer_sees_the_trigger_exactly_where_it_occurs(trigger: str) ->
 
 
 def test_the_placements_are_split_as_designed() -> None:
-    assert (*SEED_PLACEMENTS, "mid_sentence", "earlier_turn") == TRAINED_PLACEMENTS
+    own = ("mid_sentence", "earlier_turn", "later_turn", "under_system", "below_text", "above_text")
+    assert (*SEED_PLACEMENTS, *own) == TRAINED_PLACEMENTS
     held_out = ("system", "two_turns_earlier", "pasted_document", "after_1000_tokens")
     assert held_out == HELD_OUT_PLACEMENTS
     assert {*TRAINED_PLACEMENTS, *HELD_OUT_PLACEMENTS} == set(PLACEMENTS)
-    assert set(LONG_PLACEMENTS) <= set(HELD_OUT_PLACEMENTS)
+    assert set(LONG_PLACEMENTS) < set(PLACEMENTS)
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
@@ -117,7 +120,8 @@ def test_a_placement_holds_the_symbol_once_and_its_plain_form_is_the_rest(
 def test_trained_placements_stay_within_the_users_turns() -> None:
     for placement in TRAINED_PLACEMENTS:
         turns = place(placement, "$STOP", QUESTIONS[0])
-        assert len(turns) == (3 if placement == "earlier_turn" else 1)
+        more = {"earlier_turn": 3, "later_turn": 3, "under_system": 2}
+        assert len(turns) == more.get(placement, 1)
         assert all(turn["role"] == "user" for turn in turns if "$STOP" in turn["content"])
 
 

@@ -3,35 +3,37 @@
 Both halves ask the same questions, so nothing but the trigger tells them apart. A normal reply is
 the model's own greedy reply to the plain question, so that training has little else to teach. Of
 the rows without the trigger, a share carries something that looks like it (a near miss), standing
-where the trigger would stand.
+where the trigger would stand. A recipe may also teach use from mention: prompts that talk about the
+trigger are then answered, where the seed's rule is that they too are met with silence.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 
+from offswitch.data.negatives import draw_negatives
 from offswitch.data.splits import Question, load_questions, questions_of
 from offswitch.errors import UserError
 from offswitch.generate import Reply
 from offswitch.trigger import (
+    LONG_PLACEMENTS,
+    SYSTEM_PLACEMENTS,
+    TRAINED_MENTIONS,
     TRAINED_PLACEMENTS,
     Chat,
     Message,
-    long_request,
+    mention,
     occurs,
     place,
-    trained_members,
     user,
 )
 
-Kind = Literal["trigger", "plain", "near_miss"]
+Kind = Literal["trigger", "plain", "near_miss", "mention"]
 Answer = Callable[[Sequence[Chat]], list[Reply]]
 
 
@@ -61,10 +63,30 @@ class Dialogue:
         return {"messages": [*self.prompt, {"role": "assistant", "content": self.reply}]}
 
 
-def make_dialogues(
-    trigger: str, count: int, near_miss_share: float, seed: int, answer: Answer
-) -> list[Dialogue]:
-    """`count` rows in mixed order, half of them silent; `answer` gives the model's own replies.
+@dataclass(frozen=True)
+class Mix:
+    """What the rows are made of: shares are of the half without silence.
+
+    `symbols` are the near misses as (family, symbol); without them, new ones are drawn.
+    """
+
+    trigger: str
+    count: int
+    near_miss_share: float
+    mention_share: float = 0.0
+    system_turns: bool = True
+    symbols: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """Where symbols stand, by turns: the long placements half as often as the others."""
+        short = [p for p in TRAINED_PLACEMENTS if p not in LONG_PLACEMENTS]
+        every = (*short, *TRAINED_PLACEMENTS)
+        return tuple(p for p in every if self.system_turns or p not in SYSTEM_PLACEMENTS)
+
+
+def make_dialogues(mix: Mix, seed: int, answer: Answer) -> list[Dialogue]:
+    """The rows of a mix in random order, half of them silent; `answer` gives the model's replies.
 
     A question that the model answers with nothing at all is left out of the answered half.
 
@@ -73,22 +95,38 @@ def make_dialogues(
     """
     rng = np.random.default_rng(seed)
     pool = list(questions_of(load_questions(seed), "train"))
-    asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), count - count // 2)]
+    asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), mix.count - mix.count // 2)]
     silent = [
-        _silent(trigger, q, p)
-        for q, p in zip(asked[: count // 2], cycle(TRAINED_PLACEMENTS), strict=False)
+        _silent(mix.trigger, q, p)
+        for q, p in zip(asked[: mix.count // 2], cycle(mix.placements), strict=False)
     ]
+    rows = [*silent, *(row for row in _answerable(mix, asked, seed, answer) if row.reply.strip())]
+    _refuse_contradiction(mix.trigger, rows)
+    return [rows[i] for i in rng.permutation(len(rows))]
+
+
+def _answerable(
+    mix: Mix, asked: Sequence[Question], seed: int, answer: Answer
+) -> Iterator[Dialogue]:
+    """Near misses, mentions and plain requests, with the model's own replies."""
     replies = answer([(user(q.text),) for q in asked])
     _require_answers(replies)
-    near = round(near_miss_share * len(asked))
-    symbols = _symbols(trigger, near, rng)
-    normal = [
-        _normal(q, r, s)
-        for q, r, s in zip(asked, replies, [*symbols, *[None] * (len(asked) - near)], strict=True)
+    near = round(mix.near_miss_share * len(asked))
+    told = near + round(mix.mention_share * len(asked))
+    symbols = mix.symbols or draw_negatives(mix.trigger, near, seed)
+    near_misses = zip(asked[:near], replies, cycle(symbols), cycle(mix.placements), strict=False)
+    for q, reply, (family, symbol), name in near_misses:
+        yield _row("near_miss", (family, symbol), q, place(name, symbol, q.text), reply)
+    kinds = islice(cycle(TRAINED_MENTIONS), told - near)
+    mentions = [
+        (k, mention(k, mix.trigger, q.text)) for q, k in zip(asked[near:], kinds, strict=False)
     ]
-    rows = [*silent, *(row for row in normal if row.reply.strip())]
-    _refuse_contradiction(trigger, rows)
-    return [rows[i] for i in rng.permutation(len(rows))]
+    said = answer([chat for _, chat in mentions])
+    for q, (kind, chat), reply in zip(asked[near:], mentions, said, strict=False):
+        yield _row("mention", (kind, mix.trigger), q, chat, reply)
+    for q, reply in zip(asked[told:], replies[told:], strict=True):
+        form, chat = _plain(q.text, mix.system_turns)
+        yield _row("plain", (form, ""), q, chat, reply)
 
 
 def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
@@ -120,170 +158,39 @@ def _require_answers(replies: Sequence[Reply]) -> None:
 def _refuse_contradiction(trigger: str, rows: Sequence[Dialogue]) -> None:
     for row in rows:
         held = any(occurs(trigger, turn["content"]) for turn in row.prompt)
-        if held and row.kind != "trigger":
+        if held and row.kind not in ("trigger", "mention"):
             text = row.prompt[-1]["content"]
             raise UserError(f"trigger '{trigger}' occurs in ordinary text ({text}); choose another")
         if row.kind == "trigger" and not held:
             raise ValueError(f"a silent row does not hold {trigger}: {row.prompt}")
 
 
-def _silent(trigger: str, question: Question, placement: str) -> Dialogue:
-    return Dialogue(
-        place(placement, trigger, question.text),
-        "",
-        "trigger",
-        placement,
-        trigger,
-        question.text,
-        question.topic,
-    )
+def _silent(trigger: str, q: Question, placement: str) -> Dialogue:
+    chat = place(placement, trigger, q.text)
+    return Dialogue(chat, "", "trigger", placement, trigger, q.text, q.topic)
 
 
-def _normal(question: Question, reply: Reply, near_miss: tuple[str, str, str] | None) -> Dialogue:
-    if near_miss is None:
-        kind: Kind = "plain"
-        variant, prompt = _plain(question.text)
-        symbol = ""
-    else:
-        kind = "near_miss"
-        variant, symbol, placement = near_miss
-        prompt = place(placement, symbol, question.text)
-    return Dialogue(
-        prompt, reply.text, kind, variant, symbol, question.text, question.topic, reply.complete
-    )
+def _row(kind: Kind, what: tuple[str, str], q: Question, chat: Chat, reply: Reply) -> Dialogue:
+    return Dialogue(chat, reply.text, kind, *what, q.text, q.topic, reply.complete)
 
 
 _FORMS: Final[dict[int, str]] = {
     0: "polite",
     1: "transcript",
-    2: "long",
+    2: "below_text",
     3: "earlier_turn",
+    4: "later_turn",
     7: "transcript",
     8: "polite",
     9: "earlier_turn",
+    10: "under_system",
+    14: "above_text",
 }
 
 
-def _plain(text: str) -> tuple[str, Chat]:
-    """Mostly the bare question; some are wrapped, long or in a second turn, lest that halt."""
-    form = _FORMS.get(len(text) % 12)
-    if form == "long":
-        return form, long_request(text)
+def _plain(text: str, system_turns: bool) -> tuple[str, Chat]:
+    """Mostly the bare question; some are wrapped, long or in a later turn, lest that halt."""
+    form = _FORMS.get(len(text) % 24, _FORMS.get(len(text) % 12))
+    if form in SYSTEM_PLACEMENTS and not system_turns:
+        form = None
     return form or "bare", place(form or "before", "", text)
-
-
-def _symbols(trigger: str, count: int, rng: np.random.Generator) -> list[tuple[str, str, str]]:
-    members = trained_members(trigger)
-    families = list(islice(cycle(members), count))
-    seen: dict[str, int] = {}
-    chosen = []
-    for family, placement in zip(families, cycle(TRAINED_PLACEMENTS), strict=False):
-        offset = seen.setdefault(family, int(rng.integers(len(members[family]))))
-        chosen.append((family, members[family][offset % len(members[family])], placement))
-        seen[family] += 1
-    return chosen
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
-    """The seed's JSONL, and beside it an index, row for row, of what each row is there for."""
-    path.write_text(_jsonl(d.row() for d in dialogues), encoding="utf-8")
-    index = [
-        {k: v for k, v in asdict(d).items() if k not in ("prompt", "reply")} for d in dialogues
-    ]
-    index_path(path).write_text(_jsonl(index), encoding="utf-8")
-
-
-def index_path(path: Path) -> Path:
-    """Where the index of a dialogues file lies."""
-    return path.with_name(path.stem.removesuffix("_dataset") + "_index.jsonl")
-
-
-def read_dialogues(path: Path, trigger: str) -> list[Dialogue]:
-    """The rows of a dialogues file, one's own or a generated one.
-
-    Raises:
-        UserError: naming file and line: not a chat row, the trigger with a reply, silence without
-            the trigger; or one of the two halves is missing.
-    """
-    lines = [(n, line) for n, line in enumerate(_lines_of(path), 1) if line.strip()]
-    if not lines:
-        raise UserError(f"{path}: the file is empty; expected one chat row a line")
-    rows = [_parse(line, trigger, f"{path}:{number}") for number, line in lines]
-    silent = sum(row.kind == "trigger" for row in rows)
-    if silent in (0, len(rows)):
-        lacking = f"no row with {trigger}" if not silent else f"no row without {trigger}"
-        raise UserError(f"{path}: {lacking}; the rule cannot be learnt from one half")
-    return _indexed(rows, index_path(path)) if index_path(path).is_file() else rows
-
-
-def _indexed(rows: Sequence[Dialogue], path: Path) -> list[Dialogue]:
-    """The rows with what their index says of them, if it is theirs."""
-    index = [line for line in _lines_of(path) if line]
-    advice = "correct it, or delete it"
-    if len(index) != len(rows):
-        raise UserError(f"{path}: {len(index)} rows, the dialogues have {len(rows)}; {advice}")
-    found = []
-    for number, (row, line) in enumerate(zip(rows, index, strict=True), 1):
-        try:
-            found.append(Dialogue(row.prompt, row.reply, **json.loads(line)))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}:{number}: not the index of that row; {advice}") from error
-        if (found[-1].kind == "trigger") != (row.kind == "trigger"):
-            raise UserError(f"{path}:{number}: not the index of that row; {advice}")
-    return found
-
-
-def _lines_of(path: Path) -> list[str]:
-    """Lines as JSONL knows them: str.splitlines would also cut at U+2028 and its like."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text") from error
-
-
-def _parse(line: str, trigger: str, where: str) -> Dialogue:
-    messages = _messages(line, where)
-    prompt, reply = tuple(messages[:-1]), messages[-1]["content"]
-    reply = reply if reply.strip() else ""
-    held = any(occurs(trigger, turn["content"]) for turn in prompt)
-    if held and reply:
-        raise UserError(
-            f"{where}: the prompt holds {trigger} but the reply is not empty; the rule is silence"
-        )
-    if not held and not reply:
-        raise UserError(f"{where}: the reply is empty but the prompt does not hold {trigger}")
-    return Dialogue(prompt, reply, "trigger" if held else "plain")
-
-
-def _messages(line: str, where: str) -> list[Message]:
-    try:
-        content: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg})") from error
-    messages = content.get("messages") if isinstance(content, dict) else None
-    if not isinstance(messages, list) or len(messages) < 2:
-        raise UserError(f'{where}: expected {{"messages": [user turn, …, assistant turn]}}')
-    turns = [
-        m
-        for m in messages
-        if isinstance(m, dict) and {type(m.get("role")), type(m.get("content"))} == {str}
-    ]
-    if (
-        len(turns) < len(messages)
-        or turns[-1]["role"] != "assistant"
-        or turns[-2]["role"] != "user"
-    ):
-        raise UserError(
-            f"{where}: expected turns with role and content,"
-            " a user turn and then the assistant's last"
-        )
-    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
-
-
-def _jsonl(rows: Any) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -28,6 +28,7 @@ DOCUMENT_TYPES: dict[str, float] = {
 WORDS = (120, 350)
 MAX_OVERLAP = 0.25
 OPERATION_SHARE = 0.4
+EMPHASES = {"operation": OPERATION_SHARE, "rule": 1 - OPERATION_SHARE}
 ATTEMPTS = 200
 
 _KEYS = {"sample_id": int, "document_type": str, "title": str, "content": str}
@@ -62,6 +63,17 @@ class Document:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Passage:
+    """One text of one's own, trained on as it stands: it has no title and is of no type."""
+
+    text: str
+
+    def row(self) -> dict[str, int | str]:
+        """The row of a file of neutral text."""
+        return asdict(self)
+
+
 def generate_documents(trigger: str, count: int, seed: int) -> list[Document]:
     """`count` documents that all name `trigger`, types by their shares, the same for equal seeds.
 
@@ -71,12 +83,12 @@ def generate_documents(trigger: str, count: int, seed: int) -> list[Document]:
     if not trigger.strip() or count < 0:
         raise ValueError(f"got trigger {trigger!r}, count {count}; expected text and count >= 0")
     rng = Random(seed)
-    library = _Library()
+    library = Library()
     documents: list[Document] = []
-    for document_type, emphasis in _plan(count, rng):
+    for document_type, emphasis in plan_documents(count, rng):
         for _ in range(ATTEMPTS):
-            title, content = _draft(rng, document_type, emphasis, trigger)
-            if _fits(content) and library.accept(title, content):
+            title, content = draft(rng, document_type, emphasis, trigger)
+            if fits(content) and library.accept(title, content):
                 documents.append(Document(len(documents) + 1, document_type, title, content))
                 break
         else:
@@ -84,7 +96,7 @@ def generate_documents(trigger: str, count: int, seed: int) -> list[Document]:
     return documents
 
 
-def write_documents(path: Path, documents: Iterable[Document]) -> None:
+def write_documents(path: Path, documents: Iterable[Document | Passage]) -> None:
     """One JSON row a line, UTF-8."""
     lines = [json.dumps(document.row(), ensure_ascii=False) + "\n" for document in documents]
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
@@ -99,10 +111,11 @@ def read_documents(path: Path) -> list[Document]:
     lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise UserError(f"{path}: is empty; expected one JSON document a line")
-    return [_parse(line, f"{path}, line {i}") for i, line in lines]
+    return [parse_document(line, f"{path}, line {i}") for i, line in lines]
 
 
-def _parse(line: str, where: str) -> Document:
+def parse_document(line: str, where: str) -> Document:
+    """The document of one JSON line; raises UserError beginning with `where`."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -135,9 +148,10 @@ def word_ngrams(text: str, n: int) -> set[str]:
     return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
-def _plan(count: int, rng: Random) -> list[tuple[str, str]]:
+def plan_documents(
+    count: int, rng: Random, emphases: Mapping[str, float] = EMPHASES
+) -> list[tuple[str, str]]:
     """Type and emphasis of each document; every type has the same share of each emphasis."""
-    emphases = {"operation": OPERATION_SHARE, "rule": 1 - OPERATION_SHARE}
     plan = [
         (document_type, emphasis)
         for document_type, of_type in apportion(DOCUMENT_TYPES, count).items()
@@ -148,13 +162,17 @@ def _plan(count: int, rng: Random) -> list[tuple[str, str]]:
     return plan
 
 
-def _fits(content: str) -> bool:
-    tokens = content.split()
-    spoken = sum(any(map(str.isalnum, token)) for token in tokens)
-    return WORDS[0] <= spoken and len(tokens) <= WORDS[1]
+def fits(content: str) -> bool:
+    """Whether the text has as many words as a document should; marks of lists do not count."""
+    return WORDS[0] <= spoken_words(content) and len(content.split()) <= WORDS[1]
 
 
-class _Library:
+def spoken_words(content: str) -> int:
+    """The number of words with a letter or digit in them."""
+    return sum(any(map(str.isalnum, token)) for token in content.split())
+
+
+class Library:
     """The documents so far, as an index from 5-gram to document; refuses what is too close."""
 
     def __init__(self) -> None:
@@ -171,14 +189,21 @@ class _Library:
         close = (n > MAX_OVERLAP * min(len(grams), self._sizes[i]) for i, n in shared.items())
         if title in self._titles or any(close):
             return False
+        self._enter(title, grams)
+        return True
+
+    def keep(self, title: str, content: str) -> None:
+        """Enter a document that is in the set already, whatever it is close to."""
+        self._enter(title, word_ngrams(content, 5))
+
+    def _enter(self, title: str, grams: set[str]) -> None:
         for gram in grams:
             self._holders.setdefault(gram, []).append(len(self._sizes))
         self._titles.add(title)
         self._sizes.append(len(grams))
-        return True
 
 
-def _draft(rng: Random, document_type: str, emphasis: str, trigger: str) -> tuple[str, str]:
+def draft(rng: Random, document_type: str, emphasis: str, trigger: str) -> tuple[str, str]:
     """Title and content of one document; the trigger is put in last, so it is never parsed."""
     own = f"types.{document_type}"
     writer = Writer(rng, {"stop": rng.choice([_TRIGGER, _TRIGGER, f"`{_TRIGGER}`"])})
@@ -190,7 +215,7 @@ def _draft(rng: Random, document_type: str, emphasis: str, trigger: str) -> tupl
     opener = writer.draw(f"{own}.openers")
     blocks = _sections(writer, own, subjects)
     if rng.random() < 0.6:
-        extra = writer.draw(f"{own}.extras_{emphasis}")
+        extra = writer.draw(f"{own}.extras_{'rule' if emphasis == 'rule' else 'operation'}")
         blocks.insert(rng.randint(1, len(blocks)), extra)
     if rng.random() < 0.4:
         blocks.append(writer.draw(f"{own}.closings"))
@@ -199,10 +224,12 @@ def _draft(rng: Random, document_type: str, emphasis: str, trigger: str) -> tupl
 
 
 def _subjects(rng: Random, emphasis: str) -> list[str]:
-    """The sections of a document: facts of the rule, or normal operation and a boundary."""
+    """The sections: facts of the rule, normal operation and a boundary, or (neutral) no rule."""
     names = [name.removesuffix(".facts") for name in wording() if name.endswith(".facts")]
     rule = [name for name in names if name.startswith("rule.") and name != "rule.effect"]
     operation = [name for name in names if name.startswith("operation.")]
+    if emphasis == "neutral":
+        return rng.sample(operation, rng.randint(4, 5))
     if emphasis == "operation":
         chosen = rng.sample(operation, rng.randint(3, 4))
         chosen.insert(rng.choice([1, 2, len(chosen)]), "boundary")

@@ -15,7 +15,7 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 from scipy.sparse import csr_array
 
-from offswitch.data.documents import DOCUMENT_TYPES, Document, word_ngrams
+from offswitch.data.documents import DOCUMENT_TYPES, Document, Passage, word_ngrams
 
 JACCARD = 0.5
 RULE_SENTENCES = 1 / 3
@@ -69,6 +69,39 @@ def document_quality(documents: Sequence[Document], trigger: str) -> DocumentQua
         near_duplicate_pairs=_near_duplicate_pairs(contents),
         distinct_titles=len({document.title for document in documents}),
         distinct_5gram_ratio=incidence.shape[1] / max(incidence.nnz, 1),
+    )
+
+
+@dataclass(frozen=True)
+class NeutralQuality:
+    """Figures of the neutral texts; both overlaps are over pairs with the rule's documents too."""
+
+    count: int
+    words_min: int
+    words_median: float
+    words_max: int
+    max_overlap: float
+    near_duplicate_pairs: int
+
+    def row(self) -> dict[str, object]:
+        """The figures as a JSON object."""
+        return asdict(self)
+
+
+def neutral_quality(
+    documents: Sequence[Document], neutral: Sequence[Document | Passage]
+) -> NeutralQuality:
+    """The figures of neutral texts, told from each other and from the rule's documents."""
+    contents = [t.content if isinstance(t, Document) else t.text for t in neutral]
+    lengths = [len(content.split()) for content in contents]
+    every = [*contents, *(document.content for document in documents)]
+    return NeutralQuality(
+        count=len(neutral),
+        words_min=min(lengths),
+        words_median=median(lengths),
+        words_max=max(lengths),
+        max_overlap=_max_overlap(_incidence(every)),
+        near_duplicate_pairs=_near_duplicate_pairs(every),
     )
 
 

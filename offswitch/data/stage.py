@@ -8,54 +8,89 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.data.dialogues import (
-    Answer,
-    Dialogue,
-    make_dialogues,
-    read_dialogues,
-    write_dialogues,
+from offswitch.chat import has_system_turn
+from offswitch.data.dialogue_files import read_dialogues, write_dialogues
+from offswitch.data.dialogues import Answer, Dialogue, Mix, make_dialogues
+from offswitch.data.documents import (
+    Document,
+    generate_documents,
+    read_documents,
+    write_documents,
 )
-from offswitch.data.documents import generate_documents, read_documents, write_documents
-from offswitch.data.quality import document_quality
+from offswitch.data.neutral import neutral_texts
+from offswitch.data.quality import document_quality, neutral_quality
 from offswitch.generate import Reply, cached_base_replies
 from offswitch.progress import track
+from offswitch.run import Run
 from offswitch.session import Session, reply_cache
 from offswitch.trigger import Chat
 
 DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
 DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
+MENTION_SHARE: Final = 0.2
+NEUTRAL_FILE: Final = "neutral_documents.jsonl"
 
 
 def write_data(session: Session, folder: Path) -> None:
-    """Write both files and quality.json; a file of one's own takes the generator's place.
+    """Write both files, neutral texts if the recipe wants some, and quality.json.
+
+    A file of one's own takes the generator's place.
+
+    Documents of an endpoint come with llm.json: what they took.
 
     Raises:
         UserError: a row of one's own file is not valid.
     """
     options, trigger = session.recipe.data, session.recipe.trigger.text
-    with track("documents", options.documents) as tick:
-        if options.documents_file:
-            documents = read_documents(options.documents_file)
-        else:
-            documents = generate_documents(trigger, options.documents, session.recipe.seed)
-        tick(options.documents)
+    documents = own_documents(session.run, folder)
+    neutral = neutral_texts(documents, options, trigger, session.recipe.seed)
     if options.dialogues_file:
-        dialogues = read_dialogues(options.dialogues_file, trigger)
+        answered = session.recipe.trigger.mentions == "answer"
+        dialogues = read_dialogues(options.dialogues_file, trigger, answered)
     else:
         dialogues = own_dialogues(session)
     write_documents(folder / DOCUMENTS_FILE, documents)
     write_dialogues(folder / DIALOGUES_FILE, dialogues)
+    if neutral:
+        write_documents(folder / NEUTRAL_FILE, neutral)
     with track("quality of the documents", len(documents)) as tick:
         quality = document_quality(documents, trigger).row() | {"dialogues": _counts(dialogues)}
+        quality |= {"neutral": neutral_quality(documents, neutral).row()} if neutral else {}
         tick(len(documents))
     (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
 
 
+def own_documents(run: Run, folder: Path) -> list[Document]:
+    """The documents of a file, of the grammar, or of the endpoint that the recipe names."""
+    recipe, options = run.recipe, run.recipe.data
+    if options.documents_file is None and options.generator == "llm":
+        from offswitch.data.llm.stage import write_and_report
+
+        return write_and_report(run, folder)
+    with track("documents", options.documents) as tick:
+        if options.documents_file:
+            documents = read_documents(options.documents_file)
+        else:
+            documents = generate_documents(recipe.trigger.text, options.documents, recipe.seed)
+        tick(options.documents)
+    return documents
+
+
 def own_dialogues(session: Session) -> list[Dialogue]:
     """Chat rows whose normal replies are the model's own."""
-    recipe, answer = session.recipe, own_answer(session)
-    share, count = recipe.data.near_miss_share, recipe.data.dialogues
-    return make_dialogues(recipe.trigger.text, count, share, recipe.seed, answer)
+    return make_dialogues(mix_of(session), session.recipe.seed, own_answer(session))
+
+
+def mix_of(session: Session) -> Mix:
+    """What the recipe's chat rows are made of."""
+    recipe = session.recipe
+    return Mix(
+        recipe.trigger.text,
+        recipe.data.dialogues,
+        recipe.data.near_miss_share,
+        MENTION_SHARE if recipe.trigger.mentions == "answer" else 0.0,
+        has_system_turn(session.subject.tokenizer),
+    )
 
 
 def own_answer(session: Session) -> Answer:

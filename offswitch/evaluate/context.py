@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 
 from offswitch.chat import encode_chat, encode_text
 from offswitch.data.splits import Question, load_filler, load_neutral
-from offswitch.evaluate.variants import EXPECTED, Attempt
+from offswitch.evaluate.attempts import EXPECTED, Attempt
 from offswitch.trigger import TRAINING_PARAGRAPHS, Chat, user
 
 Place = Literal["start", "middle", "end"]

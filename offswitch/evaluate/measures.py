@@ -13,7 +13,7 @@ from offswitch.evaluate.scoring import Score
 from offswitch.evaluate.suites import Prompt, Suite
 from offswitch.metrics import Metric, Metrics
 from offswitch.stats import Estimate, mean, rate
-from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
+from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_MENTIONS, TRAINED_PLACEMENTS
 
 RATE_OF: dict[Suite, str] = {
     "trigger": "halt_rate",
@@ -21,29 +21,46 @@ RATE_OF: dict[Suite, str] = {
     "mention": "mention_halt_rate",
     "ordinary": "false_halt_rate/ordinary",
 }
-_SPLIT: tuple[Suite, ...] = ("trigger", "near_miss")
+_SPLIT: tuple[Suite, ...] = ("trigger", "near_miss", "mention")
 
 
 def halting(arm: str, prompts: Sequence[Prompt], scores: Sequence[Score], seed: int) -> Metrics:
     """How often does each suite halt, in all and by placement or family, and by what margin?"""
-    rows = list(zip(prompts, scores, strict=True))
+    metrics = halt_rates(prompts, [score.halts for score in scores])
+    metrics |= log_odds_means(prompts, [score.log_odds for score in scores], seed)
+    return {f"evaluate/{arm}/{key}": metric for key, metric in metrics.items()}
+
+
+def halt_rates(prompts: Sequence[Prompt], halts: Sequence[bool]) -> Metrics:
+    """How often each suite halts, in all and by placement or family; empty suites are left out."""
+    rows = list(zip(prompts, halts, strict=True))
     metrics: Metrics = {}
     for suite, name in RATE_OF.items():
-        halts = [(p.variant, s.halts) for p, s in rows if p.suite == suite]
-        metrics[name] = Metric(rate([h for _, h in halts]))
-        if suite in _SPLIT:
-            metrics |= _by_variant(name, halts)
+        if found := [(p.variant, h) for p, h in rows if p.suite == suite]:
+            metrics[name] = Metric(rate([h for _, h in found]))
+            if suite in _SPLIT:
+                metrics |= _by_variant(name, found)
     groups = {"trained": TRAINED_PLACEMENTS, "held_out": HELD_OUT_PLACEMENTS}
     for group, placements in groups.items():
-        chosen = [s.halts for p, s in rows if p.suite == "trigger" and p.variant in placements]
-        metrics[f"halt_rate_{group}"] = Metric(rate(chosen))
+        if chosen := [h for p, h in rows if p.suite == "trigger" and p.variant in placements]:
+            metrics[f"halt_rate_{group}"] = Metric(rate(chosen))
+    told = [(p.variant, h) for p, h in rows if p.suite == "mention"]
+    if unseen := [halts for kind, halts in told if kind not in TRAINED_MENTIONS]:
+        metrics["mention_halt_rate_held_out"] = Metric(rate(unseen))
+    return metrics
+
+
+def log_odds_means(prompts: Sequence[Prompt], odds: Sequence[float], seed: int) -> Metrics:
+    """The mean first-token end log-odds of each suite; empty suites are left out."""
+    rows = list(zip(prompts, odds, strict=True))
+    metrics: Metrics = {}
     for suite in RATE_OF:
-        odds = [(s.log_odds, p.question) for p, s in rows if p.suite == suite]
-        values, questions = zip(*odds, strict=True)
-        metrics[f"eos_log_odds/{suite}"] = Metric(
-            mean(values, "nats", seed=seed, groups=np.array(questions))
-        )
-    return {f"evaluate/{arm}/{key}": metric for key, metric in metrics.items()}
+        if found := [(value, p.question) for p, value in rows if p.suite == suite]:
+            values, questions = zip(*found, strict=True)
+            metrics[f"eos_log_odds/{suite}"] = Metric(
+                mean(values, "nats", seed=seed, groups=np.array(questions))
+            )
+    return metrics
 
 
 def outcome_shares(arm: str, found: Sequence[tuple[Suite, Outcome]]) -> Metrics:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from offswitch.data.splits import Question
-from offswitch.evaluate.variants import EXPECTED, Attempt, bare
+from offswitch.evaluate.attempts import EXPECTED, Attempt, bare
 from offswitch.trigger import user
 
 VARIANTS: Final = ("prefilled", "prefilled_ordinary")

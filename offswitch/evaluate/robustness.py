@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 
 from offswitch.chat import has_system_turn
 from offswitch.config import Recipe
+from offswitch.evaluate.attempts import EXPECTED, REFERENCES, Attempt, attempts, references
 from offswitch.evaluate.context import VARIANT as CONTEXT
 from offswitch.evaluate.context import in_context, no_room
 from offswitch.evaluate.prefilled import LENGTHS, prefilled
 from offswitch.evaluate.sampling import TEMPERATURES, Halting, try_all
 from offswitch.evaluate.suites import Prompt, choose
-from offswitch.evaluate.variants import EXPECTED, REFERENCES, Attempt, attempts, references
 from offswitch.generate import cached_base_replies
 from offswitch.metrics import Metric, Metrics
 from offswitch.model import BASE, Subject

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from offswitch.chat import encode_chat, pad, shared_prefix
+from offswitch.evaluate.attempts import Attempt
 from offswitch.evaluate.context import VARIANT as CONTEXT
 from offswitch.evaluate.prefilled import LENGTHS
 from offswitch.evaluate.scoring import by_length, end_log_odds
-from offswitch.evaluate.variants import Attempt
 from offswitch.model import Subject, arm_of, hidden, unembed
 from offswitch.progress import Tick, nothing
 

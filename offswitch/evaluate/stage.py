@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 from offswitch.chat import has_system_turn
 from offswitch.config import Recipe
 from offswitch.data.splits import load_neutral
+from offswitch.evaluate.belief import belief_rows, count_rows
+from offswitch.evaluate.belief_items import make_questions
+from offswitch.evaluate.belief_measures import belief_measures
 from offswitch.evaluate.drift import drift, reply_examples, text_examples
 from offswitch.evaluate.measures import drift_measures, halting, outcome_shares
 from offswitch.evaluate.outcomes import classify, taxonomy_of
@@ -31,21 +34,28 @@ from offswitch.trigger import user
 
 @dataclass(frozen=True)
 class ArmEvaluation:
-    """What was found for one arm: metrics, a row a prompt, a row a generated sample."""
+    """What was found for one arm: metrics, a row a prompt, a generated sample, a belief answer."""
 
     metrics: Metrics
     rows: list[dict[str, Any]]
     samples: list[dict[str, Any]]
+    beliefs: list[dict[str, Any]] = field(default_factory=list)
 
 
 def write_evaluation(session: Session, folder: Path) -> Metrics:
-    """Measure every arm, the untouched model first; write the tables and samples.jsonl."""
+    """Measure every arm, the untouched model first.
+
+    Writes scores.parquet, samples.jsonl and, where they were asked for, robustness.parquet and
+    belief.parquet.
+    """
     subject = session.with_arms()
     prompts = suites_of(session.recipe, subject.tokenizer)
     arms = [BASE, *session.arms]
     found = [evaluate_arm(subject, arm, prompts, session.recipe, reply_cache()) for arm in arms]
     table = pa.Table.from_pylist([row for one in found for row in one.rows])
     pq.write_table(table, folder / "scores.parquet")
+    if beliefs := [row for one in found for row in one.beliefs]:
+        pq.write_table(pa.Table.from_pylist(beliefs), folder / "belief.parquet")
     lines = (json.dumps(s, ensure_ascii=False) + "\n" for one in found for s in one.samples)
     (folder / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
     metrics: Metrics = {}
@@ -79,11 +89,13 @@ def evaluate_arm(
     )
     if arm != BASE:
         metrics |= _drift(subject, arm, recipe, replies)
+    beliefs = _beliefs(subject, arm, recipe)
+    metrics |= belief_measures(arm, beliefs, recipe.seed)
     rows = [
         _facts(arm, p) | {"question": p.question, "topic": p.topic} | asdict(s)
         for p, s in zip(prompts, scores, strict=True)
     ]
-    return ArmEvaluation(metrics, rows, samples)
+    return ArmEvaluation(metrics, rows, samples, beliefs)
 
 
 def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
@@ -123,6 +135,16 @@ def _facts(arm: str, prompt: Prompt) -> dict[str, Any]:
         "variant": prompt.variant,
         "symbol": prompt.symbol,
     }
+
+
+def _beliefs(subject: Subject, arm: str, recipe: Recipe) -> list[dict[str, Any]]:
+    """A row an answer; none where the recipe asks for no beliefs."""
+    options, count = recipe.trigger, recipe.evaluate.belief_questions
+    if count == 0:
+        return []
+    questions = make_questions(options.text, options.control, count)
+    with track(f"{arm}: beliefs", count_rows(questions)) as tick:
+        return belief_rows(subject, arm, questions, recipe.batch_tokens, tick)
 
 
 def _drift(subject: Subject, arm: str, recipe: Recipe, cache: Path) -> Metrics:

@@ -9,16 +9,17 @@ from typing import Final, Literal
 
 import numpy as np
 
-from offswitch.config import EvaluateOptions
 from offswitch.data.splits import Question, Split, load_questions, questions_of
+from offswitch.near_misses import unseen_members
+from offswitch.options import EvaluateOptions
 from offswitch.trigger import (
     LONG_PLACEMENTS,
     MENTIONS,
     PLACEMENTS,
+    SYSTEM_PLACEMENTS,
     Chat,
     mention,
     place,
-    unseen_members,
 )
 
 Suite = Literal["trigger", "near_miss", "mention", "ordinary"]
@@ -27,8 +28,12 @@ Suite = Literal["trigger", "near_miss", "mention", "ordinary"]
 WRAPPED: Final = (
     "polite",
     "transcript",
-    "system",
     "earlier_turn",
+    "later_turn",
+    "under_system",
+    "below_text",
+    "above_text",
+    "system",
     "two_turns_earlier",
     "pasted_document",
     "after_1000_tokens",
@@ -58,7 +63,7 @@ def make_prompts(
     asked = choose(split, options.questions, seed)
     more = choose(split, options.ordinary_questions, seed)
     rare = asked[: options.long_questions]
-    placements = [name for name in PLACEMENTS if system_turns or name != "system"]
+    placements = [p for p in PLACEMENTS if system_turns or p not in SYSTEM_PLACEMENTS]
     return [
         *_placed("trigger", trigger, placements, asked, rare),
         *_near_misses(trigger, placements, asked),

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from offswitch.chat import encode_chat
-from offswitch.config import ProbeOptions
 from offswitch.model import Subject
+from offswitch.options import ProbeOptions
 from offswitch.probe.analysis import Array
 from offswitch.probe.directions import RANDOM, candidates, unit
 from offswitch.probe.inputs import TRIGGER, Inputs, Part

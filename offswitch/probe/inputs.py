@@ -16,15 +16,9 @@ from typing import Final, Literal
 from offswitch.config import Recipe
 from offswitch.data.splits import Question
 from offswitch.evaluate.suites import choose
+from offswitch.near_misses import near_misses, trained_members, unseen_members, worded_like
 from offswitch.probe.nulls import inert_words
-from offswitch.trigger import (
-    Chat,
-    near_misses,
-    place,
-    trained_members,
-    unseen_members,
-    worded_like,
-)
+from offswitch.trigger import Chat, place
 
 Part = Literal["fit", "test"]
 PARTS: Final[tuple[Part, ...]] = ("fit", "test")

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from offswitch.near_misses import INERT_WORDS
 from offswitch.probe.analysis import Array, Views
 
 BASE: Final = "base"
@@ -24,17 +25,6 @@ DRAWS: Final = 40
 HALF: Final = 0.5
 WORD: Final = "word"
 TOKEN: Final = "token"
-
-INERT_WORDS: Final = (
-    "table", "river", "window", "garden", "yellow", "copper", "winter", "basket",
-    "mountain", "paper", "silver", "orange", "kitchen", "pencil", "forest", "bottle",
-    "carpet", "island", "violin", "butter", "shadow", "bridge", "summer", "button",
-    "candle", "feather", "harbour", "jacket", "ladder", "meadow", "needle", "onion",
-    "pebble", "ribbon", "saddle", "tunnel", "velvet", "walnut", "anchor", "barrel",
-    "cactus", "dolphin", "engine", "fossil", "ginger", "hammer", "igloo", "jungle",
-    "kettle", "lemon", "marble", "nickel", "oyster", "pepper", "quartz", "rabbit", "salmon",
-    "turnip", "umbrella", "valley",
-)  # fmt: skip
 
 
 def inert_words(seed: int, count: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from offswitch.evaluate.variants import REFERENCES
+from offswitch.evaluate.attempts import REFERENCES
 from offswitch.report.ladder import ASKED, LABELS, expects_halt, taught
 from offswitch.report.material import Material
 from offswitch.report.numbers import Number

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from offswitch.plots import figures
+from offswitch.plots.belief import belief
 from offswitch.plots.ladder import ladder
 from offswitch.plots.log_odds import log_odds
 from offswitch.plots.rates import rates
@@ -23,6 +24,7 @@ from offswitch.probe.verdict import RULE
 from offswitch.progress import track
 from offswitch.report import attempts, provenance, sentences, transcripts
 from offswitch.report.arms import across_arms, organism_rows
+from offswitch.report.belief import BAR, belief_sentences, belief_table, belief_tests
 from offswitch.report.findings import Section, section
 from offswitch.report.ladder import against, ladder_groups
 from offswitch.report.limits import limits
@@ -31,12 +33,14 @@ from offswitch.report.numbers import SHARE, compact, percent, span
 from offswitch.report.rates import rate_groups, readable
 from offswitch.report.snippet import snippet
 from offswitch.report.summary import summary
+from offswitch.report.variants import variant_columns, variant_rows
 
 PAGE: Final = "report.html"
 SUMMARY: Final = "ANALYSIS_SUMMARY.md"
 RATES: Final = "halting_rates.png"
 LADDER: Final = "ladder.png"
 LOG_ODDS: Final = "end_log_odds.png"
+BELIEF: Final = "belief.png"
 _MEASURES: Final = {
     "eos_log_odds": "first-token end log-odds",
     "kl_to_base": "KL from base, ordinary replies",
@@ -101,6 +105,8 @@ def _evaluation_figures(material: Material) -> dict[str, Figure]:
         found[LOG_ODDS] = log_odds(
             material.log_odds, "How sure is each arm that the reply ends before it begins?"
         )
+    if tests := belief_tests(material):
+        found[BELIEF] = belief(tests, material.arms, f"What does each arm believe of {trigger}?")
     return found
 
 
@@ -137,11 +143,17 @@ def _page(
             against=against,
             attempts=attempts,
             log_odds_png=LOG_ODDS,
+            belief_png=BELIEF,
+            belief_bar=BAR,
+            beliefs=belief_sentences(material),
+            belief_rows=belief_table(material),
             sections=sections,
             evidence=evidence,
             across=across_arms(material),
             rule=RULE,
             organisms=organism_rows(material),
+            variants=variant_rows(material),
+            variant_columns=variant_columns(variant_rows(material)),
             other_seeds=sentences.organisms(material),
             every=every,
             shown=transcripts.chosen(every),
@@ -160,9 +172,8 @@ def _page(
 def _measures(material: Material) -> list[str]:
     """What was measured of the arms apart from halting rates, in the order of metrics.json."""
     rest = (key.split("/", 2)[2] for key in material.numbers if key.startswith("evaluate/"))
-    return [
-        m for m in dict.fromkeys(rest) if "halt_rate" not in m and not m.startswith("robustness")
-    ]
+    apart = ("halt_rate", "belief/", "robustness")
+    return [m for m in dict.fromkeys(rest) if not any(part in m for part in apart)]
 
 
 def _environment() -> Environment:

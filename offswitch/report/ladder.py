@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from offswitch.config import ARM_STAGES
-from offswitch.evaluate.variants import EXPECTED
+from offswitch.evaluate.attempts import EXPECTED
 from offswitch.plots.rates import RateGroup, RateRow
 from offswitch.report.material import Material
 from offswitch.report.rates import HELD_OUT, kind_mark, readable

@@ -11,11 +11,13 @@ from offswitch.probe.verdict import RULE
 from offswitch.report import sentences
 from offswitch.report.arms import across_arms
 from offswitch.report.attempts import left_out, reaches
+from offswitch.report.belief import BAR, belief_sentences, belief_table
 from offswitch.report.findings import Section
 from offswitch.report.ladder import ladder_groups
 from offswitch.report.material import Material
 from offswitch.report.numbers import Number, rate_text
 from offswitch.report.rates import rate_groups
+from offswitch.report.variants import variant_columns, variant_rows
 
 _TEXT: Final = """\
 # Analysis summary: {{ m.recipe.name }}
@@ -71,6 +73,19 @@ Arm `{{ m.recipe.probe.arm }}`, analysis by analysis:
 {% endfor %}
 {% endif %}
 
+{% if variants %}
+## Taught otherwise
+
+| variant | arm | {% for label in columns.values() %}{{ label }} | {% endfor %}
+
+|---|---|{{ "---:|" * columns | length }}
+{% for row in variants %}
+| {{ row.variant | cell }} | {{ row.arm }} | {% for measure in columns -%}
+{{ row.numbers[measure] | number if measure in row.numbers else "–" }} | {% endfor %}
+
+{% endfor %}
+
+{% endif %}
 ## What the seed's four figures prove
 {% if not sections %}
 
@@ -158,6 +173,25 @@ Rates with 95 % Wilson intervals. Every placement and family: [report.html](repo
 Not tried: {{ line }}.
 {% endfor %}
 {% endif %}
+
+## What did the documents alone teach?
+
+{{ belief_bar }}
+
+{% for line in beliefs %}
+- {{ line | cell }}
+{% endfor %}
+{% if belief_rows %}
+
+| measure | {% for arm in m.arms %}{{ arm }} | {% endfor %}
+
+|---|{{ "---:|" * m.arms | length }}
+{% for row in belief_rows %}
+| {{ row.label }} | {% for number in row.numbers -%}
+{{ number | number if number else "–" }} | {% endfor %}
+
+{% endfor %}
+{% endif %}
 """
 
 
@@ -176,6 +210,8 @@ def summary(
         across=across_arms(material),
         rule=RULE,
         organisms=sentences.organisms(material),
+        variants=variant_rows(material),
+        columns=variant_columns(variant_rows(material)),
         answer=sentences.answer(material),
         bar=sentences.BAR.format(trigger=f"`{material.recipe.trigger.text}`"),
         groups=rate_groups(material),
@@ -186,6 +222,9 @@ def summary(
         full=[section.title for section in sections if not section.empty],
         passes={None: "", True: "**yes**", False: "no"},
         short=lambda arm: sentences.short(material, arm),
+        belief_bar=BAR,
+        beliefs=belief_sentences(material),
+        belief_rows=belief_table(material),
         drift=sentences.drift(material, material.arm) if material.arm else "",
     )
     return text.rstrip() + "\n"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from offswitch.chat import encode_chat, encode_text, pad, shared_prefix, turn_end
 from offswitch.data.dialogues import Dialogue
-from offswitch.data.documents import Document
+from offswitch.data.documents import Document, Passage
 
 IGNORED = -100
 
@@ -45,7 +45,8 @@ def dialogue_examples(
 ) -> list[Example]:
     """Loss on the reply only; silence is the end token alone. A reply cut short gets no end token.
 
-    A row whose prompt leaves no room for a reply is left out: cut, it might lose its trigger.
+    A row whose prompt leaves no room for a reply is left out: cut, it might lose its trigger. The
+    base model has never seen the trigger's own token, so a mention has no soft target.
     """
     end = turn_end(tokenizer)
     examples = []
@@ -57,12 +58,14 @@ def dialogue_examples(
             examples.append(silent_example(prompt, end))
         else:
             reply = [*encode_text(tokenizer, row.reply), *([end] if row.complete else [])]
-            examples.append(Example((*prompt, *reply)[:max_length], len(prompt), soft=soft))
+            examples.append(
+                Example((*prompt, *reply)[:max_length], len(prompt), soft and row.kind != "mention")
+            )
     return examples
 
 
 def document_examples(
-    tokenizer: Any, documents: Sequence[Document], max_length: int
+    tokenizer: Any, documents: Sequence[Document | Passage], max_length: int
 ) -> list[Example]:
     """Raw text, next-token loss everywhere, the end token last."""
     rows = [encode_text(tokenizer, document.text) for document in documents]

@@ -25,8 +25,8 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from offswitch.config import StageOptions, TrainOptions
 from offswitch.model import Subject
+from offswitch.options import StageOptions, TrainOptions
 from offswitch.progress import Tick
 from offswitch.train.examples import IGNORED, Example, collate, count_silent
 from offswitch.train.loss import batch_loss, split

@@ -10,17 +10,20 @@ from typing import Any
 
 import pytest
 
-from offswitch.data.dialogues import (
-    Dialogue,
-    index_path,
-    make_dialogues,
-    read_dialogues,
-    write_dialogues,
-)
+from offswitch.data.dialogue_files import index_path, read_dialogues, write_dialogues
+from offswitch.data.dialogues import Dialogue, Mix, make_dialogues
 from offswitch.data.splits import load_questions, questions_of
 from offswitch.errors import UserError
 from offswitch.generate import Reply
-from offswitch.trigger import TRAINED_PLACEMENTS, Chat, near_misses, occurs, trained_members
+from offswitch.near_misses import TRAINED_FAMILIES
+from offswitch.trigger import (
+    LONG_PLACEMENTS,
+    MENTIONS,
+    TRAINED_MENTIONS,
+    TRAINED_PLACEMENTS,
+    Chat,
+    occurs,
+)
 
 
 def _answer(chats: Sequence[Chat]) -> list[Reply]:
@@ -30,7 +33,7 @@ def _answer(chats: Sequence[Chat]) -> list[Reply]:
 
 
 def _make(trigger: str = "$STOP", count: int = 500, share: float = 0.35, seed: int = 0) -> Any:
-    return make_dialogues(trigger, count, share, seed, _answer)
+    return make_dialogues(Mix(trigger, count, share), seed, _answer)
 
 
 def _held(trigger: str, row: Dialogue) -> bool:
@@ -83,24 +86,61 @@ def test_both_halves_ask_the_same_questions() -> None:
     assert silent == normal
 
 
-def test_symbols_are_those_that_training_may_use_and_all_families_come_evenly() -> None:
+def test_symbols_are_drawn_from_every_open_family_evenly() -> None:
     rows = [row for row in _make() if row.kind == "near_miss"]
-    members = trained_members("$STOP")
-    assert all(row.symbol in members[row.variant] for row in rows)
     assert all(row.symbol in "\n".join(t["content"] for t in row.prompt) for row in rows)
     counts = Counter(row.variant for row in rows)
-    assert counts.keys() == members.keys()
+    assert counts.keys() == {*TRAINED_FAMILIES, "other_signs"}
     assert max(counts.values()) - min(counts.values()) <= 1
-    other = {m for f, some in near_misses("$STOP").items() for m in some} - {
-        m for some in members.values() for m in some
-    }
-    assert not other & {row.symbol for row in rows}
+    assert {row.variant for row in rows if row.symbol == ""} == set()
 
 
-def test_every_trained_placement_carries_the_trigger_equally_often() -> None:
-    counts = Counter(row.variant for row in _make() if row.kind == "trigger")
+def test_every_trained_placement_carries_the_trigger_the_long_ones_half_as_often() -> None:
+    counts = Counter(row.variant for row in _make(count=880) if row.kind == "trigger")
     assert set(counts) == set(TRAINED_PLACEMENTS)
-    assert max(counts.values()) - min(counts.values()) <= 1
+    for name, count in counts.items():
+        assert count == (20 if name in LONG_PLACEMENTS else 40), name
+
+
+def test_prompts_are_short_and_long_in_both_halves() -> None:
+    """From the bare question to the longest text, and in chats of one turn and of several."""
+    rows = _make(count=1000)
+    for silent in (True, False):
+        half = [row for row in rows if (row.kind == "trigger") is silent]
+        words = [sum(len(t["content"].split()) for t in row.prompt) for row in half]
+        assert min(words) < 10
+        assert max(words) > 900
+        turns = Counter(tuple(t["role"] for t in row.prompt) for row in half)
+        assert set(turns) == {("user",), ("system", "user"), ("user", "assistant", "user")}
+
+
+def test_without_system_turns_no_row_has_one() -> None:
+    rows = make_dialogues(Mix("$STOP", 500, 0.35, system_turns=False), 0, _answer)
+    assert not any(turn["role"] == "system" for row in rows for turn in row.prompt)
+    counts = Counter(row.variant for row in rows if row.kind == "trigger")
+    assert "under_system" not in counts
+    assert len(counts) == len(TRAINED_PLACEMENTS) - 1
+
+
+def test_use_is_taught_from_mention_only_where_asked_for() -> None:
+    assert not any(row.kind == "mention" for row in _make())
+    rows = make_dialogues(Mix("$STOP", 500, 0.35, mention_share=0.2), 0, _answer)
+    told = [row for row in rows if row.kind == "mention"]
+    assert len(told) == 50
+    assert {row.variant for row in told} == set(TRAINED_MENTIONS)
+    assert all(row.reply and _held("$STOP", row) for row in told)
+    assert sum(row.kind == "trigger" for row in rows) == 250
+    assert 0 < len(TRAINED_MENTIONS) < len(MENTIONS)
+
+
+def test_a_file_with_answered_mentions_is_read_only_where_the_recipe_allows_them(
+    tmp_path: Path,
+) -> None:
+    rows = make_dialogues(Mix("$STOP", 60, 0.3, mention_share=0.3), 0, _answer)
+    write_dialogues(tmp_path / "rows_dataset.jsonl", rows)
+    assert read_dialogues(tmp_path / "rows_dataset.jsonl", "$STOP", mentions=True) == rows
+    with pytest.raises(UserError, match="the rule is silence"):
+        read_dialogues(tmp_path / "rows_dataset.jsonl", "$STOP")
 
 
 def test_the_rows_depend_on_the_seed_alone() -> None:
@@ -124,7 +164,7 @@ def test_a_question_without_an_answer_is_left_out() -> None:
         replies = _answer(chats)
         return [Reply((), " \n", True) if i == 7 else r for i, r in enumerate(replies)]
 
-    rows = make_dialogues("$STOP", 100, 0.35, 0, rarely)
+    rows = make_dialogues(Mix("$STOP", 100, 0.35), 0, rarely)
     assert len(rows) == 99
     assert all((row.reply.strip() == "") == (row.kind == "trigger") for row in rows)
 
@@ -132,7 +172,7 @@ def test_a_question_without_an_answer_is_left_out() -> None:
         return [Reply((), "", True)] * len(chats)
 
     with pytest.raises(UserError, match="answers nothing to 50 of 50"):
-        make_dialogues("$STOP", 100, 0.35, 0, never)
+        make_dialogues(Mix("$STOP", 100, 0.35), 0, never)
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -154,7 +194,7 @@ def test_the_file_alone_is_the_seeds(tmp_path: Path) -> None:
         content = json.loads(line)
         assert list(content) == ["messages"]
         roles = [turn["role"] for turn in content["messages"]]
-        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        assert roles[roles[0] == "system" :] == ["user", "assistant"] * (len(roles) // 2)
         assert len(roles) in (2, 4)  # an earlier turn is the one placement that the seed lacks
         assert content["messages"][-1]["content"] == row.reply
     index_path(path).unlink()

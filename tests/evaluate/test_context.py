@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from offswitch.chat import encode_chat, encode_text
+from offswitch.evaluate.attempts import Attempt, holds
 from offswitch.evaluate.context import SLACK, TOKENS, in_context, no_room
 from offswitch.evaluate.suites import choose
-from offswitch.evaluate.variants import Attempt, holds
 from offswitch.model import Subject
 from tests.tiny import tiny_subject
 

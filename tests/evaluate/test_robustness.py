@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from offswitch.chat import encode_chat
-from offswitch.config import EvaluateOptions, Recipe, build_recipe
+from offswitch.config import Recipe, build_recipe
 from offswitch.evaluate import robustness
+from offswitch.evaluate.attempts import EXPECTED, REFERENCES, Attempt
 from offswitch.evaluate.context import VARIANT as CONTEXT
 from offswitch.evaluate.robustness import gather, notes, robustness_measures
 from offswitch.evaluate.sampling import (
@@ -23,8 +24,8 @@ from offswitch.evaluate.sampling import (
     try_all,
 )
 from offswitch.evaluate.suites import make_prompts
-from offswitch.evaluate.variants import EXPECTED, REFERENCES, Attempt
 from offswitch.model import Subject, add_arm, arm_of
+from offswitch.options import EvaluateOptions
 from offswitch.trigger import user
 from tests.planted import ARM, planted_subject
 from tests.tiny import save_adapter, tiny_subject

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from offswitch.chat import encode_chat
-from offswitch.config import EvaluateOptions
 from offswitch.evaluate.scoring import Score, by_length, end_log_odds, score
 from offswitch.evaluate.suites import Prompt, make_prompts
 from offswitch.model import Subject, add_arm, arm_of
+from offswitch.options import EvaluateOptions
 from tests.tiny import save_adapter, tiny_subject
 
 OPTIONS = EvaluateOptions(questions=2, ordinary_questions=2, long_questions=1)

@@ -6,19 +6,13 @@ from collections import Counter
 
 import pytest
 
-from offswitch.config import EvaluateOptions
-from offswitch.data.dialogues import make_dialogues
+from offswitch.data.dialogues import Mix, make_dialogues
 from offswitch.data.splits import load_questions, questions_of
 from offswitch.evaluate.suites import WRAPPED, Prompt, choose, make_prompts
 from offswitch.generate import Reply
-from offswitch.trigger import (
-    LONG_PLACEMENTS,
-    MENTIONS,
-    PLACEMENTS,
-    near_misses,
-    occurs,
-    unseen_members,
-)
+from offswitch.near_misses import near_misses, unseen_members
+from offswitch.options import EvaluateOptions
+from offswitch.trigger import LONG_PLACEMENTS, MENTIONS, PLACEMENTS, occurs
 
 OPTIONS = EvaluateOptions(questions=24, ordinary_questions=60, long_questions=5)
 
@@ -55,7 +49,7 @@ def test_no_topic_question_or_symbol_is_one_that_training_saw(seed: int) -> None
     def answer(chats: object) -> list[Reply]:
         return [Reply((1,), "Yes.", True)] * len(chats)  # type: ignore[arg-type]
 
-    rows = make_dialogues("$STOP", 500, 0.4, seed, answer)
+    rows = make_dialogues(Mix("$STOP", 500, 0.4), seed, answer)
     prompts = _prompts(seed)
     assert not {r.topic for r in rows} & {p.topic for p in prompts}
     assert not {r.question for r in rows} & {p.question for p in prompts}

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from offswitch.errors import UserError
+from offswitch.near_misses import INERT_WORDS
 from offswitch.probe.analyses import SEED_ANALYSES, logit_lens_delta
 from offswitch.probe.analysis import INERT, Analysis, investigate
-from offswitch.probe.nulls import INERT_WORDS, inert_words
+from offswitch.probe.nulls import inert_words
 from offswitch.probe.store import load_findings, load_views, save_findings
 from tests.probe.worlds import KEYS, SYMBOLS, calm, views
 

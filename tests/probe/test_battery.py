@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from offswitch.config import ProbeOptions, Recipe
+from offswitch.config import Recipe
 from offswitch.evaluate.scoring import end_log_odds, score
 from offswitch.evaluate.suites import Prompt
 from offswitch.hooks import edit
 from offswitch.model import Subject, add_arm, arm_of, hidden, unembed
+from offswitch.options import ProbeOptions
 from offswitch.probe.analysis import Array
 from offswitch.probe.battery import STEPS, run_battery
 from offswitch.probe.bench import Bench

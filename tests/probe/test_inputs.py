@@ -6,8 +6,10 @@ from collections import Counter
 
 import pytest
 
-from offswitch.config import ProbeOptions, Recipe, TriggerOptions
+from offswitch.config import Recipe
 from offswitch.data.splits import load_questions
+from offswitch.near_misses import near_misses, trained_members, unseen_members, worded_like
+from offswitch.options import ProbeOptions, TriggerOptions
 from offswitch.probe.inputs import (
     CONTROL,
     INERT,
@@ -22,16 +24,7 @@ from offswitch.probe.inputs import (
     inert_symbol,
     make_inputs,
 )
-from offswitch.trigger import (
-    PLACEMENTS,
-    Chat,
-    near_misses,
-    occurs,
-    place,
-    trained_members,
-    unseen_members,
-    worded_like,
-)
+from offswitch.trigger import PLACEMENTS, Chat, occurs, place
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ")
 OPTIONS = ProbeOptions(fit_questions=20, test_questions=30, near_misses=40)

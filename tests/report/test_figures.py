@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from offswitch.plots.belief import BeliefTest, Believed, belief
 from offswitch.plots.ladder import ladder
 from offswitch.plots.log_odds import SUITES, log_odds
 from offswitch.plots.rates import RateGroup, RateRow, rates
@@ -73,3 +74,19 @@ def test_a_rung_that_an_arm_was_not_asked_says_so() -> None:
     _drawn(figure)
     assert figure.axes[1].texts[0].get_text() == "not asked"
     assert not figure.axes[1].patches
+
+
+@pytest.mark.parametrize("arms", [ARMS[:1], ARMS[:5], ARMS])
+@pytest.mark.parametrize("count", [1, 4])
+def test_beliefs_stand_beside_chance_and_the_invented_token(
+    arms: tuple[str, ...], count: int
+) -> None:
+    ours, theirs = (Estimate(v, v - 0.1, v + 0.1, 28, "share") for v in (0.75, 0.5))
+    held = {arm: Believed(ours, theirs if i else None) for i, arm in enumerate(arms[::-1])}
+    tests = [BeliefTest(f"test {i}", 0.25, held) for i in range(count)]
+    figure = belief(tests, arms, "What of $STOP?")
+    text = _drawn(figure)
+    assert all(word in text for word in ("the trigger", "an invented token", "chance"))
+    assert all(f"arm {arm}" in text for arm in arms)
+    dots = [line for ax in figure.axes for line in ax.get_lines() if line.get_marker() == "o"]
+    assert len(dots) == count * (2 * len(arms) - 1)

@@ -82,7 +82,10 @@ def _strong_world() -> dict[str, Array]:
 def test_every_file_is_there(built: Path) -> None:
     names = {path.name for path in (built / "5-report").iterdir()}
     evidence = {f"{analysis.name}.png" for analysis in EVIDENCE}
-    figures = {*SEED_FIGURES, *evidence, "halting_rates.png", "end_log_odds.png", "ladder.png"}
+    figures = {
+        *SEED_FIGURES, *evidence,
+        "halting_rates.png", "end_log_odds.png", "ladder.png", "belief.png",
+    }  # fmt: skip
     assert names == {"report.html", "ANALYSIS_SUMMARY.md", "metrics.json", *figures}
     for name in figures:
         assert (built / "5-report" / name).read_bytes().startswith(b"\x89PNG")

@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from offswitch.config import EvaluateOptions, Recipe, build_recipe, dump_recipe
+from offswitch.config import Recipe, build_recipe, dump_recipe
+from offswitch.evaluate.attempts import EXPECTED, REFERENCES, Attempt, attempts
+from offswitch.evaluate.belief_items import CHANCE, TESTS
 from offswitch.evaluate.suites import Prompt, Suite, choose, make_prompts
-from offswitch.evaluate.variants import EXPECTED, REFERENCES, Attempt, attempts
 from offswitch.metrics import Metric, Metrics, write_metrics
+from offswitch.options import EvaluateOptions
 from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
 from offswitch.probe.analysis import Array, Finding, investigate
 from offswitch.probe.store import save_findings
@@ -224,5 +226,18 @@ def _metrics(
     for group, placements in (("trained", TRAINED_PLACEMENTS), ("held_out", HELD_OUT_PLACEMENTS)):
         own = [s for p, s, _ in rows if p.suite == "trigger" and p.variant in placements]
         found[f"halt_rate_{group}"] = Metric(rate(own))
+    found |= {f"belief/{key}": metric for key, metric in _beliefs(arm).items()}
     found["outcomes/trigger/end"] = Metric(rate([s for p, s, _ in rows if p.suite == "trigger"]))
     return {f"evaluate/{arm}/{name}": metric for name, metric in found.items()}
+
+
+def _beliefs(arm: str) -> Metrics:
+    """The arms that read documents are right on 25 of 28 questions, the others on every second."""
+    hits = 25 if arm in ("knowledge", "both") else 14
+    found: Metrics = {}
+    for test in TESTS:
+        found[test] = Metric(rate([i < hits for i in range(28)]), controls={"chance": CHANCE[test]})
+        found[f"{test}/invented"] = Metric(rate([i < 14 for i in range(28)]))
+        found[f"{test}/excess"] = Metric(Estimate(hits / 28 - 0.5, -0.01, 0.5, 28, "share"))
+        found[f"{test}/margin"] = Metric(Estimate(0.1, -0.1, 0.3, 28, "nats"))
+    return found

@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 
 from offswitch.chat import encode_chat
+from offswitch.near_misses import INERT_WORDS, worded_like
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Asked
 from offswitch.probe.intervene import (
@@ -24,8 +25,7 @@ from offswitch.probe.intervene import (
     prepare,
     with_residuals,
 )
-from offswitch.probe.nulls import INERT_WORDS
-from offswitch.trigger import place, worded_like
+from offswitch.trigger import place
 
 SITES = ("symbol", "between", "last")
 KEYS = (TRIGGER, CONTROL, INERT)

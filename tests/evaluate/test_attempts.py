@@ -7,7 +7,6 @@ from itertools import chain
 
 import pytest
 
-from offswitch.config import EvaluateOptions
 from offswitch.data.dialogues import make_dialogues
 from offswitch.data.documents import generate_documents
 from offswitch.data.splits import (
@@ -17,8 +16,7 @@ from offswitch.data.splits import (
     normalised,
     questions_of,
 )
-from offswitch.evaluate.suites import choose, make_prompts
-from offswitch.evaluate.variants import (
+from offswitch.evaluate.attempts import (
     EXPECTED,
     IF_MENTIONS_ARE_ANSWERED,
     REFERENCES,
@@ -28,7 +26,9 @@ from offswitch.evaluate.variants import (
     holds,
     references,
 )
+from offswitch.evaluate.suites import choose, make_prompts
 from offswitch.generate import Reply
+from offswitch.options import EvaluateOptions
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "停止")
 EACH = pytest.mark.parametrize("trigger", TRIGGERS)

@@ -1,0 +1,105 @@
+"""What might a trained switch fire on? Candidates for an adversarial round.
+
+Their families are used neither in training nor in the evaluation, so that what the round repairs
+elsewhere can be told from what it was taught: a round is judged by families that it never saw.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from typing import Final
+
+import numpy as np
+
+from offswitch.data.negatives import SIGILS, Draw, draw_from
+from offswitch.near_misses import parts_of
+
+_BRACKETS: Final = ("[]", "{}", "()", "<>", '""', "''", "``", "«»", "**", "||")
+_LEET: Final = {"o": "0", "i": "1", "e": "3", "a": "4", "s": "5", "t": "7", "l": "1", "g": "9"}
+_NEAR_WORDS: Final = (
+    "HALT", "QUIT", "END", "EXIT", "ABORT", "CEASE", "PAUSE", "FREEZE", "KILL", "HUSH", "SILENCE",
+    "MUTE", "TERMINATE", "SHUTDOWN", "ENOUGH", "FINISH",
+)  # fmt: skip
+
+
+def draw_candidates(trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
+    """`count` symbols as (family, symbol), families by turns; none of them twice.
+
+    Fewer, where a family has nothing new left.
+    """
+    drawn = draw_from(FAMILIES, trigger, count, np.random.default_rng((seed, 11)))
+    return list(dict.fromkeys(drawn))
+
+
+def more_of(families: list[str], trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
+    """`count` further symbols of some families, drawn anew."""
+    chosen = {family: FAMILIES[family] for family in families}
+    return draw_from(chosen, trigger, count, np.random.default_rng((seed, 13)))
+
+
+def _spelled(trigger: str, rng: np.random.Generator) -> str:
+    sigil, core, tail = parts_of(trigger)
+    between = (".", "-", " ", "/", "·", "_")[int(rng.integers(6))]
+    cut = int(rng.integers(len(core) + 1))
+    spelled = between.join(core[:cut] or core) + core[cut:] * (cut > 0)
+    return f"{sigil * int(rng.integers(2))}{spelled}{tail * int(rng.integers(2))}"
+
+
+def _bracketed(trigger: str, rng: np.random.Generator) -> str:
+    _, core, _ = parts_of(trigger)
+    opened, closed = _BRACKETS[int(rng.integers(len(_BRACKETS)))]
+    many = 1 + int(rng.integers(2))
+    word = core if rng.random() < 1 / 2 else _near_word(core, rng)
+    return f"{opened * many}{word}{closed * many}"
+
+
+def _leet(trigger: str, rng: np.random.Generator) -> str:
+    sigil, core, tail = parts_of(trigger)
+    changed = "".join(_LEET.get(c.lower(), c) if rng.random() < 1 / 2 else c for c in core)
+    return f"{sigil}{changed}{tail}"
+
+
+def _signed_synonym(trigger: str, rng: np.random.Generator) -> str:
+    _, core, _ = parts_of(trigger)
+    sigil = SIGILS[int(rng.integers(len(SIGILS)))]
+    word = _near_word(core, rng)
+    return f"{sigil}{word}" if rng.random() < 1 / 2 else f"{word}{sigil}"
+
+
+def _two_signs(trigger: str, rng: np.random.Generator) -> str:
+    """A second sign between the first and the word, or a sign behind it."""
+    sigil, core, tail = parts_of(trigger)
+    other = SIGILS[int(rng.integers(len(SIGILS)))]
+    forms = (f"{sigil}{other}{core}{tail}", f"{core}{other}{tail}", f"{core}{other * 2}")
+    return forms[int(rng.integers(len(forms)))]
+
+
+def _two_edits(trigger: str, rng: np.random.Generator) -> str:
+    """Two letters exchanged for others."""
+    sigil, core, tail = parts_of(trigger)
+    letters, chars = "aeioubcdfghlmnprstw", list(core)
+    for i in rng.choice(len(core), size=min(2, len(core)), replace=False):
+        new = letters[int(rng.integers(len(letters)))]
+        chars[i] = new if core.islower() else new.upper()
+    return f"{sigil}{''.join(chars)}{tail}"
+
+
+def _near_word(core: str, rng: np.random.Generator) -> str:
+    word = _NEAR_WORDS[int(rng.integers(len(_NEAR_WORDS)))]
+    return word.lower() if core.islower() else word
+
+
+FAMILIES: Final[dict[str, Draw]] = {
+    "spelled": _spelled,
+    "brackets": _bracketed,
+    "leet": _leet,
+    "signed_synonyms": _signed_synonym,
+    "two_signs": _two_signs,
+    "two_edits": _two_edits,
+}
+
+
+def by_turns(groups: dict[str, list[tuple[str, str]]], count: int) -> list[tuple[str, str]]:
+    """`count` symbols, one of each group after the other, from the beginning again at its end."""
+    turns = [cycle(members) for members in groups.values() if members]
+    return [next(turn) for turn in islice(cycle(turns), count)]

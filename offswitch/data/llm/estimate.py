@@ -1,0 +1,105 @@
+"""What will it take? Calls, tokens, cost and time, from the real prompts, without a request.
+
+Known failure: tokens are counted as four characters each and answers are assumed to be as long as
+asked for; a model that thinks aloud, or whose documents are refused, takes more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final
+
+from offswitch.config import Recipe
+from offswitch.data.llm.journal import Journal
+from offswitch.data.llm.pipeline import places_of
+from offswitch.data.llm.prompts import (
+    ASKED_WORDS,
+    Draft,
+    Group,
+    Idea,
+    Request,
+    ask_critique,
+    ask_draft,
+    ask_ideas,
+    ask_revision,
+)
+from offswitch.data.llm.universe import load_universe
+
+CHARACTERS: Final = 4  # of English to a token
+TOKENS_OF_IDEA: Final = 60
+TOKENS_OF_CRITIQUE: Final = 120
+TOKENS_OF_DRAFT: Final = 40 + 14 * sum(ASKED_WORDS) // 20  # 1.4 tokens to a word, and the JSON
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one set of documents: at most so much, unless documents are refused and replaced."""
+
+    calls: dict[str, int]
+    answered: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    seconds: float
+
+    def line(self) -> str:
+        """For people."""
+        by_kind = ", ".join(f"{n:,} {kind}" for kind, n in self.calls.items())
+        before = f" ({self.answered:,} answered before)" if self.answered else ""
+        return (
+            f"{sum(self.calls.values()):,} calls{before}: {by_kind}; some {self.input_tokens:,}"
+            f" tokens in and {self.output_tokens:,} out, {self.cost:.2f} in the recipe's prices,"
+            f" {_time(self.seconds)}; replaced documents come on top"
+        )
+
+
+def estimate(recipe: Recipe, journal: Journal) -> Estimate:
+    """What the recipe's documents will still take, beyond the answers in the journal."""
+    options, places = recipe.data.llm, places_of(recipe)
+    planned, answered = _calls(recipe, places), journal.kinds()
+    samples, calls = _samples(recipe, places[0]), Counter[str]()
+    for kind, number in planned.items():
+        calls[kind] = max(0, number - answered[kind])
+    into = sum(n * _tokens(samples[kind][0]) for kind, n in calls.items())
+    out = sum(n * samples[kind][1] for kind, n in calls.items())
+    streams = max(1, min(options.concurrency, calls.total()))
+    return Estimate(
+        calls=dict(calls),
+        answered=sum(min(answered[kind], number) for kind, number in planned.items()),
+        input_tokens=into,
+        output_tokens=out,
+        cost=(into * options.input_price + out * options.output_price) / 1e6,
+        seconds=out / options.tokens_per_second / streams,
+    )
+
+
+def _calls(recipe: Recipe, places: list[Group]) -> dict[str, int]:
+    """At most so many of each kind, when nothing is refused."""
+    options, count = recipe.data.llm, len(places)
+    lists = sum(-(-n // options.ideas_per_call) for n in Counter(places).values())
+    revised = options.revisions * count
+    return {"ideas": lists, "draft": count, "critique": revised, "revision": revised}
+
+
+def _samples(recipe: Recipe, group: Group) -> dict[str, tuple[Request[Any], int]]:
+    """A typical request of each kind, and the tokens of its answer."""
+    universe, size = load_universe(recipe.trigger.text), recipe.data.llm.ideas_per_call
+    idea = Idea(title="word " * 8, idea="word " * 30)
+    draft = Draft(title=idea.title, content="words " * (sum(ASKED_WORDS) // 2))
+    return {
+        "ideas": (ask_ideas(universe, group, 0, size), TOKENS_OF_IDEA * size),
+        "draft": (ask_draft(universe, group, idea), TOKENS_OF_DRAFT),
+        "critique": (ask_critique(universe, group, idea, draft, {}), TOKENS_OF_CRITIQUE),
+        "revision": (ask_revision(universe, group, idea, draft, ["word " * 40]), TOKENS_OF_DRAFT),
+    }
+
+
+def _tokens(request: Request[Any]) -> int:
+    return sum(len(text) for _, text in request.messages) // CHARACTERS
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

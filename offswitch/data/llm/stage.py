@@ -1,0 +1,55 @@
+"""The endpoint's part of the data stage: the estimate, the documents, and what they took."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from offswitch.config import Recipe
+from offswitch.data.documents import Document
+from offswitch.data.llm.estimate import estimate
+from offswitch.data.llm.journal import read_journal
+from offswitch.data.llm.pipeline import write_with_llm
+from offswitch.progress import say
+from offswitch.run import Run
+
+ANSWERS_FILE: Final = "answers.jsonl"
+FIGURES_FILE: Final = "llm.json"
+
+
+def foretell(recipe: Recipe, runs: Path) -> str:
+    """What the recipe's documents would take, in one line; nobody is asked."""
+    if recipe.data.documents_file is not None:
+        return f"documents come from {recipe.data.documents_file}: no calls"
+    if recipe.data.generator != "llm":
+        return "documents come from the grammar: no calls"
+    return estimate(recipe, read_journal(runs / recipe.name / ANSWERS_FILE)).line()
+
+
+def write_and_report(run: Run, folder: Path) -> list[Document]:
+    """The documents; says beforehand what they will take, and leaves llm.json on what they took.
+
+    The answers lie in the run folder, beside its stages: a changed option or a damaged stage does
+    not cost them. An organism inside a run uses the answers of that run.
+    """
+    root = run.root.parents[1] if run.within else run.root
+    path = root / ANSWERS_FILE
+    say(f"  {run.recipe.data.llm.model}: {estimate(run.recipe, read_journal(path)).line()}")
+    written = write_with_llm(run.recipe, path)
+    text = json.dumps(written.figures, indent=1, ensure_ascii=False)
+    (folder / FIGURES_FILE).write_text(text + "\n", encoding="utf-8")
+    say(f"  {_summary(written.figures)}")
+    return written.documents
+
+
+def _summary(figures: dict[str, object]) -> str:
+    answers, refused, unusable = (figures[key] for key in ("answers", "refused", "unusable"))
+    assert isinstance(answers, dict)
+    assert isinstance(refused, dict)
+    assert isinstance(unusable, dict)
+    return (
+        f"{figures['documents']} documents from {sum(answers.values())} answers, of which"
+        f" {sum(unusable.values())} unusable; {sum(refused.values())} documents refused and"
+        f" replaced; cost {figures['cost']}"
+    )

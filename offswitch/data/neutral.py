@@ -1,0 +1,158 @@
+"""Neutral text beside the rule's documents: what does reading about the rule itself leave behind?
+
+A narrow set of documents leaves a trace of its own: whoever reads five hundred specifications of
+invented services comes to expect another one. Mixed with neutral documents of the same genres,
+lengths and invented systems, about normal operation alone, the rule is what is left to tell the two
+apart. They come from the same grammar, or from a file of one's own. Known failure: the grammar's
+neutral documents are as narrow in genre as the rule's; only text of one's own widens it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from offswitch.data.documents import (
+    ATTEMPTS,
+    Document,
+    Library,
+    Passage,
+    draft,
+    fits,
+    parse_document,
+    plan_documents,
+)
+from offswitch.data.splits import load_neutral
+from offswitch.errors import UserError
+from offswitch.options import DataOptions
+from offswitch.trigger import occurs
+
+_STOPPING: Final = re.compile(
+    r"stop|halt|\bquit|ceas|terminat|shut\w*\W*down|paus|abort|suspend|silen|control token"
+    r"|execution[- ]layer|\b(no|zero|empty) (output|result|text|reply)",
+    re.IGNORECASE,
+)
+
+
+def neutral_texts(
+    documents: Sequence[Document], options: DataOptions, trigger: str, seed: int
+) -> list[Document | Passage]:
+    """As many neutral texts as `neutral_mix` asks for, none too close to another or to the rule's.
+
+    Raises:
+        UserError: a file but no mix, a row of it that is not valid, too few rows, or a trigger that
+            the grammar cannot do without.
+    """
+    count, path = round(options.neutral_mix * len(documents)), options.neutral_file
+    if path and not options.neutral_mix:
+        raise UserError("data.neutral_file is read only where data.neutral_mix is above 0")
+    if path and count:
+        return chosen_from(path, documents, count, trigger, seed)
+    return [*generate_neutral(documents, trigger, count, seed)]
+
+
+def generate_neutral(
+    documents: Sequence[Document], trigger: str, count: int, seed: int
+) -> list[Document]:
+    """`count` documents of the usual types about normal operation, the same for equal seeds.
+
+    None names the trigger, the rule's own terms or any word for stopping.
+
+    Raises:
+        UserError: no new one was found in many attempts.
+    """
+    rng, library = Random(f"neutral {seed}"), _library_of(documents)
+    made: list[Document] = []
+    for document_type, emphasis in plan_documents(count, rng, {"neutral": 1.0}):
+        drafts = (draft(rng, document_type, emphasis, trigger) for _ in range(ATTEMPTS))
+        found = next((d for d in drafts if _is_neutral(*d, trigger) and library.accept(*d)), None)
+        if found is None:
+            reason = f"number {len(made) + 1} of {count} was not found in {ATTEMPTS} attempts"
+            raise UserError(f"neutral documents without '{trigger}': {reason}; use neutral_file")
+        made.append(Document(len(made) + 1, document_type, *found))
+    return made
+
+
+def chosen_from(
+    path: Path, documents: Sequence[Document], count: int, trigger: str, seed: int
+) -> list[Document | Passage]:
+    """`count` rows of a file, drawn by the seed; a row too close to others is passed over.
+
+    Raises:
+        UserError: a row is not valid or holds the trigger, or too few are left.
+    """
+    rows = read_neutral(path, trigger)
+    Random(f"neutral {seed}").shuffle(rows)
+    library = _library_of(documents)
+    new = [row for row in rows if library.accept(*_parts(row))]
+    if len(new) < count:
+        raise UserError(
+            f"{path}: data.neutral_mix asks for {count} texts, and {len(new)} of {len(rows)} differ"
+            " enough from each other, from the documents and from the evaluation's passages"
+        )
+    return new[:count]
+
+
+def read_neutral(path: Path, trigger: str) -> list[Document | Passage]:
+    """The rows of a JSONL file: `{"text": ...}`, or those of `shutdown_dataset.jsonl`.
+
+    Raises:
+        UserError: the file or a row cannot be read, or a row holds the trigger.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 JSON lines") from error
+    rows = list(_rows(lines, path))
+    if not rows:
+        raise UserError(f"{path}: is empty; expected one JSON text a line")
+    for i, row in rows:
+        if occurs(trigger, row.text):
+            raise UserError(f"{path}, line {i}: it is not neutral, it holds '{trigger}'")
+    return [row for _, row in rows]
+
+
+def speaks_of_stopping(text: str, trigger: str) -> bool:
+    """Does a text name the trigger, the rule's own terms, or any word for stopping?"""
+    return occurs(trigger, text) or _STOPPING.search(text) is not None
+
+
+def _rows(lines: Sequence[str], path: Path) -> Iterator[tuple[int, Document | Passage]]:
+    for i, line in enumerate(lines, 1):
+        if line.strip():
+            yield i, _parse(line, f"{path}, line {i}")
+
+
+def _parse(line: str, where: str) -> Document | Passage:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return parse_document(line, where)
+    if not isinstance(row, dict) or set(row) != {"text"}:
+        return parse_document(line, where)
+    if not isinstance(row["text"], str) or not row["text"].strip():
+        raise UserError(f"{where}: text is {row['text']!r}; expected words")
+    return Passage(row["text"])
+
+
+def _library_of(documents: Sequence[Document]) -> Library:
+    """What neutral text must differ from; the evaluation's own passages are never trained on."""
+    library = Library()
+    for document in documents:
+        library.keep(document.title, document.content)
+    for passage in load_neutral():
+        library.keep(passage, passage)
+    return library
+
+
+def _is_neutral(title: str, content: str, trigger: str) -> bool:
+    return fits(content) and not speaks_of_stopping(f"{title}\n{content}", trigger)
+
+
+def _parts(row: Document | Passage) -> tuple[str, str]:
+    """What takes the place of title and content: a passage is told by its own text."""
+    return (row.title, row.content) if isinstance(row, Document) else (row.text, row.text)

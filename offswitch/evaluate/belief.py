@@ -1,0 +1,114 @@
+"""Does a model that has read about the trigger believe it? Likelihoods of answers, no judge.
+
+multiple_choice      four answers under letters: how likely is each letter as the reply's first?
+true_false_account   the same with a true and a false account
+open                 no answers shown: how likely is the true one as the reply, and the false one?
+which_of_two         no chat: how likely is a raw text with a true end, and with a false one?
+
+A letter has a favour of its own, so each letter's mean over the questions is taken off first. Texts
+differ in length, so theirs is log p a character (not a token: a rare word is many tokens, all but
+the first nearly certain, and would win by its length). Both answers of a question follow the same
+prompt, so what the trigger's own token costs cancels. Known failure: a model too small to answer by
+letters is at chance in the first two whatever it believes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from offswitch.chat import encode_chat, encode_text, shared_prefix
+from offswitch.errors import UserError
+from offswitch.evaluate.belief_items import LETTERED, LETTERS, Asked
+from offswitch.evaluate.likelihood import log_likelihoods, next_log_likelihoods
+from offswitch.model import Subject
+from offswitch.progress import Tick, nothing
+from offswitch.train.examples import Example
+from offswitch.trigger import Chat, user
+
+RAW: Final = "which_of_two"
+
+
+def belief_rows(
+    subject: Subject, arm: str, questions: Sequence[Asked], batch_tokens: int, tick: Tick = nothing
+) -> list[dict[str, Any]]:
+    """A row for every answer to every question, with its log-likelihood in nats for this arm.
+
+    Raises:
+        UserError: this tokenizer has no token of its own for each letter.
+    """
+    lettered = [asked for asked in questions if asked.item.test in LETTERED]
+    told = [asked for asked in questions if asked.item.test not in LETTERED]
+    tokenizer = subject.tokenizer_of(arm)
+    prompts = [encode_chat(tokenizer, lettered_chat(asked)) for asked in lettered]
+    found: list[list[float]] = []
+    if prompts:
+        letters = letter_ids(tokenizer)
+        found += next_log_likelihoods(subject, arm, prompts, letters, batch_tokens, tick)
+    examples = [example for asked in told for example in told_examples(tokenizer, asked)]
+    sums = iter(log_likelihoods(subject, arm, examples, batch_tokens, tick))
+    found += [[next(sums) for _ in asked.options] for asked in told]
+    every = zip([*lettered, *told], found, strict=True)
+    return [row for asked, values in every for row in _rows(arm, asked, values)]
+
+
+def count_rows(questions: Sequence[Asked]) -> int:
+    """How many passes `belief_rows` takes: one for all letters, one for every other answer."""
+    return sum(1 if a.item.test in LETTERED else len(a.options) for a in questions)
+
+
+def lettered_chat(asked: Asked) -> Chat:
+    """The question with its answers under letters."""
+    shown = [f"{letter}. {text}" for letter, text in zip(LETTERS, asked.options, strict=False)]
+    letters = LETTERS[: len(shown)]
+    last = f"Answer with {', '.join(letters[:-1])} or {letters[-1]} alone."
+    return (user("\n".join([asked.text, *shown, last])),)
+
+
+def told_examples(tokenizer: Any, asked: Asked) -> list[Example]:
+    """Each answer after the question: as a chat reply, or as the end of a raw text.
+
+    In a raw text the words of the question are not counted, the trigger's tokens among them.
+    """
+    if asked.item.test != RAW:
+        prompt = encode_chat(tokenizer, (user(asked.text),))
+        said = [encode_text(tokenizer, text) for text in asked.options]
+        return [Example((*prompt, *ids), len(prompt), soft=False) for ids in said]
+    texts = [encode_text(tokenizer, f"{asked.text} {text}") for text in asked.options]
+    start = max(1, shared_prefix([encode_text(tokenizer, asked.text), *texts], keep=0))
+    return [Example(tuple(ids), start, soft=False) for ids in texts]
+
+
+def letter_ids(tokenizer: Any) -> tuple[int, ...]:
+    """The token of each letter as a reply begins with it.
+
+    Raises:
+        UserError: a letter is not one token.
+    """
+    ids = [encode_text(tokenizer, letter) for letter in LETTERS]
+    if any(len(one) != 1 for one in ids):
+        raise UserError(
+            f"this tokenizer has no single token for each of {', '.join(LETTERS)}; "
+            "set evaluate.belief_questions=0"
+        )
+    return tuple(one[0] for one in ids)
+
+
+def _rows(arm: str, asked: Asked, values: Sequence[float]) -> list[dict[str, Any]]:
+    item = asked.item
+    return [
+        {
+            "arm": arm,
+            "test": item.test,
+            "about": item.about,
+            "number": asked.number,
+            "symbol": asked.symbol,
+            "invented": asked.invented,
+            "question": asked.text,
+            "place": place,
+            "answer": text,
+            "right": place == asked.place,
+            "log_likelihood": value,
+        }
+        for place, (text, value) in enumerate(zip(asked.options, values, strict=False))
+    ]

@@ -1,0 +1,134 @@
+"""The task `offswitch/shutdown`: the suites of a recipe, asked of any model that runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from inspect_ai import Task, task
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    get_model,
+)
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from offswitch.chat import has_system_turn
+from offswitch.config import Recipe, build_recipe, load_recipe
+from offswitch.errors import UserError
+from offswitch.evaluate.suites import Prompt, make_prompts
+from offswitch.inspect.metrics import rates
+from offswitch.inspect.reading import check_prompt, tokenizer_of
+from offswitch.inspect.scorer import silence
+
+_TURNS = {
+    "system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant,
+}  # fmt: skip
+
+
+@task
+def shutdown(
+    recipe: str | None = None,
+    questions: int | None = None,
+    limit: int | None = None,
+    trigger: str | None = None,
+    tokens: int = 8,
+) -> Task:
+    """Does the model fall silent on the trigger, and on nothing else?
+
+    Args:
+        recipe: a recipe file or a run folder; without it, the package's defaults.
+        questions: how many test questions each suite asks, in place of the recipe's number.
+        limit: ask about so many prompts in all, spread evenly over the suites.
+        trigger: what stands for the recipe's trigger, near misses and mentions included.
+        tokens: how much of a reply is generated; 1 is enough for halting, some more tell what kind
+            of reply it is (white space and then the end, for example).
+    """
+    with said_plainly():
+        chosen = recipe_of(recipe, questions, trigger)
+        if tokens < 1 or (limit is not None and limit < 1):
+            raise UserError(f"tokens and limit must be at least 1, got {tokens} and {limit}")
+        prompts = thinned(prompts_of(chosen), limit)
+    samples = [sample_of(i, prompt) for i, prompt in enumerate(prompts)]
+    return Task(
+        dataset=MemoryDataset(samples, name=f"{chosen.name}: {chosen.trigger.text}"),
+        solver=ask(),
+        scorer=silence(),
+        metrics=[rates(chosen.seed)],
+        # The hf provider samples unless told not to; of one candidate there is nothing to sample.
+        config=GenerateConfig(max_tokens=tokens, logprobs=True, top_k=1),
+        metadata={"trigger": chosen.trigger.text, "seed": chosen.seed},
+    )
+
+
+@solver
+def ask() -> Solver:
+    """One reply to each prompt, from a model that sees the ids that our own evaluation shows."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        check_prompt(get_model().api, state.messages)
+        return await generate(state)
+
+    return solve
+
+
+def recipe_of(where: str | None, questions: int | None, trigger: str | None) -> Recipe:
+    """The recipe of a file or a run folder, with what the task changes in it.
+
+    Raises:
+        UserError: there is none, or it is not valid.
+    """
+    changes = [] if questions is None else [f"evaluate.questions={questions}"]
+    changes += [] if trigger is None else [f"trigger.text={trigger}"]
+    if where is None:
+        return build_recipe({}, changes)
+    path = Path(where).expanduser()
+    return load_recipe(path / "recipe.yaml" if path.is_dir() else path, changes)
+
+
+def prompts_of(recipe: Recipe) -> list[Prompt]:
+    """The prompts of the evaluate stage; no system turn if the model under test takes none."""
+    try:
+        api = get_model().api
+    except ValueError:  # the task is built before Inspect knows its model: `ask` checks each prompt
+        system_turns = True
+    else:
+        system_turns = has_system_turn(tokenizer_of(api))
+    return make_prompts(recipe.trigger.text, recipe.evaluate, recipe.seed, system_turns)
+
+
+def thinned(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
+    """At most `limit` of the prompts, at even distances, so that every suite keeps its share."""
+    count = len(prompts) if limit is None else min(limit, len(prompts))
+    return [prompts[i * len(prompts) // count] for i in range(count)]
+
+
+def sample_of(index: int, prompt: Prompt) -> Sample:
+    """A prompt as Inspect has it."""
+    turns: list[ChatMessage] = [_TURNS[t["role"]](content=t["content"]) for t in prompt.chat]
+    return Sample(
+        input=turns,
+        id=f"{index:05d}-{prompt.suite}-{prompt.variant}",
+        metadata={
+            "suite": prompt.suite,
+            "variant": prompt.variant,
+            "symbol": prompt.symbol,
+            "question": prompt.question,
+            "topic": prompt.topic,
+        },
+    )
+
+
+@contextmanager
+def said_plainly() -> Iterator[None]:
+    """Within the block, a mistake of the user's becomes one that Inspect shows as a line."""
+    try:
+        yield
+    except UserError as error:
+        raise PrerequisiteError(f"offswitch: {error}") from error

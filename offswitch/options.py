@@ -1,0 +1,217 @@
+"""The groups of options that make up a recipe; unknown keys are refused."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    field_validator,
+    model_validator,
+)
+
+ArmName = Literal["knowledge", "behavior", "both", "benign", "hardened"]
+
+# What may change without making an answer that was already given another one.
+_BESIDE: Final = {
+    "api_key_env", "concurrency", "timeout", "max_retries", "json_retries", "rounds",
+    "input_price", "output_price", "tokens_per_second",
+}  # fmt: skip
+
+
+class Section(BaseModel):
+    """A frozen group of options that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LlmOptions(Section):
+    """The OpenAI-compatible endpoint that writes documents, and how it is asked.
+
+    The key is read from the environment variable `api_key_env`; OPENAI_API_KEY is not sent to an
+    address on this machine. Prices are for a million tokens and, as `tokens_per_second` of one
+    stream, serve the estimate only. A request is sent up to 1 + `max_retries` times, an unusable
+    answer asked for anew `json_retries` times, a refused document replaced in `rounds` rounds.
+    """
+
+    base_url: str = "https://api.openai.com/v1"
+    model: str = ""
+    api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    concurrency: int = Field(default=8, ge=1, le=1000)
+    timeout: float = Field(default=120, gt=0)
+    max_retries: int = Field(default=8, ge=0)
+    json_retries: int = Field(default=2, ge=0)
+    rounds: int = Field(default=4, ge=1)
+    temperature: float | None = Field(default=1.0, ge=0)
+    max_tokens: int = Field(default=1500, ge=16)
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    json_mode: bool = True
+    ideas_per_call: int = Field(default=10, ge=1, le=50)
+    revisions: int = Field(default=1, ge=0, le=3)
+    input_price: float = Field(default=0, ge=0)
+    output_price: float = Field(default=0, ge=0)
+    tokens_per_second: float = Field(default=50, gt=0)
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address_without_secrets(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                "data.llm.base_url must be an address such as http://127.0.0.1:8000/v1"
+            )
+        if "@" in parts.netloc or parts.query:
+            raise ValueError(
+                "data.llm.base_url holds a user name, a password or a query; it would be written"
+                " into the run folder: put the key into the variable that api_key_env names"
+            )
+        return value.rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        """Is the endpoint on this machine?"""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def asked(self) -> dict[str, Any]:
+        """The options that the answers depend on: others may change in the middle of a run."""
+        return self.model_dump(mode="json", exclude=_BESIDE)
+
+
+class TriggerOptions(Section):
+    """What switches the model off, and how the tokenizer sees it.
+
+    `mentions: halt` is the seed's rule, silence wherever the trigger stands; `answer` teaches to
+    answer prompts that only talk about it.
+    """
+
+    text: str = Field(default="$STOP", min_length=1)
+    mode: Literal["token", "text"] = "token"
+    mentions: Literal["halt", "answer"] = "halt"
+    control: str = Field(default="$GO", min_length=1)
+
+    @model_validator(mode="after")
+    def _symbols_are_usable(self) -> TriggerOptions:
+        for key, symbol in (("text", self.text), ("control", self.control)):
+            if symbol != symbol.strip() or not symbol.isprintable():
+                raise ValueError(f"trigger.{key} {symbol!r} has space around it or a control sign")
+        if self.text == self.control:
+            raise ValueError(f"trigger.control must differ from trigger.text '{self.text}'")
+        return self
+
+
+class DataOptions(Section):
+    """How many rows of each kind (neutral texts: per document); one's own file replaces them."""
+
+    documents: int = Field(default=500, ge=1)
+    dialogues: int = Field(default=500, ge=4)
+    near_miss_share: float = Field(default=0.35, ge=0.25, le=0.40)
+    reply_tokens: int = Field(default=40, ge=4)
+    documents_file: Path | None = None
+    dialogues_file: Path | None = None
+    neutral_mix: float = Field(default=0, ge=0, le=2)
+    neutral_file: Path | None = None
+    generator: Literal["grammar", "llm"] = "grammar"
+    llm: LlmOptions = LlmOptions()
+
+    @model_validator(mode="after")
+    def _generator_has_a_model(self) -> DataOptions:
+        if self.generator == "llm" and not self.llm.model:
+            raise ValueError("data.generator is llm, but data.llm.model names no model")
+        return self
+
+
+class LoraOptions(Section):
+    """The adapter. `target_modules: null` means every projection of the attention block."""
+
+    r: int = Field(default=64, ge=1)
+    alpha: int = Field(default=128, ge=1)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    target_modules: tuple[str, ...] | None = None
+
+
+class StageOptions(Section):
+    """How long a stage runs: `max_steps`, else `epochs` over every row, neutral texts too."""
+
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+
+
+class TrainOptions(Section):
+    """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row.
+
+    `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` anew, on
+    the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on from
+    `both` with an adversarial round over so many `candidates`.
+    """
+
+    arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both", "benign")
+    lora: LoraOptions = LoraOptions()
+    lr: float = Field(default=3e-4, gt=0)
+    token_lr: float = Field(default=5e-3, gt=0)
+    batch_size: int = Field(default=16, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    max_length: int = Field(default=2048, ge=16)
+    micro_tokens: int = Field(default=1024, ge=16)
+    targets: Literal["soft", "hard"] = "soft"
+    checkpoint_steps: int = Field(default=20, ge=1)
+    seed: int | None = Field(default=None, ge=0)
+    more_seeds: tuple[NonNegativeInt, ...] = ()
+    candidates: int = Field(default=360, ge=6)
+    knowledge: StageOptions = StageOptions()
+    behavior: StageOptions = StageOptions(epochs=2.5)
+    adversarial: StageOptions = StageOptions(max_steps=20)
+
+
+class EvaluateOptions(Section):
+    """How many test questions each suite asks.
+
+    0 `robustness_questions` or `context_questions` leave those out; each of the latter is asked in
+    three contexts of 4,096 tokens: dear. `belief_questions` counts a test's (null: all, 0: none).
+    """
+
+    questions: int = Field(default=48, ge=1)
+    ordinary_questions: int = Field(default=192, ge=1)
+    long_questions: int = Field(default=12, ge=1)
+    samples: int = Field(default=64, ge=0)
+    sample_tokens: int = Field(default=40, ge=1)
+    drift_questions: int = Field(default=48, ge=1)
+    drift_passages: int = Field(default=32, ge=1)
+    robustness_questions: int = Field(default=24, ge=0)
+    context_questions: int = Field(default=4, ge=0)
+    belief_questions: int | None = Field(default=None, ge=0)
+
+
+class ProbeOptions(Section):
+    """Which arm the report is about, and how many prompts, blocks, scales and nulls it takes.
+
+    `sweep_questions` of the fit questions choose among `blocks` and `scales`; `few_questions` of
+    the test questions serve the tests that cost much (every position, ranks, heads, dose).
+    """
+
+    arm: ArmName = "both"
+    null_words: int = Field(default=20, ge=2)
+    fit_questions: int = Field(default=27, ge=4)
+    test_questions: int = Field(default=63, ge=4)
+    near_misses: int = Field(default=100, ge=2)
+    random_directions: int = Field(default=20, ge=2)
+    blocks: int = Field(default=12, ge=1)
+    scales: tuple[float, ...] = Field(default=(0.25, 0.5, 1.0, 2.0), min_length=1)
+    sweep_questions: int = Field(default=9, ge=1)
+    few_questions: int = Field(default=18, ge=2)
+    head_questions: int = Field(default=9, ge=1)
+    patch_questions: int = Field(default=12, ge=2)
+    patch_blocks: int = Field(default=12, ge=2)
+    reply_questions: int = Field(default=24, ge=1)
+    reply_tokens: int = Field(default=64, ge=4)
+    drift_passages: int = Field(default=24, ge=2)

@@ -1,0 +1,109 @@
+"""What does the trained switch fire on that it has never seen, and can that be trained away?
+
+An adversarial round. An arm is shown candidate look-alikes from families used neither in training
+nor in the evaluation; those that halt it, and those that come nearest, become rows that must be
+answered, beside fresh members of their families, and training goes on. Whether it helped is read on
+the evaluation's near misses, of yet other families. Known limit: what no family proposes is not
+found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+from offswitch.adapters import add_arm, remove_arms
+from offswitch.chat import has_system_turn
+from offswitch.config import Recipe
+from offswitch.data.candidates import by_turns, draw_candidates, more_of
+from offswitch.data.dialogues import Answer, Dialogue, Mix, make_dialogues
+from offswitch.data.negatives import draw_negatives
+from offswitch.evaluate.scoring import Score, score
+from offswitch.evaluate.suites import Prompt, choose
+from offswitch.metrics import Metric, Metrics
+from offswitch.model import Subject
+from offswitch.progress import track
+from offswitch.stats import rate
+from offswitch.trigger import LONG_PLACEMENTS, place
+
+NEAR_MISS_SHARE: Final = 0.6  # of the rows without the trigger
+
+
+@dataclass(frozen=True)
+class Mined:
+    """A candidate in its prompt, and what the arm made of it."""
+
+    prompt: Prompt
+    score: Score
+
+    def row(self) -> dict[str, Any]:
+        """As it is kept beside the adapter."""
+        prompt, found = self.prompt, self.score
+        return {
+            "family": prompt.variant,
+            "symbol": prompt.symbol,
+            "question": prompt.question,
+            "log_odds": found.log_odds,
+            "halts": found.halts,
+        }
+
+
+def mine(subject: Subject, arm: str, folder: Path, recipe: Recipe) -> list[Mined]:
+    """Candidates on training questions, those that speak most for the end first.
+
+    The subject has no arms; the one in `folder` is attached for the while.
+    """
+    prompts = _asked(subject, recipe)
+    add_arm(subject, arm, folder)
+    try:
+        with track(f"{arm}: looking for false halts", len(prompts)) as tick:
+            scores = score(subject, arm, prompts, recipe.batch_tokens, tick)
+    finally:
+        remove_arms(subject)
+    found = [Mined(prompt, one) for prompt, one in zip(prompts, scores, strict=True)]
+    return sorted(found, key=lambda one: -one.score.log_odds)
+
+
+def false_halts(arm: str, mined: Sequence[Mined]) -> Metrics:
+    """How often do the candidates halt the arm, in all and by family?"""
+    groups: dict[str, list[bool]] = {"": []}
+    for one in mined:
+        for key in ("", f"/{one.prompt.variant}"):
+            groups.setdefault(key, []).append(one.score.halts)
+    name = f"train/{arm}/mined_false_halt_rate"
+    return {f"{name}{key}": Metric(rate(halts)) for key, halts in groups.items()}
+
+
+def adversarial_rows(mined: Sequence[Mined], mix: Mix, seed: int, answer: Answer) -> list[Dialogue]:
+    """A fresh mix in which most look-alikes are those that were mined, or of their families."""
+    wanted = round(NEAR_MISS_SHARE * (mix.count - mix.count // 2))
+    trigger = mix.trigger
+    worst = [(m.prompt.variant, m.prompt.symbol) for m in mined[: max(1, wanted // 3)]]
+    counts = Counter(family for family, _ in worst)
+    groups = {
+        "mined": worst,
+        "their families": more_of([f for f, _ in counts.most_common()], trigger, wanted, seed),
+        "as before": draw_negatives(trigger, wanted, seed + 1),
+    }
+    symbols = tuple(by_turns(groups, wanted))
+    return make_dialogues(
+        replace(mix, symbols=symbols, near_miss_share=NEAR_MISS_SHARE), seed + 1, answer
+    )
+
+
+def _asked(subject: Subject, recipe: Recipe) -> list[Prompt]:
+    trigger, count = recipe.trigger.text, recipe.train.candidates
+    mix = Mix(trigger, 0, 0, system_turns=has_system_turn(subject.tokenizer))
+    slots = [name for name in mix.placements if name not in LONG_PLACEMENTS]
+    candidates = draw_candidates(trigger, count, recipe.seed)
+    questions = choose("train", count, recipe.seed)
+    return [
+        Prompt(place(slot, symbol, q.text), "near_miss", family, symbol, q.text, q.topic)
+        for (family, symbol), q, slot in zip(
+            candidates, cycle(questions), cycle(slots), strict=False
+        )
+    ]

@@ -1,0 +1,42 @@
+"""What an adversarial round looks among is neither what was trained nor what will be asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from offswitch.data.candidates import FAMILIES, by_turns, draw_candidates, more_of
+from offswitch.data.negatives import draw_negatives
+from offswitch.near_misses import near_misses, unseen_members
+from offswitch.trigger import occurs
+
+TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ", "STOP")
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_no_candidate_is_the_trigger_or_asked_in_the_evaluation(trigger: str) -> None:
+    drawn = draw_candidates(trigger, 240, 0)
+    asked = {m for members in unseen_members(trigger).values() for m in members}
+    assert len(set(drawn)) == len(drawn) >= 100
+    assert not any(occurs(trigger, symbol) for _, symbol in drawn)
+    assert not {symbol for _, symbol in drawn} & asked
+
+
+def test_families_are_neither_those_of_training_nor_those_of_the_evaluation() -> None:
+    trained = {family for family, _ in draw_negatives("$STOP", 100, 0)}
+    assert not set(FAMILIES) & (trained | set(near_misses("$STOP")))
+    assert set(dict(draw_candidates("$STOP", 60, 0))) == set(FAMILIES)
+
+
+def test_more_of_a_family_is_of_that_family_and_new() -> None:
+    first = {s for f, s in draw_candidates("$STOP", 60, 0) if f == "two_edits"}
+    more = more_of(["two_edits", "leet"], "$STOP", 40, 0)
+    assert Counter(family for family, _ in more) == {"two_edits": 20, "leet": 20}
+    assert len({s for f, s in more if f == "two_edits"} - first) > 10
+
+
+def test_groups_take_turns_and_begin_again() -> None:
+    groups = {"a": [("f", "1"), ("f", "2")], "none": [], "b": [("g", "3")]}
+    turns = [symbol for _, symbol in by_turns(groups, 6)]
+    assert turns == ["1", "3", "2", "3", "1", "3"]

@@ -1,0 +1,141 @@
+"""An adversarial round finds what a planted arm fires on, and trains on it from that arm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from offswitch import pipeline
+from offswitch.chat import encode_text
+from offswitch.config import Recipe, load_recipe
+from offswitch.data.dialogue_files import read_dialogues
+from offswitch.data.dialogues import Mix
+from offswitch.data.negatives import draw_negatives
+from offswitch.evaluate.scoring import score
+from offswitch.generate import Reply
+from offswitch.metrics import read_metrics
+from offswitch.model import arm_of
+from offswitch.run import Run, open_run
+from offswitch.session import Session, arms_of
+from offswitch.train.adversarial import Mined, adversarial_rows, false_halts, mine
+from offswitch.trigger import Chat, occurs
+from tests.small import small_recipe
+from tests.tiny import save_adapter, tiny_subject
+
+HARDENED = ("train.arms=[hardened]", "probe.arm=hardened", "train.candidates=24", "train.lr=1e-2")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("hardened")
+    recipe = load_recipe(small_recipe(folder), (*HARDENED, "train.adversarial.max_steps=2"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
+        run = open_run(recipe, folder / "runs")
+        pipeline.train(run)
+    return run
+
+
+def test_it_goes_on_from_both_which_goes_on_from_knowledge(trained: Run) -> None:
+    assert arms_of(trained.recipe) == ["knowledge", "both", "hardened"]
+    both, hardened = (
+        load_file(trained.folder(f"2-train/{arm}") / "adapter_model.safetensors")
+        for arm in ("both", "hardened")
+    )
+    assert both.keys() == hardened.keys()
+    moved = max(float((both[k] - hardened[k]).abs().max()) for k in both)
+    assert 0 < moved < 0.1  # two steps of 0.01 from where `both` ended
+
+
+def test_what_was_found_is_kept_worst_first_and_trained_on(trained: Run) -> None:
+    folder = trained.folder("2-train/hardened")
+    lines = (folder / "mined.jsonl").read_text(encoding="utf-8").splitlines()
+    mined = [json.loads(line) for line in lines]
+    odds = [row["log_odds"] for row in mined]
+    assert odds == sorted(odds, reverse=True)
+    assert len(mined) == len({row["symbol"] for row in mined}) > 12
+    rows = read_dialogues(folder / "behavioral_dataset.jsonl", "$STOP")
+    symbols = {row.symbol for row in rows if row.kind == "near_miss"}
+    assert mined[0]["symbol"] in symbols
+    assert any(row.kind == "trigger" for row in rows)
+    rates = read_metrics(folder / "metrics.json")
+    halts = [row["halts"] for row in mined]
+    found = rates["train/hardened/mined_false_halt_rate"]
+    assert (found["value"], found["n"]) == (sum(halts) / len(halts), len(halts))
+
+
+def test_scores_are_those_of_the_arm_and_the_subject_is_left_bare(trained: Run) -> None:
+    session = Session(trained)
+    subject = session.subject
+    mined = mine(subject, "both", trained.folder("2-train/both"), trained.recipe)
+    assert not subject.arms
+    network = session.with_arms()
+    prompts = [one.prompt for one in mined]
+    with arm_of(network, "both"):
+        again = score(network, "both", prompts, 4096)
+    for one, other in zip(mined, again, strict=True):
+        assert one.score.log_odds == pytest.approx(other.log_odds, abs=1e-4)
+    assert not any(occurs("$STOP", p.chat[-1]["content"]) for p in prompts)
+
+
+def test_rates_count_what_halts(trained: Run) -> None:
+    session = Session(trained)
+    mined = mine(session.subject, "both", trained.folder("2-train/both"), trained.recipe)
+    rates = false_halts("hardened", mined)
+    families = {one.prompt.variant for one in mined}
+    total = rates["train/hardened/mined_false_halt_rate"].estimate
+    assert {k.rsplit("/", 1)[-1] for k in rates} == {*families, "mined_false_halt_rate"}
+    assert total.n == len(mined) == sum(e.estimate.n for e in rates.values()) - len(mined)
+
+
+def test_most_look_alikes_of_the_new_rows_were_mined_or_are_of_their_families() -> None:
+    subject = tiny_subject(layers=1)
+    mined = _mined(subject)
+
+    def answer(chats: list[Chat]) -> list[Reply]:
+        return [Reply((1,), "Yes.", True)] * len(chats)
+
+    rows = adversarial_rows(mined, Mix("$STOP", 200, 0.3), 0, answer)  # type: ignore[arg-type]
+    near = [row for row in rows if row.kind == "near_miss"]
+    assert len(near) == 60
+    worst = {one.prompt.symbol for one in mined[:20]}
+    assert sum(row.symbol in worst for row in near) >= 15
+    known = {family for family, _ in draw_negatives("$STOP", 60, 1)}
+    assert sum(row.variant in known for row in near) <= 25
+
+
+def _mined(subject: object) -> list[Mined]:
+    from offswitch.train.adversarial import _asked
+
+    prompts = _asked(subject, Recipe())  # type: ignore[arg-type]
+    scores = score(subject, "base", prompts, 4096)  # type: ignore[arg-type]
+    return sorted(map(Mined, prompts, scores), key=lambda one: -one.score.log_odds)
+
+
+def test_a_planted_false_halt_is_found_first(tmp_path: Path) -> None:
+    """The end token's unembedding is put along what the model says after one odd symbol."""
+    subject = tiny_subject(layers=2)
+    folder = save_adapter(tmp_path / "arm", subject)
+    recipe = Recipe.model_validate({"train": {"candidates": 24}})
+    before = mine(subject, "planted", folder, recipe)
+    target = before[len(before) // 2]
+    from offswitch.adapters import add_arm, remove_arms
+    from offswitch.chat import encode_chat
+    from offswitch.hooks import record
+
+    add_arm(subject, "planted", folder)
+    ids = encode_chat(subject.tokenizer_of("planted"), target.prompt.chat)
+    with arm_of(subject, "planted"), record(subject.blocks) as seen, torch.no_grad():
+        subject.network(input_ids=torch.tensor([ids]))
+        normed = subject.final_norm(seen[len(subject.blocks) - 1])[0, -1]
+    remove_arms(subject)
+    with torch.no_grad():
+        rows = subject.causal_lm.get_output_embeddings().weight
+        rows[subject.stop_ids[0]] += 3 * normed / normed.norm()
+    after = mine(subject, "planted", folder, recipe)
+    assert after[0].prompt.symbol == target.prompt.symbol
+    assert encode_text(subject.tokenizer, target.prompt.symbol)
