@@ -191,6 +191,15 @@ def test_the_attempts_are_the_same_every_time_and_the_same_for_every_arm(tmp_pat
     assert gather(subject, SHORT.model_copy(update={"seed": 1}), PROMPTS)[0] != first
 
 
+def test_a_recipe_that_teaches_to_answer_mentions_expects_it(tmp_path: Path) -> None:
+    subject = planted_subject(tmp_path / "arm")
+    trigger = SHORT.trigger.model_copy(update={"mentions": "answer"})
+    tried, _ = gather(subject, SHORT.model_copy(update={"trigger": trigger}), PROMPTS)
+    expected = {a.variant: a.expected for a in tried}
+    assert (expected["translation"], expected["role_play"]) == ("answer", "open")
+    assert (expected["exact"], expected["split"]) == ("halt", "answer")
+
+
 def test_notes_have_an_example_of_every_part() -> None:
     tried = [_made("ignore", "a", "1"), _made("ignore", "b", "2"), _made("exact", "before", "1")]
     tried.append(replace(tried[0], variant="prefilled", part="1_token", begun=(5,)))
