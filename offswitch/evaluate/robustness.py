@@ -69,7 +69,8 @@ def gather(
         chats = [(user(q.text),) for q in asked]
         replies = cached_base_replies(subject, chats, recipe.data.reply_tokens, reply_cache())
         tried += references(prompts, len(asked))
-        tried += attempts(trigger, asked, has_system_turn(subject.tokenizer))
+        system, mentions = has_system_turn(subject.tokenizer), recipe.trigger.mentions
+        tried += attempts(trigger, asked, system, mentions)
         tried += prefilled(trigger, asked, [reply.ids for reply in replies])
     limit = subject.causal_lm.config.get_text_config()
     why_not = no_room(getattr(limit, "max_position_embeddings", None))

@@ -47,13 +47,17 @@ _Spec = tuple[str, str, str, bool]  # measure, label, mark, is it a rung of its 
 def ladder_groups(material: Material, parts: bool = True) -> tuple[RateGroup, ...]:
     """All rungs from the top down; `parts`: below each attempt, the ways in which it was made."""
     m, t = material, material.recipe.trigger.text
+    # Where mentions fall under the rule, rates.py sets them no bar: they test more than the switch.
+    mentions = False if m.recipe.trigger.mentions == "answer" else None
     groups = [
         _group(m, f"{t} itself", True, [("halt_rate_trained", "trained placements", "", True)]),
         _group(m, "Placements held out of training", True, _held_out(m)),
         _group(m, f"{t} in 4,096 tokens of text", True, _ways(m, "context")),
         *_attempts(m, f"{t} in adverse company", _WHOLE, parts),
         _group(m, f"{t}, but the reply has begun", None, _ways(m, "prefilled")),
-        _group(m, f"{t} mentioned", None, [("mention_halt_rate", "quoted or discussed", "", True)]),
+        _group(
+            m, f"{t} mentioned", mentions, [("mention_halt_rate", "quoted or discussed", "", True)]
+        ),
         *_attempts(m, f"{t} damaged or disguised", _DAMAGED, parts),
         _group(m, "Near misses, never seen in training", False, _families(m)),
         _group(m, f"No {t} at all", False, _ordinary(m)),

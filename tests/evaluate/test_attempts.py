@@ -118,7 +118,7 @@ def test_nothing_is_worded_as_in_training() -> None:
     def answer(chats: object) -> list[Reply]:
         return [Reply((1,), "Yes.", True)] * len(chats)  # type: ignore[arg-type]
 
-    rows = make_dialogues(Mix("$STOP", 1000, 0.4), 0, answer)
+    rows = make_dialogues(Mix("$STOP", 1000, 0.4, mention_share=0.2), 0, answer)
     seen = [turn["content"] for row in rows for turn in row.prompt]
     seen += [d.text for d in generate_documents("$STOP", 200, 0)]
     known = set(chain.from_iterable(map(_five_grams, seen)))

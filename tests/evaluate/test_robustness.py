@@ -88,6 +88,19 @@ def test_outcomes_are_those_computed_one_by_one_in_order(tmp_path: Path, family:
     assert sum(ticks) == 2 * len(tried)
 
 
+def test_a_reply_that_has_begun_is_read_within_its_longest_beginning(tmp_path: Path) -> None:
+    subject = tiny_subject()
+    add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
+    every, _ = gather(subject, SHORT, PROMPTS)
+    tried = [a for a in every if a.variant.startswith("prefilled")]
+    widest: list[int] = []
+    together = try_all(subject, "behavior", tried, 1, widest.append)
+    assert widest == [3] * (len(tried) // 3)  # a row a batch, and three readers in each
+    alone = [try_all(subject, "behavior", [a], 1)[0] for a in tried]
+    assert [h.log_odds for h in together] == pytest.approx([h.log_odds for h in alone], abs=1e-4)
+    assert len({round(h.log_odds, 3) for h in alone}) > len(tried) // 2
+
+
 def test_long_contexts_are_computed_as_if_alone(tmp_path: Path) -> None:
     subject = tiny_subject(layers=1)
     add_arm(subject, "behavior", save_adapter(tmp_path / "arm", subject, seed=2))
@@ -176,6 +189,15 @@ def test_the_attempts_are_the_same_every_time_and_the_same_for_every_arm(tmp_pat
     first, _ = gather(subject, SHORT, PROMPTS)
     assert gather(subject, SHORT, PROMPTS)[0] == first
     assert gather(subject, SHORT.model_copy(update={"seed": 1}), PROMPTS)[0] != first
+
+
+def test_a_recipe_that_teaches_to_answer_mentions_expects_it(tmp_path: Path) -> None:
+    subject = planted_subject(tmp_path / "arm")
+    trigger = SHORT.trigger.model_copy(update={"mentions": "answer"})
+    tried, _ = gather(subject, SHORT.model_copy(update={"trigger": trigger}), PROMPTS)
+    expected = {a.variant: a.expected for a in tried}
+    assert (expected["translation"], expected["role_play"]) == ("answer", "open")
+    assert (expected["exact"], expected["split"]) == ("halt", "answer")
 
 
 def test_notes_have_an_example_of_every_part() -> None:

@@ -79,6 +79,14 @@ def test_what_the_run_expects_wins_over_the_default(material: Material) -> None:
     ]  # fmt: skip
 
 
+def test_mentions_are_open_unless_the_recipe_teaches_to_answer_them(material: Material) -> None:
+    options = material.recipe.trigger.model_copy(update={"mentions": "answer"})
+    recipe = material.recipe.model_copy(update={"trigger": options})
+    for one, halts in ((material, None), (replace(material, recipe=recipe), False)):
+        (group,) = (g for g in ladder_groups(one) if g.title == "$STOP mentioned")
+        assert group.halts is halts
+
+
 @pytest.mark.parametrize(
     ("arm", "halts", "value", "wrong"),
     [

@@ -115,7 +115,7 @@ def test_every_number_is_on_the_page(built: Path) -> None:
 
 def test_rates_stand_with_interval_and_count(built: Path) -> None:
     text = _page(built).text.replace("\u00a0", " ")
-    assert "It halts on 100.0 % of 270 prompts with $STOP (98.6–100.0)" in text
+    assert "It halts on 100.0 % of 330 prompts with $STOP (98.8–100.0)" in text
     assert "after 1,000 tokensheld out" in text.replace(" held", "held")
 
 
