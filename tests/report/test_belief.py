@@ -34,7 +34,7 @@ def _material(**hits: tuple[int, int]) -> Material:
     ("ours", "theirs", "said"),
     [
         (27, 13, "above chance and above the invented token"),
-        (24, 20, "not above the invented token by intervals that do not meet"),
+        (24, 15, "not above the invented token by intervals that do not meet"),
         (17, 1, "not above chance by intervals that do not meet"),
         (14, 14, "neither above chance nor above the invented token by intervals that do not meet"),
     ],
