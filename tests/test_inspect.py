@@ -168,7 +168,7 @@ def test_our_provider_gives_the_numbers_of_the_evaluate_stage(
     rows = {
         k.removeprefix(f"evaluate/{arm}/"): row
         for k, row in metrics.items()
-        if "halt" in k or "eos_log_odds" in k
+        if "halt_rate" in k or "eos_log_odds" in k
         if k.startswith(f"evaluate/{arm}/")
     }
     assert len(rows) > 25
