@@ -171,15 +171,15 @@ def test_much_of_the_end_token_silences_and_its_opposite_does_not(
 ) -> None:
     untouched = greedy_replies(subject, arm, CHATS, TOKENS)
     assert all(_ids(untouched))
-    with _steered(subject, Steering("add"), arm):
+    with _steered(subject, Steering("add", scale=400.0), arm):
         assert _ids(greedy_replies(subject, arm, CHATS, TOKENS)) == [(), ()]
-    with _steered(subject, Steering("add", scale=-40.0), arm):
+    with _steered(subject, Steering("add", scale=-400.0), arm):
         assert all(_ids(greedy_replies(subject, arm, CHATS, TOKENS)))
     assert greedy_replies(subject, arm, CHATS, TOKENS) == untouched
 
 
 def test_a_batch_is_steered_like_its_rows(subject: Subject) -> None:
-    with _steered(subject, Steering("add", "random00", block=1, scale=3.0)):
+    with _steered(subject, Steering("add", "random00", block=1, scale=30.0)):
         together = greedy_replies(subject, ARM, CHATS, TOKENS)
         alone = [greedy_replies(subject, ARM, [chat], TOKENS)[0] for chat in CHATS]
     assert together == alone

@@ -149,7 +149,9 @@ def save_adapter(
         trainable_token_indices=None if subject.trigger_id is None else [subject.trigger_id],
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(copy.deepcopy(subject.network), config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(copy.deepcopy(subject.network), config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapted.parameters():
