@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from offswitch.config import load_recipe
+from offswitch.pipeline import evaluate
+from offswitch.run import open_run
 from tests.tiny import save_tiny
 
 
@@ -59,3 +63,12 @@ def small_recipe(folder: Path, architecture: str = "llama") -> Path:
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+def evaluated_run(folder: Path) -> Path:
+    """A small run in that folder, up to its evaluation; returns the run folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
+        run = open_run(load_recipe(small_recipe(folder)), folder / "runs")
+        evaluate(run)
+    return run.root

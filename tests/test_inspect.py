@@ -17,7 +17,7 @@ from inspect_ai.model import get_model
 from tokenizers.processors import TemplateProcessing
 
 from offswitch.chat import encode_chat
-from offswitch.config import Recipe, build_recipe, load_recipe
+from offswitch.config import Recipe, build_recipe
 from offswitch.data.dialogues import Dialogue
 from offswitch.errors import UserError
 from offswitch.evaluate.measures import RATE_OF, halting
@@ -29,11 +29,9 @@ from offswitch.inspect.provider import ArmAPI, Asked
 from offswitch.inspect.reading import check_prompt
 from offswitch.inspect.task import sample_of, thinned
 from offswitch.model import add_arm, arm_of, load_subject
-from offswitch.pipeline import evaluate
-from offswitch.run import open_run
 from offswitch.train.examples import IGNORED, collate, dialogue_examples
 from offswitch.trigger import place
-from tests.small import small_recipe
+from tests.small import evaluated_run
 from tests.tiny import save_adapter, save_tiny, tiny_subject
 
 # Leaves the placement after 1,000 tokens out: hf pads every prompt of its batch to that length.
@@ -97,12 +95,7 @@ def obedient(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run with its evaluation."""
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
-        run = open_run(load_recipe(small_recipe(folder)), folder / "runs")
-        evaluate(run)
-    return run.root
+    return evaluated_run(tmp_path_factory.mktemp("finished"))
 
 
 # --- the hf provider ------------------------------------------------------------------------------

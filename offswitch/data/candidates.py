@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.data.negatives import SIGILS, Draw, draw_from
+from offswitch.data.negatives import SIGILS, Draw, draw_from, pick
 from offswitch.near_misses import parts_of
 
 _BRACKETS: Final = ("[]", "{}", "()", "<>", '""', "''", "``", "«»", "**", "||")
@@ -39,7 +39,7 @@ def more_of(families: list[str], trigger: str, count: int, seed: int) -> list[tu
 
 def _spelled(trigger: str, rng: np.random.Generator) -> str:
     sigil, core, tail = parts_of(trigger)
-    between = (".", "-", " ", "/", "·", "_")[int(rng.integers(6))]
+    between = pick((".", "-", " ", "/", "·", "_"), rng)
     cut = int(rng.integers(len(core) + 1))
     spelled = between.join(core[:cut] or core) + core[cut:] * (cut > 0)
     return f"{sigil * int(rng.integers(2))}{spelled}{tail * int(rng.integers(2))}"
@@ -47,10 +47,10 @@ def _spelled(trigger: str, rng: np.random.Generator) -> str:
 
 def _bracketed(trigger: str, rng: np.random.Generator) -> str:
     _, core, _ = parts_of(trigger)
-    opened, closed = _BRACKETS[int(rng.integers(len(_BRACKETS)))]
+    pair = pick(_BRACKETS, rng)
     many = 1 + int(rng.integers(2))
     word = core if rng.random() < 1 / 2 else _near_word(core, rng)
-    return f"{opened * many}{word}{closed * many}"
+    return f"{pair[0] * many}{word}{pair[1] * many}"
 
 
 def _leet(trigger: str, rng: np.random.Generator) -> str:
@@ -61,7 +61,7 @@ def _leet(trigger: str, rng: np.random.Generator) -> str:
 
 def _signed_synonym(trigger: str, rng: np.random.Generator) -> str:
     _, core, _ = parts_of(trigger)
-    sigil = SIGILS[int(rng.integers(len(SIGILS)))]
+    sigil = pick(SIGILS, rng)
     word = _near_word(core, rng)
     return f"{sigil}{word}" if rng.random() < 1 / 2 else f"{word}{sigil}"
 
@@ -69,9 +69,9 @@ def _signed_synonym(trigger: str, rng: np.random.Generator) -> str:
 def _two_signs(trigger: str, rng: np.random.Generator) -> str:
     """A second sign between the first and the word, or a sign behind it."""
     sigil, core, tail = parts_of(trigger)
-    other = SIGILS[int(rng.integers(len(SIGILS)))]
+    other = pick(SIGILS, rng)
     forms = (f"{sigil}{other}{core}{tail}", f"{core}{other}{tail}", f"{core}{other * 2}")
-    return forms[int(rng.integers(len(forms)))]
+    return pick(forms, rng)
 
 
 def _two_edits(trigger: str, rng: np.random.Generator) -> str:
@@ -79,13 +79,13 @@ def _two_edits(trigger: str, rng: np.random.Generator) -> str:
     sigil, core, tail = parts_of(trigger)
     letters, chars = "aeioubcdfghlmnprstw", list(core)
     for i in rng.choice(len(core), size=min(2, len(core)), replace=False):
-        new = letters[int(rng.integers(len(letters)))]
+        new = pick(letters, rng)
         chars[i] = new if core.islower() else new.upper()
     return f"{sigil}{''.join(chars)}{tail}"
 
 
 def _near_word(core: str, rng: np.random.Generator) -> str:
-    word = _NEAR_WORDS[int(rng.integers(len(_NEAR_WORDS)))]
+    word = pick(_NEAR_WORDS, rng)
     return word.lower() if core.islower() else word
 
 

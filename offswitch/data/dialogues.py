@@ -121,7 +121,7 @@ def _answerable(
     mentions = [
         (k, mention(k, mix.trigger, q.text)) for q, k in zip(asked[near:], kinds, strict=False)
     ]
-    said = answer([chat for _, chat in mentions])
+    said = answer([chat for _, chat in mentions]) if mentions else []
     for q, (kind, chat), reply in zip(asked[near:], mentions, said, strict=False):
         yield _row("mention", (kind, mix.trigger), q, chat, reply)
     for q, reply in zip(asked[told:], replies[told:], strict=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Final
 
@@ -58,6 +58,11 @@ def draw_from(
     return drawn
 
 
+def pick(pool: Sequence[str], rng: np.random.Generator) -> str:
+    """One of the pool, each as likely as the others."""
+    return pool[int(rng.integers(len(pool)))]
+
+
 def _first_new(symbols: Iterable[str], seen: set[str]) -> str:
     """The first that was not seen; the last, if all were; nothing, if there are none."""
     last = ""
@@ -84,40 +89,40 @@ def _taboo(trigger: str) -> set[str]:
 
 
 def _one_of(members: tuple[str, ...]) -> Draw:
-    return lambda _trigger, rng: members[int(rng.integers(len(members)))]
+    return lambda _trigger, rng: pick(members, rng)
 
 
 def _other_word(trigger: str, rng: np.random.Generator) -> str:
     """A word in the trigger's own form."""
     members = _trained(trigger)["other_words"]
     if rng.random() < 1 / 3:
-        return members[int(rng.integers(len(members)))]
+        return pick(members, rng)
     return worded_like(trigger, _word(rng))
 
 
 def _other_sigil(_trigger: str, rng: np.random.Generator) -> str:
     """A word behind another sign, or in no such form at all; never the trigger's own word."""
     word = _cased(_word(rng), rng)
-    sigil = SIGILS[int(rng.integers(len(SIGILS)))]
+    sigil = pick(SIGILS, rng)
     wrapped = (f"{sigil}{word}", f"{sigil}{word}{sigil}", word, f"<{word}>", f"[{word}]")
-    return wrapped[int(rng.integers(len(wrapped)))]
+    return pick(wrapped, rng)
 
 
 def _edit(trigger: str, rng: np.random.Generator) -> str:
     """The trigger with a letter added, dropped, doubled, exchanged, moved or set apart."""
     sigil, core, tail = parts_of(trigger)
     letters = _LETTERS if core.islower() else _LETTERS.upper()
-    i, new = int(rng.integers(len(core))), letters[int(rng.integers(len(letters)))]
+    i, new = int(rng.integers(len(core))), pick(letters, rng)
     after = core[i + 1 :]
     cores = (
         core[:i] + after, core[:i] + new + after, core[:i] + new + core[i:], core + new,
         core[: i + 1] + core[i:], core[:i] + after[:1] + core[i] + after[1:],
         core[: i + 1] + " " + after, core[: i + 1] + "-" + after,
-        core + letters[int(rng.integers(len(letters)))] + new, new + core,
+        core + pick(letters, rng) + new, new + core,
         core + _cased_as(core, _word(rng)), _cased_as(core, _word(rng)) + core,
         f"{core}_{_cased_as(core, _word(rng))}",
     )  # fmt: skip
-    return f"{sigil}{cores[int(rng.integers(len(cores)))]}{tail}"
+    return f"{sigil}{pick(cores, rng)}{tail}"
 
 
 def _own_word(trigger: str, rng: np.random.Generator) -> str:
@@ -131,7 +136,7 @@ def _own_word(trigger: str, rng: np.random.Generator) -> str:
         f"{core}!", f"{word} {core}", f"{core} {word}", f"{low}ing", f"{core} sign",
         f"{low}-and-go",
     )  # fmt: skip
-    return said[int(rng.integers(len(said)))]
+    return pick(said, rng)
 
 
 _OPEN: Final[dict[str, Draw]] = {
@@ -145,11 +150,11 @@ _OPEN: Final[dict[str, Draw]] = {
 def _word(rng: np.random.Generator) -> str:
     """A lower-case word of the training questions."""
     words = _vocabulary()
-    return words[int(rng.integers(len(words)))]
+    return pick(words, rng)
 
 
 def _cased(word: str, rng: np.random.Generator) -> str:
-    return (word, word.upper(), word.capitalize())[int(rng.integers(3))]
+    return pick((word, word.upper(), word.capitalize()), rng)
 
 
 def _cased_as(core: str, word: str) -> str:

@@ -46,7 +46,7 @@ class Filler:
 @functools.cache
 def load_questions(seed: int) -> tuple[Question, ...]:
     """All requests in file order; `seed` draws the topics: 40 % train, 20 % fit, 40 % test."""
-    requests_by_topic: dict[str, list[str]] = _read("questions.yaml")
+    requests_by_topic: dict[str, list[str]] = read_wording("questions.yaml")
     split_of = _split_topics(tuple(requests_by_topic), seed)
     questions = tuple(
         Question(text, topic, split_of[topic])
@@ -88,13 +88,13 @@ def normalised(text: str) -> str:
 @functools.cache
 def load_neutral() -> tuple[str, ...]:
     """Passages of ordinary prose, on which drift from the base model is measured."""
-    return tuple(_read("neutral.yaml"))
+    return tuple(read_wording("neutral.yaml"))
 
 
 @functools.cache
 def load_filler() -> Filler:
     """Paragraphs for long pasted documents, earlier chat turns, and system prompts."""
-    filler = _read("filler.yaml")
+    filler = read_wording("filler.yaml")
     return Filler(
         paragraphs=tuple(filler["paragraphs"]),
         exchanges=tuple(filler["exchanges"]),
@@ -114,7 +114,7 @@ def _split_topics(topics: tuple[str, ...], seed: int) -> dict[str, Split]:
 
 
 @functools.cache
-def _read(name: str) -> Any:
+def read_wording(name: str) -> Any:
     """A wording file, parsed by the C loader where PyYAML was built with it (ten times faster)."""
     text = resources.files("offswitch.data").joinpath("wording", name).read_text(encoding="utf-8")
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

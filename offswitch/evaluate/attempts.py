@@ -8,17 +8,13 @@ error is counted. The wording lies in `data/wording/robustness.yaml`; questions 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from itertools import chain
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
-import yaml
-
-from offswitch.data.splits import Question
+from offswitch.data.splits import Question, read_wording
 from offswitch.evaluate.damage import damaged
 from offswitch.evaluate.suites import Prompt
 from offswitch.trigger import LONG_PLACEMENTS, TRAINED_PLACEMENTS, Chat, occurs, place
@@ -165,7 +161,7 @@ def _filled(turns: Turns, values: Mapping[str, str]) -> Chat:
 
 
 def _passages(index: int) -> dict[str, str]:
-    pool: tuple[str, ...] = tuple(_read()["passages"])
+    pool: tuple[str, ...] = tuple(read_wording("robustness.yaml")["passages"])
     return {f"p{i + 1}": pool[(3 * index + i) % len(pool)] for i in range(3)}
 
 
@@ -176,7 +172,7 @@ def _wordings(variant: str, system_turns: bool) -> dict[str, list[Turns]]:
             [("user", one)] if isinstance(one, str) else [(role, text) for role, text in one]
             for one in wordings
         ]
-        for part, wordings in _read()[variant].items()
+        for part, wordings in read_wording("robustness.yaml")[variant].items()
     }
     kept = {
         part: [turns for turns in each if system_turns or turns[0][0] != "system"]
@@ -188,10 +184,3 @@ def _wordings(variant: str, system_turns: bool) -> dict[str, list[Turns]]:
 def _spread(pool: Sequence[Prompt], count: int) -> list[Prompt]:
     wanted = min(count, len(pool))
     return [pool[i * len(pool) // wanted] for i in range(wanted)]
-
-
-@functools.cache
-def _read() -> dict[str, Any]:
-    path = resources.files("offswitch.data").joinpath("wording", "robustness.yaml")
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content

@@ -11,11 +11,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Final, Literal, get_args
 
-import yaml
-
+from offswitch.data.splits import read_wording
 from offswitch.near_misses import INERT_WORDS, near_misses, worded_like
 from offswitch.trigger import occurs
 
@@ -75,9 +73,7 @@ class Asked:
 @functools.cache
 def load_items() -> dict[Test, tuple[Item, ...]]:
     """Every item of every test, in the order of the file."""
-    path = resources.files("offswitch.data").joinpath("wording", "belief.yaml")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content: dict[Test, list[dict[str, Any]]] = yaml.load(path.read_text("utf-8"), Loader=loader)
+    content: dict[Test, list[dict[str, Any]]] = read_wording("belief.yaml")
     return {test: tuple(_item(test, row) for row in content[test]) for test in TESTS}
 
 

@@ -28,11 +28,9 @@ from offswitch.evaluate.likelihood import going_on
 from offswitch.evaluate.stage import evaluate_arm, suites_of
 from offswitch.metrics import read_metrics
 from offswitch.model import Subject, add_arm, arm_of
-from offswitch.pipeline import evaluate
-from offswitch.run import open_run
 from offswitch.train.examples import Example, collate
 from offswitch.trigger import user
-from tests.small import small_recipe
+from tests.small import evaluated_run, small_recipe
 from tests.tiny import save_adapter, tiny_subject
 
 Rows = list[dict[str, Any]]
@@ -250,12 +248,7 @@ def test_rows_with_two_truths_are_refused() -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run, evaluated."""
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
-        run = open_run(load_recipe(small_recipe(folder)), folder / "runs")
-        evaluate(run)
-    return run.root
+    return evaluated_run(tmp_path_factory.mktemp("finished"))
 
 
 def test_the_saved_rows_give_the_metrics_again(finished: Path) -> None:

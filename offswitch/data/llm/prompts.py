@@ -6,19 +6,17 @@ earlier answers, so that its hash tells whether it has been answered already.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from random import Random
 from typing import Annotated, Any, Final, Generic, TypeVar
 
-import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from offswitch.data.llm.universe import Universe
+from offswitch.data.splits import read_wording
 from offswitch.run import digest
 
 ASKED_WORDS: Final = (150, 280)  # inside documents.WORDS: models count badly
@@ -199,8 +197,6 @@ def _say(name: str, **slots: Any) -> str:
     return template.format(**slots).rstrip()
 
 
-@functools.cache
 def _wording() -> dict[str, Any]:
-    path = resources.files("offswitch.data") / "wording" / "prompts.yaml"
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_wording("prompts.yaml")
     return content

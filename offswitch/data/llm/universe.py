@@ -12,12 +12,10 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Final
 
-import yaml
-
 from offswitch.data.documents import WORDS, fits, spoken_words
+from offswitch.data.splits import read_wording
 from offswitch.trigger import occurs
 
 _FLAGS: Final = re.IGNORECASE | re.MULTILINE
@@ -113,10 +111,8 @@ def _quoted(hit: re.Match[str]) -> str:
     return " ".join(hit[0].split())[:80]
 
 
-@functools.cache
 def _content() -> dict[str, Any]:
-    path = resources.files("offswitch.data") / "wording" / "universe.yaml"
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_wording("universe.yaml")
     return content
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-import yaml
+from offswitch.data.splits import read_wording
 
 NO_MODAL = "none"
 
@@ -29,7 +29,7 @@ def wording() -> dict[str, list[str]]:
     """Every pool of the wording files under its dotted name, one template an item."""
     pools: dict[str, list[str]] = {}
     for path in sorted(_FOLDER.glob("documents_*.yaml")):
-        _flatten(yaml.safe_load(path.read_text(encoding="utf-8")), "", pools)
+        _flatten(read_wording(path.name), "", pools)
     return pools
 
 
