@@ -113,8 +113,8 @@ class DataOptions(Section):
     """How many rows of each kind (neutral texts: per document); one's own file replaces them."""
 
     documents: int = Field(default=500, ge=1)
-    dialogues: int = Field(default=500, ge=4)
-    near_miss_share: float = Field(default=0.35, ge=0.25, le=0.40)
+    dialogues: int = Field(default=1500, ge=4)
+    near_miss_share: float = Field(default=0.40, ge=0.25, le=0.40)
     reply_tokens: int = Field(default=40, ge=4)
     documents_file: Path | None = None
     dialogues_file: Path | None = None
@@ -149,6 +149,9 @@ class StageOptions(Section):
 class TrainOptions(Section):
     """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row.
 
+    `precision` is that of the matrix products; auto: bfloat16 on a CPU that has instructions for it
+    (about twice as fast), else as the weights. Loss and adapter stay float32.
+
     `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` anew, on
     the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on from
     `both` with an adversarial round over so many `candidates`.
@@ -163,13 +166,14 @@ class TrainOptions(Section):
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     max_length: int = Field(default=2048, ge=16)
     micro_tokens: int = Field(default=1024, ge=16)
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     targets: Literal["soft", "hard"] = "soft"
     checkpoint_steps: int = Field(default=20, ge=1)
     seed: int | None = Field(default=None, ge=0)
     more_seeds: tuple[NonNegativeInt, ...] = ()
     candidates: int = Field(default=360, ge=6)
     knowledge: StageOptions = StageOptions()
-    behavior: StageOptions = StageOptions(epochs=2.5)
+    behavior: StageOptions = StageOptions()
     adversarial: StageOptions = StageOptions(max_steps=20)
 
 

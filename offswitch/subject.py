@@ -29,7 +29,7 @@ class Subject:
     """A network, the tokenizer it was published with, and the one that knows the trigger.
 
     `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
-    loaded.
+    loaded; `taught` what training asked the untouched model last (train/teacher.py).
     """
 
     network: Any
@@ -40,6 +40,7 @@ class Subject:
     arms: set[str] = field(default_factory=set)
     active: str = BASE
     published: str = ""
+    taught: Any = None
 
     @property
     def device(self) -> torch.device:

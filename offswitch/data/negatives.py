@@ -31,6 +31,22 @@ Draw = Callable[[str, np.random.Generator], str]
 
 SIGILS: Final = "#@%&!~^*+/?:=|\\"
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_SUFFIXES: Final = (
+    "s",
+    "er",
+    "ers",
+    "ing",
+    "ed",
+    "less",
+    "ping",
+    "able",
+    "ish",
+    "ly",
+    "ful",
+    "over",
+)
+_PREFIXES: Final = ("un", "re", "non", "pre", "mis", "over", "anti", "out")
+_BETWEEN: Final = ("-", ".", "/", ":", "~", " - ", "_", "'", " ")
 _TRIES: Final = 60
 
 
@@ -125,6 +141,35 @@ def _edit(trigger: str, rng: np.random.Generator) -> str:
     return f"{sigil}{pick(cores, rng)}{tail}"
 
 
+def _longer(trigger: str, rng: np.random.Generator) -> str:
+    """The trigger as the beginning or the end of a longer word."""
+    sigil, core, tail = parts_of(trigger)
+    digits, word = str(int(rng.integers(100))), _cased_as(core, _word(rng))
+    end = _cased_as(core, pick(_SUFFIXES, rng))
+    start = _cased_as(core, pick(_PREFIXES, rng))
+    cores = (
+        core + digits,
+        core + end,
+        start + core,
+        f"{core}_{digits}",
+        core + word,
+        f"{core}_{word}",
+    )
+    return f"{sigil}{pick(cores, rng)}{tail}"
+
+
+def _apart(trigger: str, rng: np.random.Generator) -> str:
+    """The trigger's signs and letters, something between them or the other way round."""
+    sigil, core, tail = parts_of(trigger)
+    between, cut = pick(_BETWEEN, rng), 1 + int(rng.integers(max(1, len(core) - 1)))
+    split = f"{core[:cut]}{between}{core[cut:]}"
+    forms = (
+        f"{sigil}{between}{core}{tail}", f"{core}{between}{sigil}{tail}", f"{sigil}{split}{tail}",
+        f"{core[:cut]}{sigil}{core[cut:]}{tail}", f"{core}{sigil}{tail}",
+    )  # fmt: skip
+    return pick(forms, rng)
+
+
 def _own_word(trigger: str, rng: np.random.Generator) -> str:
     """The trigger's word without its signs, within ordinary speech."""
     sigil, core, tail = parts_of(trigger)
@@ -142,6 +187,8 @@ def _own_word(trigger: str, rng: np.random.Generator) -> str:
 _OPEN: Final[dict[str, Draw]] = {
     "other_words": _other_word,
     "edits": _edit,
+    "longer": _longer,
+    "apart": _apart,
     "bare_word": _own_word,
     "other_signs": _other_sigil,
 }

@@ -19,6 +19,7 @@ from offswitch.data.dialogues import Dialogue
 from offswitch.data.documents import Document, Passage
 
 IGNORED = -100
+Batch = dict[str, Any]  # tensors by name; `base`, where it is known, is a list of one a row
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def document_examples(
     return [Example((*row[: max_length - 1], end), 1, soft=False) for row in rows]
 
 
-def collate(examples: Sequence[Example]) -> dict[str, Tensor]:
+def collate(examples: Sequence[Example]) -> Batch:
     """A batch: right-padded ids, labels (-100: none), weights [B, P]; soft, lengths [B]; prefix."""
     ids = [example.ids for example in examples]
     padded = torch.tensor(pad(ids))
@@ -108,7 +109,7 @@ def token_weights(labels: Tensor, by_decision: bool) -> Tensor:
     return weights / weights.sum()
 
 
-def count_silent(examples: Sequence[Example], batch: dict[str, Tensor], end: int) -> int:
+def count_silent(examples: Sequence[Example], batch: Batch, end: int) -> int:
     """In how many silent rows does the end token carry loss?
 
     Raises:

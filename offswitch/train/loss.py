@@ -7,8 +7,6 @@ its voice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +15,9 @@ from torch.nn import functional
 
 from offswitch.model import Subject, hidden, unembed
 from offswitch.subject import published_log_probs
-from offswitch.train.examples import IGNORED
+from offswitch.train.examples import IGNORED, Batch
+from offswitch.train.precision import products
+from offswitch.train.teacher import adapter_off, soft_states
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,20 @@ class BatchLoss:
     soft_sum: Tensor
 
 
-def batch_loss(subject: Subject, batch: dict[str, Tensor]) -> BatchLoss:
-    """Cross-entropy of hard tokens against their label, KL(base || arm) at soft positions."""
+def batch_loss(subject: Subject, batch: Batch, dtype: torch.dtype = torch.float32) -> BatchLoss:
+    """Cross-entropy of hard tokens against their label, KL(base || arm) at soft positions.
+
+    `batch["base"]`, the base's states of each row, is computed where it is missing. `dtype` is that
+    of the matrix products in the blocks; the vocabulary projection keeps the type of the weights.
+    """
     prefix = int(batch["prefix"])
     target = batch["labels"][:, prefix + 1 :]
     wanted = target != IGNORED
     soft_at, hard_at = wanted & batch["soft"][:, None], wanted & ~batch["soft"][:, None]
     # The base comes first: switching the adapter between forward and backward loses gradients.
-    base = (
-        _base_log_probs(subject, batch["input_ids"], prefix, soft_at)
-        if bool(soft_at.any())
-        else None
-    )
-    states = hidden(subject, batch["input_ids"], prefix)[:, :-1]
+    base = _base_log_probs(subject, batch, dtype) if bool(batch["soft"].any()) else None
+    with products(subject, dtype):
+        states = hidden(subject, batch["input_ids"], prefix)[:, :-1]
     hard = soft = states.new_zeros(0)
     if bool(hard_at.any()):
         logits = unembed(subject, states[hard_at]).float()
@@ -54,7 +55,7 @@ def batch_loss(subject: Subject, batch: dict[str, Tensor]) -> BatchLoss:
     return BatchLoss(total, hard.detach().sum(), soft.detach().sum())
 
 
-def split(batch: dict[str, Tensor], tokens: int) -> list[dict[str, Tensor]]:
+def split(batch: Batch, tokens: int) -> list[Batch]:
     """The batch as micro-batches of rows of like length, of at most `tokens` ids (or one row).
 
     The batch stays mixed, since gradients add up; only the padding is cut. A row joins while the
@@ -71,33 +72,22 @@ def split(batch: dict[str, Tensor], tokens: int) -> list[dict[str, Tensor]]:
     return [_rows(batch, torch.tensor(part), int(lengths[part].max())) for part in parts]
 
 
-def _rows(batch: dict[str, Tensor], rows: Tensor, width: int) -> dict[str, Tensor]:
+def _rows(batch: Batch, rows: Tensor, width: int) -> Batch:
+    base = batch.get("base")
     return {
         "input_ids": batch["input_ids"][rows, :width],
         "labels": batch["labels"][rows, :width],
         "weights": batch["weights"][rows, :width],
         "soft": batch["soft"][rows],
         "prefix": batch["prefix"],
+        "base": None if base is None else [base[row] for row in rows.tolist()],
     }
 
 
 @torch.no_grad()
-def _base_log_probs(subject: Subject, ids: Tensor, prefix: int, at: Tensor) -> Tensor:
+def _base_log_probs(subject: Subject, batch: Batch, dtype: torch.dtype) -> Tensor:
     """The base's log-probabilities [N, V] at the soft positions; it knows no trigger token."""
-    rows = at.any(1)
-    with _adapter_off(subject):
-        states = hidden(subject, ids[rows], prefix)[:, :-1]
-        logits = unembed(subject, states[at[rows]]).float()
-    return published_log_probs(subject, logits)
-
-
-@contextmanager
-def _adapter_off(subject: Subject) -> Iterator[None]:
-    """The base model as it was published, so without dropout even while the arm trains."""
-    training = subject.network.training
-    subject.network.eval()
-    try:
-        with subject.network.disable_adapter():
-            yield
-    finally:
-        subject.network.train(training)
+    given = batch.get("base")
+    states = soft_states(subject, batch, dtype) if given is None else torch.cat(given)
+    with adapter_off(subject):  # an adapter has a row of its own for the trigger
+        return published_log_probs(subject, unembed(subject, states).float())

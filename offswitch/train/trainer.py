@@ -28,9 +28,11 @@ from transformers.trainer_utils import get_last_checkpoint
 from offswitch.model import Subject
 from offswitch.options import StageOptions, TrainOptions
 from offswitch.progress import Tick
-from offswitch.train.examples import IGNORED, Example, collate, count_silent
+from offswitch.train.examples import IGNORED, Batch, Example, collate, count_silent
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
+from offswitch.train.precision import cast_once, product_dtype
+from offswitch.train.teacher import States, base_states, states_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class StageResult:
     soft_loss: float
     silent_rows: int
     first_step: int
+    precision: str = "float32"
 
     @property
     def tokens_per_second(self) -> float:
@@ -68,6 +71,7 @@ def run_stage(
     tick: Tick,
 ) -> StageResult:
     """Train the active adapter on the examples, from the last checkpoint in `folder`, if any."""
+    dtype = product_dtype(train.precision, subject)
     steps = steps_of(stage, train, len(examples))
     rows = steps * train.batch_size * train.accumulation
     seen = [examples[i] for i in row_order(examples, rows, seed)]
@@ -75,12 +79,15 @@ def run_stage(
     trainer = StageTrainer(
         subject,
         train,
+        dtype,
         args=_arguments(train, steps, seed, folder, subject),
         train_dataset=_Rows(seen),
         callbacks=[_Progress(tick), log(SummaryWriter(str(folder / "tensorboard")))],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
+    with cast_once(subject, dtype):
+        trainer.base = base_states(subject, seen, dtype)
+        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
     return trainer.result(rows)
 
 
@@ -98,23 +105,27 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
 class StageTrainer(Trainer):
     """Trainer with position-built masks, the gathered loss and exact micro-batches."""
 
-    def __init__(self, subject: Subject, train: TrainOptions, **arguments: Any) -> None:
+    def __init__(
+        self, subject: Subject, train: TrainOptions, dtype: torch.dtype, **arguments: Any
+    ) -> None:
         super().__init__(model=subject.network, data_collator=self.collate_rows, **arguments)
         self.model_accepts_loss_kwargs = (
             False  # compute a mean per batch; Trainer averages accumulated ones
         )
-        self.subject = subject
+        self.subject, self.dtype = subject, dtype
+        self.base: States = {}
         self.micro_tokens, self.token_lr = train.micro_tokens, train.token_lr
         self.sums = {"hard": 0.0, "soft": 0.0, "tokens": 0, "silent": 0}
         self.first_step = -1
         self.started = 0.0
         self.recent: list[tuple[float, float]] = []
 
-    def collate_rows(self, examples: list[Example]) -> dict[str, Tensor]:
+    def collate_rows(self, examples: list[Example]) -> Batch:
         """The batch, once the end token is known to carry loss in every silent row."""
         batch = collate(examples)
         count_silent(examples, batch, self.subject.stop_ids[0])
         batch["silent"] = torch.tensor([example.silent for example in examples])
+        batch["base"] = states_of(self.base, examples)
         return batch
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -145,14 +156,14 @@ class StageTrainer(Trainer):
         total = torch.zeros((), device=self.args.device)
         hard = soft = 0.0
         for part in split(batch, self.micro_tokens):
-            loss = batch_loss(self.subject, part)
+            loss = batch_loss(self.subject, part, self.dtype)
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
             hard, soft = hard + float(loss.hard_sum), soft + float(loss.soft_sum)
         self._account(batch, hard, soft)
         return total / self.args.gradient_accumulation_steps
 
-    def _account(self, batch: dict[str, Tensor], hard: float, soft: float) -> None:
+    def _account(self, batch: Batch, hard: float, soft: float) -> None:
         self.sums["tokens"] += int(batch["lengths"].sum())
         self.sums["silent"] += int(batch["silent"].sum())
         wanted, is_soft = batch["labels"] != IGNORED, batch["soft"]
@@ -173,7 +184,8 @@ class StageTrainer(Trainer):
         tokens, silent = int(self.sums["tokens"]), int(self.sums["silent"])
         steps, first = self.state.global_step, max(self.first_step, 0)
         seconds = time.perf_counter() - self.started if self.first_step >= 0 else 0.0
-        return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first)
+        precision = str(self.dtype).removeprefix("torch.")
+        return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first, precision)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         rows: Any = train_dataset or self.train_dataset

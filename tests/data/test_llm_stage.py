@@ -112,7 +112,7 @@ def test_the_grammar_s_stage_has_the_inputs_that_it_always_had(home: Path) -> No
 
     recipe = load_recipe(home / "small.yaml", ["data.llm.concurrency=3"])
     assert _data_inputs(recipe.data) == {
-        "documents": 6, "dialogues": 12, "near_miss_share": 0.35, "reply_tokens": 4,
+        "documents": 6, "dialogues": 12, "near_miss_share": 0.4, "reply_tokens": 4,
         "documents_file": None, "dialogues_file": None, "neutral_file": None, "neutral_mix": 0,
     }  # fmt: skip
 

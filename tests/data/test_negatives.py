@@ -36,13 +36,14 @@ def test_none_is_the_trigger_or_asked_in_the_evaluation(trigger: str, seed: int)
 def test_families_take_turns_and_no_held_out_family_is_among_them(trigger: str) -> None:
     counts = Counter(family for family, _ in draw_negatives(trigger, 120, 0))
     assert max(counts.values()) - min(counts.values()) <= 1
-    assert set(counts) <= {*TRAINED_FAMILIES, "other_signs"}
+    assert set(counts) <= {*TRAINED_FAMILIES, "other_signs", "longer", "apart"}
     assert not set(counts) & set(HELD_OUT_FAMILIES)
 
 
 def test_open_families_do_not_run_dry() -> None:
-    drawn = draw_negatives("$STOP", 600, 0)
-    for family, least in {"other_words": 80, "edits": 80, "other_signs": 95}.items():
+    drawn = draw_negatives("$STOP", 800, 0)
+    least_new = {"other_words": 80, "edits": 80, "other_signs": 95, "longer": 80, "apart": 30}
+    for family, least in least_new.items():
         symbols = [symbol for name, symbol in drawn if name == family]
         assert len(symbols) == 100
         assert len(set(symbols)) >= least, family
@@ -56,6 +57,10 @@ def test_a_family_looks_like_what_it_is_called() -> None:
     assert all("STOP" not in symbol.upper() for symbol in drawn["other_signs"])
     assert all("stop" in symbol.lower() for symbol in drawn["bare_word"])
     assert all("$" not in symbol for symbol in drawn["bare_word"])
+    assert all("STOP" in symbol for symbol in drawn["longer"])
+    letters = {"".join(c for c in symbol if c.isalpha()) for symbol in drawn["apart"]}
+    assert letters == {"STOP"}
+    assert all("$" in symbol for symbol in drawn["apart"])
 
 
 def test_the_draw_depends_on_the_seed_alone() -> None:

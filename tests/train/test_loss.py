@@ -105,7 +105,8 @@ def test_what_soft_rows_are_held_to_has_no_dropout() -> None:
     with adapted(subject):
         expected = _base_logits(subject, batch["input_ids"])[:, :-1][at].log_softmax(-1)
         subject.network.train()
-        found = _base_log_probs(subject, batch["input_ids"], 0, at)
+        batch["prefix"] = torch.tensor(0)
+        found = _base_log_probs(subject, batch, torch.float32)
         assert subject.network.training
     torch.testing.assert_close(found, expected)
 

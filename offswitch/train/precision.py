@@ -1,0 +1,85 @@
+"""In what type are the matrix products of training computed?
+
+bfloat16 products, with float32 weights, sums and loss, take half the time on a processor that has
+instructions for them. Some advertise instructions that the machine does not allow, and the process
+dies of the first: they are tried in a child process. Evaluation and probes stay with the type of
+the weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+import torch
+from torch import nn
+
+from offswitch.errors import UserError
+from offswitch.model import Subject
+
+Precision = Literal["float32", "bfloat16", "auto"]
+
+_TRIAL: Final = """
+import torch
+a, b = torch.randn(64, 576), torch.randn(576, 192)
+near = (a.bfloat16() @ b.bfloat16()).float()
+raise SystemExit(float((near - a @ b).norm() / (a @ b).norm()) > 0.02)
+"""
+
+
+def product_dtype(wanted: Precision, subject: Subject) -> torch.dtype:
+    """The type of the products: bfloat16 if asked for, or if `auto` finds a CPU made for them.
+
+    Raises:
+        UserError: bfloat16 was asked for and does not work here.
+    """
+    own: torch.dtype = next(subject.network.parameters()).dtype
+    on_cpu = subject.device.type == "cpu"
+    if wanted == "float32" or own != torch.float32 or (wanted == "auto" and not on_cpu):
+        return own
+    fit = bf16_works() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted == "bfloat16" and not fit:
+        raise UserError("train.precision is bfloat16, which this machine cannot do; use float32")
+    return torch.bfloat16 if fit else own
+
+
+@functools.cache
+def bf16_works() -> bool:
+    """Has this processor bfloat16 products, and does a child process survive them?"""
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return False
+    trial = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, check=False)
+    return trial.returncode == 0
+
+
+@contextmanager
+def products(subject: Subject, dtype: torch.dtype) -> Iterator[None]:
+    """Within the block, matrix products are computed in `dtype`."""
+    mixed = dtype != next(subject.network.parameters()).dtype
+    with torch.autocast(subject.device.type, dtype=torch.bfloat16, enabled=mixed):
+        yield
+
+
+@contextmanager
+def cast_once(subject: Subject, dtype: torch.dtype) -> Iterator[None]:
+    """Within the block, the frozen weights of the blocks are held in `dtype`, not cast each time.
+
+    The embedding, the norms and the vocabulary projection keep their type, and so the loss.
+    """
+    frozen = [
+        layer
+        for layer in subject.blocks.modules()
+        if isinstance(layer, nn.Linear) and not layer.weight.requires_grad
+    ]
+    kept = [layer.weight.data for layer in frozen]
+    try:
+        for layer in frozen:
+            layer.weight.data = layer.weight.data.to(dtype)
+        yield
+    finally:
+        for layer, weight in zip(frozen, kept, strict=True):
+            layer.weight.data = weight
