@@ -92,7 +92,8 @@ def _measure(bench: Bench, folder: Path, said: Replies, recipe: Recipe, tick: Ti
     choices = {key: causal.choose(found, key) for key in bench.directions}
     mine = choices[TRIGGER]
     choices[MOTOR] = mine  # the same place and scale: only the direction differs
-    found |= causal.removals(bench, choices) | causal.additions(bench, choices)
+    inert = read_rows(folder / RESIDUALS, bench.inputs.rows("test", CONTROL))[:, mine.block]
+    found |= causal.removals(bench, choices, inert) | causal.additions(bench, choices)
     tick(1)
     found |= causal.side_effects(bench, choices, _whole(bench.subject, said))
     found |= causal.reply_kl(bench, choices, said)

@@ -20,7 +20,7 @@ from offswitch.model import Subject, add_arm, arm_of, hidden, unembed
 from offswitch.options import ProbeOptions
 from offswitch.probe.analysis import Array
 from offswitch.probe.battery import STEPS, run_battery
-from offswitch.probe.bench import Bench
+from offswitch.probe.bench import Bench, Choice
 from offswitch.probe.directions import (
     FILE,
     candidates,
@@ -293,8 +293,30 @@ def test_a_planted_direction_is_found_on_other_questions(planted: Bench) -> None
     arrays = additions(planted, choices)
     clean = arrays["clean/control"][:, 0].mean()
     rise = {k: arrays[f"added/{k}"][:, :, 0].mean(1) - clean for k in planted.directions}
-    removed = removals(planted, choices)
+    block = choices[TRIGGER].block
+    inert = last_residuals(planted.subject, planted.rows("test", CONTROL), [block])[:, 0]
+    removed = removals(planted, choices, inert)
     drop = {k: (removed["clean/trigger"] - removed[f"removed/{k}"])[:, 0].mean() for k in rise}
     assert (np.diff([0, *rise[TRIGGER]]) > 0).all()
     assert rise.pop(TRIGGER).max() > 2 * max(r.max() for r in rise.values())
     assert drop.pop(TRIGGER) > 2 * max(drop.values())
+
+
+def test_an_exchanged_residual_does_what_a_hook_that_sets_it_does(planted: Bench) -> None:
+    subject, few = planted.subject, 3
+    block = 2
+    choices = {TRIGGER: Choice(block, 1.0, 0.0)}
+    inert = last_residuals(subject, planted.rows("test", CONTROL), [block])[:, 0]
+    found = removals(planted, choices, inert)["clean/swapped"]
+    for row, state, (odds, _) in list(
+        zip(planted.rows("test", TRIGGER), torch.from_numpy(inert), found, strict=True)
+    )[:few]:
+
+        def exchange(resid: torch.Tensor, state: torch.Tensor = state) -> torch.Tensor:
+            return torch.cat([resid[:, :-1], state.expand(1, 1, -1)], dim=1)
+
+        with edit(subject.blocks, {block: exchange}), torch.no_grad():
+            last = hidden(subject, torch.tensor([row]))[0, -1]
+        expected = end_log_odds(unembed(subject, last), subject.stop_ids)
+        assert float(odds) == pytest.approx(float(expected), abs=1e-3)
+    assert not np.allclose(found, removals(planted, choices, inert)["clean/trigger"])

@@ -34,7 +34,6 @@ from offswitch.probe.intervene import (
     prepare,
     with_residuals,
 )
-from offswitch.probe.reading import last_residuals
 from offswitch.trigger import Chat
 
 Replies = Sequence[tuple[Chat, Reply]]
@@ -83,19 +82,20 @@ def choose(found: Arrays, key: str) -> Choice:
     return Choice(int(found["sweep/blocks"][best]), scale, float(score_B[best]))
 
 
-def removals(bench: Bench, choices: Choices) -> Arrays:
+def removals(bench: Bench, choices: Choices, inert: Array) -> Arrays:
     """On test questions, every direction removed at its own chosen block.
 
     `removed/KEY` [N, 2] and `zeroed/KEY` [N, 2] at the last position (component at its inert mean,
     or at zero), `everywhere/KEY` [M, 2] zeroed from the symbol on; untouched `clean/trigger`,
     `clean/everywhere`; `clean/swapped` [N, 2]: at the arm's own block the whole residual is that of
-    the inert prompt, which no removal there can outdo.
+    the inert prompt, `inert` [N, D], which no removal there can outdo.
     """
-    rows = bench.rows("test", TRIGGER)
-    tried = _tried(bench, rows, [*_each(bench.removal, choices), *_each(bench.erasure, choices)])
-    found: Arrays = {"clean/trigger": tried[0]}
-    found |= _named(("removed", "zeroed"), choices, tried[1:])
-    found["clean/swapped"] = _swapped(bench, rows, choices[TRIGGER].block)
+    rows, block = bench.rows("test", TRIGGER), choices[TRIGGER].block
+    both = [*_each(bench.removal, choices), *_each(bench.erasure, choices)]
+    swaps = [(Edit(block, "set", bench.tensor(row[None]), first=-1),) for row in inert]
+    tried = _tried(bench, rows, both, swaps)
+    found: Arrays = {"clean/trigger": tried[0], "clean/swapped": tried[-1]}
+    found |= _named(("removed", "zeroed"), choices, tried[1:-1])
     few = bench.options.few_questions
     starts = symbol_starts(rows[:few], bench.rows("test", PLAIN, few))
     prompts = with_residuals(bench.subject, prepare(bench.subject, rows[:few], starts))
@@ -171,11 +171,22 @@ def reply_kl(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _tried(bench: Bench, rows: Rows, branches: Sequence[Branch]) -> Array:
-    """Outcomes [1 + branches, prompts, 2], the first untouched; few prompts are kept at a time."""
-    every = [UNTOUCHED, *branches]
-    parts = [rows[i : i + SLAB] for i in range(0, len(rows), SLAB)]
-    found = [outcomes(bench.subject, at_last(bench.subject, part), every) for part in parts]
+def _tried(
+    bench: Bench, rows: Rows, branches: Sequence[Branch], own: Sequence[Branch] = ()
+) -> Array:
+    """Outcomes [1 + branches, prompts, 2], the first untouched; few prompts are kept at a time.
+
+    `own` is one more branch for each prompt, tried last.
+    """
+    found = []
+    for start in range(0, len(rows), SLAB):
+        part = slice(start, start + SLAB)
+        prompts = at_last(bench.subject, rows[part])
+        tried = [outcomes(bench.subject, prompts, [UNTOUCHED, *branches])]
+        if own:
+            jobs = list(zip(prompts, own[part], strict=True))
+            tried.append(job_outcomes(bench.subject, jobs)[None])
+        found.append(np.concatenate(tried))
     return np.concatenate(found, axis=1)
 
 
@@ -192,17 +203,6 @@ def _named(names: Sequence[str], choices: Choices, tried: Array) -> Arrays:
         for i, name in enumerate(names)
         for k, key in enumerate(choices)
     }
-
-
-def _swapped(bench: Bench, rows: Rows, block: int) -> Array:
-    found = []
-    for start in range(0, len(rows), SLAB):
-        inert = bench.rows("test", CONTROL)[start : start + SLAB]
-        prompts = at_last(bench.subject, rows[start : start + SLAB])
-        states = last_residuals(bench.subject, inert, [block])
-        swaps = [(Edit(block, "set", bench.tensor(row), first=-1),) for row in states]
-        found.append(job_outcomes(bench.subject, list(zip(prompts, swaps, strict=True))))
-    return np.concatenate(found)
 
 
 def _first_token_kl(bench: Bench, jobs: Sequence[Job]) -> list[float]:
