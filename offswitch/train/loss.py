@@ -55,18 +55,19 @@ def batch_loss(subject: Subject, batch: Batch, dtype: torch.dtype = torch.float3
     return BatchLoss(total, hard.detach().sum(), soft.detach().sum())
 
 
-def split(batch: Batch, tokens: int) -> list[Batch]:
+def split(batch: Batch, tokens: int, spare: int = 64) -> list[Batch]:
     """The batch as micro-batches of rows of like length, of at most `tokens` ids (or one row).
 
     The batch stays mixed, since gradients add up; only the padding is cut. A row joins while the
-    padding it brings costs less than computing the shared prefix once more.
+    padding it brings costs less than computing the shared prefix and `spare` ids once more: what a
+    pass costs beside its ids, little on a CPU, much where a GPU waits for launches.
     """
     lengths, prefix = batch["lengths"], int(batch["prefix"])
     parts: list[list[int]] = [[]]
     for row in lengths.argsort(stable=True).tolist():
         length, part = int(lengths[row]), parts[-1]
         wasted = sum(length - int(lengths[other]) for other in part)
-        if part and ((len(part) + 1) * (length - prefix) > tokens or wasted > prefix + 64):
+        if part and ((len(part) + 1) * (length - prefix) > tokens or wasted > prefix + spare):
             parts.append([])
         parts[-1].append(row)
     return [_rows(batch, torch.tensor(part), int(lengths[part].max())) for part in parts]

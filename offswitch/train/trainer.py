@@ -155,7 +155,8 @@ class StageTrainer(Trainer):
         batch = self._prepare_inputs(inputs)
         total = torch.zeros((), device=self.args.device)
         hard = soft = 0.0
-        for part in split(batch, self.micro_tokens):
+        spare = self.micro_tokens if self.args.device.type == "cuda" else 64
+        for part in split(batch, self.micro_tokens, spare):
             loss = batch_loss(self.subject, part, self.dtype)
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()

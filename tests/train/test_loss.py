@@ -159,6 +159,12 @@ def test_split_shows_every_row_once_and_whole(tokens: int) -> None:
     assert sorted(seen) == sorted((row.ids, row.start) for row in rows)
 
 
+def test_where_a_pass_costs_much_rows_of_unlike_length_share_one() -> None:
+    batch = collate(examples(tiny_subject("llama"), soft=True, count=16))
+    assert len(split(batch, 10_000)) > len(split(batch, 10_000, spare=10_000)) == 1
+    assert len(split(batch, 100, spare=10_000)) > 1
+
+
 def test_the_decision_weighs_alike_in_every_row_and_as_much_as_the_rest_of_its_reply() -> None:
     rows = examples(tiny_subject("llama"), soft=True)
     batch = collate(rows)
