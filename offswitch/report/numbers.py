@@ -85,7 +85,8 @@ def percent(share: float) -> str:
 def span(low: float, high: float, unit: str, value: float | None = None) -> str:
     """An interval, to the digits of its value: `98.9–100.0` for shares, `a to b` for the rest."""
     if unit == SHARE:
-        between = f"{_tenths(low)}–{_tenths(high)}"
+        first, last = _tenths(low), _tenths(high)
+        between = first if first == last and first[0] in "<>" else f"{first}–{last}"
         return between if low >= 0 else between.replace("–", " to ").replace("-", "−")
     digits = _digits(max(abs(low), abs(high)) if value is None else abs(value))
     return f"{_fixed(low, digits)} to {_fixed(high, digits)}"

@@ -10,7 +10,7 @@ import pytest
 from offswitch.config import build_recipe
 from offswitch.report import sentences
 from offswitch.report.material import Material
-from offswitch.report.numbers import Number, compact, duration, percent, read_number
+from offswitch.report.numbers import Number, compact, duration, percent, read_number, span
 from offswitch.report.sentences import behaviour
 
 NOTHING = Material(
@@ -106,6 +106,9 @@ def test_all_and_none_are_written_for_nothing_less() -> None:
     assert percent(1.0).startswith("100.0")
     assert percent(0.9999) == "> 99.9\u00a0%"
     assert percent(0.0001) == "< 0.1\u00a0%"
+    assert span(0.0001, 0.0002, "share") == "< 0.1"
+    assert span(0.0, 0.0002, "share") == "0.0–< 0.1"
+    assert span(0.123, 0.1231, "share") == "12.3–12.3"
 
 
 def test_numbers_for_human_eyes() -> None:
