@@ -134,6 +134,7 @@ def _apart() -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # else Ray's workers give way to whatever else runs here
     }
 
 

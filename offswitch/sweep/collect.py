@@ -29,8 +29,8 @@ def run_sweep(plan: Plan, runs: Path, where: Where, update: bool = False) -> Pat
     """Bring every organism of a plan up to date and write the tables; returns the sweep's folder.
 
     Raises:
-        UserError: Ray is not installed, another sweep works in the folder, or an organism did not finish; the tables have
-            the others.
+        UserError: Ray is not installed, another sweep works in the folder, or an organism did not
+            finish; the tables have the others.
     """
     require_ray()
     root = runs.resolve() / plan.sweep.name
@@ -66,10 +66,8 @@ def is_finished(plan: Plan, one: Organism, root: Path) -> bool:
 
 def _run(plan: Plan, root: Path, jobs: Mapping[str, Job], where: Where) -> None:
     by_name = {one.name: one for one in plan.organisms}
-    kept = (
-        f", {len(by_name) - len(jobs)} kept on other machines" if len(jobs) < len(by_name) else ""
-    )
-    say(f"{plan.sweep.name}: {len(by_name)} organisms{kept}")
+    kept = len(by_name) - len(jobs)
+    say(f"{plan.sweep.name}: {len(jobs)} organisms, and {kept} kept on other machines")
     if not jobs:
         return
     for done, (name, outcome) in enumerate(run_jobs(jobs, where), start=1):
