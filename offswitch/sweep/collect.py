@@ -80,7 +80,7 @@ def _enter(plan: Plan, one: Organism, root: Path, outcome: Outcome) -> None:
     record = asdict(outcome) | {"of": _of(plan, one), "here": _folder(root, one).is_dir()}
     if not outcome.new and is_finished(plan, one, root):
         before = read_metrics(_record(root, one.name))
-        record |= {key: before[key] for key in ("seconds", "tries")}
+        record |= {key: before[key] for key in ("seconds", "tries", "threads")}
     write_atomic(_record(root, one.name), json.dumps(record, indent=1) + "\n")
 
 

@@ -7,6 +7,7 @@ its own. A mistake of the user's is an outcome like another: it does not stop th
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -46,7 +47,7 @@ class Outcome:
     """What became of an organism: `refused` is the user's mistake, `failed` a fault of ours.
 
     `lost` is a worker that ended without a word, as often as it may. `new` says that anything was
-    done; `seconds` are those of the last try, of `tries`.
+    done; `seconds` are those of the last try, of `tries`; it computed on so many `threads`.
     """
 
     state: State
@@ -55,6 +56,7 @@ class Outcome:
     new: bool = False
     seconds: float = 0
     tries: int = 1
+    threads: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -81,5 +83,11 @@ def _work(job: Job) -> Outcome:
     run = replace(opened, within=job.recipe.name)
     before = run.manifest()
     UP_TO[job.stage](run)
-    metrics = read_metrics(run.root / "metrics.json")
-    return Outcome("finished", new=run.manifest() != before, metrics=metrics)
+    metrics, new = read_metrics(run.root / "metrics.json"), run.manifest() != before
+    return Outcome("finished", new=new, threads=_threads(), metrics=metrics)
+
+
+def _threads() -> int:
+    """On how many threads torch computes here; 0 where nothing had to be computed."""
+    torch: Any = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch else 0
