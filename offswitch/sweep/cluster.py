@@ -111,10 +111,18 @@ def _start(ray: Any, where: Where) -> None:
             raise UserError(f"no Ray cluster answers at {where.address}: {said}") from error
         return
     cpus = None if where.workers is None else where.workers * where.cpus
-    ray.init(
-        num_cpus=cpus, include_dashboard=False, object_store_memory=STORE,
-        log_to_driver=False, logging_level="error", _node_ip_address=LOOPBACK[0],
-    )  # fmt: skip
+    try:
+        ray.init(
+            num_cpus=cpus, include_dashboard=False, object_store_memory=STORE,
+            log_to_driver=False, logging_level="error", _node_ip_address=LOOPBACK[0],
+        )  # fmt: skip
+    except Exception as error:  # Ray has none of its own for it
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"Ray did not start on this machine: {said}") from error
+    _require_enough(ray, where)
+
+
+def _require_enough(ray: Any, where: Where) -> None:
     if (address := ray.util.get_node_ip_address()) not in LOOPBACK:
         raise UserError(f"Ray listens on {address}: it was imported before the sweep was started")
     there = ray.cluster_resources()
