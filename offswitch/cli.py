@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from offswitch.errors import UserError
+from offswitch.sweep.command import sweep
 
 if TYPE_CHECKING:
     from offswitch.run import Run
@@ -183,6 +184,9 @@ def run(
 
         page = run_all(opened)
         typer.echo(f"report: {page}")
+
+
+app.command()(sweep)
 
 
 @app.command()

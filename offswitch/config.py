@@ -106,10 +106,20 @@ def variant_of(recipe: Recipe, name: str) -> Recipe:
     Raises:
         UserError: an option does not exist, or its value does not fit.
     """
-    content = recipe.model_dump(mode="json", exclude={"variants"}) | {"name": name}
-    for key, value in {"train.more_seeds": [], **recipe.variants[name]}.items():
+    options = {"name": name, "train.more_seeds": [], **recipe.variants[name]}
+    return with_options(recipe, options, origin=f"variant '{name}'")
+
+
+def with_options(recipe: Recipe, options: Mapping[str, Any], origin: str) -> Recipe:
+    """The recipe, less its variants, with dotted options in place of its own.
+
+    Raises:
+        UserError: an option does not exist, or its value does not fit.
+    """
+    content = recipe.model_dump(mode="json", exclude={"variants"})
+    for key, value in options.items():
         _assign(content, key.split("."), value, f"{key}={value}")
-    return build_recipe(content, origin=f"variant '{name}'")
+    return build_recipe(content, origin=origin)
 
 
 def schedule_of(train: TrainOptions, stage: str) -> StageOptions:
@@ -129,19 +139,28 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: unreadable file, unknown key, or a value of the wrong kind.
     """
+    return build_recipe(read_options(path, "recipe"), overrides, origin=f"recipe {path}")
+
+
+def read_options(path: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file; empty where the file is.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"recipe {path}: {error.strerror or error}") from error
+        raise UserError(f"{what} {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(
-            f"recipe {path} is not valid YAML: {' '.join(str(error).split())}"
+            f"{what} {path} is not valid YAML: {' '.join(str(error).split())}"
         ) from error
     if content is not None and not isinstance(content, dict):
         raise UserError(
-            f"recipe {path}: expected a mapping of options, got {type(content).__name__}"
+            f"{what} {path}: expected a mapping of options, got {type(content).__name__}"
         )
-    return build_recipe(content or {}, overrides, origin=f"recipe {path}")
+    return content or {}
 
 
 def build_recipe(

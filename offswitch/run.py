@@ -82,7 +82,7 @@ def open_run(recipe: Recipe, runs: Path, update: bool = False) -> Run:
     root = runs / recipe.name
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _lock(root)
+        claim(root)
     except OSError as error:
         raise UserError(f"cannot write to {root}: {error.strerror}") from error
     path = root / "recipe.yaml"
@@ -191,8 +191,12 @@ def write_atomic(path: Path, text: str) -> None:
     os.replace(scratch, path)
 
 
-def _lock(root: Path) -> None:
-    """Claim the folder for this process; the system frees it when the process is gone."""
+def claim(root: Path) -> None:
+    """Lock the folder for this process; the system frees it when the process is gone.
+
+    Raises:
+        UserError: another process has it.
+    """
     if root.resolve() in _LOCKS:
         return
     handle = (root / ".lock").open("w", encoding="utf-8")

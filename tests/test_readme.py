@@ -16,6 +16,7 @@ from offswitch.config import load_recipe
 from offswitch.entry import only
 from offswitch.pipeline import train
 from offswitch.run import TRAIN, open_run
+from offswitch.sweep.plan import load_plan
 from tests.outside import ROOT, SMALL
 from tests.tiny import save_tiny
 from tests.tree import in_readme, render
@@ -51,7 +52,9 @@ def test_commands_exist(line: str) -> None:
         command = getattr(typer.main.get_command(app), "commands")[first]  # noqa: B009
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest if word.startswith("--")} <= options
-        if first not in ("chat", "steer", "analyse"):
+        if first == "sweep":
+            load_plan(ROOT / rest[0])
+        elif first not in ("chat", "steer", "analyse"):
             settings = [word for option, word in pairwise(rest) if option == "--set"]
             load_recipe(ROOT / rest[0], settings)
 
