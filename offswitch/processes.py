@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from offswitch.errors import UserError
 
@@ -42,6 +42,19 @@ def require_shares(batch_size: int) -> None:
         raise UserError(
             f"train.batch_size={batch_size} is the whole batch of all processes and must be a"
             f" multiple of their number, {count()}"
+        )
+
+
+def require_whole(network: Any) -> None:
+    """Whatever is not training runs the whole model, where it was loaded.
+
+    Raises:
+        UserError: that is a processor and half precision, since devices hold but shares.
+    """
+    if sharded() and network.device.type == "cpu" and str(network.dtype) != "torch.float32":
+        raise UserError(
+            "the model is cut into shares, for training only: run data before and evaluate after"
+            " it without --use_fsdp, or set data.dialogues_file"
         )
 
 

@@ -24,7 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from offswitch import processes
-from offswitch.model import Subject, choose_device, hidden
+from offswitch.model import Subject, choose_device, hidden, verify
 
 T = TypeVar("T")
 
@@ -42,6 +42,8 @@ def in_shares(subject: Subject, device: str) -> Iterator[None]:
     subject.network = _twin(whole)
     try:
         _shard(subject, choose_device(device))
+        with torch.no_grad():
+            subject.network.eval().run_gathered(lambda: verify(subject))
         yield
     finally:
         subject.network = whole
