@@ -17,21 +17,23 @@ import torch
 
 from offswitch import processes
 from offswitch.config import build_recipe
-from offswitch.train import distributed
+from offswitch.train import distributed, trainer
 from offswitch.train.arms import train_arm
 from offswitch.train.trainer import StageResult
 from tests.tiny import tiny_subject
 from tests.train.rows import examples
 
-STEPS, STOP, RESUMED = 10, 6, 4
+STEPS, STOP, RESUMED = 5, 4, 3
 OPTIONS: dict[str, Any] = {
     "lr": 1e-2,
     "batch_size": 4,
     "accumulation": 2,
     "checkpoint_steps": RESUMED,
-    "micro_tokens": 96,
+    "micro_tokens": 160,
     "behavior": {"max_steps": STEPS},
 }
+
+_ARGUMENTS = trainer._arguments
 
 
 class Killed(Exception):
@@ -52,7 +54,15 @@ def trained(folder: Path, dropout: float = 0, stop_at: int = STEPS + 1) -> Stage
     subject = tiny_subject("llama", layers=2)
     rows = examples(subject, soft=True, count=12)
     scratch = folder.with_name(folder.name + "-scratch")
-    return train_arm(subject, "behavior", rows, recipe, folder, scratch, None, tick)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_arguments", _logging_every_step)
+        return train_arm(subject, "behavior", rows, recipe, folder, scratch, None, tick)
+
+
+def _logging_every_step(*given: Any) -> Any:
+    arguments = _ARGUMENTS(*given)
+    arguments.logging_steps = 1
+    return arguments
 
 
 def case(folder: Path) -> StageResult:
