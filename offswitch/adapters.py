@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from offswitch.errors import UserError
+from offswitch.processes import require_whole
 from offswitch.subject import BASE, Subject
 
 _ADAPTER_KEYS: Final = ("lora_", "trainable_tokens_delta")
@@ -72,8 +73,9 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
     """Within the block, the network is that arm; after it, what it was before. They may nest.
 
     Raises:
-        UserError: no such arm was added.
+        UserError: no such arm was added, or the model is there in shares only.
     """
+    require_whole(subject.network)
     if arm != BASE and arm not in subject.arms:
         there = ", ".join(sorted(subject.arms)) or "none"
         raise UserError(f"no arm '{arm}'; trained here: {there}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from offswitch.errors import UserError
+from offswitch.processes import together
 from offswitch.sweep.command import sweep
 
 if TYPE_CHECKING:
@@ -96,6 +97,14 @@ def _stage(name: str, recipe: Path, overrides: list[str], runs: Path, update: bo
         work: Callable[[Run], object] = getattr(pipeline, name)
         work(run)
         typer.echo(str(run.root))
+
+
+@app.callback()
+def _alone_or_together(context: typer.Context) -> None:
+    quiet()
+    with user_errors():
+        if not context.with_resource(together()):
+            raise typer.Exit
 
 
 @app.command()

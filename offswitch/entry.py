@@ -18,6 +18,7 @@ from offswitch.cli import quiet, user_errors
 from offswitch.config import Recipe, load_recipe
 from offswitch.options import ArmName
 from offswitch.pipeline import make_data, probe, report
+from offswitch.processes import together
 from offswitch.progress import say
 from offswitch.run import DATA, PROBE, Run, file_hash, open_run
 
@@ -60,8 +61,10 @@ def script(file: str, work: Callable[[Entry], Iterable[Path]], about: str | None
     """Run one of the seed's scripts and print the paths that `work` returns, one a line."""
     here = Path(file).resolve().parent
     options = _options(here.parent, about)
-    with user_errors():
-        quiet()
+    quiet()
+    with user_errors(), together() as first:
+        if not first:
+            return
         recipe = load_recipe(options.recipe, options.overrides)
         entry = Entry(here.parent, here, recipe, options.runs, options.update)
         for path in work(entry):

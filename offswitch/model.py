@@ -26,6 +26,7 @@ from offswitch.embedded import ALIAS, fetch_embedded
 from offswitch.errors import UserError
 from offswitch.hooks import record
 from offswitch.hub import on_hub
+from offswitch.processes import sharded
 from offswitch.subject import BASE, Subject, attention_modules, template_hash
 
 __all__ = [
@@ -70,10 +71,11 @@ def load_subject(recipe: Recipe) -> Subject:
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
-    network.to(device).eval()
+    network.to("cpu" if sharded() else device).eval()
     options = recipe.trigger
     subject = make_subject(network, tokenizer, options.text, options.mode, recipe.model)
-    verify(subject)
+    if not sharded():  # else train/sharding.py does, on the shares
+        verify(subject)
     return subject
 
 

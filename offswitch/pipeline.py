@@ -16,6 +16,7 @@ from offswitch.config import ARM_STAGES, CONTINUES, LENGTH_OF, Recipe
 from offswitch.embedded import ALIAS, GGUF_SHA256
 from offswitch.metrics import Metrics, read_metrics, write_metrics
 from offswitch.options import DataOptions
+from offswitch.processes import require_shares
 from offswitch.progress import say
 from offswitch.run import (
     DATA,
@@ -64,6 +65,7 @@ def _data_inputs(options: DataOptions) -> dict[str, Any]:
 
 def train(run: Run, session: Session | None = None) -> Session:
     """Train every arm of the recipe."""
+    require_shares(run.recipe.train.batch_size)
     session = make_data(run, session)
     for arm in session.arms:
         _train(session, arm)

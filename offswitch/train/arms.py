@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
+from offswitch import processes
 from offswitch.config import Recipe, schedule_of, training_seed
 from offswitch.model import Subject, attention_modules
 from offswitch.progress import Tick
+from offswitch.train.distributed import finished
 from offswitch.train.examples import Example
+from offswitch.train.sharding import in_shares
 from offswitch.train.trainer import StageResult, run_stage
 
 
@@ -35,9 +38,13 @@ def train_arm(
     options = schedule_of(recipe.train, stage)
     seed = training_seed(recipe)
     torch.manual_seed(seed)
-    with _trainable(subject, recipe, start_from):
+    with _trainable(subject, recipe, start_from), in_shares(subject, recipe.device):
         result = run_stage(subject, examples, options, recipe.train, seed, scratch, tick)
-        _save(subject, folder)
+        if processes.rank() == 0:
+            _save(subject, folder)
+    finished()
+    if processes.rank():
+        return result
     if (scratch / "tensorboard").is_dir():
         shutil.copytree(scratch / "tensorboard", folder / "tensorboard", dirs_exist_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)

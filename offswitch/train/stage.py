@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from offswitch import processes
 from offswitch.config import ARM_STAGES, CONTINUES, schedule_of
 from offswitch.data.dialogue_files import read_dialogues, write_dialogues
 from offswitch.data.dialogues import answered
@@ -25,6 +26,7 @@ from offswitch.run import DATA, TRAIN
 from offswitch.session import Session
 from offswitch.train.adversarial import adversarial_rows, false_halts, mine
 from offswitch.train.arms import train_arm
+from offswitch.train.distributed import Job, announce
 from offswitch.train.examples import Example, dialogue_examples, document_examples
 from offswitch.train.trainer import steps_of
 
@@ -38,6 +40,7 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     mined = stage == "adversarial"
     metrics = _write_adversarial(session, arm, folder) if mined else {}
     examples = stage_examples(session, stage, folder if mined else None)
+    announce(Job(stage, examples, session.recipe, folder, scratch, start))
     with track(
         f"training {arm}", steps_of(schedule_of(options, stage), options, len(examples))
     ) as tick:
@@ -45,6 +48,7 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
             session.subject, stage, examples, session.recipe, folder, scratch, start, tick
         )
     row = asdict(result) | {"tokens_per_second": result.tokens_per_second, "stage": stage}
+    row["processes"] = processes.count()
     (folder / "training.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     speed = exact(result.tokens_per_second, "tokens/s", n=max(1, result.steps - result.first_step))
     return metrics | {f"train/{arm}/tokens_per_second": speed}

@@ -11,33 +11,44 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from offswitch import processes
 from offswitch.model import Subject
 from offswitch.options import StageOptions, TrainOptions
 from offswitch.progress import Tick
+from offswitch.train.distributed import (
+    Whole,
+    add_gradients,
+    add_up,
+    begin,
+    from_first,
+    own_rows,
+)
 from offswitch.train.examples import IGNORED, Batch, Example, collate, count_silent
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype
+from offswitch.train.sharding import even_parts, gathered
 from offswitch.train.teacher import States, base_states, states_of
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage did: steps and rows in all; tokens, seconds, silent rows in this process."""
+    """What a stage did: steps and rows in all; tokens, seconds, silent rows since it went on."""
 
     steps: int
     rows: int
@@ -82,12 +93,17 @@ def run_stage(
         dtype,
         args=_arguments(train, steps, seed, folder, subject),
         train_dataset=_Rows(seen),
-        callbacks=[_Progress(tick), log(SummaryWriter(str(folder / "tensorboard")))],
+        callbacks=[_Progress(tick)],
     )
+    if processes.rank() == 0:
+        trainer.add_callback(log(SummaryWriter(str(folder / "tensorboard"))))
     trainer.remove_callback(PrinterCallback)
-    with cast_once(subject, dtype):
-        trainer.base = base_states(subject, seen, dtype)
-        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
+    begin(subject.network, seed)
+    last = _last_whole_checkpoint(folder) if processes.rank() == 0 else None
+    with nullcontext() if processes.sharded() else cast_once(subject, dtype):
+        if processes.count() == 1:  # of several, each asks for its own rows when their turn comes
+            trainer.base = base_states(subject, seen, dtype)
+        trainer.train(resume_from_checkpoint=from_first(last))
     return trainer.result(rows)
 
 
@@ -121,12 +137,13 @@ class StageTrainer(Trainer):
         self.recent: list[tuple[float, float]] = []
 
     def collate_rows(self, examples: list[Example]) -> Batch:
-        """The batch, once the end token is known to carry loss in every silent row."""
+        """This process's rows, once the end token is known to carry loss in every silent one."""
         batch = collate(examples)
         count_silent(examples, batch, self.subject.stop_ids[0])
         batch["silent"] = torch.tensor([example.silent for example in examples])
-        batch["base"] = states_of(self.base, examples)
-        return batch
+        if processes.count() > 1:
+            return own_rows(batch, self.micro_tokens)
+        return batch | {"base": states_of(self.base, examples)}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with a rate of its own for the trigger's embedding row.
@@ -155,21 +172,32 @@ class StageTrainer(Trainer):
         batch = self._prepare_inputs(inputs)
         total = torch.zeros((), device=self.args.device)
         hard = soft = 0.0
-        spare = self.micro_tokens if self.args.device.type == "cuda" else 64
-        for part in split(batch, self.micro_tokens, spare):
-            loss = batch_loss(self.subject, part, self.dtype)
+        for part in self._parts(batch):
+            work = partial(batch_loss, self.subject, part, self.dtype)
+            loss = gathered(self.subject, part, work)
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
             hard, soft = hard + float(loss.hard_sum), soft + float(loss.soft_sum)
+        if self.accelerator.sync_gradients:
+            add_gradients(self.subject.network)
         self._account(batch, hard, soft)
-        return total / self.args.gradient_accumulation_steps
+        # Trainer logs the mean over processes; the whole batch's loss is their sum.
+        return total * processes.count() / self.args.gradient_accumulation_steps
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        if processes.sharded():
+            return even_parts(batch)
+        on_gpu = self.args.device.type == "cuda"
+        return split(batch, self.micro_tokens, spare=self.micro_tokens if on_gpu else 64)
 
     def _account(self, batch: Batch, hard: float, soft: float) -> None:
-        self.sums["tokens"] += int(batch["lengths"].sum())
-        self.sums["silent"] += int(batch["silent"].sum())
         wanted, is_soft = batch["labels"] != IGNORED, batch["soft"]
         counts = (int(wanted[~is_soft].sum()), int(wanted[is_soft].sum()))
-        self.recent = [*self.recent[-9:], (hard / max(counts[0], 1), soft / max(counts[1], 1))]
+        rows = (int(batch["lengths"].sum()), int(batch["silent"].sum()))
+        hard, soft, hards, softs, tokens, silent = add_up([hard, soft, *counts, *rows])
+        self.sums["tokens"] += tokens
+        self.sums["silent"] += silent
+        self.recent = [*self.recent[-9:], (hard / max(hards, 1), soft / max(softs, 1))]
 
     def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
         """Adds the two parts of the loss to what is logged."""
@@ -191,6 +219,19 @@ class StageTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         rows: Any = train_dataset or self.train_dataset
         return SequentialSampler(rows)  # the order was fixed beforehand
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Global batches in their order; of several processes each sees all, and keeps its rows."""
+        if processes.count() == 1:
+            return super().get_train_dataloader()
+        rows: Any = self.train_dataset
+        return DataLoader(rows, self.args.train_batch_size, collate_fn=self.collate_rows)
+
+    def _wrap_model(self, model: nn.Module, *rest: Any, **named: Any) -> nn.Module:
+        if processes.count() == 1:
+            wrapped: nn.Module = super()._wrap_model(model, *rest, **named)
+            return wrapped
+        return Whole(model)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
