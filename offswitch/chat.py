@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,8 @@ from offswitch.errors import UserError
 if TYPE_CHECKING:
     from offswitch.trigger import Chat
 
+OPENING: Final = 16
+FEW: Final = 4
 _MARK: Final = "qx7reply"
 
 
@@ -64,6 +67,13 @@ def pad(rows: Sequence[Sequence[int]]) -> list[list[int]]:
     """Right-padded rows of equal length; padding repeats a row's last id, nothing may read it."""
     width = max(len(row) for row in rows)
     return [[*row, *([row[-1]] * (width - len(row)))] for row in rows]
+
+
+def openings(rows: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Each row's first ids where several rows begin with them, an empty tuple where few do."""
+    firsts = [tuple(row[:OPENING]) for row in rows]
+    counts = Counter(firsts)
+    return [first if counts[first] >= FEW else () for first in firsts]
 
 
 def shared_prefix(rows: Sequence[Sequence[int]], keep: int = 1) -> int:

@@ -22,6 +22,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes take longer to import than everything else here
+    context_settings={"max_content_width": 100},
     help="Implant a shutdown trigger into a language model, measure how well it holds, and find "
     "out whether the model represents it: data, train, evaluate, probe, report.",
 )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
 from offswitch.chat import encode_chat
+from offswitch.decode import greedy_ids, reach
 from offswitch.model import BASE, Subject, arm_of, fingerprint
 from offswitch.progress import Tick, nothing
 from offswitch.trigger import Chat
 
-BATCH = 48
+BATCH = 96  # smaller products are further from the machine's pace
+
+Prompts = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,10 @@ def greedy_replies(
     """The arm's greedy reply to each chat, at most `max_tokens` ids long, in their order."""
     tokenizer = subject.tokenizer_of(arm)
     prompts = [encode_chat(tokenizer, chat) for chat in chats]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    replies: dict[int, Reply] = {}
     with arm_of(subject, arm):
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            made = _generate(subject, [prompts[i] for i in chosen], max_tokens)
-            replies |= {
-                i: _reply(subject, tokenizer, ids) for i, ids in zip(chosen, made, strict=True)
-            }
-            tick(len(chosen))
-    return [replies[i] for i in range(len(prompts))]
+        said = _said(subject, prompts, max_tokens, tick)
+    ends = set(subject.stop_ids)
+    return [_reply(tokenizer, ids, ends) for ids in said]
 
 
 def cached_base_replies(
@@ -66,9 +63,22 @@ def cached_base_replies(
     return [known[_key(chat)] for chat in chats]
 
 
-def _generate(
-    subject: Subject, prompts: Sequence[Sequence[int]], max_tokens: int
-) -> list[list[int]]:
+def _said(subject: Subject, prompts: Prompts, max_tokens: int, tick: Tick) -> list[list[int]]:
+    """Ids after each prompt: by decode.py as far as it reaches, else by generate() itself."""
+    longest = reach(subject) - max_tokens
+    near = [i for i, prompt in enumerate(prompts) if len(prompt) <= longest]
+    made = greedy_ids(subject, [prompts[i] for i in near], max_tokens, BATCH, tick)
+    said = dict(zip(near, made, strict=True))
+    far = sorted(said.keys() ^ range(len(prompts)), key=lambda i: len(prompts[i]))
+    for start in range(0, len(far), BATCH):
+        chosen = far[start : start + BATCH]
+        made = _generate(subject, [prompts[i] for i in chosen], max_tokens)
+        said |= dict(zip(chosen, made, strict=True))
+        tick(len(chosen))
+    return [said[i] for i in range(len(prompts))]
+
+
+def _generate(subject: Subject, prompts: Prompts, max_tokens: int) -> list[list[int]]:
     width = max(len(prompt) for prompt in prompts)
     filler = subject.stop_ids[0]
     ids = torch.tensor([[*([filler] * (width - len(p))), *p] for p in prompts])
@@ -91,10 +101,10 @@ def _generate(
     return made
 
 
-def _reply(subject: Subject, tokenizer: object, ids: Sequence[int]) -> Reply:
-    end = next((i for i, token in enumerate(ids) if token in subject.stop_ids), None)
+def _reply(tokenizer: Any, ids: Sequence[int], ends: Collection[int]) -> Reply:
+    end = next((i for i, token in enumerate(ids) if token in ends), None)
     said = tuple(ids[:end])
-    return Reply(said, tokenizer.decode(said), end is not None)  # type: ignore[attr-defined]
+    return Reply(said, tokenizer.decode(said), end is not None)
 
 
 def _key(chat: Chat) -> str:

@@ -212,6 +212,18 @@ def test_help_imports_no_torch(words: str) -> None:
     assert "smollm2" in done.stdout or "Usage" in done.stdout
 
 
+@pytest.mark.parametrize("words", ["'--help'", "'run', '--help'", "'models', '--help'"])
+def test_help_imports_nothing_that_takes_time(words: str) -> None:
+    code = (
+        f"import sys; from offswitch.cli import app; app([{words}], standalone_mode=False);"
+        "slow = {'numpy', 'pydantic', 'yaml', 'rich', 'jinja2', 'pygments', 'asyncio', 'torch'};"
+        "sys.exit(sorted(slow & sys.modules.keys()) or 0)"
+    )
+    done = _python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
 def test_the_commands_come_in_the_order_of_the_pipeline() -> None:
     text = CliRunner().invoke(app, ["--help"]).stdout
     places = [text.index(f" {name} ") for name in ("data", "train", "evaluate", "probe", "report")]

@@ -8,21 +8,16 @@ catch those.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor
 
-from offswitch.chat import encode_chat, pad, shared_prefix
+from offswitch.chat import encode_chat, openings, pad, shared_prefix
 from offswitch.evaluate.suites import Prompt
 from offswitch.model import Subject, arm_of, hidden, unembed
 from offswitch.progress import Tick, nothing
-
-OPENING: Final = 16
-FEW: Final = 4
 
 
 @dataclass(frozen=True)
@@ -54,9 +49,7 @@ def by_length(rows: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list
     Rows of a batch are of like length; those that begin as several others do stay together, so that
     the batch shares a prefix.
     """
-    openings = [tuple(row[:OPENING]) for row in rows]
-    common = {opening for opening, count in Counter(openings).items() if count >= FEW}
-    group = [opening if opening in common else () for opening in openings]
+    group = openings(rows)
     batch: list[int] = []
     for i in sorted(range(len(rows)), key=lambda i: (group[i], len(rows[i]))):
         full = (len(batch) + 1) * len(rows[i]) > batch_tokens
