@@ -73,7 +73,7 @@ def lens_batched(subject: Subject, out: Path) -> Read:
 
 
 def nnterp_batched(subject: Subject, out: Path) -> Read:
-    """nnterp on nnsight, sorted and right-padded batches."""
+    """Nnterp on nnsight, sorted and right-padded batches."""
     del out
     from nnterp import StandardizedTransformer
 

@@ -104,9 +104,7 @@ def generated(subject: Any, chats: Sequence[Any], batch: int, tokens: int) -> li
         fill = [[subject.stop_ids[0]] * (width - len(rows[i])) for i in some]
         ids = torch.tensor([[*f, *rows[i]] for f, i in zip(fill, some, strict=True)])
         mask = torch.tensor([[0] * len(f) + [1] * (width - len(f)) for f in fill])
-        out = subject.network.generate(
-            input_ids=ids, attention_mask=mask, generation_config=config
-        )
+        out = subject.network.generate(input_ids=ids, attention_mask=mask, generation_config=config)
         made = out[:, width:].tolist()
         replies |= {i: _until_end(m, subject.stop_ids) for i, m in zip(some, made, strict=True)}
     return [replies[i] for i in range(len(rows))]

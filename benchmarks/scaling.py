@@ -48,15 +48,11 @@ class Line:
 
 def run(options: Options) -> Section:
     """Every size of both kinds of work in turn, each in a fresh process."""
-    peers = [
-        Peer(f"{work}_{size}", f"{size:,} prompts") for work in WORK for size in options.sizes
-    ]
+    peers = [Peer(f"{work}_{size}", f"{size:,} prompts") for work in WORK for size in options.sizes]
     peers = chosen(peers, options.only)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        made = in_child(
-            "benchmarks.scaling:write_small", job(model=options.folder, folder=folder)
-        )
+        made = in_child("benchmarks.scaling:write_small", job(model=options.folder, folder=folder))
         found = interleave(
             [peer.name for peer in peers],
             min(options.repeats, 2),

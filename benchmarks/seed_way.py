@@ -56,16 +56,16 @@ def run(options: Options) -> Section:
     peers = chosen(PEERS, options.only)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        made = in_child(
-            "benchmarks.seed_way:write_arm", job(model=options.folder, folder=folder)
-        )
+        made = in_child("benchmarks.seed_way:write_arm", job(model=options.folder, folder=folder))
         found = interleave(
             [peer.name for peer in peers],
             options.repeats,
             lambda name: made if made.failure else _run(name, options, folder),
         )
         found = _compared(found, folder)
-    told = f"{2 + 2 * len(PROMPTS) + 2 + 2} prompts in all, one adapter beside the base model, fp32."
+    told = (
+        f"{2 + 2 * len(PROMPTS) + 2 + 2} prompts in all, one adapter beside the base model, fp32."
+    )
     return Section("The seed's four analyses", told, tuple(peers), MEASURES, found, "seconds", True)
 
 

@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "help": [sys.executable, "-c", "from offswitch.cli import app; app(['--help'])"],
 }
 MEASURES: Final = (Measure("seconds", "seconds", 3),)
-TIMES: Final = 5  # repeats for each that was asked for: these are short
+TIMES: Final = 3  # repeats for each that was asked for: these are short
 
 
 def run(options: Options) -> Section:

@@ -118,9 +118,7 @@ def needed_operations(task: Task, model: str | Path) -> float:
     return total
 
 
-def _completed(
-    found: dict[str, list[Sample]], seconds_at_best: float
-) -> dict[str, list[Sample]]:
+def _completed(found: dict[str, list[Sample]], seconds_at_best: float) -> dict[str, list[Sample]]:
     """Adds the share of the product rate, and how far each loss lies from ours."""
     reference = [s.numbers["loss"] for s in found.get("ours", ()) if s.numbers]
 

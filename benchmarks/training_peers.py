@@ -187,5 +187,3 @@ def _dataset(task: Task, mask: bool) -> Any:
     if mask:
         columns["attention_mask"] = [[1] * len(row) for row, _ in task.seen]
     return Dataset.from_dict(columns)
-
-
