@@ -1,4 +1,4 @@
-"""Every section in one run: `python -m benchmarks`, or some of them: `python -m benchmarks training`."""
+"""Every section in one run, or those that are named: `python -m benchmarks training`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are peers compared? In turns, round by round; medians with their range; ratios within a round.
+"""How are peers compared? In turns, round by round: medians, ranges, and ratios within rounds.
 
 Whatever slows the machine for a while then slows every peer of that round, and a ratio taken within
 the round is spared most of it. Known limit: few rounds say little of rare disturbances, so the

@@ -1,4 +1,4 @@
-"""A measurement in a process of its own: its peak memory is its own, and what kills it kills no other.
+"""A measurement in a process of its own: its memory is its own, what kills it kills no other.
 
 `python -m benchmarks.child MODULE:FUNCTION JOB.json OUT.json` calls the function with the job and
 writes the numbers it returns.

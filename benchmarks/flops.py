@@ -67,7 +67,7 @@ def shape_of(config: Any) -> Shape:
 
 
 def count_batch(rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Counted:
-    """What one batch needs; ids from `starts` on are predicted, the last id of a row is not read."""
+    """What one batch needs; ids from `starts` on are predicted, a row's last id is not read."""
     prefix = min(shared_prefix(rows), min(starts) - 1)
     lengths = [len(row) - 1 for row in rows]
     triangle = prefix * (prefix + 1) // 2

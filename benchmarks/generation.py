@@ -94,7 +94,8 @@ def generated(subject: Any, chats: Sequence[Any], batch: int, tokens: int) -> li
 
     build: Callable[..., GenerationConfig] = GenerationConfig
     config = build(max_new_tokens=tokens, do_sample=False, use_cache=True,
-                   eos_token_id=list(subject.stop_ids), pad_token_id=subject.stop_ids[0])  # fmt: skip
+                   eos_token_id=list(subject.stop_ids),
+                   pad_token_id=subject.stop_ids[0])  # fmt: skip
     rows = [encode_chat(subject.base_tokenizer, chat) for chat in chats]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     replies: dict[int, list[int]] = {}

@@ -1,4 +1,4 @@
-"""The seed's work at the seed's size: Qwen2.5-1.5B's shape, random weights; time cares for no values.
+"""The seed's work at the seed's size: Qwen2.5-1.5B's shape with random weights, on one GPU.
 
 An epoch over 500 documents, the behaviour stage, the collection of the seed's analyses and the
 whole battery, in seconds; for the training stages also the share of the measured rate of matrix

@@ -1,4 +1,4 @@
-"""What everything is measured on: the demo's behaviour rows, prompts, and a model of random weights.
+"""What is measured on: the demo's behaviour rows, prompts, models of random weights.
 
 Made once, before any clock starts, and read by every peer from the same files.
 """
@@ -71,7 +71,7 @@ def bench_recipe(model: str) -> Recipe:
 
 
 def write_training(job: dict[str, Any]) -> dict[str, float]:
-    """Write the rows of `steps` batches and one batch more, and the adapter all peers begin with."""
+    """Write the rows of `steps` batches and one more, and the adapter that all peers begin with."""
     recipe, folder, steps = bench_recipe(job["model"]), Path(job["folder"]), int(job["steps"])
     subject, batch = load_subject(recipe), recipe.train.batch_size
     examples = _examples(subject, recipe, (steps + 1) * batch)
@@ -137,7 +137,7 @@ def write_adapter(subject: Subject, folder: Path, seed: int, far: float = 0.0) -
 
 
 def write_random(config: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> Path:
-    """A model of a config with random weights, and a tokenizer beside it: time cares for no values."""
+    """A model of random weights and a tokenizer, in a folder: how long it takes is the same."""
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):

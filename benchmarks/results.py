@@ -16,9 +16,9 @@ from benchmarks.bench import OURS, Peer, Samples, Spread, measured, ratio
 WIDTH: Final = 150
 HEAD: Final = """# Benchmarks
 
-Written by `make bench`. Every run of a peer is a process of its own; peers take turns, round by round.
-Numbers are medians of n repeats [lowest, highest]. *Ours / it*: our figure over the peer's within each
-round, turned so that more than 1 means that ours is better.
+Written by `make bench`. Every run of a peer is a process of its own; peers take turns, round by
+round. Numbers are medians of n repeats [lowest, highest]. *Ours / it*: our figure over the peer's
+within each round, turned so that more than 1 means that ours is better.
 """
 
 

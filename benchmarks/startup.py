@@ -32,7 +32,7 @@ TIMES: Final = 3  # repeats for each that was asked for: these are short
 
 
 def run(options: Options) -> Section:
-    """Every start in turn, each a fresh process; the first round, which fills caches, is dropped."""
+    """Every start in turn, each a fresh process; the first round fills caches and is dropped."""
     peers = chosen(PEERS, options.only)
     rounds = 1 + options.repeats * TIMES
     options.say(f"start-up: {rounds} rounds")

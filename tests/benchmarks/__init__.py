@@ -1,1 +1,1 @@
-"""Tests of the benchmarks: what they count and compare is right, on tiny models; no time is judged."""
+"""What the benchmarks count and compare is right, on tiny models; no time is judged."""
