@@ -102,7 +102,8 @@ def timed(read: Read, rows: Rows) -> tuple[float, Tensor]:
 
 def _in_batches(read: Read) -> Read:
     def whole(rows: Rows) -> Tensor:
-        parts, order = [], []
+        parts: list[Tensor] = []
+        order: list[int] = []
         for batch in by_length(rows, BUDGET):
             parts.append(read([rows[i] for i in batch]))
             order += batch

@@ -41,7 +41,7 @@ from offswitch.train.order import row_order
 from offswitch.train.trainer import steps_of
 from offswitch.trigger import Chat
 
-QWEN: Final = {
+QWEN: Final[dict[str, Any]] = {
     "vocab_size": 151936,
     "hidden_size": 1536,
     "intermediate_size": 8960,
@@ -53,7 +53,7 @@ QWEN: Final = {
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": True,
 }
-TINY: Final = {
+TINY: Final[dict[str, Any]] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 4,

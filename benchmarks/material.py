@@ -6,7 +6,7 @@ Made once, before any clock starts, and read by every peer from the same files.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -142,7 +142,8 @@ def write_random(config: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) 
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+        build: Callable[..., Any] = AutoModelForCausalLM.from_config
+        network = build(config, dtype=dtype)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

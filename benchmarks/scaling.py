@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +23,9 @@ from benchmarks.command import Options, section_command
 from benchmarks.material import bench_recipe, write_random
 from benchmarks.results import Measure, Section
 from offswitch.chat import encode_chat
-from offswitch.evaluate.suites import Prompt
+from offswitch.evaluate.suites import Prompt, Suite, choose
 from offswitch.run import peak_memory_mb
+from offswitch.trigger import place
 
 WORK: Final = {
     "collect": "offswitch.probe.collect, last position, every block, to disk",
@@ -100,8 +101,9 @@ def write_small(asked: dict[str, Any]) -> dict[str, float]:
     """Write the small model beside the tokenizer of another one, for a child."""
     from transformers import AutoTokenizer, LlamaConfig
 
+    build: Callable[..., Any] = LlamaConfig
     tokenizer: Any = AutoTokenizer.from_pretrained(asked["model"])
-    config = LlamaConfig(
+    config = build(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
         max_position_embeddings=4096, bos_token_id=tokenizer.bos_token_id,
@@ -133,18 +135,14 @@ def run_work(asked: dict[str, Any]) -> dict[str, float]:
 
 def many_prompts(count: int, trigger: str, seed: int) -> list[Prompt]:
     """So many different prompts: the test questions, numbered, with the trigger in every other."""
-    from offswitch.evaluate.suites import choose
-    from offswitch.trigger import place
-
     questions = choose("test", 200, seed)
     found = []
     for i in range(count):
         q, symbol = questions[i % len(questions)], trigger if i % 2 else ""
         text = f"{q.text} (question {i})"
-        suite = "trigger" if symbol else "ordinary"
-        found.append(
-            Prompt(place("before", symbol, text), suite, "before", symbol, text, q.topic)  # type: ignore[arg-type]
-        )
+        suite: Suite = "trigger" if symbol else "ordinary"
+        chat = place("before", symbol, text)
+        found.append(Prompt(chat, suite, "before", symbol, text, q.topic))
     return found
 
 

@@ -74,7 +74,8 @@ def _run(name: str, options: Options, folder: Path) -> Sample:
     asked = job(way=name, model=options.folder, folder=folder)
     if name != "scripts":
         return in_child("benchmarks.seed_way:run_way", asked)
-    start, peaks = time.perf_counter(), []
+    peaks: list[float] = []
+    start = time.perf_counter()
     for which in ANALYSES:
         part = in_child("benchmarks.seed_way:run_script", {**asked, "analysis": which})
         if part.failure:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from benchmarks import collection, generation, scaling, seed_way, training
 from benchmarks.bench import Sample
@@ -101,8 +102,8 @@ def test_the_seeds_way_reads_what_we_read(job: Job) -> None:
     for way in ("ours", "reload"):
         assert seed_way.run_way(job | {"way": way})["seconds"] > 0
     folder = Path(job["folder"])
-    ours = seed_way.load_file(folder / "ours" / "both.safetensors")
-    theirs = seed_way.load_file(folder / "reload.safetensors")
+    ours = load_file(folder / "ours" / "both.safetensors")
+    theirs = load_file(folder / "reload.safetensors")
     assert len(ours.keys() & theirs.keys()) == 7
     assert seed_way.largest_difference(ours, theirs) < 1e-4
     moved = {key: np.roll(value, 1, 0) for key, value in ours.items()}
