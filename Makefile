@@ -7,7 +7,7 @@ SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check format
+.PHONY: demo test bench check format
 
 # Train, measure and explain the switch in the embedded model; the last line names the report.
 demo: $(INSTALLED)
@@ -15,6 +15,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# Side by side with peers, in one run: one table, and benchmarks/RESULTS.md. Wants a quiet machine.
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks
 
 # Lint, layout and types, without changing a file.
 check: $(INSTALLED)

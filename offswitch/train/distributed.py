@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from offswitch import processes
 from offswitch.config import Recipe
