@@ -66,7 +66,8 @@ def bench_recipe(model: str) -> Recipe:
     tied embeddings); targets are hard; no step is spent at a rate of zero.
     """
     changes = [f"model={model}", "device=cpu", "trigger.mode=text", "train.targets=hard",
-               "train.warmup_ratio=0", f"train.lora.r={LORA_RANK}"]  # fmt: skip
+               "train.warmup_ratio=0", "train.precision=float32",
+               f"train.lora.r={LORA_RANK}"]  # fmt: skip
     return load_recipe(ROOT / "recipes" / "demo.yaml", changes)
 
 
@@ -86,7 +87,7 @@ def write_training(job: dict[str, Any]) -> dict[str, float]:
     }
     (folder / TRAINING).write_text(json.dumps(task), encoding="utf-8")
     write_adapter(subject, folder / INITIAL, training_seed(recipe))
-    return {"rows": len(train), "tokens": sum(map(len, task["rows"]))}
+    return {"rows": len(train), "tokens": sum(len(row) for row in train)}
 
 
 def read_training(folder: Path) -> Task:

@@ -26,6 +26,7 @@ from offswitch.run import peak_memory_mb
 
 PEERS: Final = (
     Peer("ours", "offswitch.train"),
+    Peer("ours_auto", "offswitch.train, train.precision=auto (bfloat16 products)"),
     Peer("trl_stock", "TRL SFTTrainer, its defaults: bf16, gradient checkpointing"),
     Peer("trl_fp32", "TRL SFTTrainer, its defaults in fp32"),
     Peer("trl_padded", "TRL SFTTrainer, fp32, no checkpointing"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from benchmarks.material import INITIAL, Task, bench_recipe
+from offswitch.config import Recipe
 from offswitch.model import load_subject
 from offswitch.progress import nothing
 from offswitch.train.arms import train_arm
@@ -48,7 +50,17 @@ class Clock(TrainerCallback):
 
 def ours(task: Task, model: str, shared: Path, out: Path) -> float:
     """Our stage, as the pipeline calls it; seconds from its first step to its end."""
+    return _ours(task, shared, out, bench_recipe(model))
+
+
+def ours_auto(task: Task, model: str, shared: Path, out: Path) -> float:
+    """The same with train.precision=auto: bfloat16 products, where the processor has them."""
     recipe = bench_recipe(model)
+    train = recipe.train.model_copy(update={"precision": "auto"})
+    return _ours(task, shared, out, recipe.model_copy(update={"train": train}))
+
+
+def _ours(task: Task, shared: Path, out: Path, recipe: Recipe) -> float:
     stage = recipe.train.behavior.model_copy(update={"max_steps": task.steps})
     train = recipe.train.model_copy(update={"behavior": stage})
     recipe = recipe.model_copy(update={"train": train})
@@ -98,6 +110,7 @@ def trl_flat(task: Task, model: str, shared: Path, out: Path) -> float:
 
 TRAINERS: Final[Mapping[str, Train]] = {
     "ours": ours,
+    "ours_auto": ours_auto,
     "trl_fp32": trl_fp32,
     "trl_stock": trl_stock,
     "trl_padded": trl_padded,
@@ -178,7 +191,7 @@ def _common(task: Task, model: str, out: Path, rows: int) -> dict[str, Any]:
 
 
 def _dataset(task: Task, mask: bool) -> Any:
-    from datasets import Dataset
+    datasets = import_module("datasets")  # not this project's folder of that name
 
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for row, start in task.seen:
@@ -186,4 +199,4 @@ def _dataset(task: Task, mask: bool) -> Any:
         columns["labels"].append([IGNORED] * start + row[start:])
     if mask:
         columns["attention_mask"] = [[1] * len(row) for row, _ in task.seen]
-    return Dataset.from_dict(columns)
+    return datasets.Dataset.from_dict(columns)

@@ -81,7 +81,8 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The driver's processes: Ray's own and the workers."""
-    return psutil.Process(process.pid).children(recursive=True)
+    found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return found
 
 
 def workers(process: subprocess.Popen[str], *names: str) -> list[psutil.Process]:
@@ -98,9 +99,10 @@ def listening(processes: list[psutil.Process]) -> set[str]:
 
 def _command(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()
+        words: list[str] = process.cmdline()
     except psutil.NoSuchProcess:
         return []
+    return words
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def nnterp() -> dict[str, Reading]:
 
 
 def _by_nnterp() -> dict[str, Reading]:
-    from nnterp import StandardizedTransformer  # type: ignore[import-untyped]
+    from nnterp import StandardizedTransformer
 
     torch.set_num_threads(1)
     found: dict[str, Reading] = {}
@@ -162,7 +162,7 @@ def _by_nnterp() -> dict[str, Reading]:
 
 
 def _traced_lens(model: Any, cap: float | None) -> Array:
-    from nnsight import save  # type: ignore[import-untyped]
+    from nnsight import save
 
     with model.trace(torch.tensor([ROW])):
         lens = save([model.project_on_vocab(model.layers_output[block])[0] for block in BLOCKS])
