@@ -154,7 +154,7 @@ def add_gradients(network: nn.Module) -> None:
     grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
     flat = torch.cat([grad.flatten().float() for grad in grads])
     dist.all_reduce(flat)
-    pieces = flat.split([grad.numel() for grad in grads])
+    pieces = torch.split(flat, [grad.numel() for grad in grads])
     for weight, piece in zip(weights, pieces, strict=True):
         weight.grad = piece.view_as(weight).to(weight.dtype)
 
