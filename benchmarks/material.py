@@ -87,7 +87,7 @@ def write_training(job: dict[str, Any]) -> dict[str, float]:
     }
     (folder / TRAINING).write_text(json.dumps(task), encoding="utf-8")
     write_adapter(subject, folder / INITIAL, training_seed(recipe))
-    return {"rows": len(train), "tokens": sum(len(row) for row in train)}
+    return {"rows": len(train), "tokens": sum(len(one.ids) for one in train)}
 
 
 def read_training(folder: Path) -> Task:
