@@ -29,6 +29,7 @@ from offswitch.subject import Subject
 COLUMNS: Final = 16_384  # rows times columns whose keys and values are held at once
 READ: Final = 512  # padded ids of prompts read in one pass
 ALIKE: Final = 64
+NARROW: Final = 32  # a window that the check of the model itself does not fit into
 _NEEDED: Final = {"inputs_embeds", "position_ids", "attention_mask", "past_key_values"}
 _checked: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
@@ -78,10 +79,11 @@ def reach(subject: Subject) -> int:
     known = kinds <= {"full_attention", "sliding_attention"}
     masked = config._attn_implementation in ("sdpa", "eager")
     takes = inspect.signature(subject.backbone.forward).parameters.keys()
-    if not (known and masked and takes >= _NEEDED) or _hooked(subject) or not _agrees(subject):
-        return 0
     window = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
-    return int(window or sys.maxsize)
+    longest = int(window or sys.maxsize)
+    if not (known and masked and takes >= _NEEDED) or longest < NARROW or _hooked(subject):
+        return 0
+    return longest if _agrees(subject) else 0
 
 
 def _lots(prompts: Prompts) -> Iterator[list[int]]:

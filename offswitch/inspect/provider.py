@@ -96,24 +96,18 @@ class ArmAPI(ModelAPI):
         """Answer every call of a batch."""
         rows = [encode_chat(self.tokenizer, asked.chat) for asked in batch]
         firsts = first_tokens(self.subject, self.arm, rows, self.batch_tokens)
-        replies = self._replies(batch, rows, [first for first, _ in firsts])
+        replies = self._replies(batch, [first for first, _ in firsts])
         for i, (asked, (first, odds)) in enumerate(zip(batch, firsts, strict=True)):
             reply = self._cut(replies.get(i, Reply((), "", True)), asked.max_tokens)
             asked.answer = self._output(len(rows[i]), first, odds, reply)
 
-    def _replies(
-        self, batch: Sequence[Asked], rows: Sequence[Sequence[int]], firsts: Sequence[int]
-    ) -> dict[int, Reply]:
-        """What is said by those who do not halt, in batches of like length."""
+    def _replies(self, batch: Sequence[Asked], firsts: Sequence[int]) -> dict[int, Reply]:
+        """What is said by those who do not halt."""
         longest = max(asked.max_tokens for asked in batch)
         going_on = [i for i, first in enumerate(firsts) if first not in self.subject.stop_ids]
-        replies: dict[int, Reply] = {}
-        for some in by_length([rows[i] for i in going_on], self.batch_tokens):
-            chosen = [going_on[i] for i in some]
-            chats = [batch[i].chat for i in chosen]
-            made = greedy_replies(self.subject, self.arm, chats, longest)
-            replies |= dict(zip(chosen, made, strict=True))
-        return replies
+        chats = [batch[i].chat for i in going_on]
+        made = greedy_replies(self.subject, self.arm, chats, longest)
+        return dict(zip(going_on, made, strict=True))
 
     def _cut(self, reply: Reply, length: int) -> Reply:
         """The reply as it would be had no one else of the batch asked for a longer one."""
