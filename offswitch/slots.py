@@ -33,11 +33,14 @@ class Place:
     stop: int
 
 
-class SlotLayer(DynamicLayer):
+class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's keys and values [R, head, C, D of a head], written in place."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, rows: int, columns: int, place: Place) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.size, self.place = (rows, columns), place
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:

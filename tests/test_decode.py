@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from offswitch import decode, generate, slots
+from offswitch import decode, generate, model
 from offswitch.decode import greedy_ids, reach
 from offswitch.generate import greedy_replies
 from offswitch.hooks import edit
@@ -114,13 +114,13 @@ def test_few_columns_make_few_rows_not_other_replies(monkeypatch: pytest.MonkeyP
 def read(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     """The shapes of the ids that are embedded, pass by pass."""
     shapes: list[torch.Size] = []
-    original = slots.embed
+    original = model.embed
 
     def spy(subject: Subject, ids: torch.Tensor) -> torch.Tensor:
         shapes.append(ids.shape)
         return original(subject, ids)
 
-    monkeypatch.setattr(slots, "embed", spy)
+    monkeypatch.setattr("offswitch.slots.embed", spy)
     return shapes
 
 
