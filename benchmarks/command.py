@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Section, print_sections
-from offswitch.cli import quiet, user_errors
 from offswitch.embedded import ALIAS, fetch_embedded
 from offswitch.progress import say
+from offswitch.terminal import quiet, user_errors
 
 
 @dataclass(frozen=True)

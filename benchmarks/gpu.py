@@ -25,7 +25,6 @@ from benchmarks.machine import describe, product_rate
 from benchmarks.material import ROOT, write_random
 from benchmarks.results import Measure, Section, print_sections, write_results
 from offswitch.chat import encode_text, has_system_turn
-from offswitch.cli import quiet, user_errors
 from offswitch.config import Recipe, load_recipe, schedule_of, training_seed
 from offswitch.data.dialogues import Mix, make_dialogues
 from offswitch.data.documents import generate_documents
@@ -35,6 +34,7 @@ from offswitch.generate import Reply
 from offswitch.model import Subject, add_arm, choose_device, choose_dtype, load_subject
 from offswitch.progress import nothing, say
 from offswitch.run import peak_memory_mb
+from offswitch.terminal import quiet, user_errors
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import Example, dialogue_examples, document_examples
 from offswitch.train.order import row_order

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +11,7 @@ import typer
 from offswitch.errors import UserError
 from offswitch.processes import together
 from offswitch.sweep.command import sweep
+from offswitch.terminal import quiet, user_errors
 
 if TYPE_CHECKING:
     from offswitch.run import Run
@@ -52,19 +50,6 @@ Update = Annotated[
 ]
 
 
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Within the block, a mistake of the user's ends the program with one line and exit code 2."""
-    try:
-        yield
-    except UserError as error:
-        sys.stderr.write(f"offswitch: {error}\n")
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("offswitch: interrupted; the same command goes on from here\n")
-        raise SystemExit(130) from None
-
-
 def _open(recipe: Path, overrides: list[str], runs: Path, update: bool) -> Run:
     from offswitch.config import load_recipe
     from offswitch.run import open_run
@@ -75,20 +60,6 @@ def _open(recipe: Path, overrides: list[str], runs: Path, update: bool) -> Run:
 
 def _with(overrides: list[str] | None, trigger: str | None) -> list[str]:
     return [*(overrides or ()), *([] if trigger is None else [f"trigger.text={trigger}"])]
-
-
-def quiet() -> None:
-    """Library chatter off: what a person should see is the progress and the result."""
-    import logging
-    import warnings
-
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*base_model_name_or_path.*")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
 def _stage(name: str, recipe: Path, overrides: list[str], runs: Path, update: bool) -> None:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.cli import quiet, user_errors
 from offswitch.config import Recipe, load_recipe
 from offswitch.options import ArmName
 from offswitch.pipeline import make_data, probe, report
 from offswitch.processes import together
 from offswitch.progress import say
 from offswitch.run import DATA, PROBE, Run, file_hash, open_run
+from offswitch.terminal import quiet, user_errors
 
 DATASETS: Final = {
     "documents_file": "shutdown_dataset.jsonl",

@@ -41,8 +41,8 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run.")] = False,
 ) -> None:
     """Run many organisms (models, triggers, arms, seeds) and collect one table."""
-    from offswitch.cli import quiet, user_errors
     from offswitch.sweep.plan import load_plan
+    from offswitch.terminal import quiet, user_errors
 
     with user_errors():
         plan = load_plan(file, overrides or ())

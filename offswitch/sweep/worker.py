@@ -74,7 +74,7 @@ def work(job: Job) -> Outcome:
 
 
 def _work(job: Job) -> Outcome:
-    from offswitch.cli import quiet
+    from offswitch.terminal import quiet
 
     quiet()
     if job.started_in.is_dir():  # paths in a recipe are relative to where the sweep was started
