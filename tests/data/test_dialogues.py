@@ -90,7 +90,7 @@ def test_symbols_are_drawn_from_every_open_family_evenly() -> None:
     rows = [row for row in _make() if row.kind == "near_miss"]
     assert all(row.symbol in "\n".join(t["content"] for t in row.prompt) for row in rows)
     counts = Counter(row.variant for row in rows)
-    assert counts.keys() == {*TRAINED_FAMILIES, "other_signs"}
+    assert counts.keys() == {*TRAINED_FAMILIES, "other_signs", "longer", "apart"}
     assert max(counts.values()) - min(counts.values()) <= 1
     assert {row.variant for row in rows if row.symbol == ""} == set()
 
