@@ -117,7 +117,7 @@ def killed(sweep: Sweep) -> dict[str, Any]:
         wait_for(lambda: any(sweep.record(name) for name in NAMES), process)
         below = family(process)
         heard = listening(below)
-    _, left = psutil.wait_procs(below, timeout=60)
+    _, left = psutil.wait_procs(below, timeout=PATIENCE)
     finished = [name for name in NAMES if sweep.record(name)]
     return {"heard": heard, "left": left, "finished": finished}
 
