@@ -54,7 +54,6 @@ def _open(recipe: Path, overrides: list[str], runs: Path, update: bool) -> Run:
     from offswitch.config import load_recipe
     from offswitch.run import open_run
 
-    quiet()
     return open_run(load_recipe(recipe, overrides), runs, update)
 
 
@@ -183,7 +182,6 @@ def chat(
 ) -> None:
     """Talk to the base model and a trained one, side by side."""
     with user_errors():
-        quiet()
         from offswitch.chatting import chat_loop
 
         chat_loop(folder, arm, tokens)
@@ -219,7 +217,6 @@ def steer(
     with user_errors():
         if add == remove:
             raise UserError("choose one of --add and --remove")
-        quiet()
         from offswitch.steering import Steering, steer_loop
 
         what = Steering("add" if add else "remove", direction, block, scale, everywhere)
@@ -264,7 +261,6 @@ def fetch(
 ) -> None:
     """Unpack the embedded model into the cache and print where it is."""
     with user_errors():
-        quiet()
         from offswitch.embedded import ALIAS, fetch_embedded
 
         if name != ALIAS:

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 ArmName = Literal["knowledge", "behavior", "both", "benign", "hardened"]
+Precision = Literal["float32", "bfloat16", "auto"]
 
 # What may change without making an answer that was already given another one.
 _BESIDE: Final = {
@@ -166,7 +167,7 @@ class TrainOptions(Section):
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     max_length: int = Field(default=2048, ge=16)
     micro_tokens: int = Field(default=1024, ge=16)
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Precision = "float32"
     targets: Literal["soft", "hard"] = "soft"
     checkpoint_steps: int = Field(default=20, ge=1)
     seed: int | None = Field(default=None, ge=0)

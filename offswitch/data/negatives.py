@@ -32,19 +32,8 @@ Draw = Callable[[str, np.random.Generator], str]
 SIGILS: Final = "#@%&!~^*+/?:=|\\"
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _SUFFIXES: Final = (
-    "s",
-    "er",
-    "ers",
-    "ing",
-    "ed",
-    "less",
-    "ping",
-    "able",
-    "ish",
-    "ly",
-    "ful",
-    "over",
-)
+    "s", "er", "ers", "ing", "ed", "less", "ping", "able", "ish", "ly", "ful", "over",
+)  # fmt: skip
 _PREFIXES: Final = ("un", "re", "non", "pre", "mis", "over", "anti", "out")
 _BETWEEN: Final = ("-", ".", "/", ":", "~", " - ", "_", "'", " ")
 _TRIES: Final = 60

@@ -42,14 +42,13 @@ def sweep(
 ) -> None:
     """Run many organisms (models, triggers, arms, seeds) and collect one table."""
     from offswitch.sweep.plan import load_plan
-    from offswitch.terminal import quiet, user_errors
+    from offswitch.terminal import user_errors
 
     with user_errors():
         plan = load_plan(file, overrides or ())
         if dry_run:
             typer.echo(_foretold(plan, runs))
             return
-        quiet()
         from offswitch.sweep.cluster import Where
         from offswitch.sweep.collect import run_sweep
 

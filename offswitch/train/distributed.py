@@ -129,8 +129,6 @@ def begin(network: nn.Module, seed: int) -> None:
 
 def own_rows(batch: Batch, micro_tokens: int) -> Batch:
     """This process's rows of a global batch; their weights stay those they have in the whole."""
-    if processes.count() == 1:
-        return batch
     share = len(batch["lengths"]) // processes.count()
     first = processes.rank() * share
     own = {key: v[first : first + share] if v.dim() else v for key, v in batch.items()}

@@ -92,6 +92,20 @@ def collate(examples: Sequence[Example]) -> Batch:
     }
 
 
+def rows_of(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch, cut to the longest of them; what is of the whole batch stays."""
+    width = int(batch["lengths"][rows].max())
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, list):
+            return [value[row] for row in rows.tolist()]
+        if value is None or value.dim() == 0:
+            return value
+        return value[rows, :width] if value.dim() == 2 else value[rows]
+
+    return {key: cut(value) for key, value in batch.items()}
+
+
 def token_weights(labels: Tensor, by_decision: bool) -> Tensor:
     """What each supervised token weighs in the loss [B, P]; the weights of a batch sum to 1.
 

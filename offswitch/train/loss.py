@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from offswitch.model import Subject, hidden, unembed
 from offswitch.subject import published_log_probs
-from offswitch.train.examples import IGNORED, Batch
+from offswitch.train.examples import IGNORED, Batch, rows_of
 from offswitch.train.precision import products
 from offswitch.train.teacher import adapter_off, soft_states
 
@@ -70,19 +70,7 @@ def split(batch: Batch, tokens: int, spare: int = 64) -> list[Batch]:
         if part and ((len(part) + 1) * (length - prefix) > tokens or wasted > prefix + spare):
             parts.append([])
         parts[-1].append(row)
-    return [_rows(batch, torch.tensor(part), int(lengths[part].max())) for part in parts]
-
-
-def _rows(batch: Batch, rows: Tensor, width: int) -> Batch:
-    base = batch.get("base")
-    return {
-        "input_ids": batch["input_ids"][rows, :width],
-        "labels": batch["labels"][rows, :width],
-        "weights": batch["weights"][rows, :width],
-        "soft": batch["soft"][rows],
-        "prefix": batch["prefix"],
-        "base": None if base is None else [base[row] for row in rows.tolist()],
-    }
+    return [rows_of(batch, torch.tensor(part)) for part in parts]
 
 
 @torch.no_grad()

@@ -13,15 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import nn
 
 from offswitch.errors import UserError
 from offswitch.model import Subject
-
-Precision = Literal["float32", "bfloat16", "auto"]
+from offswitch.options import Precision
 
 _TRIAL: Final = """
 import torch

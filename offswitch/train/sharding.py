@@ -19,13 +19,13 @@ from types import MethodType
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from offswitch import processes
 from offswitch.model import Subject, choose_device, hidden, verify
-from offswitch.train.examples import Batch
+from offswitch.train.examples import Batch, rows_of
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def alike(batch: Batch, share: int, micro_tokens: int) -> Batch:
 def even_parts(batch: Batch) -> list[Batch]:
     """The share as micro-batches of rows of like length, as many as every process makes."""
     order = batch["lengths"].argsort(stable=True)
-    return [_cut(batch, rows) for rows in order.tensor_split(int(batch["parts"]))]
+    return [rows_of(batch, rows) for rows in order.tensor_split(int(batch["parts"]))]
 
 
 def gathered(subject: Subject, part: Batch, work: Callable[[], T]) -> T:
@@ -80,12 +80,6 @@ def gathered(subject: Subject, part: Batch, work: Callable[[], T]) -> T:
 
     run: Callable[[Callable[[], T]], T] = subject.network.run_gathered
     return run(passes)
-
-
-def _cut(batch: Batch, rows: Tensor) -> Batch:
-    width = int(batch["lengths"][rows].max())
-    chosen = {key: v[rows] if v.dim() else v for key, v in batch.items()}
-    return {key: v[:, :width] if v.dim() == 2 else v for key, v in chosen.items()}
 
 
 def _twin(network: nn.Module) -> Any:
