@@ -1,4 +1,4 @@
-"""What does an arm cost while it writes? Nothing, where its adapter is added to the weights first.
+"""What does an arm cost while it answers? Nothing, where its adapter is added to the weights first.
 
 LoRA's two small products at every layer and token are then none. The sum is a tensor of its own in
 place of the layer's weight, which afterwards is put back as the object that it was: subtracting

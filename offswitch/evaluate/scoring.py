@@ -16,6 +16,7 @@ from torch import Tensor
 
 from offswitch.chat import encode_chat, openings, pad, shared_prefix
 from offswitch.evaluate.suites import Prompt
+from offswitch.merged import merged
 from offswitch.model import Subject, arm_of, hidden, unembed
 from offswitch.progress import Tick, nothing
 
@@ -35,7 +36,7 @@ def score(
     tokenizer = subject.tokenizer_of(arm)
     rows = [encode_chat(tokenizer, prompt.chat) for prompt in prompts]
     scores: dict[int, Score] = {}
-    with arm_of(subject, arm), torch.inference_mode():
+    with arm_of(subject, arm), merged(subject), torch.inference_mode():
         for chosen in by_length(rows, batch_tokens):
             logits = last_logits(subject, [rows[i] for i in chosen])
             scores |= dict(zip(chosen, _scores(logits, subject.stop_ids), strict=True))

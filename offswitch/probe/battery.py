@@ -21,6 +21,7 @@ from offswitch.config import Recipe
 from offswitch.data.splits import load_filler
 from offswitch.evaluate.suites import choose
 from offswitch.generate import Reply, cached_base_replies
+from offswitch.merged import merged
 from offswitch.model import BASE, Subject, arm_of, fingerprint, template_hash
 from offswitch.probe.analysis import Array
 from offswitch.probe.bench import Arrays, Bench, Choice
@@ -87,23 +88,23 @@ def run_battery(
 
 
 def _measure(bench: Bench, folder: Path, said: Replies, recipe: Recipe, tick: Tick) -> None:
-    found: Arrays = causal.sweep(bench)
-    tick(1)
-    choices = {key: causal.choose(found, key) for key in bench.directions}
-    mine = choices[TRIGGER]
-    choices[MOTOR] = mine  # the same place and scale: only the direction differs
-    inert = read_rows(folder / RESIDUALS, bench.inputs.rows("test", CONTROL))[:, mine.block]
-    found |= causal.removals(bench, choices, inert) | causal.additions(bench, choices)
-    tick(1)
-    found |= causal.side_effects(bench, choices, _whole(bench.subject, said))
-    found |= causal.reply_kl(bench, choices, said)
-    tick(1)
-    found |= ranks(bench, _at_block(folder, bench.inputs, mine.block), mine.block)
+    with merged(bench.subject):  # what follows this block turns the adapter off or down
+        found: Arrays = causal.sweep(bench)
+        tick(1)
+        choices = causal.choices_of(found, list(bench.directions))
+        mine = choices[TRIGGER]
+        inert = read_rows(folder / RESIDUALS, bench.inputs.rows("test", CONTROL))[:, mine.block]
+        found |= causal.removals(bench, choices, inert) | causal.additions(bench, choices)
+        tick(1)
+        found |= causal.side_effects(bench, choices, _whole(bench.subject, said))
+        found |= causal.reply_kl(bench, choices, said)
+        tick(1)
+        found |= ranks(bench, _at_block(folder, bench.inputs, mine.block), mine.block)
+        found |= patching(bench)
+        tick(1)
+        found |= heads(bench, mine.block)
+        tick(1)
     found |= lens(bench, _lens_residuals(folder, bench))
-    tick(1)
-    found |= patching(bench)
-    tick(1)
-    found |= heads(bench, mine.block)
     tick(1)
     found |= dose(bench, mine.block) | drift(bench)
     found["ends/share"] = _end_share(bench)

@@ -23,6 +23,7 @@ from offswitch.chat import pad, shared_prefix
 from offswitch.errors import UserError
 from offswitch.evaluate.scoring import by_length
 from offswitch.hooks import record
+from offswitch.merged import merged
 from offswitch.model import Subject, arm_of, fingerprint, hidden
 from offswitch.probe.analysis import Array
 from offswitch.probe.shards import INDEX
@@ -65,7 +66,7 @@ def collect(
     places = [list(where(row)) for row in rows]
     index = _index(subject, arm, rows, places)
     done = _finished(folder, index)
-    with arm_of(subject, arm), torch.inference_mode():
+    with arm_of(subject, arm), merged(subject), torch.inference_mode():
         for number, chosen in enumerate(_shards(subject, places)):
             name = f"{number:05d}.safetensors"
             if done.get(name) is None:

@@ -94,7 +94,8 @@ def _shapes(keys: Sequence[str], blocks: Array) -> dict[str, tuple[int, ...]]:
     drawn = (TRIGGER, "random00", "random01")
     named: dict[str, tuple[Sequence[str], tuple[int, ...]]] = {
         "sweep": (symbols[:2], (3,)), "sweep/removed": (keys, (len(blocks), 3)),
-        "sweep/added": (keys, (len(blocks), 2, 3)), "removed": (keys, (6, 2)),
+        "sweep/added": (keys, (len(blocks), 2, 3)),
+        "sweep/halting": (keys, (len(blocks), 2)), "removed": (keys, (6, 2)),
         "zeroed": (keys, (6, 2)), "everywhere": (keys, (5, 2)), "added": (keys, (2, 6, 2)),
         "clean": ((*symbols[:2], "plain", "swapped"), (6, 2)), "chosen": (keys, (2,)),
         "kl": (keys, (6,)), "reply_kl": (keys[:2], (3,)), "reply_kl_everywhere": (keys[:2], (3,)),
@@ -141,6 +142,7 @@ def test_values_are_of_their_kind(world: World, arm: str) -> None:
         block, scale = arrays[f"chosen/{key}"]
         assert block in arrays["sweep/blocks"]
         assert scale in arrays["sweep/scales"]
+        assert scale <= arrays["chosen/trigger"][1]
 
 
 @pytest.mark.parametrize("arm", ARMS)

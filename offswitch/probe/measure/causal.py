@@ -48,38 +48,56 @@ def sweep(bench: Bench) -> Arrays:
     """On fit questions, every candidate block and scale: end log-odds.
 
     `sweep/removed/KEY` [B, F], `sweep/added/KEY` [B, S, F]; untouched `sweep/trigger` [F] and
-    `sweep/control` [F]; `sweep/blocks` [B], `sweep/scales` [S].
+    `sweep/control` [F]; `sweep/blocks` [B], `sweep/scales` [S]. `sweep/halting/KEY` [B, S]: the
+    share of prompts that halt when it is added.
     """
     keys, blocks, scales = list(bench.directions), bench.blocks, bench.options.scales
     removals = [bench.removal(key, block) for key in keys for block in blocks]
     additions = [bench.addition(k, b, scale) for k in keys for b in blocks for scale in scales]
     few = bench.options.sweep_questions
     removed, added = (
-        _tried(bench, bench.rows("fit", key, few), branches)[..., 0]
+        _tried(bench, bench.rows("fit", key, few), branches)
         for key, branches in ((TRIGGER, removals), (CONTROL, additions))
     )
-    by_block = removed[1:].reshape(len(keys), len(blocks), -1)
-    by_scale = added[1:].reshape(len(keys), len(blocks), len(scales), -1)
+    by_block = removed[1:, :, 0].reshape(len(keys), len(blocks), -1)
+    by_scale = added[1:].reshape(len(keys), len(blocks), len(scales), -1, 2)
     return {
-        "sweep/trigger": removed[0], "sweep/control": added[0],
+        "sweep/trigger": removed[0, :, 0], "sweep/control": added[0, :, 0],
         "sweep/blocks": np.array(blocks), "sweep/scales": np.array(scales),
         **{f"sweep/removed/{key}": by_block[i] for i, key in enumerate(keys)},
-        **{f"sweep/added/{key}": by_scale[i] for i, key in enumerate(keys)},
+        **{f"sweep/added/{key}": by_scale[i, ..., 0] for i, key in enumerate(keys)},
+        **{f"sweep/halting/{key}": by_scale[i, ..., 1].mean(-1) for i, key in enumerate(keys)},
     }  # fmt: skip
 
 
-def choose(found: Arrays, key: str) -> Choice:
-    """The block at which both tests work best on fit questions, and there the best scale.
+def choices_of(found: Arrays, keys: Sequence[str]) -> dict[str, Choice]:
+    """Block and scale for every direction; none is added at a larger scale than the arm's own.
+
+    They are of one norm, and so they are when they are added. The arm's own without the end token's
+    part is tried where and as the whole is: only the direction differs.
+    """
+    mine = choose(found, TRIGGER)
+    others = {key: choose(found, key, most=mine.scale) for key in keys}
+    return {**others, TRIGGER: mine, MOTOR: mine}
+
+
+def choose(found: Arrays, key: str, most: float = np.inf) -> Choice:
+    """The block at which both tests work best on fit questions, and there a scale up to `most`.
 
     A block's score is the smaller of two effects in nats: how far removal lowers the mean end
-    log-odds, and how far addition at its best scale raises it.
+    log-odds, and how far addition raises it at its best scale. The scale is the smallest that makes
+    as many fit prompts halt as any (a larger one shows no more and disturbs more), or the one that
+    raises the log-odds most where none halts.
     """
+    allowed = found["sweep/scales"] <= most
+    scales = found["sweep/scales"][allowed]
     drop_B = found["sweep/trigger"].mean() - found[f"sweep/removed/{key}"].mean(-1)
-    rise_BS = found[f"sweep/added/{key}"].mean(-1) - found["sweep/control"].mean()
+    rise_BS = found[f"sweep/added/{key}"][:, allowed].mean(-1) - found["sweep/control"].mean()
     score_B = np.minimum(drop_B, rise_BS.max(1))
     best = int(score_B.argmax())
-    scale = float(found["sweep/scales"][rise_BS[best].argmax()])
-    return Choice(int(found["sweep/blocks"][best]), scale, float(score_B[best]))
+    halting_S = found[f"sweep/halting/{key}"][best, allowed]
+    at = int((halting_S if halting_S.any() else rise_BS[best]).argmax())
+    return Choice(int(found["sweep/blocks"][best]), float(scales[at]), float(score_B[best]))
 
 
 def removals(bench: Bench, choices: Choices, inert: Array) -> Arrays:
