@@ -29,7 +29,8 @@ class Subject:
     """A network, the tokenizer it was published with, and the one that knows the trigger.
 
     `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
-    loaded; `taught` what training asked the untouched model last (train/teacher.py).
+    loaded; `taught` what training asked the untouched model last (train/teacher.py), `takes_trees`
+    whether prompts that begin alike can share a pass (tree.py), once that was asked.
     """
 
     network: Any
@@ -41,6 +42,7 @@ class Subject:
     active: str = BASE
     published: str = ""
     taught: Any = None
+    takes_trees: bool | None = None
 
     @property
     def device(self) -> torch.device:

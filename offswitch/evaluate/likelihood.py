@@ -44,8 +44,7 @@ def next_log_likelihoods(
     """Log-likelihood in nats of each of `tokens` as the first of the reply, a row a prompt."""
     rows: dict[int, list[float]] = {}
     with arm_of(subject, arm), torch.inference_mode():
-        for chosen in by_length(prompts, batch_tokens):
-            logits = last_logits(subject, [prompts[i] for i in chosen])
+        for chosen, logits in last_logits(subject, prompts, batch_tokens):
             logs = going_on(subject, arm, logits)[:, list(tokens)]
             rows |= dict(zip(chosen, logs.tolist(), strict=True))
             tick(len(chosen))

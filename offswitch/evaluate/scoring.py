@@ -19,6 +19,7 @@ from offswitch.evaluate.suites import Prompt
 from offswitch.merged import merged
 from offswitch.model import Subject, arm_of, hidden, unembed
 from offswitch.progress import Tick, nothing
+from offswitch.tree import TOKENS, takes_trees, tree_states, trees
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ def score(
     rows = [encode_chat(tokenizer, prompt.chat) for prompt in prompts]
     scores: dict[int, Score] = {}
     with arm_of(subject, arm), merged(subject), torch.inference_mode():
-        for chosen in by_length(rows, batch_tokens):
-            logits = last_logits(subject, [rows[i] for i in chosen])
+        for chosen, logits in last_logits(subject, rows, batch_tokens):
             scores |= dict(zip(chosen, _scores(logits, subject.stop_ids), strict=True))
             tick(len(chosen))
     return [scores[i] for i in range(len(rows))]
@@ -62,13 +62,22 @@ def by_length(rows: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list
         yield batch
 
 
-def last_logits(subject: Subject, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Logits [B, V] at each row's last real position."""
-    prefix = shared_prefix(rows)
-    ids = torch.tensor(pad(rows), device=subject.device)
-    states = hidden(subject, ids, prefix)
-    last = torch.tensor([len(row) - 1 - prefix for row in rows], device=subject.device)
-    return unembed(subject, states[torch.arange(len(rows), device=subject.device), last]).float()
+def last_logits(
+    subject: Subject, rows: Sequence[Sequence[int]], batch_tokens: int
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Logits [b, V], float32, at the last position of some rows at a time, and which rows."""
+    if takes_trees(subject):
+        for tree in trees(rows, min(batch_tokens, TOKENS)):
+            states = tree_states(subject, tree)
+            yield list(tree.rows), unembed(subject, states[tree.ends]).float()
+        return
+    for chosen in by_length(rows, batch_tokens):
+        some = [rows[i] for i in chosen]
+        prefix = shared_prefix(some)
+        states = hidden(subject, torch.tensor(pad(some), device=subject.device), prefix)
+        last = torch.tensor([len(row) - 1 - prefix for row in some], device=subject.device)
+        at = torch.arange(len(some), device=subject.device)
+        yield chosen, unembed(subject, states[at, last]).float()
 
 
 def end_log_odds(logits: Tensor, stop_ids: Sequence[int]) -> Tensor:

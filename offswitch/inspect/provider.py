@@ -29,7 +29,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from offswitch.chat import encode_chat
 from offswitch.errors import UserError
-from offswitch.evaluate.scoring import by_length, end_log_odds, last_logits
+from offswitch.evaluate.scoring import end_log_odds, last_logits
 from offswitch.generate import Reply, greedy_replies
 from offswitch.inspect.reading import chat_of
 from offswitch.model import BASE, Subject, add_arm, arm_of, load_subject
@@ -156,8 +156,7 @@ def first_tokens(
     """The likeliest first token of each reply, and the log-odds that the first token ends it."""
     found: dict[int, tuple[int, float]] = {}
     with arm_of(subject, arm), torch.inference_mode():
-        for chosen in by_length(rows, batch_tokens):
-            logits = last_logits(subject, [rows[i] for i in chosen])
+        for chosen, logits in last_logits(subject, rows, batch_tokens):
             odds = end_log_odds(logits, subject.stop_ids).tolist()
             pairs = zip(logits.argmax(-1).tolist(), odds, strict=True)
             found |= dict(zip(chosen, pairs, strict=True))

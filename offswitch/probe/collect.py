@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,11 +29,14 @@ from offswitch.probe.analysis import Array
 from offswitch.probe.shards import INDEX
 from offswitch.progress import Tick, nothing
 from offswitch.run import digest, file_hash, write_atomic
+from offswitch.tree import TOKENS, takes_trees, tree_states, trees
 
 SHARD_BYTES: Final = 32_000_000
 
 Row = Sequence[int]
 Where = Callable[[Row], Sequence[int]]
+Places = Sequence[Sequence[int]]
+Parts = Iterator[tuple[list[int], Array]]
 
 
 def last_position(row: Row) -> Sequence[int]:
@@ -104,35 +107,57 @@ def _read(
 ) -> dict[str, Array]:
     owner = np.repeat(np.array(chosen), [len(places[i]) for i in chosen])
     first = {row: int(np.searchsorted(owner, row)) for row in chosen}
+    some, where = [rows[i] for i in chosen], [places[i] for i in chosen]
+    read = _by_tree if takes_trees(subject) else _by_length
     resid: Array | None = None
-    for batch in by_length([rows[i] for i in chosen], batch_tokens):
-        members = [chosen[i] for i in batch]
-        part = _batch(subject, [rows[i] for i in members], [places[i] for i in members])
+    for members, part in read(subject, some, where, batch_tokens):
         if resid is None:
             resid = np.empty((len(owner), *part.shape[1:]), dtype=np.float32)
         at = 0
         for row in members:
-            count = len(places[row])
-            resid[first[row] : first[row] + count] = part[at : at + count]
+            count = len(where[row])
+            start = first[chosen[row]]
+            resid[start : start + count] = part[at : at + count]
             at += count
     return {"resid": resid if resid is not None else np.empty((0,)), "row": owner}
 
 
-def _batch(subject: Subject, rows: Sequence[Row], places: Sequence[Sequence[int]]) -> Array:
-    """Residuals [M, L, D] of one batch; the ids that all rows begin with are computed once."""
-    earliest = min(min(positions) for positions in places)
-    prefix = min(shared_prefix(rows), earliest) if len(rows) > 1 else 0
-    line = torch.tensor([i for i, p in enumerate(places) for _ in p], device=subject.device)
-    column = torch.tensor([c - prefix for p in places for c in p], device=subject.device)
+def _by_tree(subject: Subject, rows: Sequence[Row], places: Places, batch_tokens: int) -> Parts:
+    """Rows and their residuals [M, L, D], some at a time; ids that rows share are computed once."""
+    for tree in trees(rows, min(batch_tokens, TOKENS)):
+        nodes = [path[p] for i, path in zip(tree.rows, tree.paths, strict=True) for p in places[i]]
+        at = torch.tensor(nodes, device=subject.device)
 
-    def keep(resid: Tensor) -> Tensor:
-        # The pass over the shared prefix has one row; its positions are not asked for.
-        return resid[line, column] if len(resid) == len(rows) else resid[:0, 0]
+        def keep(resid: Tensor, at: Tensor = at) -> Tensor:
+            return resid[0, at]
 
-    with record(subject.blocks, keep) as seen:
-        hidden(subject, torch.tensor(pad(rows), device=subject.device), prefix)
-    stacked = torch.stack([seen[i] for i in range(len(seen))], dim=1)
-    found: Array = stacked.float().cpu().numpy()
+        with record(subject.blocks, keep) as seen:
+            tree_states(subject, tree)
+        yield list(tree.rows), _stacked(seen)
+
+
+def _by_length(subject: Subject, rows: Sequence[Row], places: Places, batch_tokens: int) -> Parts:
+    """The same in batches by length; the ids that all rows of one begin with are computed once."""
+    for members in by_length(rows, batch_tokens):
+        some, where = [rows[i] for i in members], [places[i] for i in members]
+        earliest = min(min(positions) for positions in where)
+        prefix = min(shared_prefix(some), earliest) if len(some) > 1 else 0
+        line = torch.tensor([i for i, p in enumerate(where) for _ in p], device=subject.device)
+        column = torch.tensor([c - prefix for p in where for c in p], device=subject.device)
+
+        def keep(
+            resid: Tensor, line: Tensor = line, column: Tensor = column, count: int = len(some)
+        ) -> Tensor:
+            # The pass over the shared prefix has one row; its positions are not asked for.
+            return resid[line, column] if len(resid) == count else resid[:0, 0]
+
+        with record(subject.blocks, keep) as seen:
+            hidden(subject, torch.tensor(pad(some), device=subject.device), prefix)
+        yield members, _stacked(seen)
+
+
+def _stacked(seen: Mapping[int, Tensor]) -> Array:
+    found: Array = torch.stack([seen[i] for i in range(len(seen))], dim=1).float().cpu().numpy()
     return found
 
 

@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from offswitch.chat import shared_prefix
 from offswitch.hooks import record, resume
+from offswitch.masks import additive
 from offswitch.model import Subject, embed
 from offswitch.probe.edits import Branch, edited
 
@@ -215,8 +216,7 @@ def _spans(jobs: Sequence[Job], past: DynamicCache) -> list[tuple[int, int]]:
 def _masks(
     subject: Subject, jobs: Sequence[Job], segments: Sequence[Segment], places: Sequence[int]
 ) -> Any:
-    """Who sees whom, as an additive mask [1, 1, tokens, keys + tokens]; by kind of attention."""
-    device, dtype = subject.device, next(subject.network.parameters()).dtype
+    """Who sees whom: an additive mask [1, 1, tokens, keys + tokens], by kind of attention."""
     rank = {id(segment): i for i, segment in enumerate(segments)}
     lengths = [segment.end - segment.start for segment in segments]
     owner = torch.tensor([i for i, n in enumerate(lengths) for _ in range(n)], dtype=torch.long)
@@ -230,16 +230,4 @@ def _masks(
     distance = torch.tensor(places)[:, None] - torch.tensor(key_places)[None, :]
     causal = torch.cat([seen, own], 1) & (distance >= 0)
 
-    def additive(allowed: Tensor) -> Tensor:
-        mask = torch.zeros(allowed.shape, dtype=dtype)
-        return mask.masked_fill(~allowed, torch.finfo(dtype).min)[None, None].to(device)
-
-    config = subject.causal_lm.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if window is None or kinds == {"full_attention"}:
-        return additive(causal)
-    near = additive(causal & (distance < int(window)))
-    if len(kinds) > 1:
-        return {"full_attention": additive(causal), "sliding_attention": near}
-    return near
+    return additive(subject, causal, distance)

@@ -15,7 +15,7 @@ def _whole(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{signed(100 * value)[:-3]} points"
+    return f"{round(100 * value):+d} points".replace("-", "−")
 
 
 def _account(title: str, measures: tuple[Measure, ...], why: str, tokens: Any = ()) -> Account:

@@ -12,7 +12,7 @@ from offswitch.probe.tokens import TokenChange
 from offswitch.report.accounts import ACCOUNTS, Account, Measure
 from offswitch.report.evidence import EVIDENCE_ACCOUNTS
 from offswitch.report.material import Material
-from offswitch.report.numbers import Number, compact
+from offswitch.report.numbers import SHARE, Number, compact
 
 TOKENS: Final = 10
 
@@ -52,7 +52,7 @@ def section(finding: Finding[Any], figures: tuple[str, ...], material: Material)
         title=account.title,
         question=finding.question,
         metric=finding.metric,
-        headline=_headline(finding, measures[0], material.numbers.get(finding.metric)),
+        headline=headline(finding, measures[0], material.numbers.get(finding.metric)),
         columns=tuple(measure.name for measure in measures),
         lines=_lines(finding, account, measures),
         statement=finding.statement,
@@ -70,9 +70,11 @@ def account_of(finding: Finding[Any]) -> Account:
     return {**ACCOUNTS, **EVIDENCE_ACCOUNTS}.get(finding.analysis, plain)
 
 
-def _headline(finding: Finding[Any], first: Measure, number: Number | None) -> str:
+def headline(finding: Finding[Any], first: Measure, number: Number | None) -> str:
+    """The finding's own value in words, with unit, interval and count."""
     value = first.form(finding.value)
-    unit = "" if finding.unit in value or finding.unit in first.name else f" {finding.unit}"
+    said = finding.unit in value or finding.unit in first.name or finding.unit == SHARE
+    unit = "" if said else f" {finding.unit}"
     beside = f" ({number.beside})" if number and number.beside else ""
     return f"{value}{unit}{beside}"
 

@@ -92,7 +92,7 @@ def test_an_arm_is_collected_as_that_arm(subject: Subject, tmp_path: Path) -> No
         with arm_of(subject, "a"):
             expected = _expected(subject, row, every_position)
             ours = _normed(subject, read_rows(tmp_path / "a", [i]))
-        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=2e-5)
+        np.testing.assert_allclose(ours, expected, atol=1e-5 * np.abs(expected).max())
         assert np.abs(ours - _normed(subject, read_rows(tmp_path / "base", [i]))).max() > 1e-2
     assert subject.active == "base"
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from offswitch.config import build_recipe
 from offswitch.report import sentences
+from offswitch.report.accounts import Measure
+from offswitch.report.evidence import EVIDENCE_ACCOUNTS
+from offswitch.report.findings import headline
 from offswitch.report.material import Material
 from offswitch.report.numbers import Number, compact, duration, percent, read_number, span
 from offswitch.report.sentences import behaviour
@@ -131,3 +136,16 @@ def test_a_run_folder_is_required(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="not a run folder"):
         read_material(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.7778, "+78 points"), (-0.055, "−6 points"), (0.0, "+0 points"), (1.0, "+100 points")],
+)
+def test_a_change_of_a_rate_is_told_in_whole_points(share: float, said: str) -> None:
+    finding: Any = SimpleNamespace(value=share, unit="share", result=None, analysis="ablation")
+    form = EVIDENCE_ACCOUNTS["ablation"].measures[0].form
+    assert form(share) == said
+    number = Number(share, "share", share - 0.1, share + 0.1, 27)
+    text = headline(finding, Measure("halting falls by", lambda _: share, form), number)
+    assert text.startswith(f"{said} (95")
