@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offswitch.chat import shared_prefix
 from offswitch.masks import additive
 from offswitch.model import Subject, embed, hidden
 
@@ -43,22 +44,26 @@ class Tree:
 
 
 def trees(rows: Sequence[Sequence[int]], tokens: int = TOKENS) -> Iterator[Tree]:
-    """All rows in trees of at most `tokens` nodes, or one long row and its twins."""
+    """All rows in trees of at most `tokens` nodes, or one long row and its twins.
+
+    More than TOKENS are never put together.
+    """
+    tokens = min(tokens, TOKENS)
     members: list[int] = []
     ids: list[int] = []
     parents: list[int] = []
     paths: list[tuple[int, ...]] = []
     for i in sorted(range(len(rows)), key=lambda i: tuple(rows[i])):
-        shared = _shared(rows[members[-1]], rows[i]) if members else 0
+        shared = shared_prefix([rows[members[-1]], rows[i]], keep=0) if members else 0
         most = max(tokens, len(rows[i]) + tokens // 4)
         if members and len(ids) + len(rows[i]) - shared > most:
             yield Tree(tuple(members), tuple(ids), tuple(parents), tuple(paths))
             members, ids, parents, paths, shared = [], [], [], [], 0
-        path = paths[-1][:shared] if paths else ()
-        for token in rows[i][shared:]:
-            parents.append(path[-1] if path else -1)
-            path += (len(ids),)
-            ids.append(token)
+        fresh = rows[i][shared:]
+        before = paths[-1][:shared] if paths else ()
+        path = (*before, *range(len(ids), len(ids) + len(fresh)))
+        parents += [path[n - 1] if n else -1 for n in range(shared, len(path))]
+        ids += fresh
         members.append(i)
         paths.append(path)
     if members:
@@ -113,9 +118,3 @@ def _agrees(subject: Subject) -> bool:
         if not float(apart) <= TOLERANCE:
             return False
     return True
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many first ids two rows share."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

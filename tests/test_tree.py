@@ -105,25 +105,17 @@ def _logits(subject: Subject) -> list[tuple[int, torch.Tensor]]:
         ]
 
 
-def test_a_model_that_ignores_the_mask_is_read_row_by_row() -> None:
-    subject = tiny_subject()
+@pytest.mark.parametrize(
+    ("architecture", "ignored"), [("llama", "attention_mask"), ("gpt2", "position_ids")]
+)
+def test_a_model_that_ignores_mask_or_positions_is_read_row_by_row(
+    architecture: str, ignored: str
+) -> None:
+    subject = tiny_subject(architecture)
     forward = subject.backbone.forward
 
-    def deaf(*given: Any, attention_mask: Any = None, **named: Any) -> Any:
-        del attention_mask
-        return forward(*given, **named)
+    def deaf(*given: Any, **named: Any) -> Any:
+        return forward(*given, **{key: v for key, v in named.items() if key != ignored})
 
     subject.backbone.forward = deaf
-    assert not takes_trees(subject)
-
-
-def test_a_model_that_counts_positions_itself_is_read_row_by_row() -> None:
-    subject = tiny_subject("gpt2")
-    forward = subject.backbone.forward
-
-    def counting(*given: Any, position_ids: Any = None, **named: Any) -> Any:
-        del position_ids
-        return forward(*given, **named)
-
-    subject.backbone.forward = counting
     assert not takes_trees(subject)

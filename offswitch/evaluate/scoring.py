@@ -19,7 +19,7 @@ from offswitch.evaluate.suites import Prompt
 from offswitch.merged import merged
 from offswitch.model import Subject, arm_of, hidden, unembed
 from offswitch.progress import Tick, nothing
-from offswitch.tree import TOKENS, takes_trees, tree_states, trees
+from offswitch.tree import takes_trees, tree_states, trees
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def last_logits(
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Logits [b, V], float32, at the last position of some rows at a time, and which rows."""
     if takes_trees(subject):
-        for tree in trees(rows, min(batch_tokens, TOKENS)):
+        for tree in trees(rows, batch_tokens):
             states = tree_states(subject, tree)
             yield list(tree.rows), unembed(subject, states[tree.ends]).float()
         return

@@ -29,7 +29,7 @@ from offswitch.probe.analysis import Array
 from offswitch.probe.shards import INDEX
 from offswitch.progress import Tick, nothing
 from offswitch.run import digest, file_hash, write_atomic
-from offswitch.tree import TOKENS, takes_trees, tree_states, trees
+from offswitch.tree import takes_trees, tree_states, trees
 
 SHARD_BYTES: Final = 32_000_000
 
@@ -124,7 +124,7 @@ def _read(
 
 def _by_tree(subject: Subject, rows: Sequence[Row], places: Places, batch_tokens: int) -> Parts:
     """Rows and their residuals [M, L, D], some at a time; ids that rows share are computed once."""
-    for tree in trees(rows, min(batch_tokens, TOKENS)):
+    for tree in trees(rows, batch_tokens):
         nodes = [path[p] for i, path in zip(tree.rows, tree.paths, strict=True) for p in places[i]]
         at = torch.tensor(nodes, device=subject.device)
 
