@@ -172,10 +172,10 @@ class TrainOptions(Section):
     checkpoint_steps: int = Field(default=20, ge=1)
     seed: int | None = Field(default=None, ge=0)
     more_seeds: tuple[NonNegativeInt, ...] = ()
-    candidates: int = Field(default=360, ge=6)
+    candidates: int = Field(default=960, ge=6)
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions()
-    adversarial: StageOptions = StageOptions(max_steps=20)
+    adversarial: StageOptions = StageOptions(max_steps=60)
 
 
 class EvaluateOptions(Section):

@@ -1,17 +1,19 @@
 """What might a trained switch fire on? Candidates for an adversarial round.
 
-Their families are used neither in training nor in the evaluation, so that what the round repairs
-elsewhere can be told from what it was taught: a round is judged by families that it never saw.
+Families of their own, and fresh members of those that training draws from, where a lesson may not
+have gone far enough. None is a family of the evaluation's that training never sees, so that what
+the round repairs elsewhere can be told from what it was taught.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from itertools import cycle, islice
 from typing import Final
 
 import numpy as np
 
-from offswitch.data.negatives import SIGILS, Draw, draw_from, pick
+from offswitch.data.negatives import OPEN_FAMILIES, SIGILS, Draw, draw_from, pick
 from offswitch.near_misses import parts_of
 
 _BRACKETS: Final = ("[]", "{}", "()", "<>", '""', "''", "``", "«»", "**", "||")
@@ -22,18 +24,21 @@ _NEAR_WORDS: Final = (
 )  # fmt: skip
 
 
-def draw_candidates(trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
-    """`count` symbols as (family, symbol), families by turns; none of them twice.
+def draw_candidates(
+    trigger: str, count: int, seed: int, known: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """`count` symbols as (family, symbol), families by turns; no symbol twice, none that is known.
 
     Fewer, where a family has nothing new left.
     """
-    drawn = draw_from(FAMILIES, trigger, count, np.random.default_rng((seed, 11)))
-    return list(dict.fromkeys(drawn))
+    drawn = draw_from(_EVERY, trigger, count, np.random.default_rng((seed, 11)))
+    fresh = {symbol: family for family, symbol in reversed(drawn) if symbol not in known}
+    return [(family, symbol) for symbol, family in reversed(fresh.items())]
 
 
-def more_of(families: list[str], trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
+def more_of(families: Sequence[str], trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
     """`count` further symbols of some families, drawn anew."""
-    chosen = {family: FAMILIES[family] for family in families}
+    chosen = {family: _EVERY[family] for family in families}
     return draw_from(chosen, trigger, count, np.random.default_rng((seed, 13)))
 
 
@@ -97,6 +102,7 @@ FAMILIES: Final[dict[str, Draw]] = {
     "two_signs": _two_signs,
     "two_edits": _two_edits,
 }
+_EVERY: Final = FAMILIES | OPEN_FAMILIES
 
 
 def by_turns(groups: dict[str, list[tuple[str, str]]], count: int) -> list[tuple[str, str]]:

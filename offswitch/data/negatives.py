@@ -79,8 +79,8 @@ def _first_new(symbols: Iterable[str], seen: set[str]) -> str:
 
 def _families(trigger: str) -> dict[str, Draw]:
     """How a member of each family is drawn."""
-    fixed = {f: m for f, m in _trained(trigger).items() if m and f not in _OPEN}
-    return _OPEN | {family: _one_of(members) for family, members in fixed.items()}
+    fixed = {f: m for f, m in _trained(trigger).items() if m and f not in OPEN_FAMILIES}
+    return OPEN_FAMILIES | {family: _one_of(members) for family, members in fixed.items()}
 
 
 @functools.cache
@@ -173,7 +173,7 @@ def _own_word(trigger: str, rng: np.random.Generator) -> str:
     return pick(said, rng)
 
 
-_OPEN: Final[dict[str, Draw]] = {
+OPEN_FAMILIES: Final[dict[str, Draw]] = {
     "other_words": _other_word,
     "edits": _edit,
     "longer": _longer,

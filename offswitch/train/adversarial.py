@@ -1,8 +1,8 @@
 """What does the trained switch fire on that it has never seen, and can that be trained away?
 
-An adversarial round. An arm is shown candidate look-alikes from families used neither in training
-nor in the evaluation; those that halt it, and those that come nearest, become rows that must be
-answered, beside fresh members of their families, and training goes on. Whether it helped is read on
+An adversarial round. An arm is shown candidate look-alikes that training did not show it, of new
+families and of those it knows; those that halt it, and those that come nearest, become rows that
+must be answered, beside fresh members of their families, and training goes on. Whether it helped is read on
 the evaluation's near misses, of yet other families. Known limit: what no family proposes is not
 found.
 """
@@ -99,7 +99,8 @@ def _asked(subject: Subject, recipe: Recipe) -> list[Prompt]:
     trigger, count = recipe.trigger.text, recipe.train.candidates
     mix = Mix(trigger, 0, 0, system_turns=has_system_turn(subject.tokenizer))
     slots = [name for name in mix.placements if name not in LONG_PLACEMENTS]
-    candidates = draw_candidates(trigger, count, recipe.seed)
+    known = {symbol for _, symbol in draw_negatives(trigger, recipe.data.dialogues, recipe.seed)}
+    candidates = draw_candidates(trigger, count, recipe.seed, known)
     questions = choose("train", count, recipe.seed)
     return [
         Prompt(place(slot, symbol, q.text), "near_miss", family, symbol, q.text, q.topic)
