@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from offswitch.chat import shared_prefix
 from offswitch.masks import additive
@@ -72,9 +73,21 @@ def trees(rows: Sequence[Sequence[int]], tokens: int = TOKENS) -> Iterator[Tree]
 
 def tree_states(subject: Subject, tree: Tree) -> Tensor:
     """Normed last hidden states [nodes, D]; each block's output is [1, nodes, D]."""
-    ids = torch.tensor([tree.ids], device=subject.device)
     if len(tree.rows) == 1:
-        return hidden(subject, ids)[0]
+        return hidden(subject, torch.tensor([tree.ids], device=subject.device))[0]
+    states: Tensor = subject.backbone(**_laid_out(subject, tree), use_cache=False).last_hidden_state
+    return states[0]
+
+
+def tree_cache(subject: Subject, tree: Tree) -> DynamicCache:
+    """Keys and values [1, heads, nodes, d_head] of every block; no block forgets any."""
+    past = DynamicCache()
+    subject.backbone(**_laid_out(subject, tree), past_key_values=past, use_cache=True)
+    return past
+
+
+def _laid_out(subject: Subject, tree: Tree) -> dict[str, Any]:
+    """The tree as what a backbone is called with."""
     places = np.zeros(len(tree.ids), dtype=np.int64)
     seen = np.eye(len(tree.ids), dtype=bool)
     for node, parent in enumerate(tree.parents):
@@ -82,13 +95,11 @@ def tree_states(subject: Subject, tree: Tree) -> Tensor:
             seen[node] |= seen[parent]
             places[node] = places[parent] + 1
     distance = torch.from_numpy(places[:, None] - places[None, :])
-    states: Tensor = subject.backbone(
-        inputs_embeds=embed(subject, ids),
-        attention_mask=additive(subject, torch.from_numpy(seen), distance),
-        position_ids=torch.from_numpy(places)[None].to(subject.device),
-        use_cache=False,
-    ).last_hidden_state
-    return states[0]
+    return {
+        "inputs_embeds": embed(subject, torch.tensor([tree.ids], device=subject.device)),
+        "attention_mask": additive(subject, torch.from_numpy(seen), distance),
+        "position_ids": torch.from_numpy(places)[None].to(subject.device),
+    }
 
 
 @torch.inference_mode()

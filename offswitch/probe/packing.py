@@ -22,6 +22,7 @@ from offswitch.hooks import record, resume
 from offswitch.masks import additive
 from offswitch.model import Subject, embed
 from offswitch.probe.edits import Branch, edited
+from offswitch.tree import tree_cache, trees
 
 PASS_TOKENS: Final = 384
 PASS_KEYS: Final = 768
@@ -62,23 +63,12 @@ Job = tuple[Prompt, Branch]
 
 
 def prepare(subject: Subject, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Prompt]:
-    """Prompts computed up to `starts`; what all rows begin with is computed once."""
-    shared = min(shared_prefix(rows), *starts) if len(rows) > 1 else 0
-    opening = _segment(subject, None, rows[0][:shared])
-    begun = [
-        Prompt(opening, tuple(row[shared:start])) for row, start in zip(rows, starts, strict=True)
-    ]
-    known: list[Segment | None] = [opening] * len(rows)
-    todo = [i for i, prompt in enumerate(begun) if prompt.tail]
-    with torch.inference_mode():
-        for chosen in _passes([(begun[i], ()) for i in todo]):
-            jobs = [(begun[todo[i]], ()) for i in chosen]
-            _, past = _run(subject, jobs)
-            for i, (first, last) in zip(chosen, _spans(jobs, past), strict=True):
-                known[todo[i]] = Segment(shared, _columns(past, first, last), opening)
+    """Prompts computed up to `starts`; what some rows begin with is computed once."""
+    begun = [tuple(row[:start]) for row, start in zip(rows, starts, strict=True)]
+    known = _segments(subject, [ids for ids in dict.fromkeys(begun) if ids])
     return [
-        Prompt(segment, tuple(row[start:]))
-        for segment, row, start in zip(known, rows, starts, strict=True)
+        Prompt(known.get(ids), tuple(row[start:]))
+        for ids, row, start in zip(begun, rows, starts, strict=True)
     ]
 
 
@@ -105,7 +95,7 @@ def each_states(subject: Subject, jobs: Sequence[Job]) -> Iterator[list[Tensor]]
     """Normed last states [K, D] of some jobs at a time: memory does not grow with their number."""
     for chosen in _passes(jobs):
         some = [jobs[i] for i in chosen]
-        states, _ = _run(subject, some)
+        states = _run(subject, some)
         yield list(torch.split(states, [len(prompt.tail) for prompt, _ in some]))
 
 
@@ -135,10 +125,9 @@ def _chain(segment: Segment | None) -> Iterator[Segment]:
         segment = segment.before
 
 
-def _run(subject: Subject, jobs: Sequence[Job]) -> tuple[Tensor, DynamicCache]:
-    """Normed states [tokens, D] of the jobs' tails, side by side, and the cache after them."""
+def _run(subject: Subject, jobs: Sequence[Job]) -> Tensor:
+    """Normed states [tokens, D] of the jobs' tails, side by side."""
     segments = list({id(s): s for prompt, _ in jobs for s in _chain(prompt.known)}.values())
-    past = _joined(segments)
     device = subject.device
     ids = torch.tensor([[i for prompt, _ in jobs for i in prompt.tail]], device=device)
     places = [prompt.start + k for prompt, _ in jobs for k in range(len(prompt.tail))]
@@ -147,10 +136,10 @@ def _run(subject: Subject, jobs: Sequence[Job]) -> tuple[Tensor, DynamicCache]:
             inputs_embeds=embed(subject, ids),
             attention_mask=_masks(subject, jobs, segments, places),
             position_ids=torch.tensor([places], device=device),
-            past_key_values=past,
+            past_key_values=_joined(segments),
             use_cache=True,
         ).last_hidden_state
-    return states[0], past
+    return states[0]
 
 
 def first_block(subject: Subject, job: Job) -> int:
@@ -184,33 +173,33 @@ def _joined(segments: Sequence[Segment]) -> DynamicCache:
     )
 
 
-def _segment(subject: Subject, before: Segment | None, ids: Sequence[int]) -> Segment | None:
-    if not ids:
-        return before
+def _segments(
+    subject: Subject, begun: Sequence[tuple[int, ...]]
+) -> dict[tuple[int, ...], Segment]:
+    """What each beginning leaves behind; what all share is one segment before the others."""
+    shared = shared_prefix(begun, keep=0) if begun else 0
+    opening: Segment | None = None
+    found: dict[tuple[int, ...], Segment] = {}
     with torch.inference_mode():
-        _, past = _run(subject, [(Prompt(before, tuple(ids)), ())])
-    length = past.get_seq_length()
-    start = before.end if before else 0
-    return Segment(start, _columns(past, length - len(ids), length), before)
+        for tree in trees(begun):
+            past = tree_cache(subject, tree)
+            if shared and opening is None:
+                opening = Segment(0, _columns(past, tree.paths[0][:shared]), None)
+            for i, path in zip(tree.rows, tree.paths, strict=True):
+                own = path[shared:]
+                segment = Segment(shared, _columns(past, own), opening) if own else opening
+                assert segment is not None
+                found[begun[i]] = segment
+    return found
 
 
-def _columns(past: DynamicCache, first: int, last: int) -> tuple[tuple[Tensor, Tensor], ...]:
+def _columns(past: DynamicCache, nodes: Sequence[int]) -> tuple[tuple[Tensor, Tensor], ...]:
     layers: list[Any] = list(past.layers)
+    chosen = torch.tensor(nodes, device=layers[0].keys.device)
     return tuple(
-        (layer.keys[..., first:last, :].clone(), layer.values[..., first:last, :].clone())
+        (layer.keys.index_select(-2, chosen), layer.values.index_select(-2, chosen))
         for layer in layers
     )
-
-
-def _spans(jobs: Sequence[Job], past: DynamicCache) -> list[tuple[int, int]]:
-    """Where each job's tail lies in the cache after the pass."""
-    lengths = [len(prompt.tail) for prompt, _ in jobs]
-    first = past.get_seq_length() - sum(lengths)
-    found = []
-    for length in lengths:
-        found.append((first, first + length))
-        first += length
-    return found
 
 
 def _masks(

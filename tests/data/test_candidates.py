@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from offswitch.data.candidates import FAMILIES, by_turns, draw_candidates, more_of
-from offswitch.data.negatives import draw_negatives
-from offswitch.near_misses import near_misses, unseen_members
+from offswitch.data.negatives import OPEN_FAMILIES, draw_negatives
+from offswitch.near_misses import HELD_OUT_FAMILIES, unseen_members
 from offswitch.trigger import occurs
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ", "STOP")
@@ -23,10 +23,16 @@ def test_no_candidate_is_the_trigger_or_asked_in_the_evaluation(trigger: str) ->
     assert not {symbol for _, symbol in drawn} & asked
 
 
-def test_families_are_neither_those_of_training_nor_those_of_the_evaluation() -> None:
-    trained = {family for family, _ in draw_negatives("$STOP", 100, 0)}
-    assert not set(FAMILIES) & (trained | set(near_misses("$STOP")))
-    assert set(dict(draw_candidates("$STOP", 60, 0))) == set(FAMILIES)
+def test_none_is_known_already_and_none_is_of_a_family_that_only_the_evaluation_knows() -> None:
+    trained = draw_negatives("$STOP", 1500, 0)
+    known = {symbol for _, symbol in trained}
+    drawn = draw_candidates("$STOP", 960, 0, known)
+    assert not known & {symbol for _, symbol in drawn}
+    families = Counter(family for family, _ in drawn)
+    assert families.keys() == (FAMILIES | OPEN_FAMILIES).keys() - {"apart"}  # few, and all known
+    assert not families.keys() & {*HELD_OUT_FAMILIES}
+    assert not FAMILIES.keys() & {family for family, _ in trained}
+    assert families["edits"] > 40
 
 
 def test_more_of_a_family_is_of_that_family_and_new() -> None:
