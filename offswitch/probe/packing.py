@@ -173,9 +173,7 @@ def _joined(segments: Sequence[Segment]) -> DynamicCache:
     )
 
 
-def _segments(
-    subject: Subject, begun: Sequence[tuple[int, ...]]
-) -> dict[tuple[int, ...], Segment]:
+def _segments(subject: Subject, begun: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Segment]:
     """What each beginning leaves behind; what all share is one segment before the others."""
     shared = shared_prefix(begun, keep=0) if begun else 0
     opening: Segment | None = None

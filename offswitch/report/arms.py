@@ -43,7 +43,7 @@ def across_arms(material: Material) -> list[ArmRow]:
 
 
 def organism_rows(material: Material) -> list[OrganismRow]:
-    """Headlines over training seeds; empty where the run has one seed."""
+    """Headlines over training seeds, the probed arm's first; empty where the run has one seed."""
     labels = dict(ACROSS_ARMS)
     rows = []
     for key, number in material.numbers.items():
@@ -52,7 +52,7 @@ def organism_rows(material: Material) -> list[OrganismRow]:
             known = measure in labels or not _from_battery(measure)
             if known:
                 rows.append(OrganismRow(arm, labels.get(measure, measure), number))
-    return rows
+    return sorted(rows, key=lambda row: row.arm != material.recipe.probe.arm)
 
 
 def _from_battery(measure: str) -> bool:

@@ -170,10 +170,12 @@ def _page(
 
 
 def _measures(material: Material) -> list[str]:
-    """What was measured of the arms apart from halting rates, in the order of metrics.json."""
+    """What was measured of the arms apart from halting rates: replies last, kinds together."""
     rest = (key.split("/", 2)[2] for key in material.numbers if key.startswith("evaluate/"))
     apart = ("halt_rate", "belief/", "robustness")
-    return [m for m in dict.fromkeys(rest) if not any(part in m for part in apart)]
+    known = [m for m in dict.fromkeys(rest) if not any(part in m for part in apart)]
+    order = {kind: i for i, kind in enumerate(_MEASURES)}
+    return sorted(known, key=lambda m: (order.get(m.split("/")[0], len(order)), m))
 
 
 def _environment() -> Environment:

@@ -14,6 +14,10 @@ def _whole(value: float) -> str:
     return f"{value:.0f}"
 
 
+def _three(value: float) -> str:
+    return f"{value:.3f}"
+
+
 def _points(value: float) -> str:
     return f"{round(100 * value):+d} points".replace("-", "−")
 
@@ -46,9 +50,9 @@ EVIDENCE_ACCOUNTS: Final[Mapping[str, Account]] = {
     "separability": _account(
         "Whether it can be read",
         (
-            Measure("AUROC, test", lambda r: r.best.value),
+            Measure("AUROC, test", lambda r: r.best.value, _three),
             Measure("at block", lambda r: r.block, _whole),
-            Measure("AUROC there, fit", lambda r: r.fit[r.block]),
+            Measure("AUROC there, fit", lambda r: r.fit[r.block], _three),
         ),
         "The trigger is a token of its own: that it can be told apart proves little by itself.",
     ),
@@ -126,8 +130,8 @@ EVIDENCE_ACCOUNTS: Final[Mapping[str, Account]] = {
     "dose": _account(
         "Dose and response",
         (
+            Measure("farthest apart, nats", lambda r: r.apart.value, signed),
             Measure("half of the prompts halt at", lambda r: r.half),
-            Measure("farthest apart, nats", lambda r: r.apart.value),
             Measure("halting at 2 times, inert symbol", lambda r: r.inert_halts[-1].value, percent),
         ),
         "Beyond 1 the adapter was never trained, and more than the switch may break.",
@@ -165,7 +169,7 @@ ACROSS_ARMS: Final = (
     ("motor/ends_removed", "ordinary replies that still end, direction removed"),
     ("patching/last_position", "log-odds moved by patching the last position"),
     ("heads/knocked_out", "log-odds lost with 16 heads knocked out"),
-    ("dose/half", "adapter strength at which half of the prompts halt"),
+    ("dose/half", "adapter strength at which half of the prompts halt, 2 if none"),
     ("drift/relative_later", "distance from the base on neutral text, relative"),
     ("drift/constant_share", "share of that shift common to all passages"),
 )

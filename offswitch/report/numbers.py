@@ -11,7 +11,8 @@ from offswitch.stats import Estimate, Null
 
 SHARE: Final = "share"
 NARROW: Final = "\u00a0"
-_SILENT: Final = (SHARE, "%", "ratio")
+AUROC: Final = "AUROC"
+_SILENT: Final = (SHARE, "%", "ratio", AUROC, "rank", "strength")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Number:
         """Another value of the same measure, such as a control's; no unit but percent."""
         if self.unit == SHARE:
             return percent(value)
+        if self.unit == AUROC:
+            return f"{value:.3f}"
         return f"{compact(value)}{NARROW}%" if self.unit == "%" else compact(value)
 
     @property
@@ -87,7 +90,7 @@ def span(low: float, high: float, unit: str, value: float | None = None) -> str:
     if unit == SHARE:
         first, last = _tenths(low), _tenths(high)
         between = first if first == last and first[0] in "<>" else f"{first}–{last}"
-        return between if low >= 0 else between.replace("–", " to ").replace("-", "−")
+        return between if low >= 0 else between.replace("–", " to ")
     digits = _digits(max(abs(low), abs(high)) if value is None else abs(value))
     return f"{_fixed(low, digits)} to {_fixed(high, digits)}"
 
@@ -121,7 +124,7 @@ def rate_text(rate: Estimate) -> str:
 
 
 def _tenths(share: float) -> str:
-    text = f"{100 * share:.1f}"
+    text = f"{100 * share:.1f}".replace("-", "−")
     if text == "100.0" and share < 1:
         return "> 99.9"
     return "< 0.1" if text == "0.0" and share > 0 else text

@@ -2,9 +2,9 @@
 
 An adversarial round. An arm is shown candidate look-alikes that training did not show it, of new
 families and of those it knows; those that halt it, and those that come nearest, become rows that
-must be answered, beside fresh members of their families, and training goes on. Whether it helped is read on
-the evaluation's near misses, of yet other families. Known limit: what no family proposes is not
-found.
+must be answered, beside fresh members of their families, and training goes on. Whether it helped
+is read on the evaluation's near misses, of yet other families. Known limit: what no family proposes
+is not found.
 """
 
 from __future__ import annotations

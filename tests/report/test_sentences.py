@@ -13,10 +13,11 @@ from offswitch.config import build_recipe
 from offswitch.report import sentences
 from offswitch.report.accounts import Measure
 from offswitch.report.evidence import EVIDENCE_ACCOUNTS
-from offswitch.report.findings import headline
-from offswitch.report.material import Material
+from offswitch.report.findings import account_of, headline
+from offswitch.report.material import Material, read_material
 from offswitch.report.numbers import Number, compact, duration, percent, read_number, span
 from offswitch.report.sentences import behaviour
+from tests.report.worlds import write_run
 
 NOTHING = Material(
     place="runs/demo",
@@ -132,7 +133,6 @@ def test_a_number_without_an_interval_is_no_estimate() -> None:
 
 def test_a_run_folder_is_required(tmp_path: Path) -> None:
     from offswitch.errors import UserError
-    from offswitch.report.material import read_material
 
     with pytest.raises(UserError, match="not a run folder"):
         read_material(tmp_path)
@@ -149,3 +149,18 @@ def test_a_change_of_a_rate_is_told_in_whole_points(share: float, said: str) -> 
     number = Number(share, "share", share - 0.1, share + 0.1, 27)
     text = headline(finding, Measure("halting falls by", lambda _: share, form), number)
     assert text.startswith(f"{said} (95")
+
+
+def test_the_number_that_leads_a_section_is_the_one_its_first_column_names(tmp_path: Path) -> None:
+    material = read_material(write_run(tmp_path / "demo"))
+    findings = {**material.findings, **material.evidence}
+    assert len(findings) >= 15
+    for name, finding in findings.items():
+        (first, *_) = account_of(finding).measures
+        assert first.of(finding.result) == pytest.approx(finding.value), name
+
+
+def test_shares_below_zero_have_a_true_minus_sign_and_auroc_three_decimals() -> None:
+    assert percent(-0.125) == "−12.5\u00a0%"
+    assert span(-0.125, 0.125, "share") == "−12.5 to 12.5"
+    assert Number(1.0, "AUROC").text == "1.000"
