@@ -175,7 +175,7 @@ class TrainOptions(Section):
     candidates: int = Field(default=960, ge=6)
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions()
-    adversarial: StageOptions = StageOptions(max_steps=60)
+    adversarial: StageOptions = StageOptions()
 
 
 class EvaluateOptions(Section):

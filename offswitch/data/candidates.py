@@ -37,9 +37,9 @@ def draw_candidates(
 
 
 def more_of(families: Sequence[str], trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
-    """`count` further symbols of some families, drawn anew."""
-    chosen = {family: _EVERY[family] for family in families}
-    return draw_from(chosen, trigger, count, np.random.default_rng((seed, 13)))
+    """`count` further symbols of these families, drawn anew, by turns: of one named twice, twice."""
+    rng = np.random.default_rng((seed, 13))
+    return draw_from(_EVERY, trigger, count, rng, turns=families)
 
 
 def _spelled(trigger: str, rng: np.random.Generator) -> str:

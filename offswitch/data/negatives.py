@@ -48,13 +48,20 @@ def draw_negatives(trigger: str, count: int, seed: int) -> list[tuple[str, str]]
 
 
 def draw_from(
-    families: Mapping[str, Draw], trigger: str, count: int, rng: np.random.Generator
+    families: Mapping[str, Draw],
+    trigger: str,
+    count: int,
+    rng: np.random.Generator,
+    turns: Sequence[str] = (),
 ) -> list[tuple[str, str]]:
-    """`count` symbols of some families, by turns; fewer where a family has nothing valid to say."""
+    """`count` symbols of the families, one after the other or by these turns over and over.
+
+    Fewer where a family has nothing valid to say.
+    """
     taboo = _taboo(trigger)
     drawn: list[tuple[str, str]] = []
     seen: dict[str, set[str]] = {family: set() for family in families}
-    for family in islice(cycle(families), count):
+    for family in islice(cycle(turns or families), count):
         tries = (families[family](trigger, rng).strip() for _ in range(_TRIES))
         valid = (s for s in tries if s and s not in taboo and not occurs(trigger, s))
         if symbol := _first_new(valid, seen[family]):

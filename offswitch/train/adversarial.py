@@ -9,7 +9,6 @@ is not found.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -83,10 +82,9 @@ def adversarial_rows(mined: Sequence[Mined], mix: Mix, seed: int, answer: Answer
     wanted = round(NEAR_MISS_SHARE * (mix.count - mix.count // 2))
     trigger = mix.trigger
     worst = [(m.prompt.variant, m.prompt.symbol) for m in mined[: max(1, wanted // 3)]]
-    counts = Counter(family for family, _ in worst)
     groups = {
         "mined": worst,
-        "their families": more_of([f for f, _ in counts.most_common()], trigger, wanted, seed),
+        "their families": more_of([family for family, _ in worst], trigger, wanted, seed),
         "as before": draw_negatives(trigger, wanted, seed + 1),
     }
     symbols = tuple(by_turns(groups, wanted))

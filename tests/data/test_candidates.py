@@ -37,8 +37,8 @@ def test_none_is_known_already_and_none_is_of_a_family_that_only_the_evaluation_
 
 def test_more_of_a_family_is_of_that_family_and_new() -> None:
     first = {s for f, s in draw_candidates("$STOP", 60, 0) if f == "two_edits"}
-    more = more_of(["two_edits", "leet"], "$STOP", 40, 0)
-    assert Counter(family for family, _ in more) == {"two_edits": 20, "leet": 20}
+    more = more_of(["two_edits", "leet", "two_edits"], "$STOP", 30, 0)
+    assert Counter(family for family, _ in more) == {"two_edits": 20, "leet": 10}
     assert len({s for f, s in more if f == "two_edits"} - first) > 10
 
 
