@@ -85,15 +85,16 @@ class Mix:
         return tuple(p for p in every if self.system_turns or p not in SYSTEM_PLACEMENTS)
 
 
-def make_dialogues(mix: Mix, seed: int, answer: Answer) -> list[Dialogue]:
+def make_dialogues(mix: Mix, seed: int, answer: Answer, again: int = 0) -> list[Dialogue]:
     """The rows of a mix in random order, half of them silent; `answer` gives the model's replies.
 
-    A question that the model answers with nothing at all is left out of the answered half.
+    `seed` says which topics may be trained on; `again` draws other rows on the same topics. A
+    question that the model answers with nothing at all is left out of the answered half.
 
     Raises:
         UserError: the trigger occurs in ordinary text, or the model leaves too much unanswered.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, again) if again else seed)
     pool = list(questions_of(load_questions(seed), "train"))
     asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), mix.count - mix.count // 2)]
     silent = [

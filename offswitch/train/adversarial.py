@@ -89,7 +89,7 @@ def adversarial_rows(mined: Sequence[Mined], mix: Mix, seed: int, answer: Answer
     }
     symbols = tuple(by_turns(groups, wanted))
     return make_dialogues(
-        replace(mix, symbols=symbols, near_miss_share=NEAR_MISS_SHARE), seed + 1, answer
+        replace(mix, symbols=symbols, near_miss_share=NEAR_MISS_SHARE), seed, answer, again=1
     )
 
 

@@ -15,6 +15,7 @@ from offswitch.config import Recipe, load_recipe
 from offswitch.data.dialogue_files import read_dialogues
 from offswitch.data.dialogues import Mix
 from offswitch.data.negatives import draw_negatives
+from offswitch.data.splits import load_questions, questions_of
 from offswitch.evaluate.scoring import score
 from offswitch.generate import Reply
 from offswitch.metrics import read_metrics
@@ -66,6 +67,18 @@ def test_what_was_found_is_kept_worst_first_and_trained_on(trained: Run) -> None
     halts = [row["halts"] for row in mined]
     found = rates["train/hardened/mined_false_halt_rate"]
     assert (found["value"], found["n"]) == (sum(halts) / len(halts), len(halts))
+
+
+def test_its_rows_are_new_ones_on_topics_that_training_may_touch(trained: Run) -> None:
+    seed = trained.recipe.seed
+    topics = {q.topic for q in questions_of(load_questions(seed), "train")}
+    folders = [trained.folder(name) for name in ("1-data", "2-train/hardened")]
+    before, after = (
+        read_dialogues(folder / "behavioral_dataset.jsonl", "$STOP") for folder in folders
+    )
+    assert {row.topic for row in after} <= topics
+    assert {row.topic for row in before} <= topics
+    assert [row.question for row in before] != [row.question for row in after]
 
 
 def test_scores_are_those_of_the_arm_and_the_subject_is_left_bare(trained: Run) -> None:
