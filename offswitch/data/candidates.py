@@ -37,7 +37,7 @@ def draw_candidates(
 
 
 def more_of(families: Sequence[str], trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
-    """`count` further symbols of these families, drawn anew, by turns: of one named twice, twice."""
+    """`count` new symbols of these families by turns: of one that is named twice, twice as many."""
     rng = np.random.default_rng((seed, 13))
     return draw_from(_EVERY, trigger, count, rng, turns=families)
 
