@@ -94,7 +94,7 @@ def make_dialogues(mix: Mix, seed: int, answer: Answer, again: int = 0) -> list[
     Raises:
         UserError: the trigger occurs in ordinary text, or the model leaves too much unanswered.
     """
-    rng = np.random.default_rng((seed, again) if again else seed)
+    rng = np.random.default_rng((seed, again))
     pool = list(questions_of(load_questions(seed), "train"))
     asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), mix.count - mix.count // 2)]
     silent = [
