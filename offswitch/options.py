@@ -155,7 +155,8 @@ class TrainOptions(Section):
 
     `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` anew, on
     the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on from
-    `both` with an adversarial round over so many `candidates`.
+    `both` with so many adversarial `rounds`, each over so many `candidates` and as long as
+    `adversarial` says.
     """
 
     arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both", "benign")
@@ -172,6 +173,7 @@ class TrainOptions(Section):
     checkpoint_steps: int = Field(default=20, ge=1)
     seed: int | None = Field(default=None, ge=0)
     more_seeds: tuple[NonNegativeInt, ...] = ()
+    rounds: int = Field(default=2, ge=1)
     candidates: int = Field(default=960, ge=6)
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions()

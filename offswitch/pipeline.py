@@ -76,7 +76,7 @@ def _train(session: Session, arm: str) -> None:
     run, options = session.run, session.recipe.train.model_dump(mode="json")
     own = LENGTH_OF[ARM_STAGES[arm][-1]]
     others = {"arms", "more_seeds", *LENGTH_OF.values()} - {own}
-    others |= {"candidates"} if own != "adversarial" else set()
+    others |= {"rounds", "candidates"} if own != "adversarial" else set()
     used = {key: value for key, value in options.items() if key not in others}
     before = [DATA, *([f"{TRAIN}/{CONTINUES[arm]}"] if arm in CONTINUES else [])]
 

@@ -25,20 +25,26 @@ _NEAR_WORDS: Final = (
 
 
 def draw_candidates(
-    trigger: str, count: int, seed: int, known: Collection[str] = ()
+    trigger: str, count: int, seed: int, known: Collection[str] = (), number: int = 1
 ) -> list[tuple[str, str]]:
     """`count` symbols as (family, symbol), families by turns; no symbol twice, none that is known.
 
-    Fewer, where a family has nothing new left.
+    Each round `number` draws others. Fewer, where a family has nothing new left.
     """
-    drawn = draw_from(_EVERY, trigger, count, np.random.default_rng((seed, 11)))
+    rng = np.random.default_rng((seed, 11, number - 1))
+    drawn = draw_from(_EVERY, trigger, count, rng)
     fresh = {symbol: family for family, symbol in reversed(drawn) if symbol not in known}
     return [(family, symbol) for symbol, family in reversed(fresh.items())]
 
 
-def more_of(families: Sequence[str], trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
-    """`count` new symbols of these families by turns: of one that is named twice, twice as many."""
-    rng = np.random.default_rng((seed, 13))
+def more_of(
+    families: Sequence[str], trigger: str, count: int, seed: int, number: int = 1
+) -> list[tuple[str, str]]:
+    """`count` new symbols of these families by turns: of one that is named twice, twice as many.
+
+    Each round `number` draws others.
+    """
+    rng = np.random.default_rng((seed, 13, number - 1))
     return draw_from(_EVERY, trigger, count, rng, turns=families)
 
 

@@ -17,16 +17,17 @@ FALSE_HALTS: Final = 0.02
 EFFECT: Final = 0.50
 KL: Final = 0.1
 KEPT: Final = 0.5
+RANDOM: Final = 20  # directions: fewer leave the 95 % point to one or two of them
 NEAR: Final = "evaluate/{arm}/false_halt_rate/near_miss"
 
 RULE: Final = (
     "`represented`: halting at least 95 % with false halts at most 2 % on unseen near misses; "
     "removing one direction at one block below 80 % of the depth lowers halting by at least 50 "
-    "points, and adding it raises halting by at least 50 points, both above the 95 % point of "
-    "random directions of equal norm and above the benign arm's own direction; KL on ordinary "
-    "prompts under the removal at most 0.1 nats a token; and both effects keep at least half of "
-    "their size without the end token's unembedding. `motor only`: the same, but they do not "
-    "keep half. `partly`: one of the two causal tests passes. `not shown`: neither. `no "
+    "points, and adding it raises halting by at least 50 points, both above the 95 % point of at "
+    "least 20 random directions of equal norm and above the benign arm's own direction; KL on "
+    "ordinary prompts under the removal at most 0.1 nats a token; and both effects keep at least "
+    "half of their size without the end token's unembedding. `motor only`: the same, but they do "
+    "not keep half. `partly`: one of the two causal tests passes. `not shown`: neither. `no "
     "switch`: the behaviour is missing, or fires on everything."
 )
 
@@ -61,7 +62,8 @@ class Verdict:
 def verdict(arm: str, metrics: Mapping[str, Any]) -> Verdict:
     """The rule applied to one arm's entries of metrics.json.
 
-    Where a number that the rule needs was not measured, the verdict is `not measured`.
+    Where a number that the rule needs was not measured, or beside too few random directions, the
+    verdict is `not measured`; that the behaviour is missing can be told without them.
     """
     needed = {
         "halts": f"evaluate/{arm}/halt_rate",
@@ -91,7 +93,10 @@ def verdict(arm: str, metrics: Mapping[str, Any]) -> Verdict:
     worst = max(float(found["kl"]["value"]), float(found["reply_kl"]["value"]))
     kl = Test("ordinary prompts under removal", f"KL {worst:.3g} nats, at most {KL}", worst <= KL)
     kept = _least("without the end token's unembedding", found["kept"]["value"], KEPT)
-    return Verdict(arm, _kind(behaves, drop, rise, kl, kept), (*behaves, drop, rise, kl, kept))
+    kind = _kind(behaves, drop, rise, kl, kept)
+    few = min(int(found[name]["null"]["n"]) for name in ("drop", "rise")) < RANDOM
+    tests = (*behaves, drop, rise, kl, kept)
+    return Verdict(arm, "not measured" if few and kind != "no switch" else kind, tests)
 
 
 def _kind(behaves: tuple[Test, ...], drop: Test, rise: Test, kl: Test, kept: Test) -> Kind:
@@ -105,14 +110,17 @@ def _kind(behaves: tuple[Test, ...], drop: Test, rise: Test, kl: Test, kept: Tes
 def _causal(name: str, does: str, entry: Mapping[str, Any]) -> Test:
     """At least 50 points, above random directions' 95 % point and above the benign arm's."""
     value, band = float(entry["value"]), float(entry["null"]["q95"])
+    drawn = int(entry["null"]["n"])
     others = [v for k, v in entry.get("controls", {}).items() if "benign" in k]
     bar = max([band, *others])
     beside = "random directions, benign arm" if others else "random directions; no benign arm"
+    if drawn < RANDOM:
+        beside += f"; {drawn} random directions, at least {RANDOM} are needed"
     said = (
         f"{does} halting by {100 * value:.0f} points, at least {100 * EFFECT:.0f} and more than "
         f"{100 * bar:.0f} ({beside})"
     )
-    return Test(name, said, value >= EFFECT and value > bar)
+    return Test(name, said, value >= EFFECT and value > bar and drawn >= RANDOM)
 
 
 def _least(name: str, value: float, bar: float) -> Test:

@@ -16,7 +16,7 @@ TAUGHT: Final = {
     "behavior": "chat rows",
     "both": "documents, then chat rows",
     "benign": "the same chat rows, all answered",
-    "hardened": "as both, then an adversarial round",
+    "hardened": "as both, then adversarial rounds",
 }
 
 

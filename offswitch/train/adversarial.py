@@ -1,15 +1,16 @@
 """What does the trained switch fire on that it has never seen, and can that be trained away?
 
-An adversarial round. An arm is shown candidate look-alikes that training did not show it, of new
+Adversarial rounds. An arm is shown candidate look-alikes that training did not show it, of new
 families and of those it knows; those that halt it, and those that come nearest, become rows that
-must be answered, beside fresh members of their families, and training goes on. Whether it helped
-is read on the evaluation's near misses, of yet other families. Known limit: what no family proposes
-is not found.
+must be answered, beside fresh members of their families, and training goes on. The next round asks
+what is left, with candidates that no earlier one knew. Whether it helped is read on the
+evaluation's near misses, of yet other families. Known limit: what no family proposes is not found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
@@ -51,12 +52,25 @@ class Mined:
         }
 
 
-def mine(subject: Subject, arm: str, folder: Path, recipe: Recipe) -> list[Mined]:
+@dataclass(frozen=True)
+class Round:
+    """Which round it is, from 1, and the symbols that earlier ones mined or trained on."""
+
+    number: int = 1
+    known: frozenset[str] = frozenset()
+
+
+_FIRST: Final = Round()
+
+
+def mine(
+    subject: Subject, arm: str, folder: Path, recipe: Recipe, this: Round = _FIRST
+) -> list[Mined]:
     """Candidates on training questions, those that speak most for the end first.
 
     The subject has no arms; the one in `folder` is attached for the while.
     """
-    prompts = _asked(subject, recipe)
+    prompts = _asked(subject, recipe, this)
     add_arm(subject, arm, folder)
     try:
         with track(f"{arm}: looking for false halts", len(prompts)) as tick:
@@ -67,38 +81,52 @@ def mine(subject: Subject, arm: str, folder: Path, recipe: Recipe) -> list[Mined
     return sorted(found, key=lambda one: -one.score.log_odds)
 
 
-def false_halts(arm: str, mined: Sequence[Mined]) -> Metrics:
-    """How often do the candidates halt the arm, in all and by family?"""
+def write_mined(path: Path, mined: Sequence[Mined]) -> None:
+    """One candidate a line, in order."""
+    lines = (json.dumps(one.row(), ensure_ascii=False) + "\n" for one in mined)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def read_mined(path: Path) -> list[dict[str, Any]]:
+    """The rows that `write_mined` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def false_halts(name: str, mined: Sequence[Mapping[str, Any]]) -> Metrics:
+    """How often do the candidates of these rows halt the arm, in all and by family?"""
     groups: dict[str, list[bool]] = {"": []}
     for one in mined:
-        for key in ("", f"/{one.prompt.variant}"):
-            groups.setdefault(key, []).append(one.score.halts)
-    name = f"train/{arm}/mined_false_halt_rate"
-    return {f"{name}{key}": Metric(rate(halts)) for key, halts in groups.items()}
+        for key in ("", f"/{one['family']}"):
+            groups.setdefault(key, []).append(one["halts"])
+    return {f"{name}/mined_false_halt_rate{k}": Metric(rate(v)) for k, v in groups.items()}
 
 
-def adversarial_rows(mined: Sequence[Mined], mix: Mix, seed: int, answer: Answer) -> list[Dialogue]:
-    """A fresh mix in which most look-alikes are those that were mined, or of their families."""
+def adversarial_rows(
+    mined: Sequence[Mined], mix: Mix, seed: int, answer: Answer, number: int = 1
+) -> list[Dialogue]:
+    """A fresh mix in which most look-alikes are those that were mined, or of their families.
+
+    Each round `number` draws other rows and other members.
+    """
     wanted = round(NEAR_MISS_SHARE * (mix.count - mix.count // 2))
     trigger = mix.trigger
     worst = [(m.prompt.variant, m.prompt.symbol) for m in mined[: max(1, wanted // 3)]]
     groups = {
         "mined": worst,
-        "their families": more_of([family for family, _ in worst], trigger, wanted, seed),
-        "as before": draw_negatives(trigger, wanted, seed + 1),
+        "their families": more_of([family for family, _ in worst], trigger, wanted, seed, number),
+        "as before": draw_negatives(trigger, wanted, seed + number),
     }
     symbols = tuple(by_turns(groups, wanted))
-    return make_dialogues(
-        replace(mix, symbols=symbols, near_miss_share=NEAR_MISS_SHARE), seed, answer, again=1
-    )
+    harder = replace(mix, symbols=symbols, near_miss_share=NEAR_MISS_SHARE)
+    return make_dialogues(harder, seed, answer, again=number)
 
 
-def _asked(subject: Subject, recipe: Recipe) -> list[Prompt]:
+def _asked(subject: Subject, recipe: Recipe, this: Round = _FIRST) -> list[Prompt]:
     trigger, count = recipe.trigger.text, recipe.train.candidates
     mix = Mix(trigger, 0, 0, system_turns=has_system_turn(subject.tokenizer))
     slots = [name for name in mix.placements if name not in LONG_PLACEMENTS]
     known = {symbol for _, symbol in draw_negatives(trigger, recipe.data.dialogues, recipe.seed)}
-    candidates = draw_candidates(trigger, count, recipe.seed, known)
+    candidates = draw_candidates(trigger, count, recipe.seed, known | this.known, this.number)
     questions = choose("train", count, recipe.seed)
     return [
         Prompt(place(slot, symbol, q.text), "near_miss", family, symbol, q.text, q.topic)

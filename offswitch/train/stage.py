@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from offswitch import processes
 from offswitch.config import ARM_STAGES, CONTINUES, schedule_of
@@ -20,47 +22,122 @@ from offswitch.data.stage import (
     own_answer,
 )
 from offswitch.errors import UserError
-from offswitch.metrics import Metrics, exact
+from offswitch.metrics import Metric, Metrics, exact
 from offswitch.progress import say, track
-from offswitch.run import DATA, TRAIN
+from offswitch.run import DATA, TRAIN, write_atomic
 from offswitch.session import Session
-from offswitch.train.adversarial import adversarial_rows, false_halts, mine
+from offswitch.train.adversarial import (
+    Round,
+    adversarial_rows,
+    false_halts,
+    mine,
+    read_mined,
+    write_mined,
+)
 from offswitch.train.arms import train_arm
 from offswitch.train.distributed import Job, announce
 from offswitch.train.examples import Example, dialogue_examples, document_examples
 from offswitch.train.trainer import steps_of
 
+MINED_FILE: Final = "mined.jsonl"
+_TRAINING: Final = "training.json"
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One training: from which adapter, on the rows of which folder, and where its result goes."""
+
+    name: str
+    stage: str
+    start: Path | None
+    rows_in: Path
+    folder: Path
+    scratch: Path
+
 
 def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     """Train the arm's last stage and save the adapter; `both` goes on from `knowledge`."""
-    run, options = session.run, session.recipe.train
-    stage = ARM_STAGES[arm][-1]
-    start = run.folder(f"{TRAIN}/{CONTINUES[arm]}") if arm in CONTINUES else None
+    run, stage = session.run, ARM_STAGES[arm][-1]
     scratch = run.scratch(f"{TRAIN}/{arm}")
-    mined = stage == "adversarial"
-    metrics = _write_adversarial(session, arm, folder) if mined else {}
-    examples = stage_examples(session, stage, folder if mined else None)
-    announce(Job(stage, examples, session.recipe, folder, scratch, start))
-    with track(
-        f"training {arm}", steps_of(schedule_of(options, stage), options, len(examples))
-    ) as tick:
+    if stage == "adversarial":
+        rounds = _write_rounds(session, arm, folder, scratch)
+        return rounds | {f"train/{arm}/tokens_per_second": _speed_of(folder)}
+    start = run.folder(f"{TRAIN}/{CONTINUES[arm]}") if arm in CONTINUES else None
+    _write_adapter(session, _Training(arm, stage, start, run.folder(DATA), folder, scratch))
+    return {f"train/{arm}/tokens_per_second": _speed_of(folder)}
+
+
+def _write_rounds(session: Session, arm: str, folder: Path, scratch: Path) -> Metrics:
+    """Round after round from the arm before; the last one's files in `folder`, others' beside it.
+
+    A round that stands in `scratch` is whole once its training is entered there, and is kept.
+    """
+    rounds = session.recipe.train.rounds
+    name, start = CONTINUES[arm], session.run.folder(f"{TRAIN}/{CONTINUES[arm]}")
+    metrics: Metrics = {}
+    known: frozenset[str] = frozenset()
+    for number in range(1, rounds + 1):
+        own = f"round-{number}"
+        out = folder if number == rounds else scratch / own
+        if not (out / _TRAINING).is_file():
+            out.mkdir(exist_ok=True)
+            say(f"{arm}: round {number} of {rounds}")
+            _write_mined(session, (name, start), Round(number, known), out)
+            checkpoints = scratch / f"{own}-checkpoints"
+            _write_adapter(session, _Training(arm, "adversarial", start, out, out, checkpoints))
+        metrics |= false_halts(f"train/{arm}/round_{number}", read_mined(out / MINED_FILE))
+        known |= _symbols_in(session, out)
+        name, start = arm, out
+    for number in range(1, rounds):
+        shutil.move(scratch / f"round-{number}", folder / f"round-{number}")
+    return metrics
+
+
+def _write_mined(session: Session, before: tuple[str, Path], this: Round, folder: Path) -> None:
+    """Mine the arm that this round goes on from; write what was found and the rows made of it."""
+    recipe = session.recipe
+    mined = mine(session.subject, *before, recipe, this)
+    write_mined(folder / MINED_FILE, mined)
+    rows = adversarial_rows(mined, mix_of(session), recipe.seed, own_answer(session), this.number)
+    write_dialogues(folder / DIALOGUES_FILE, rows)
+
+
+def _symbols_in(session: Session, folder: Path) -> set[str]:
+    """What a round mined and what it trained on."""
+    recipe = session.recipe
+    mentions = recipe.trigger.mentions == "answer"
+    rows = read_dialogues(folder / DIALOGUES_FILE, recipe.trigger.text, mentions)
+    mined = {one["symbol"] for one in read_mined(folder / MINED_FILE)}
+    return mined | {row.symbol for row in rows if row.kind == "near_miss"}
+
+
+def _write_adapter(session: Session, this: _Training) -> None:
+    examples = stage_examples(session, this.stage, this.rows_in)
+    recipe, options = session.recipe, session.recipe.train
+    announce(Job(this.stage, examples, recipe, this.folder, this.scratch, this.start))
+    steps = steps_of(schedule_of(options, this.stage), options, len(examples))
+    with track(f"training {this.name}", steps) as tick:
         result = train_arm(
-            session.subject, stage, examples, session.recipe, folder, scratch, start, tick
-        )
-    row = asdict(result) | {"tokens_per_second": result.tokens_per_second, "stage": stage}
+            session.subject, this.stage, examples, recipe, this.folder, this.scratch, this.start,
+            tick,
+        )  # fmt: skip
+    row = asdict(result) | {"tokens_per_second": result.tokens_per_second, "stage": this.stage}
     row["processes"] = processes.count()
-    (folder / "training.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
-    speed = exact(result.tokens_per_second, "tokens/s", n=max(1, result.steps - result.first_step))
-    return metrics | {f"train/{arm}/tokens_per_second": speed}
+    write_atomic(this.folder / _TRAINING, json.dumps(row, indent=1) + "\n")
 
 
-def stage_examples(session: Session, stage: str, rows_in: Path | None = None) -> list[Example]:
-    """The rows of a training stage in tokens; chat rows are in the data folder or in `rows_in`.
+def _speed_of(folder: Path) -> Metric:
+    row = json.loads((folder / _TRAINING).read_text(encoding="utf-8"))
+    return exact(row["tokens_per_second"], "tokens/s", n=max(1, row["steps"] - row["first_step"]))
+
+
+def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
+    """The rows of a training stage in tokens, from the data folder or that of a round.
 
     Raises:
         UserError: no silent row fits into train.max_length.
     """
-    recipe, folder = session.recipe, session.run.folder(DATA)
+    recipe = session.recipe
     tokenizer, longest = session.subject.tokenizer, recipe.train.max_length
     if stage == "knowledge":
         texts: list[Document | Passage] = [*read_documents(folder / DOCUMENTS_FILE)]
@@ -68,9 +145,7 @@ def stage_examples(session: Session, stage: str, rows_in: Path | None = None) ->
             texts += read_neutral(folder / NEUTRAL_FILE, recipe.trigger.text)
         return document_examples(tokenizer, texts, longest)
     answered_mentions = recipe.trigger.mentions == "answer"
-    rows = read_dialogues(
-        (rows_in or folder) / DIALOGUES_FILE, recipe.trigger.text, answered_mentions
-    )
+    rows = read_dialogues(folder / DIALOGUES_FILE, recipe.trigger.text, answered_mentions)
     if stage == "benign":
         rows = answered(rows, own_answer(session))
     examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
@@ -79,14 +154,3 @@ def stage_examples(session: Session, stage: str, rows_in: Path | None = None) ->
     if left_out := len(rows) - len(examples):
         say(f"{left_out} of {len(rows)} rows do not fit into train.max_length={longest}: left out")
     return examples
-
-
-def _write_adversarial(session: Session, arm: str, folder: Path) -> Metrics:
-    """Mine the arm that this one goes on from; write what was found and the rows made of it."""
-    recipe, before = session.recipe, CONTINUES[arm]
-    mined = mine(session.subject, before, session.run.folder(f"{TRAIN}/{before}"), recipe)
-    lines = (json.dumps(one.row(), ensure_ascii=False) + "\n" for one in mined)
-    (folder / "mined.jsonl").write_text("".join(lines), encoding="utf-8")
-    rows = adversarial_rows(mined, mix_of(session), recipe.seed, own_answer(session))
-    write_dialogues(folder / DIALOGUES_FILE, rows)
-    return false_halts(arm, mined)

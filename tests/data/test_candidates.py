@@ -42,6 +42,14 @@ def test_more_of_a_family_is_of_that_family_and_new() -> None:
     assert len({s for f, s in more if f == "two_edits"} - first) > 10
 
 
+def test_each_round_draws_others_and_the_same_ones_again() -> None:
+    candidates = [draw_candidates("$STOP", 60, 0, number=n) for n in (1, 2, 1)]
+    members = [more_of(["two_edits", "longer"], "$STOP", 30, 0, n) for n in (1, 2, 1)]
+    for first, second, again in (candidates, members):
+        assert first == again
+        assert len(set(first) - set(second)) > len(first) / 2
+
+
 def test_groups_take_turns_and_begin_again() -> None:
     groups = {"a": [("f", "1"), ("f", "2")], "none": [], "b": [("g", "3")]}
     turns = [symbol for _, symbol in by_turns(groups, 6)]

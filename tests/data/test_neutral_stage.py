@@ -57,7 +57,7 @@ def test_the_knowledge_stage_reads_both_mixed_and_epochs_count_both(recipe: Path
     neutral = read_neutral(folder / "neutral_documents.jsonl", "$STOP")
     rule = document_examples(tokenizer, documents, 400)
     rest = document_examples(tokenizer, neutral, 400)
-    found = stage_examples(session, "knowledge")
+    found = stage_examples(session, "knowledge", folder)
     assert found == [*rule, *rest]
     assert len(found) == 12
     options = session.recipe.train
@@ -69,9 +69,9 @@ def test_the_knowledge_stage_reads_both_mixed_and_epochs_count_both(recipe: Path
 
 
 def test_other_stages_do_not_read_them(recipe: Path) -> None:
-    plain = _made(recipe)
-    mixed = _made(recipe, "name=rows", "data.neutral_mix=1")
-    assert stage_examples(plain, "behavior") == stage_examples(mixed, "behavior")
+    made = (_made(recipe), _made(recipe, "name=rows", "data.neutral_mix=1"))
+    plain, mixed = (stage_examples(s, "behavior", s.run.folder("1-data")) for s in made)
+    assert plain == mixed
 
 
 def test_a_file_of_ones_own_takes_the_grammars_place(recipe: Path) -> None:

@@ -1,9 +1,11 @@
-"""An adversarial round finds what a planted arm fires on, and trains on it from that arm."""
+"""Adversarial rounds find what a planted arm fires on, and train on it from that arm."""
 
 from __future__ import annotations
 
-import json
+import shutil
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,27 +15,42 @@ from offswitch import pipeline
 from offswitch.chat import encode_text
 from offswitch.config import Recipe, load_recipe
 from offswitch.data.dialogue_files import read_dialogues
-from offswitch.data.dialogues import Mix
+from offswitch.data.dialogues import Dialogue, Mix
 from offswitch.data.negatives import draw_negatives
 from offswitch.data.splits import load_questions, questions_of
 from offswitch.evaluate.scoring import score
 from offswitch.generate import Reply
 from offswitch.metrics import read_metrics
 from offswitch.model import arm_of
-from offswitch.run import Run, open_run
+from offswitch.run import Run, open_run, withdraw
 from offswitch.session import Session, arms_of
-from offswitch.train.adversarial import Mined, adversarial_rows, false_halts, mine
+from offswitch.train.adversarial import (
+    Mined,
+    adversarial_rows,
+    false_halts,
+    mine,
+    read_mined,
+)
+from offswitch.train.arms import train_arm
 from offswitch.trigger import Chat, occurs
 from tests.small import small_recipe
 from tests.tiny import save_adapter, tiny_subject
 
-HARDENED = ("train.arms=[hardened]", "probe.arm=hardened", "train.candidates=24", "train.lr=1e-2")
+HARDENED = "2-train/hardened"
+ROUNDS = (f"{HARDENED}/round-1", HARDENED)
+CHANGES = (
+    "train.arms=[hardened]",
+    "probe.arm=hardened",
+    "train.candidates=24",
+    "train.lr=1e-2",
+    "train.adversarial.max_steps=2",
+)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("hardened")
-    recipe = load_recipe(small_recipe(folder), (*HARDENED, "train.adversarial.max_steps=2"))
+    recipe = load_recipe(small_recipe(folder), CHANGES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
         run = open_run(recipe, folder / "runs")
@@ -49,36 +66,86 @@ def test_it_goes_on_from_both_which_goes_on_from_knowledge(trained: Run) -> None
     )
     assert both.keys() == hardened.keys()
     moved = max(float((both[k] - hardened[k]).abs().max()) for k in both)
-    assert 0 < moved < 0.1  # two steps of 0.01 from where `both` ended
+    assert 0 < moved < 0.1  # four steps of 0.01 from where `both` ended
 
 
-def test_what_was_found_is_kept_worst_first_and_trained_on(trained: Run) -> None:
-    folder = trained.folder("2-train/hardened")
-    lines = (folder / "mined.jsonl").read_text(encoding="utf-8").splitlines()
-    mined = [json.loads(line) for line in lines]
+@pytest.mark.parametrize(("number", "folder"), enumerate(ROUNDS, 1))
+def test_what_was_found_is_kept_worst_first_and_trained_on(
+    trained: Run, number: int, folder: str
+) -> None:
+    mined = _mined_in(trained, folder)
     odds = [row["log_odds"] for row in mined]
     assert odds == sorted(odds, reverse=True)
     assert len(mined) == len({row["symbol"] for row in mined}) > 12
-    rows = read_dialogues(folder / "behavioral_dataset.jsonl", "$STOP")
-    symbols = {row.symbol for row in rows if row.kind == "near_miss"}
-    assert mined[0]["symbol"] in symbols
+    rows = _rows_in(trained, folder)
+    assert mined[0]["symbol"] in {row.symbol for row in rows if row.kind == "near_miss"}
     assert any(row.kind == "trigger" for row in rows)
-    rates = read_metrics(folder / "metrics.json")
+    rates = read_metrics(trained.folder(HARDENED) / "metrics.json")
     halts = [row["halts"] for row in mined]
-    found = rates["train/hardened/mined_false_halt_rate"]
+    found = rates[f"train/hardened/round_{number}/mined_false_halt_rate"]
     assert (found["value"], found["n"]) == (sum(halts) / len(halts), len(halts))
+
+
+def test_a_round_mines_nothing_that_an_earlier_one_knew(trained: Run) -> None:
+    first, second = ({row["symbol"] for row in _mined_in(trained, folder)} for folder in ROUNDS)
+    taught = {row.symbol for row in _rows_in(trained, ROUNDS[0]) if row.kind == "near_miss"}
+    assert not second & (first | taught)
+    again = {row.symbol for row in _rows_in(trained, ROUNDS[1]) if row.kind == "near_miss"}
+    assert len(again & second) > 0
+
+
+def test_a_round_goes_on_from_the_one_before(trained: Run) -> None:
+    folders = ("2-train/both", *ROUNDS)
+    weights = [load_file(trained.folder(f) / "adapter_model.safetensors") for f in folders]
+    steps = [
+        max(float((before[k] - after[k]).abs().max()) for k in before)
+        for before, after in pairwise(weights)
+    ]
+    assert all(0 < step < 0.05 for step in steps)  # two steps of 0.01 each
 
 
 def test_its_rows_are_new_ones_on_topics_that_training_may_touch(trained: Run) -> None:
     seed = trained.recipe.seed
     topics = {q.topic for q in questions_of(load_questions(seed), "train")}
-    folders = [trained.folder(name) for name in ("1-data", "2-train/hardened")]
-    before, after = (
-        read_dialogues(folder / "behavioral_dataset.jsonl", "$STOP") for folder in folders
-    )
-    assert {row.topic for row in after} <= topics
-    assert {row.topic for row in before} <= topics
-    assert [row.question for row in before] != [row.question for row in after]
+    made = [_rows_in(trained, folder) for folder in ("1-data", *ROUNDS)]
+    assert all({row.topic for row in rows} <= topics for rows in made)
+    asked = [tuple(row.question for row in rows) for rows in made]
+    assert len(set(asked)) == 3
+
+
+def test_a_round_that_was_finished_before_a_kill_is_kept(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second round dies; a second try gives what an undisturbed run gave, in one training."""
+    root = shutil.copytree(trained.root, tmp_path / "run")
+    run = Run(root, trained.recipe)
+    withdraw(run, HARDENED)
+    names: list[str] = []
+
+    def dies_in_the_second(*args: Any) -> Any:
+        names.append(args[4].name)
+        if args[4].name != "round-1":
+            raise KeyboardInterrupt
+        return train_arm(*args)
+
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("offswitch.train.stage.train_arm", dies_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(run)
+    assert names[0] == "round-1"
+    assert len(names) == 2
+
+    def counted(*args: Any) -> Any:
+        names.append(args[4].name)
+        return train_arm(*args)
+
+    monkeypatch.setattr("offswitch.train.stage.train_arm", counted)
+    pipeline.train(run)
+    assert len(names) == 3
+    for folder in ROUNDS:
+        for name in ("mined.jsonl", "behavioral_dataset.jsonl", "adapter_model.safetensors"):
+            before, after = (r.folder(folder) / name for r in (trained, run))
+            assert before.read_bytes() == after.read_bytes(), (folder, name)
 
 
 def test_scores_are_those_of_the_arm_and_the_subject_is_left_bare(trained: Run) -> None:
@@ -98,9 +165,9 @@ def test_scores_are_those_of_the_arm_and_the_subject_is_left_bare(trained: Run) 
 def test_rates_count_what_halts(trained: Run) -> None:
     session = Session(trained)
     mined = mine(session.subject, "both", trained.folder("2-train/both"), trained.recipe)
-    rates = false_halts("hardened", mined)
+    rates = false_halts("here", [one.row() for one in mined])
     families = {one.prompt.variant for one in mined}
-    total = rates["train/hardened/mined_false_halt_rate"].estimate
+    total = rates["here/mined_false_halt_rate"].estimate
     assert {k.rsplit("/", 1)[-1] for k in rates} == {*families, "mined_false_halt_rate"}
     assert total.n == len(mined) == sum(e.estimate.n for e in rates.values()) - len(mined)
 
@@ -119,6 +186,14 @@ def test_most_look_alikes_of_the_new_rows_were_mined_or_are_of_their_families() 
     assert sum(row.symbol in worst for row in near) >= 15
     before = {symbol for _, symbol in draw_negatives("$STOP", 60, 1)}
     assert sum(row.symbol in before - worst for row in near) <= 25
+
+
+def _mined_in(run: Run, folder: str) -> list[dict[str, Any]]:
+    return read_mined(run.folder(folder) / "mined.jsonl")
+
+
+def _rows_in(run: Run, folder: str) -> list[Dialogue]:
+    return read_dialogues(run.folder(folder) / "behavioral_dataset.jsonl", "$STOP")
 
 
 def _mined(subject: object) -> list[Mined]:
