@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks import collection, generation, scaling, seed_way, startup, training
 from benchmarks.child import ROOT
-from benchmarks.command import Options, add_options, read_options
+from benchmarks.command import Options, add_options, command_line, read_options
 from benchmarks.machine import describe
 from benchmarks.results import Section, print_sections, write_results
 from offswitch.progress import say
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = [SECTIONS[name](options) for name in given.sections or SECTIONS]
         print_sections(found)
         if out := given.out or (None if given.sections or given.only else RESULTS):
-            write_results(out, found, describe())
+            write_results(out, found, describe(), command_line(parser.prog, arguments))
             say(f"written: {out}")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +58,11 @@ def read_options(given: argparse.Namespace) -> Options:
         tuple(given.only),
         sizes=tuple(given.sizes),
     )
+
+
+def command_line(program: str, arguments: Sequence[str] | None) -> str:
+    """What was typed; the process's own arguments where None were given."""
+    return shlex.join([*program.split(), *(sys.argv[1:] if arguments is None else arguments)])
 
 
 def section_command(

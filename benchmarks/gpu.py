@@ -21,6 +21,7 @@ import torch
 
 from benchmarks import flops
 from benchmarks.bench import Peer, Sample
+from benchmarks.command import command_line
 from benchmarks.machine import describe, product_rate
 from benchmarks.material import ROOT, write_random
 from benchmarks.results import Measure, Section, print_sections, write_results
@@ -255,7 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         section = run(given.tokenizer, given.tiny, given.repeats)
         print_sections([section])
         if given.out:
-            write_results(given.out, [section], describe())
+            command = command_line(parser.prog, arguments)
+            write_results(given.out, [section], describe(), command)
 
 
 if __name__ == "__main__":

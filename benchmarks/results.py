@@ -16,7 +16,7 @@ from benchmarks.bench import OURS, Peer, Samples, Spread, measured, ratio
 WIDTH: Final = 150
 HEAD: Final = """# Benchmarks
 
-Written by `make bench`. Every run of a peer is a process of its own; peers take turns, round by
+Written by `{command}`. Every run of a peer is a process of its own; peers take turns, round by
 round. Numbers are medians of n repeats [lowest, highest]. *Ours / it*: our figure over the peer's
 within each round, turned so that more than 1 means that ours is better.
 """
@@ -97,9 +97,11 @@ def print_sections(sections: Sequence[Section]) -> None:
         console.print(table, markup=False)
 
 
-def write_results(path: Path, sections: Sequence[Section], machine: Mapping[str, Any]) -> None:
-    """RESULTS.md: every section as a table, the machine and the versions above them."""
-    parts = [HEAD, *_machine_lines(machine)]
+def write_results(
+    path: Path, sections: Sequence[Section], machine: Mapping[str, Any], command: str
+) -> None:
+    """RESULTS.md: every section as a table; the command, the machine, the versions above them."""
+    parts = [HEAD.format(command=command), *_machine_lines(machine)]
     for section in sections:
         parts += [f"\n## {section.title}\n", section.told, ""]
         titles = section.titles()

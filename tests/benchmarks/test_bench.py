@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.bench import Peer, Sample, Spread, interleave, measured, ratio, spread
 from benchmarks.child import in_child
+from benchmarks.command import command_line
 from benchmarks.results import Measure, Section, write_results
 
 MACHINE = {
@@ -66,11 +67,12 @@ def test_a_table_has_ratios_that_favour_ours_above_one_and_reasons_of_failures(
         ["bad: none (no | wheel)", "0", "-", "-"],
     ]
     assert slower.rows()[1][-1] == "0.50 [0.50, 0.50]"
-    write_results(tmp_path / "R.md", [faster], MACHINE)
+    write_results(tmp_path / "R.md", [faster], MACHINE, command_line("python -m it", ["a b"]))
     text = (tmp_path / "R.md").read_text(encoding="utf-8")
     assert "| other: they | 2 | 3.0 [2.0, 4.0] | 2.00 [2.00, 2.00] |" in text
     assert "no \\| wheel" in text
     assert "2 cores, 1 threads" in text
+    assert "Written by `python -m it 'a b'`. Every run" in text
 
 
 def test_samples_of_unknown_peers_are_refused() -> None:
