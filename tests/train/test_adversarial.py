@@ -69,7 +69,7 @@ def test_it_goes_on_from_both_which_goes_on_from_knowledge(trained: Run) -> None
     assert 0 < moved < 0.1  # four steps of 0.01 from where `both` ended
 
 
-@pytest.mark.parametrize(("number", "folder"), enumerate(ROUNDS, 1))
+@pytest.mark.parametrize(("number", "folder"), list(enumerate(ROUNDS, 1)))
 def test_what_was_found_is_kept_worst_first_and_trained_on(
     trained: Run, number: int, folder: str
 ) -> None:
