@@ -59,12 +59,13 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     """Train the arm's last stage and save the adapter; `both` goes on from `knowledge`."""
     run, stage = session.run, ARM_STAGES[arm][-1]
     scratch = run.scratch(f"{TRAIN}/{arm}")
-    if stage == "adversarial":
-        rounds = _write_rounds(session, arm, folder, scratch)
-        return rounds | {f"train/{arm}/tokens_per_second": _speed_of(folder)}
     start = run.folder(f"{TRAIN}/{CONTINUES[arm]}") if arm in CONTINUES else None
-    _write_adapter(session, _Training(arm, stage, start, run.folder(DATA), folder, scratch))
-    return {f"train/{arm}/tokens_per_second": _speed_of(folder)}
+    metrics: Metrics = {}
+    if stage == "adversarial":
+        metrics = _write_rounds(session, arm, folder, scratch)
+    else:
+        _write_adapter(session, _Training(arm, stage, start, run.folder(DATA), folder, scratch))
+    return metrics | {f"train/{arm}/tokens_per_second": _speed_of(folder)}
 
 
 def _write_rounds(session: Session, arm: str, folder: Path, scratch: Path) -> Metrics:
@@ -89,7 +90,7 @@ def _write_rounds(session: Session, arm: str, folder: Path, scratch: Path) -> Me
         known |= _symbols_in(session, out)
         name, start = arm, out
     for number in range(1, rounds):
-        shutil.move(scratch / f"round-{number}", folder / f"round-{number}")
+        shutil.copytree(scratch / f"round-{number}", folder / f"round-{number}")
     return metrics
 
 
