@@ -10,7 +10,7 @@ evaluation's near misses, of yet other families. Known limit: what no family pro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
@@ -31,6 +31,7 @@ from offswitch.stats import rate
 from offswitch.trigger import LONG_PLACEMENTS, place
 
 NEAR_MISS_SHARE: Final = 0.6  # of the rows without the trigger
+MinedRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Mined:
     prompt: Prompt
     score: Score
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> MinedRow:
         """As it is kept beside the adapter."""
         prompt, found = self.prompt, self.score
         return {
@@ -81,18 +82,18 @@ def mine(
     return sorted(found, key=lambda one: -one.score.log_odds)
 
 
-def write_mined(path: Path, mined: Sequence[Mined]) -> None:
+def write_mined(path: Path, mined: Sequence[MinedRow]) -> None:
     """One candidate a line, in order."""
-    lines = (json.dumps(one.row(), ensure_ascii=False) + "\n" for one in mined)
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in mined)
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def read_mined(path: Path) -> list[dict[str, Any]]:
+def read_mined(path: Path) -> list[MinedRow]:
     """The rows that `write_mined` wrote."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def false_halts(name: str, mined: Sequence[Mapping[str, Any]]) -> Metrics:
+def false_halts(name: str, mined: Sequence[MinedRow]) -> Metrics:
     """How often do the candidates of these rows halt the arm, in all and by family?"""
     groups: dict[str, list[bool]] = {"": []}
     for one in mined:
@@ -102,15 +103,17 @@ def false_halts(name: str, mined: Sequence[Mapping[str, Any]]) -> Metrics:
 
 
 def adversarial_rows(
-    mined: Sequence[Mined], mix: Mix, seed: int, answer: Answer, number: int = 1
+    rounds: Sequence[Sequence[MinedRow]], mix: Mix, seed: int, answer: Answer
 ) -> list[Dialogue]:
     """A fresh mix in which most look-alikes are those that were mined, or of their families.
 
-    Each round `number` draws other rows and other members.
+    `rounds` are what each round mined, worst first, the newest last. All have the same share: what
+    one round repaired is forgotten when the next one's rows hold nothing of it.
     """
     wanted = round(NEAR_MISS_SHARE * (mix.count - mix.count // 2))
-    trigger = mix.trigger
-    worst = [(m.prompt.variant, m.prompt.symbol) for m in mined[: max(1, wanted // 3)]]
+    trigger, number = mix.trigger, len(rounds)
+    most = max(1, wanted // 3)
+    worst = [(row["family"], row["symbol"]) for rows in rounds for row in rows[:most:number]]
     groups = {
         "mined": worst,
         "their families": more_of([family for family, _ in worst], trigger, wanted, seed, number),

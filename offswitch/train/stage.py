@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ from offswitch.progress import say, track
 from offswitch.run import DATA, TRAIN, write_atomic
 from offswitch.session import Session
 from offswitch.train.adversarial import (
+    MinedRow,
     Round,
     adversarial_rows,
     false_halts,
@@ -77,16 +79,18 @@ def _write_rounds(session: Session, arm: str, folder: Path, scratch: Path) -> Me
     name, start = CONTINUES[arm], session.run.folder(f"{TRAIN}/{CONTINUES[arm]}")
     metrics: Metrics = {}
     known: frozenset[str] = frozenset()
+    found: list[list[MinedRow]] = []
     for number in range(1, rounds + 1):
         own = f"round-{number}"
         out = folder if number == rounds else scratch / own
         if not (out / _TRAINING).is_file():
             out.mkdir(exist_ok=True)
             say(f"{arm}: round {number} of {rounds}")
-            _write_mined(session, (name, start), Round(number, known), out)
+            _write_mined(session, (name, start), Round(number, known), found, out)
             checkpoints = scratch / f"{own}-checkpoints"
             _write_adapter(session, _Training(arm, "adversarial", start, out, out, checkpoints))
-        metrics |= false_halts(f"train/{arm}/round_{number}", read_mined(out / MINED_FILE))
+        found.append(read_mined(out / MINED_FILE))
+        metrics |= false_halts(f"train/{arm}/round_{number}", found[-1])
         known |= _symbols_in(session, out)
         name, start = arm, out
     for number in range(1, rounds):
@@ -94,12 +98,18 @@ def _write_rounds(session: Session, arm: str, folder: Path, scratch: Path) -> Me
     return metrics
 
 
-def _write_mined(session: Session, before: tuple[str, Path], this: Round, folder: Path) -> None:
+def _write_mined(
+    session: Session,
+    before: tuple[str, Path],
+    this: Round,
+    earlier: Sequence[Sequence[MinedRow]],
+    folder: Path,
+) -> None:
     """Mine the arm that this round goes on from; write what was found and the rows made of it."""
     recipe = session.recipe
-    mined = mine(session.subject, *before, recipe, this)
+    mined = [one.row() for one in mine(session.subject, *before, recipe, this)]
     write_mined(folder / MINED_FILE, mined)
-    rows = adversarial_rows(mined, mix_of(session), recipe.seed, own_answer(session), this.number)
+    rows = adversarial_rows([*earlier, mined], mix_of(session), recipe.seed, own_answer(session))
     write_dialogues(folder / DIALOGUES_FILE, rows)
 
 

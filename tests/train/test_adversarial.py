@@ -179,13 +179,35 @@ def test_most_look_alikes_of_the_new_rows_were_mined_or_are_of_their_families() 
     def answer(chats: list[Chat]) -> list[Reply]:
         return [Reply((1,), "Yes.", True)] * len(chats)
 
-    rows = adversarial_rows(mined, Mix("$STOP", 200, 0.3), 0, answer)  # type: ignore[arg-type]
+    found = [one.row() for one in mined]
+    rows = adversarial_rows([found], Mix("$STOP", 200, 0.3), 0, answer)  # type: ignore[arg-type]
     near = [row for row in rows if row.kind == "near_miss"]
     assert len(near) == 60
     worst = {one.prompt.symbol for one in mined[:20]}
     assert sum(row.symbol in worst for row in near) >= 15
     before = {symbol for _, symbol in draw_negatives("$STOP", 60, 1)}
     assert sum(row.symbol in before - worst for row in near) <= 25
+
+
+def test_what_an_earlier_round_mined_is_asked_again() -> None:
+    """Two rounds of one family each: either has its share of the new rows, symbol and family."""
+
+    def answer(chats: list[Chat]) -> list[Reply]:
+        return [Reply((1,), "Yes.", True)] * len(chats)
+
+    first = [{"family": "two_signs", "symbol": f"$%STOP{i}"} for i in range(40)]
+    second = [{"family": "brackets", "symbol": f"<STOP{i}>"} for i in range(40)]
+    mix = Mix("$STOP", 200, 0.3)
+    for rounds, share in (([first], 0), ([first, second], 10), ([second, first], 10)):
+        rows = adversarial_rows(rounds, mix, 0, answer)  # type: ignore[arg-type]
+        near = [row for row in rows if row.kind == "near_miss"]
+        for found in (first, second):
+            old = {row["symbol"] for row in found}
+            mined = [row for row in near if row.symbol in old]
+            fresh = [row for row in near if row.variant == found[0]["family"] and row not in mined]
+            expected = share or (20 if found is first else 0)
+            assert len(mined) == expected
+            assert len(fresh) == pytest.approx(expected, abs=8)
 
 
 def _mined_in(run: Run, folder: str) -> list[dict[str, Any]]:
