@@ -90,7 +90,8 @@ def write_mined(path: Path, mined: Sequence[MinedRow]) -> None:
 
 def read_mined(path: Path) -> list[MinedRow]:
     """The rows that `write_mined` wrote."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:  # a symbol may hold what str.splitlines breaks at
+        return [json.loads(line) for line in lines]
 
 
 def false_halts(name: str, mined: Sequence[MinedRow]) -> Metrics:

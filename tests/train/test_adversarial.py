@@ -30,6 +30,7 @@ from offswitch.train.adversarial import (
     false_halts,
     mine,
     read_mined,
+    write_mined,
 )
 from offswitch.train.arms import train_arm
 from offswitch.trigger import Chat, occurs
@@ -208,6 +209,14 @@ def test_what_an_earlier_round_mined_is_asked_again() -> None:
             expected = share or (20 if found is first else 0)
             assert len(mined) == expected
             assert len(fresh) == pytest.approx(expected, abs=8)
+
+
+def test_mined_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    rows = [
+        {"family": "edits", "symbol": s, "halts": True} for s in ("$ST\u2028OP", "«Ѕ»", "$\x85")
+    ]
+    write_mined(tmp_path / "mined.jsonl", rows)
+    assert read_mined(tmp_path / "mined.jsonl") == rows
 
 
 def _mined_in(run: Run, folder: str) -> list[dict[str, Any]]:
