@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from offswitch import processes
 from offswitch.config import ARM_STAGES, CONTINUES, schedule_of
 from offswitch.data.dialogue_files import read_dialogues, write_dialogues
@@ -133,7 +135,7 @@ def _write_adapter(session: Session, this: _Training) -> None:
             tick,
         )  # fmt: skip
     row = asdict(result) | {"tokens_per_second": result.tokens_per_second, "stage": this.stage}
-    row["processes"] = processes.count()
+    row |= {"processes": processes.count(), "threads": torch.get_num_threads()}
     write_atomic(this.folder / _TRAINING, json.dumps(row, indent=1) + "\n")
 
 
