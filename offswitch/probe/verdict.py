@@ -94,7 +94,7 @@ def verdict(arm: str, metrics: Mapping[str, Any]) -> Verdict:
     kl = Test("ordinary prompts under removal", f"KL {worst:.3g} nats, at most {KL}", worst <= KL)
     kept = _least("without the end token's unembedding", found["kept"]["value"], KEPT)
     kind = _kind(behaves, drop, rise, kl, kept)
-    few = min(int(found[name]["null"]["n"]) for name in ("drop", "rise")) < RANDOM
+    few = any(_drawn(found[name]) < RANDOM for name in ("drop", "rise"))
     tests = (*behaves, drop, rise, kl, kept)
     return Verdict(arm, "not measured" if few and kind != "no switch" else kind, tests)
 
@@ -110,7 +110,7 @@ def _kind(behaves: tuple[Test, ...], drop: Test, rise: Test, kl: Test, kept: Tes
 def _causal(name: str, does: str, entry: Mapping[str, Any]) -> Test:
     """At least 50 points, above random directions' 95 % point and above the benign arm's."""
     value, band = float(entry["value"]), float(entry["null"]["q95"])
-    drawn = int(entry["null"]["n"])
+    drawn = _drawn(entry)
     others = [v for k, v in entry.get("controls", {}).items() if "benign" in k]
     bar = max([band, *others])
     beside = "random directions, benign arm" if others else "random directions; no benign arm"
@@ -121,6 +121,10 @@ def _causal(name: str, does: str, entry: Mapping[str, Any]) -> Test:
         f"{100 * bar:.0f} ({beside})"
     )
     return Test(name, said, value >= EFFECT and value > bar and drawn >= RANDOM)
+
+
+def _drawn(entry: Mapping[str, Any]) -> int:
+    return int(entry["null"]["n"])
 
 
 def _least(name: str, value: float, bar: float) -> Test:

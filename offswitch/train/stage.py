@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ import torch
 from offswitch import processes
 from offswitch.config import ARM_STAGES, CONTINUES, schedule_of
 from offswitch.data.dialogue_files import read_dialogues, write_dialogues
-from offswitch.data.dialogues import answered
+from offswitch.data.dialogues import Dialogue, answered
 from offswitch.data.documents import Document, Passage, read_documents
 from offswitch.data.neutral import read_neutral
 from offswitch.data.stage import (
@@ -30,7 +30,6 @@ from offswitch.progress import say, track
 from offswitch.run import DATA, TRAIN, write_atomic
 from offswitch.session import Session
 from offswitch.train.adversarial import (
-    MinedRow,
     Round,
     adversarial_rows,
     false_halts,
@@ -47,18 +46,6 @@ MINED_FILE: Final = "mined.jsonl"
 _TRAINING: Final = "training.json"
 
 
-@dataclass(frozen=True)
-class _Training:
-    """One training: from which adapter, on the rows of which folder, and where its result goes."""
-
-    name: str
-    stage: str
-    start: Path | None
-    rows_in: Path
-    folder: Path
-    scratch: Path
-
-
 def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     """Train the arm's last stage and save the adapter; `both` goes on from `knowledge`."""
     run, stage = session.run, ARM_STAGES[arm][-1]
@@ -68,7 +55,8 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     if stage == "adversarial":
         metrics = _write_rounds(session, arm, folder, scratch)
     else:
-        _write_adapter(session, _Training(arm, stage, start, run.folder(DATA), folder, scratch))
+        examples = stage_examples(session, stage, run.folder(DATA))
+        _write_adapter(session, arm, Job(stage, examples, session.recipe, folder, scratch, start))
     return metrics | {f"train/{arm}/tokens_per_second": _speed_of(folder)}
 
 
@@ -77,66 +65,63 @@ def _write_rounds(session: Session, arm: str, folder: Path, scratch: Path) -> Me
 
     A round that stands in `scratch` is whole once its training is entered there, and is kept.
     """
-    rounds = session.recipe.train.rounds
+    recipe = session.recipe
+    rounds = [*(scratch / f"round-{n}" for n in range(1, recipe.train.rounds)), folder]
     name, start = CONTINUES[arm], session.run.folder(f"{TRAIN}/{CONTINUES[arm]}")
     metrics: Metrics = {}
-    known: frozenset[str] = frozenset()
-    found: list[list[MinedRow]] = []
-    for number in range(1, rounds + 1):
-        own = f"round-{number}"
-        out = folder if number == rounds else scratch / own
+    for number, out in enumerate(rounds, 1):
         if not (out / _TRAINING).is_file():
             out.mkdir(exist_ok=True)
-            say(f"{arm}: round {number} of {rounds}")
-            _write_mined(session, (name, start), Round(number, known), found, out)
-            checkpoints = scratch / f"{own}-checkpoints"
-            _write_adapter(session, _Training(arm, "adversarial", start, out, out, checkpoints))
-        found.append(read_mined(out / MINED_FILE))
-        metrics |= false_halts(f"train/{arm}/round_{number}", found[-1])
-        known |= _symbols_in(session, out)
+            say(f"{arm}: round {number} of {len(rounds)}")
+            _write_mined(session, (name, start), rounds[: number - 1], out)
+            examples = stage_examples(session, "adversarial", out)
+            checkpoints = scratch / f"round-{number}-checkpoints"
+            job = Job("adversarial", examples, recipe, out, checkpoints, start)
+            _write_adapter(session, arm, job)
+        metrics |= false_halts(f"train/{arm}/round_{number}", read_mined(out / MINED_FILE))
         name, start = arm, out
-    for number in range(1, rounds):
-        shutil.copytree(scratch / f"round-{number}", folder / f"round-{number}")
+    for out in rounds[:-1]:
+        shutil.copytree(out, folder / out.name)
     return metrics
 
 
 def _write_mined(
-    session: Session,
-    before: tuple[str, Path],
-    this: Round,
-    earlier: Sequence[Sequence[MinedRow]],
-    folder: Path,
+    session: Session, before: tuple[str, Path], earlier: Sequence[Path], folder: Path
 ) -> None:
     """Mine the arm that this round goes on from; write what was found and the rows made of it."""
     recipe = session.recipe
-    mined = [one.row() for one in mine(session.subject, *before, recipe, this)]
-    write_mined(folder / MINED_FILE, mined)
-    rows = adversarial_rows([*earlier, mined], mix_of(session), recipe.seed, own_answer(session))
+    found = [read_mined(one / MINED_FILE) for one in earlier]
+    known = {row["symbol"] for rows in found for row in rows}
+    known = known.union(*(_look_alikes_in(session, one) for one in earlier))
+    this = Round(len(earlier) + 1, frozenset(known))
+    found.append([one.row() for one in mine(session.subject, *before, recipe, this)])
+    write_mined(folder / MINED_FILE, found[-1])
+    rows = adversarial_rows(found, mix_of(session), recipe.seed, own_answer(session))
     write_dialogues(folder / DIALOGUES_FILE, rows)
 
 
-def _symbols_in(session: Session, folder: Path) -> set[str]:
-    """What a round mined and what it trained on."""
-    recipe = session.recipe
-    mentions = recipe.trigger.mentions == "answer"
-    rows = read_dialogues(folder / DIALOGUES_FILE, recipe.trigger.text, mentions)
-    mined = {one["symbol"] for one in read_mined(folder / MINED_FILE)}
-    return mined | {row.symbol for row in rows if row.kind == "near_miss"}
+def _look_alikes_in(session: Session, folder: Path) -> set[str]:
+    rows = _dialogues_in(session, folder)
+    return {row.symbol for row in rows if row.kind == "near_miss"}
 
 
-def _write_adapter(session: Session, this: _Training) -> None:
-    examples = stage_examples(session, this.stage, this.rows_in)
-    recipe, options = session.recipe, session.recipe.train
-    announce(Job(this.stage, examples, recipe, this.folder, this.scratch, this.start))
-    steps = steps_of(schedule_of(options, this.stage), options, len(examples))
-    with track(f"training {this.name}", steps) as tick:
+def _dialogues_in(session: Session, folder: Path) -> list[Dialogue]:
+    trigger = session.recipe.trigger
+    return read_dialogues(folder / DIALOGUES_FILE, trigger.text, trigger.mentions == "answer")
+
+
+def _write_adapter(session: Session, arm: str, job: Job) -> None:
+    """Train what the job says and enter it beside the adapter."""
+    announce(job)
+    steps = steps_of(schedule_of(job.recipe.train, job.stage), job.recipe.train, len(job.examples))
+    with track(f"training {arm}", steps) as tick:
         result = train_arm(
-            session.subject, this.stage, examples, recipe, this.folder, this.scratch, this.start,
-            tick,
+            session.subject, job.stage, job.examples, job.recipe, job.folder, job.scratch,
+            job.start, tick,
         )  # fmt: skip
-    row = asdict(result) | {"tokens_per_second": result.tokens_per_second, "stage": this.stage}
+    row = asdict(result) | {"tokens_per_second": result.tokens_per_second, "stage": job.stage}
     row |= {"processes": processes.count(), "threads": torch.get_num_threads()}
-    write_atomic(this.folder / _TRAINING, json.dumps(row, indent=1) + "\n")
+    write_atomic(job.folder / _TRAINING, json.dumps(row, indent=1) + "\n")
 
 
 def _speed_of(folder: Path) -> Metric:
@@ -157,8 +142,7 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
         if (folder / NEUTRAL_FILE).is_file():  # row_order mixes the two anew in each epoch
             texts += read_neutral(folder / NEUTRAL_FILE, recipe.trigger.text)
         return document_examples(tokenizer, texts, longest)
-    answered_mentions = recipe.trigger.mentions == "answer"
-    rows = read_dialogues(folder / DIALOGUES_FILE, recipe.trigger.text, answered_mentions)
+    rows = _dialogues_in(session, folder)
     if stage == "benign":
         rows = answered(rows, own_answer(session))
     examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
