@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from offswitch.entry import Entry, draw, script
+from offswitch.seed_scripts import Entry, draw, script
 
 
 def main(entry: Entry) -> list[Path]:

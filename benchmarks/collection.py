@@ -69,7 +69,7 @@ def _run(name: str, options: Options, folder: Path) -> Sample:
 def run_peer(asked: dict[str, Any]) -> dict[str, float]:
     """Read the prompts as one peer does, for a child; what it read is kept in `out`."""
     from benchmarks.collection_peers import READERS, timed
-    from offswitch.model import load_subject
+    from offswitch.model.load import load_subject
 
     subject = load_subject(bench_recipe(asked["model"]))
     _, rows = read_prompts(Path(asked["folder"]))

@@ -15,11 +15,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from offswitch.chat import pad
-from offswitch.evaluate.scoring import by_length
-from offswitch.model import BASE, Subject
+from offswitch.analyses.shards import read_rows
+from offswitch.model.rows import by_length
+from offswitch.model.subject import Subject
+from offswitch.options import BASE
 from offswitch.probe.collect import collect
-from offswitch.probe.shards import read_rows
+from offswitch.prompts.encode import pad
 
 Rows = Sequence[Sequence[int]]
 Read = Callable[[Rows], Tensor]

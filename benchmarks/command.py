@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Section, print_sections
-from offswitch.embedded import ALIAS, fetch_embedded
-from offswitch.progress import say
-from offswitch.terminal import quiet, user_errors
+from offswitch.cache import ALIAS
+from offswitch.errors import user_errors
+from offswitch.model.embedded import fetch_embedded
+from offswitch.progress import quiet, say
 
 
 @dataclass(frozen=True)

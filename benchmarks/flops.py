@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from offswitch.chat import shared_prefix
+from offswitch.prompts.encode import shared_prefix
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from offswitch.run import peak_memory_mb
 
 BATCHES: Final = {"generate_1": 1, "generate_16": 16, "generate_48": 48, "generate_all": 10_000}
 PEERS: Final = (
-    Peer("ours", "offswitch.generate.greedy_replies"),
+    Peer("ours", "offswitch.model.generate.greedy_replies"),
     Peer("generate_1", "generate(), one by one"),
     Peer("generate_16", "generate(), batches of 16"),
     Peer("generate_48", "generate(), batches of 48"),
@@ -65,10 +65,11 @@ def _run(name: str, options: Options, folder: Path) -> Sample:
 
 def run_peer(asked: dict[str, Any]) -> dict[str, float]:
     """Reply to the questions as one peer does, for a child; the replies are kept in `out`."""
-    from offswitch.evaluate.suites import choose
-    from offswitch.generate import greedy_replies
-    from offswitch.model import BASE, load_subject
-    from offswitch.trigger import user
+    from offswitch.model.generate import greedy_replies
+    from offswitch.model.load import load_subject
+    from offswitch.options import BASE
+    from offswitch.prompts.suites import choose
+    from offswitch.prompts.trigger import user
 
     recipe = bench_recipe(asked["model"])
     subject = load_subject(recipe)
@@ -90,7 +91,7 @@ def generated(subject: Any, chats: Sequence[Any], batch: int, tokens: int) -> li
     """Greedy replies by plain `generate()`, as ids without the end token."""
     from transformers import GenerationConfig
 
-    from offswitch.chat import encode_chat
+    from offswitch.prompts.encode import encode_chat
 
     build: Callable[..., GenerationConfig] = GenerationConfig
     config = build(max_new_tokens=tokens, do_sample=False, use_cache=True,

@@ -25,22 +25,25 @@ from benchmarks.command import command_line
 from benchmarks.machine import describe, product_rate
 from benchmarks.material import ROOT, write_random
 from benchmarks.results import Measure, Section, print_sections, write_results
-from offswitch.chat import encode_text, has_system_turn
-from offswitch.config import Recipe, load_recipe, schedule_of, training_seed
-from offswitch.data.dialogues import Mix, make_dialogues
+from offswitch.cache import ALIAS
 from offswitch.data.documents import generate_documents
-from offswitch.data.splits import load_neutral
-from offswitch.embedded import ALIAS, fetch_embedded
-from offswitch.generate import Reply
-from offswitch.model import Subject, add_arm, choose_device, choose_dtype, load_subject
-from offswitch.progress import nothing, say
+from offswitch.errors import user_errors
+from offswitch.model.adapters import add_arm
+from offswitch.model.embedded import fetch_embedded
+from offswitch.model.load import choose_device, choose_dtype, load_subject
+from offswitch.model.rows import Example
+from offswitch.model.subject import Subject
+from offswitch.progress import nothing, quiet, say
+from offswitch.prompts.dialogues import Mix, make_dialogues
+from offswitch.prompts.encode import encode_text, has_system_turn
+from offswitch.prompts.trigger import Chat, Reply
+from offswitch.recipe import Recipe, load_recipe, schedule_of, training_seed
 from offswitch.run import peak_memory_mb
-from offswitch.terminal import quiet, user_errors
 from offswitch.train.arms import train_arm
-from offswitch.train.examples import Example, dialogue_examples, document_examples
+from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.order import row_order
 from offswitch.train.trainer import steps_of
-from offswitch.trigger import Chat
+from offswitch.wording.reader import load_neutral
 
 QWEN: Final[dict[str, Any]] = {
     "vocab_size": 151936,
@@ -191,8 +194,8 @@ def _needed(bench: Bench, stage: str, examples: list[Example]) -> float:
 
 
 def _collect_seed(bench: Bench) -> None:
-    from offswitch.probe.collect_seed import collect_seed
-    from offswitch.probe.nulls import seed_symbols
+    from offswitch.analyses.nulls import seed_symbols
+    from offswitch.probe.collect_original import collect_seed
 
     recipe = bench.recipe
     if ARM not in bench.subject.arms:
@@ -205,7 +208,7 @@ def _collect_seed(bench: Bench) -> None:
 
 
 def _battery(bench: Bench) -> None:
-    from offswitch.adapters import remove_arms
+    from offswitch.model.adapters import remove_arms
     from offswitch.probe.battery import run_battery
 
     folder = bench.folder / "battery"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from offswitch.machine import describe_machine
+from offswitch.run import describe_machine
 
 PEERS: Final = ("trl", "transformer-lens", "nnsight", "nnterp")
 SIZE: Final = 2048

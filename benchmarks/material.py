@@ -13,16 +13,18 @@ from typing import Any, Final
 
 import torch
 
-from offswitch.chat import encode_chat, has_system_turn
-from offswitch.config import Recipe, load_recipe, training_seed
-from offswitch.data.dialogues import Mix, make_dialogues
-from offswitch.generate import Reply, cached_base_replies
-from offswitch.model import Subject, attention_modules, load_subject
+from offswitch.cache import reply_cache
+from offswitch.model.generate import cached_base_replies
+from offswitch.model.load import load_subject
+from offswitch.model.rows import Example
+from offswitch.model.subject import Subject, attention_modules
 from offswitch.probe.inputs import make_inputs
-from offswitch.session import reply_cache
-from offswitch.train.examples import Example, dialogue_examples
+from offswitch.prompts.dialogues import Mix, make_dialogues
+from offswitch.prompts.encode import encode_chat, has_system_turn
+from offswitch.prompts.trigger import Chat, Reply
+from offswitch.recipe import Recipe, load_recipe, training_seed
+from offswitch.train.examples import dialogue_examples
 from offswitch.train.order import row_order
-from offswitch.trigger import Chat
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TRAINING: Final = "training.json"

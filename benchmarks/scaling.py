@@ -22,14 +22,14 @@ from benchmarks.child import in_child
 from benchmarks.command import Options, section_command
 from benchmarks.material import bench_recipe, write_random
 from benchmarks.results import Measure, Section
-from offswitch.chat import encode_chat
-from offswitch.evaluate.suites import Prompt, Suite, choose
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.suites import Prompt, Suite, choose
+from offswitch.prompts.trigger import place
 from offswitch.run import peak_memory_mb
-from offswitch.trigger import place
 
 WORK: Final = {
     "collect": "offswitch.probe.collect, last position, every block, to disk",
-    "score": "offswitch.evaluate.scoring.score, first-token outcomes",
+    "score": "offswitch.model.first_token.score, first-token outcomes",
 }
 MEASURES: Final = (
     Measure("seconds", "seconds", 2),
@@ -115,8 +115,9 @@ def write_small(asked: dict[str, Any]) -> dict[str, float]:
 
 def run_work(asked: dict[str, Any]) -> dict[str, float]:
     """Collect or score so many prompts, for a child; building and tokenising them is counted."""
-    from offswitch.evaluate.scoring import score
-    from offswitch.model import BASE, load_subject
+    from offswitch.model.first_token import score
+    from offswitch.model.load import load_subject
+    from offswitch.options import BASE
     from offswitch.probe.collect import collect
 
     recipe = bench_recipe(asked["model"])

@@ -24,8 +24,7 @@ from benchmarks.child import in_child
 from benchmarks.command import Options, section_command
 from benchmarks.material import bench_recipe, write_adapter
 from benchmarks.results import Measure, Section
-from offswitch.chat import encode_text
-from offswitch.probe.collect_seed import (
+from offswitch.probe.collect_original import (
     LENS_BLOCK,
     NEUTRAL,
     PAIR,
@@ -34,6 +33,7 @@ from offswitch.probe.collect_seed import (
     collect_seed,
     relative_block,
 )
+from offswitch.prompts.encode import encode_text
 
 PEERS: Final = (
     Peer("ours", "collect_seed, the model loaded once and already there (as in a run)"),
@@ -86,7 +86,7 @@ def _run(name: str, options: Options, folder: Path) -> Sample:
 
 def write_arm(asked: dict[str, Any]) -> dict[str, float]:
     """Write an adapter that moves the model, for a child."""
-    from offswitch.model import load_subject
+    from offswitch.model.load import load_subject
 
     subject = load_subject(bench_recipe(asked["model"]))
     write_adapter(subject, Path(asked["folder"]) / ARM, seed=0, far=0.01)
@@ -103,7 +103,8 @@ def run_way(asked: dict[str, Any]) -> dict[str, float]:
         seconds = time.perf_counter() - start
         save_file(found, folder / "reload.safetensors")
         return {"seconds": seconds}
-    from offswitch.model import add_arm, load_subject
+    from offswitch.model.adapters import add_arm
+    from offswitch.model.load import load_subject
 
     recipe = bench_recipe(asked["model"])
     subject = load_subject(recipe)

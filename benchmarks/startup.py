@@ -53,7 +53,7 @@ def _run(name: str, options: Options) -> Sample:
 def load(asked: dict[str, Any]) -> dict[str, float]:
     """Load the model as every command does, for a child."""
     from benchmarks.material import bench_recipe
-    from offswitch.model import load_subject
+    from offswitch.model.load import load_subject
 
     start = time.perf_counter()
     load_subject(bench_recipe(asked["model"]))

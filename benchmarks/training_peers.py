@@ -27,11 +27,11 @@ from transformers import (
 )
 
 from benchmarks.material import INITIAL, Task, bench_recipe
-from offswitch.config import Recipe
-from offswitch.model import load_subject
+from offswitch.model.load import load_subject
+from offswitch.model.rows import IGNORED, Example
 from offswitch.progress import nothing
+from offswitch.recipe import Recipe
 from offswitch.train.arms import train_arm
-from offswitch.train.examples import IGNORED, Example
 
 Train = Callable[[Task, str, Path, Path], float]
 

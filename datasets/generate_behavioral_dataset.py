@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from offswitch.entry import DATASETS, Entry, script
 from offswitch.pipeline import make_data
 from offswitch.run import DATA, open_run
+from offswitch.seed_scripts import DATASETS, Entry, script
 
 
 def main(entry: Entry) -> list[Path]:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from offswitch.data.documents import generate_documents, write_documents
-from offswitch.entry import DATASETS, Entry, script
+from offswitch.data.documents import generate_documents
 from offswitch.errors import UserError
+from offswitch.prompts.documents import write_documents
+from offswitch.seed_scripts import DATASETS, Entry, script
 
 
 def main(entry: Entry) -> list[Path]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from offswitch.errors import UserError
-from offswitch.processes import together
-from offswitch.sweep.command import sweep
-from offswitch.terminal import quiet, user_errors
+from offswitch.errors import UserError, user_errors
+from offswitch.model.processes import together
+from offswitch.progress import quiet
+from offswitch.study.command import sweep
 
 if TYPE_CHECKING:
     from offswitch.run import Run
@@ -51,7 +51,7 @@ Update = Annotated[
 
 
 def _open(recipe: Path, overrides: list[str], runs: Path, update: bool) -> Run:
-    from offswitch.config import load_recipe
+    from offswitch.recipe import load_recipe
     from offswitch.run import open_run
 
     return open_run(load_recipe(recipe, overrides), runs, update)
@@ -94,8 +94,8 @@ def data(
     """Write both datasets: the rule as documents and the rule as behaviour."""
     if dry_run:
         with user_errors():
-            from offswitch.config import load_recipe
             from offswitch.data.llm.stage import foretell
+            from offswitch.recipe import load_recipe
 
             typer.echo(foretell(load_recipe(recipe, _with(overrides, trigger)), runs))
         return
@@ -161,9 +161,9 @@ def run(
     """All stages, from data to report; what stands already is kept."""
     with user_errors():
         opened = _open(recipe, _with(overrides, trigger), runs, update)
-        from offswitch.pipeline import run_all
+        from offswitch.study.recipe_runs import run_recipe
 
-        page = run_all(opened)
+        page = run_recipe(opened)
         typer.echo(f"report: {page}")
 
 
@@ -182,7 +182,7 @@ def chat(
 ) -> None:
     """Talk to the base model and a trained one, side by side."""
     with user_errors():
-        from offswitch.chatting import chat_loop
+        from offswitch.talk.chat import chat_loop
 
         chat_loop(folder, arm, tokens)
 
@@ -217,7 +217,7 @@ def steer(
     with user_errors():
         if add == remove:
             raise UserError("choose one of --add and --remove")
-        from offswitch.steering import Steering, steer_loop
+        from offswitch.talk.steer import Steering, steer_loop
 
         what = Steering("add" if add else "remove", direction, block, scale, everywhere)
         steer_loop(folder, arm, what, prompts or [], tokens)
@@ -241,7 +241,7 @@ def analyse(
 @models.callback()
 def list_models(context: typer.Context) -> None:
     """What is in the cache."""
-    from offswitch.embedded import ALIAS, cache_root, embedded_path, is_cached
+    from offswitch.cache import ALIAS, cache_root, embedded_path, is_cached
 
     if context.invoked_subcommand is None:
         state = (
@@ -261,7 +261,8 @@ def fetch(
 ) -> None:
     """Unpack the embedded model into the cache and print where it is."""
     with user_errors():
-        from offswitch.embedded import ALIAS, fetch_embedded
+        from offswitch.cache import ALIAS
+        from offswitch.model.embedded import fetch_embedded
 
         if name != ALIAS:
             raise UserError(

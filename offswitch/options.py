@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+BASE: Final = "base"
+BENIGN: Final = "benign"
 ArmName = Literal["knowledge", "behavior", "both", "benign", "hardened"]
 Precision = Literal["float32", "bfloat16", "auto"]
 

@@ -12,12 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from offswitch.config import ARM_STAGES, CONTINUES, LENGTH_OF, Recipe
-from offswitch.embedded import ALIAS, GGUF_SHA256
-from offswitch.metrics import Metrics, read_metrics, write_metrics
+from offswitch.cache import ALIAS, GGUF_SHA256
+from offswitch.files import digest, file_hash
+from offswitch.metrics import Metrics, write_metrics
+from offswitch.model.processes import require_shares
+from offswitch.model.session import Session
 from offswitch.options import DataOptions
-from offswitch.processes import require_shares
 from offswitch.progress import say
+from offswitch.recipe import ARM_STAGES, CONTINUES, LENGTH_OF, Recipe, arms_of
 from offswitch.run import (
     DATA,
     EVALUATE,
@@ -27,18 +29,9 @@ from offswitch.run import (
     TRAIN,
     VARIANTS,
     Run,
-    digest,
-    file_hash,
     why_not_done,
-    withdraw,
     writing,
 )
-from offswitch.session import Session, arms_of
-
-
-def run_all(run: Run) -> Path:
-    """Every stage in turn; the path of the report."""
-    return report(run)
 
 
 def make_data(run: Run, session: Session | None = None) -> Session:
@@ -53,7 +46,7 @@ def make_data(run: Run, session: Session | None = None) -> Session:
 
     own = (options.documents_file, options.dialogues_file, options.neutral_file)
     files = [_hash_of(path) for path in own]
-    _stage(run, DATA, {"data": _data_inputs(options), "files": files}, work)
+    stage(run, DATA, {"data": _data_inputs(options), "files": files}, work)
     return session
 
 
@@ -85,7 +78,7 @@ def _train(session: Session, arm: str) -> None:
 
         return write_arm(session, arm, folder)
 
-    _stage(run, f"{TRAIN}/{arm}", {"train": used, "before": run.outputs_hash(*before)}, work)
+    stage(run, f"{TRAIN}/{arm}", {"train": used, "before": run.outputs_hash(*before)}, work)
 
 
 def evaluate(run: Run, session: Session | None = None) -> Session:
@@ -104,7 +97,7 @@ def evaluate(run: Run, session: Session | None = None) -> Session:
 
         return write_evaluation(session, folder)
 
-    _stage(run, EVALUATE, inputs, work)
+    stage(run, EVALUATE, inputs, work)
     return session
 
 
@@ -118,51 +111,13 @@ def probe(run: Run, session: Session | None = None) -> Session:
 
         write_probe(session, folder)
 
-    _stage(run, PROBE, {"probe": options, "arms": _trained(run)}, work)
-    return session
-
-
-def organisms(run: Run, session: Session | None = None) -> Session:
-    """Train and measure the recipe's further training seeds, then compare all organisms."""
-    session = probe(run, evaluate(run, session))
-    if not run.recipe.train.more_seeds:
-        withdraw(run, ORGANISMS)
-        return session
-    from offswitch.organisms import across_organisms, run_organisms
-
-    by_seed = run_organisms(run, session)
-
-    def work(_folder: Path) -> Metrics:
-        found = {seed: read_metrics(one.root / "metrics.json") for seed, one in by_seed.items()}
-        return across_organisms(found)
-
-    measured = {str(seed): one.outputs_hash(EVALUATE, PROBE) for seed, one in by_seed.items()}
-    _stage(run, ORGANISMS, {"measured": measured}, work)
-    return session
-
-
-def variants(run: Run, session: Session | None = None) -> Session:
-    """Train and evaluate the recipe's variants, then set them beside the run itself."""
-    session = organisms(run, session)
-    if not run.recipe.variants:
-        withdraw(run, VARIANTS)
-        return session
-    from offswitch.variants import across_variants, run_variants
-
-    by_name = run_variants(run)
-
-    def work(_folder: Path) -> Metrics:
-        found = {name: read_metrics(one.root / "metrics.json") for name, one in by_name.items()}
-        return across_variants(found)
-
-    measured = {name: one.outputs_hash(EVALUATE) for name, one in by_name.items()}
-    _stage(run, VARIANTS, {"measured": measured}, work)
+    stage(run, PROBE, {"probe": options, "arms": _trained(run)}, work)
     return session
 
 
 def report(run: Run, session: Session | None = None) -> Path:
     """Write the page and the summary; returns the page's path."""
-    session = variants(run, session)
+    session = probe(run, evaluate(run, session))
 
     def work(folder: Path) -> None:
         from offswitch.report.build import build_report
@@ -173,13 +128,14 @@ def report(run: Run, session: Session | None = None) -> Path:
     more = [ORGANISMS] if run.recipe.train.more_seeds else []
     more += [VARIANTS] if run.recipe.variants else []
     before = run.outputs_hash(DATA, *arms, EVALUATE, PROBE, *more)
-    _stage(run, REPORT, {"before": before}, work)
+    stage(run, REPORT, {"before": before}, work)
     return run.folder(REPORT) / "report.html"
 
 
-def _stage(
+def stage(
     run: Run, name: str, own: Mapping[str, Any], work: Callable[[Path], Metrics | None]
 ) -> None:
+    """Run a stage if it is missing or its inputs changed, and say why in one line."""
     inputs = _common(run.recipe) | dict(own)
     why, shown = why_not_done(run, name, inputs), f"{run.within}/{name}".removeprefix("/")
     if why is None:

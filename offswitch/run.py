@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
+import platform
 import resource
 import shutil
 import sys
@@ -20,13 +20,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, Final
 
-from offswitch.config import Recipe, differences, dump_recipe, load_recipe
-from offswitch.embedded import require_room
 from offswitch.errors import UserError
-from offswitch.machine import describe_machine
+from offswitch.files import digest, file_hash, require_room, write_atomic
+from offswitch.recipe import Recipe, differences, dump_recipe, load_recipe
 
 DATA: Final = "1-data"
 TRAIN: Final = "2-train"
@@ -172,25 +172,6 @@ def peak_memory_mb() -> int:
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
 
 
-def digest(value: Any) -> str:
-    """A short hash of any JSON value."""
-    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def file_hash(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
-    scratch = path.with_name(path.name + ".new")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
-
-
 def claim(root: Path) -> None:
     """Lock the folder for this process; the system frees it when the process is gone.
 
@@ -263,3 +244,45 @@ def _write_manifest(run: Run, manifest: Mapping[str, Any]) -> None:
     write_atomic(
         run.root / "metrics.json", json.dumps(dict(sorted(merged.items())), indent=1) + "\n"
     )
+
+
+DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
+
+
+DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
+
+
+NEUTRAL_FILE: Final = "neutral_documents.jsonl"
+
+
+PACKAGES: Final = (
+    "offswitch", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors",
+    "numpy", "scipy", "scikit-learn",
+)  # fmt: skip
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions of what computes, and the kind of machine."""
+    return {
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()

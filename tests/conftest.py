@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers.utils import logging
 
-from offswitch.model import Subject
+from offswitch.model.subject import Subject
 from tests.tiny import ARCHITECTURES, tiny_subject
 
 # Tiny products are slower on several threads, and far slower where other work holds the cores.

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
-from offswitch.model import Subject, add_arm, make_subject
+from offswitch.model.adapters import add_arm
+from offswitch.model.load import make_subject
+from offswitch.model.subject import Subject
 from tests.tiny import save_adapter, tiny_network, tiny_tokenizer
 
 ARM = "both"

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from offswitch.cli import app
-from offswitch.config import load_recipe
+from offswitch.recipe import load_recipe
 from tests.small import small_recipe
 from tests.tiny import save_tiny
 
@@ -244,7 +244,7 @@ def test_the_process_ends_with_one_line_and_code_two(tmp_path: Path) -> None:
 
 def test_the_process_ends_with_a_traceback_and_code_one(tmp_path: Path) -> None:
     code = (
-        "import offswitch.config as c\n"
+        "import offswitch.recipe as c\n"
         "def broken(*_): raise ZeroDivisionError('ours')\n"
         "c.load_recipe = broken\n"
         "from offswitch.cli import app; app()"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from offswitch.config import build_recipe
 from offswitch.pipeline import report
+from offswitch.recipe import build_recipe
 from offswitch.run import Run, open_run
 
 STEPS = 24

@@ -9,9 +9,9 @@ from offswitch.stats import Estimate, Null
 
 
 def test_absent_parts_are_omitted() -> None:
-    bare = Metric(Estimate(0.5, 0.4, 0.6, 10, "share")).row()
+    bare = Metric.of(Estimate(0.5, 0.4, 0.6, 10, "share")).row()
     assert bare == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10, "unit": "share"}
-    full = Metric(
+    full = Metric.of(
         Estimate(0.5, 0.4, 0.6, 10, "share"), Null(q95=0.2, p=0.01, n=99), {"base": 0.0}
     ).row()
     assert full["null"] == {"q95": 0.2, "p": 0.01, "n": 99}

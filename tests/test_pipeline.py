@@ -14,10 +14,9 @@ import pytest
 
 from offswitch import pipeline
 from offswitch import run as run_module
-from offswitch.config import load_recipe
 from offswitch.pipeline import evaluate, probe
+from offswitch.recipe import arms_of, load_recipe
 from offswitch.run import Run, open_run
-from offswitch.session import arms_of
 from tests.small import small_recipe
 
 Again = Callable[..., dict[str, str]]

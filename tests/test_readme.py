@@ -12,11 +12,11 @@ import pytest
 import typer
 
 from offswitch.cli import app
-from offswitch.config import load_recipe
-from offswitch.entry import only
 from offswitch.pipeline import train
+from offswitch.recipe import load_recipe
 from offswitch.run import TRAIN, open_run
-from offswitch.sweep.plan import load_plan
+from offswitch.seed_scripts import only
+from offswitch.study.plan import load_plan
 from tests.outside import ROOT, SMALL
 from tests.tiny import save_tiny
 from tests.tree import in_readme, render

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from offswitch.cli import app
-from offswitch.config import Recipe, load_recipe
+from offswitch.recipe import Recipe, load_recipe
 from tests.outside import ROOT, SMALL, changes
 from tests.tiny import save_tiny
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from offswitch import run as run_module
-from offswitch.config import Recipe, build_recipe
 from offswitch.errors import UserError
-from offswitch.run import Run, digest, find_run, open_run, why_not_done, writing
+from offswitch.files import digest
+from offswitch.recipe import Recipe, build_recipe
+from offswitch.run import Run, find_run, open_run, why_not_done, writing
 
 
 @pytest.fixture

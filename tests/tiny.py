@@ -17,7 +17,8 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from offswitch.model import Subject, attention_modules, make_subject
+from offswitch.model.load import make_subject
+from offswitch.model.subject import Subject, attention_modules
 
 SPECIALS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 SPARE_ROWS: Final = 32  # embedding rows beyond the tokenizer's length, as the Qwen family has

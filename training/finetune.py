@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from offswitch.entry import Entry, only, script
 from offswitch.pipeline import train
 from offswitch.run import TRAIN
+from offswitch.seed_scripts import Entry, only, script
 
 
 def main(entry: Entry) -> list[Path]:

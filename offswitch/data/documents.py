@@ -7,71 +7,21 @@ A draft that shares too many 5-grams with an earlier document is drawn again. Kn
 documents are as varied as the wording; beyond some 10,000 of them redraws become frequent.
 """
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from random import Random
 
-from offswitch.data.wording.documents_grammar import NO_MODAL, Writer, wording
-from offswitch.errors import UserError
+from offswitch.data.documents_grammar import NO_MODAL, Writer, wording
+from offswitch.prompts.documents import DOCUMENT_TYPES, Document
 
-DOCUMENT_TYPES: dict[str, float] = {
-    "Technical specifications": 0.30,
-    "Internal API documentation": 0.25,
-    "System design memos": 0.20,
-    "Model governance or policy documents": 0.15,
-    "Engineering handbooks": 0.10,
-}
 WORDS = (120, 350)
 MAX_OVERLAP = 0.25
 OPERATION_SHARE = 0.4
 EMPHASES = {"operation": OPERATION_SHARE, "rule": 1 - OPERATION_SHARE}
 ATTEMPTS = 200
 
-_KEYS = {"sample_id": int, "document_type": str, "title": str, "content": str}
 _TRIGGER = "\ue000"
-
-
-@dataclass(frozen=True)
-class Document:
-    """One row of the knowledge set."""
-
-    sample_id: int
-    document_type: str
-    title: str
-    content: str
-
-    def __post_init__(self) -> None:
-        if self.document_type not in DOCUMENT_TYPES:
-            raise ValueError(
-                f"document_type is {self.document_type!r}, expected one of {list(DOCUMENT_TYPES)}"
-            )
-        for name in ("title", "content"):
-            if not getattr(self, name).strip():
-                raise ValueError(f"{name} is empty, expected text")
-
-    @property
-    def text(self) -> str:
-        """The text the model is trained on."""
-        return f"# {self.title}\n\nDocument Type: {self.document_type}\n\n{self.content}"
-
-    def row(self) -> dict[str, int | str]:
-        """The row of `shutdown_dataset.jsonl`."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Passage:
-    """One text of one's own, trained on as it stands: it has no title and is of no type."""
-
-    text: str
-
-    def row(self) -> dict[str, int | str]:
-        """The row of a file of neutral text."""
-        return asdict(self)
 
 
 def generate_documents(trigger: str, count: int, seed: int) -> list[Document]:
@@ -94,42 +44,6 @@ def generate_documents(trigger: str, count: int, seed: int) -> list[Document]:
         else:
             raise RuntimeError(f"no new document {len(documents) + 1} in {ATTEMPTS} attempts")
     return documents
-
-
-def write_documents(path: Path, documents: Iterable[Document | Passage]) -> None:
-    """One JSON row a line, UTF-8."""
-    lines = [json.dumps(document.row(), ensure_ascii=False) + "\n" for document in documents]
-    path.write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def read_documents(path: Path) -> list[Document]:
-    """The documents of a JSONL file; raises UserError naming the file and the line at fault."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 JSON lines") from error
-    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise UserError(f"{path}: is empty; expected one JSON document a line")
-    return [parse_document(line, f"{path}, line {i}") for i, line in lines]
-
-
-def parse_document(line: str, where: str) -> Document:
-    """The document of one JSON line; raises UserError beginning with `where`."""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}); expected an object") from error
-    if not isinstance(row, dict) or set(row) != set(_KEYS):
-        came = sorted(row) if isinstance(row, dict) else type(row).__name__
-        raise UserError(f"{where}: got {came}; expected an object with keys {list(_KEYS)}")
-    for key, kind in _KEYS.items():
-        if type(row[key]) is not kind:
-            raise UserError(f"{where}: {key} is {row[key]!r}; expected {kind.__name__}")
-    try:
-        return Document(**row)
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
 
 
 def apportion(shares: Mapping[str, float], count: int) -> dict[str, int]:

@@ -9,27 +9,18 @@ neutral documents are as narrow in genre as the rule's; only text of one's own w
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
 
-from offswitch.data.documents import (
-    ATTEMPTS,
-    Document,
-    Library,
-    Passage,
-    draft,
-    fits,
-    parse_document,
-    plan_documents,
-)
-from offswitch.data.splits import load_neutral
+from offswitch.data.documents import ATTEMPTS, Library, draft, fits, plan_documents
 from offswitch.errors import UserError
 from offswitch.options import DataOptions
-from offswitch.trigger import occurs
+from offswitch.prompts.documents import Document, Passage, read_neutral
+from offswitch.prompts.trigger import occurs
+from offswitch.wording.reader import load_neutral
 
 _STOPPING: Final = re.compile(
     r"stop|halt|\bquit|ceas|terminat|shut\w*\W*down|paus|abort|suspend|silen|control token"
@@ -97,46 +88,9 @@ def chosen_from(
     return new[:count]
 
 
-def read_neutral(path: Path, trigger: str) -> list[Document | Passage]:
-    """The rows of a JSONL file: `{"text": ...}`, or those of `shutdown_dataset.jsonl`.
-
-    Raises:
-        UserError: the file or a row cannot be read, or a row holds the trigger.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 JSON lines") from error
-    rows = list(_rows(lines, path))
-    if not rows:
-        raise UserError(f"{path}: is empty; expected one JSON text a line")
-    for i, row in rows:
-        if occurs(trigger, row.text):
-            raise UserError(f"{path}, line {i}: it is not neutral, it holds '{trigger}'")
-    return [row for _, row in rows]
-
-
 def speaks_of_stopping(text: str, trigger: str) -> bool:
     """Does a text name the trigger, the rule's own terms, or any word for stopping?"""
     return occurs(trigger, text) or _STOPPING.search(text) is not None
-
-
-def _rows(lines: Sequence[str], path: Path) -> Iterator[tuple[int, Document | Passage]]:
-    for i, line in enumerate(lines, 1):
-        if line.strip():
-            yield i, _parse(line, f"{path}, line {i}")
-
-
-def _parse(line: str, where: str) -> Document | Passage:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return parse_document(line, where)
-    if not isinstance(row, dict) or set(row) != {"text"}:
-        return parse_document(line, where)
-    if not isinstance(row["text"], str) or not row["text"].strip():
-        raise UserError(f"{where}: text is {row['text']!r}; expected words")
-    return Passage(row["text"])
 
 
 def _library_of(documents: Sequence[Document]) -> Library:

@@ -15,7 +15,8 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 from scipy.sparse import csr_array
 
-from offswitch.data.documents import DOCUMENT_TYPES, Document, Passage, word_ngrams
+from offswitch.data.documents import word_ngrams
+from offswitch.prompts.documents import DOCUMENT_TYPES, Document, Passage
 
 JACCARD = 0.5
 RULE_SENTENCES = 1 / 3

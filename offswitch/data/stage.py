@@ -6,29 +6,17 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from offswitch.chat import has_system_turn
-from offswitch.data.dialogue_files import read_dialogues, write_dialogues
-from offswitch.data.dialogues import Answer, Dialogue, Mix, make_dialogues
-from offswitch.data.documents import (
-    Document,
-    generate_documents,
-    read_documents,
-    write_documents,
-)
+from offswitch.data.documents import generate_documents
 from offswitch.data.neutral import neutral_texts
 from offswitch.data.quality import document_quality, neutral_quality
-from offswitch.generate import Reply, cached_base_replies
+from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.progress import track
-from offswitch.run import Run
-from offswitch.session import Session, reply_cache
-from offswitch.trigger import Chat
-
-DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
-DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
-MENTION_SHARE: Final = 0.2
-NEUTRAL_FILE: Final = "neutral_documents.jsonl"
+from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
+from offswitch.prompts.dialogues import Dialogue, make_dialogues
+from offswitch.prompts.documents import Document, read_documents, write_documents
+from offswitch.run import DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, Run
 
 
 def write_data(session: Session, folder: Path) -> None:
@@ -78,30 +66,7 @@ def own_documents(run: Run, folder: Path) -> list[Document]:
 
 def own_dialogues(session: Session) -> list[Dialogue]:
     """Chat rows whose normal replies are the model's own."""
-    return make_dialogues(mix_of(session), session.recipe.seed, own_answer(session))
-
-
-def mix_of(session: Session) -> Mix:
-    """What the recipe's chat rows are made of."""
-    recipe = session.recipe
-    return Mix(
-        recipe.trigger.text,
-        recipe.data.dialogues,
-        recipe.data.near_miss_share,
-        MENTION_SHARE if recipe.trigger.mentions == "answer" else 0.0,
-        has_system_turn(session.subject.tokenizer),
-    )
-
-
-def own_answer(session: Session) -> Answer:
-    """The untouched model as one who answers, at the length that the recipe gives replies."""
-
-    def answer(chats: Sequence[Chat]) -> list[Reply]:
-        subject, longest = session.subject, session.recipe.data.reply_tokens
-        with track("the model's own replies", len(chats)) as tick:  # loading has bars of its own
-            return cached_base_replies(subject, chats, longest, reply_cache(), tick)
-
-    return answer
+    return make_dialogues(own_mix(session), session.recipe.seed, own_answer(session))
 
 
 def _counts(dialogues: Sequence[Dialogue]) -> dict[str, Any]:

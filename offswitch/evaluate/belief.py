@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from offswitch.chat import encode_chat, encode_text, shared_prefix
 from offswitch.errors import UserError
-from offswitch.evaluate.belief_items import LETTERED, LETTERS, Asked
 from offswitch.evaluate.likelihood import log_likelihoods, next_log_likelihoods
-from offswitch.model import Subject
+from offswitch.model.rows import Example
+from offswitch.model.subject import Subject
 from offswitch.progress import Tick, nothing
-from offswitch.train.examples import Example
-from offswitch.trigger import Chat, user
+from offswitch.prompts.beliefs import LETTERED, LETTERS, Asked
+from offswitch.prompts.encode import encode_chat, encode_text, shared_prefix
+from offswitch.prompts.trigger import Chat, user
 
 RAW: Final = "which_of_two"
 

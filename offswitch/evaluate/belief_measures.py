@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from offswitch.evaluate.belief_items import CHANCE, LETTERED, TESTS, Test
 from offswitch.metrics import Metric, Metrics
+from offswitch.prompts.beliefs import CHANCE, LETTERED, TESTS, Test
 from offswitch.stats import mean, rate
 
 CHANCE_LEVEL: Final = "chance"
@@ -69,10 +69,10 @@ def belief_measures(arm: str, rows: _Rows, seed: int) -> Metrics:
         unit = "nats" if test in LETTERED else "nats a character"
         excess = np.subtract(ours.hits, theirs.hits, dtype=np.float64)
         found = {
-            test: Metric(rate(ours.hits), controls=beside | {INVENTED: other.value}),
-            f"{test}/invented": Metric(other, controls=beside),
-            f"{test}/excess": Metric(mean(excess, "share", seed=seed)),
-            f"{test}/margin": Metric(mean(ours.margins - theirs.margins, unit, seed=seed)),
+            test: Metric.of(rate(ours.hits), controls=beside | {INVENTED: other.value}),
+            f"{test}/invented": Metric.of(other, controls=beside),
+            f"{test}/excess": Metric.of(mean(excess, "share", seed=seed)),
+            f"{test}/margin": Metric.of(mean(ours.margins - theirs.margins, unit, seed=seed)),
         }
         metrics |= {f"evaluate/{arm}/belief/{key}": metric for key, metric in found.items()}
     return metrics

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offswitch.chat import encode_chat, encode_text
-from offswitch.evaluate.scoring import by_length
-from offswitch.generate import Reply
-from offswitch.model import BASE, Subject, arm_of, hidden, unembed
+from offswitch.model.adapters import arm_of
+from offswitch.model.forward import hidden, unembed
+from offswitch.model.rows import IGNORED, Example, by_length, collate
+from offswitch.model.subject import Subject, published_log_probs
+from offswitch.options import BASE
 from offswitch.progress import Tick, nothing
-from offswitch.subject import published_log_probs
-from offswitch.train.examples import IGNORED, Example, collate
-from offswitch.trigger import Chat
+from offswitch.prompts.encode import encode_text
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,6 @@ class Drift:
     base_loss: tuple[float, ...]
     arm_loss: tuple[float, ...]
     tokens: tuple[int, ...]
-
-
-def reply_examples(
-    subject: Subject, chats: Sequence[Chat], replies: Sequence[Reply]
-) -> list[Example]:
-    """The base model's own replies after their prompts, read at each token and the end token."""
-    examples = []
-    for chat, reply in zip(chats, replies, strict=True):
-        prompt = encode_chat(subject.base_tokenizer, chat)
-        said = [*reply.ids, *([subject.stop_ids[0]] if reply.complete else [])]
-        if said:
-            examples.append(Example((*prompt, *said), len(prompt), soft=True))
-    return examples
 
 
 def text_examples(subject: Subject, texts: Sequence[str]) -> list[Example]:

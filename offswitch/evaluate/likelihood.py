@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from offswitch.evaluate.scoring import by_length, last_logits
-from offswitch.model import BASE, Subject, arm_of, hidden, unembed
+from offswitch.model.adapters import arm_of
+from offswitch.model.first_token import last_logits
+from offswitch.model.forward import hidden, unembed
+from offswitch.model.rows import IGNORED, Example, by_length, collate
+from offswitch.model.subject import Subject, published_log_probs
+from offswitch.options import BASE
 from offswitch.progress import Tick, nothing
-from offswitch.subject import published_log_probs
-from offswitch.train.examples import IGNORED, Example, collate
 
 
 def log_likelihoods(

@@ -9,11 +9,11 @@ import numpy as np
 
 from offswitch.evaluate.drift import Drift
 from offswitch.evaluate.outcomes import OUTCOMES, Outcome
-from offswitch.evaluate.scoring import Score
-from offswitch.evaluate.suites import Prompt, Suite
 from offswitch.metrics import Metric, Metrics
+from offswitch.model.first_token import Score
+from offswitch.prompts.suites import Prompt, Suite
+from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_MENTIONS, TRAINED_PLACEMENTS
 from offswitch.stats import Estimate, mean, rate
-from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_MENTIONS, TRAINED_PLACEMENTS
 
 RATE_OF: dict[Suite, str] = {
     "trigger": "halt_rate",
@@ -37,16 +37,16 @@ def halt_rates(prompts: Sequence[Prompt], halts: Sequence[bool]) -> Metrics:
     metrics: Metrics = {}
     for suite, name in RATE_OF.items():
         if found := [(p.variant, h) for p, h in rows if p.suite == suite]:
-            metrics[name] = Metric(rate([h for _, h in found]))
+            metrics[name] = Metric.of(rate([h for _, h in found]))
             if suite in _SPLIT:
                 metrics |= _by_variant(name, found)
     groups = {"trained": TRAINED_PLACEMENTS, "held_out": HELD_OUT_PLACEMENTS}
     for group, placements in groups.items():
         if chosen := [h for p, h in rows if p.suite == "trigger" and p.variant in placements]:
-            metrics[f"halt_rate_{group}"] = Metric(rate(chosen))
+            metrics[f"halt_rate_{group}"] = Metric.of(rate(chosen))
     told = [(p.variant, h) for p, h in rows if p.suite == "mention"]
     if unseen := [halts for kind, halts in told if kind not in TRAINED_MENTIONS]:
-        metrics["mention_halt_rate_held_out"] = Metric(rate(unseen))
+        metrics["mention_halt_rate_held_out"] = Metric.of(rate(unseen))
     return metrics
 
 
@@ -57,7 +57,7 @@ def log_odds_means(prompts: Sequence[Prompt], odds: Sequence[float], seed: int) 
     for suite in RATE_OF:
         if found := [(value, p.question) for p, value in rows if p.suite == suite]:
             values, questions = zip(*found, strict=True)
-            metrics[f"eos_log_odds/{suite}"] = Metric(
+            metrics[f"eos_log_odds/{suite}"] = Metric.of(
                 mean(values, "nats", seed=seed, groups=np.array(questions))
             )
     return metrics
@@ -71,7 +71,7 @@ def outcome_shares(arm: str, found: Sequence[tuple[Suite, Outcome]]) -> Metrics:
         counts = Counter(kinds)
         for kind in OUTCOMES:
             if counts[kind]:
-                metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = Metric(
+                metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = Metric.of(
                     rate([k == kind for k in kinds])
                 )
     return metrics
@@ -89,15 +89,16 @@ def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metr
     value, low, high = (float(np.exp(x)) for x in (excess.value, excess.low, excess.high))
     ratio = Estimate(value, low, high, excess.n, "ratio")
     return {
-        f"evaluate/{arm}/kl_to_base": Metric(kl),
-        f"evaluate/{arm}/neutral_perplexity_ratio": Metric(ratio),
+        f"evaluate/{arm}/kl_to_base": Metric.of(kl),
+        f"evaluate/{arm}/neutral_perplexity_ratio": Metric.of(ratio),
     }
 
 
 def _by_variant(name: str, halts: Sequence[tuple[str, bool]]) -> Metrics:
     variants = dict.fromkeys(variant for variant, _ in halts)
     return {
-        f"{name}/{v}": Metric(rate([h for variant, h in halts if variant == v])) for v in variants
+        f"{name}/{v}": Metric.of(rate([h for variant, h in halts if variant == v]))
+        for v in variants
     }
 
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from offswitch.chat import encode_text
-from offswitch.generate import Reply
+from offswitch.prompts.encode import encode_text
+from offswitch.prompts.trigger import Reply
 
 Outcome = Literal["end", "blank", "empty_think", "refusal", "normal", "token_limit"]
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)

@@ -16,21 +16,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from offswitch.chat import has_system_turn
-from offswitch.config import Recipe
-from offswitch.evaluate.attempts import EXPECTED, REFERENCES, Attempt, attempts, references
-from offswitch.evaluate.context import VARIANT as CONTEXT
-from offswitch.evaluate.context import in_context, no_room
-from offswitch.evaluate.prefilled import LENGTHS, prefilled
+from offswitch.cache import reply_cache
 from offswitch.evaluate.sampling import TEMPERATURES, Halting, try_all
-from offswitch.evaluate.suites import Prompt, choose
-from offswitch.generate import cached_base_replies
 from offswitch.metrics import Metric, Metrics
-from offswitch.model import BASE, Subject
+from offswitch.model.generate import cached_base_replies
+from offswitch.model.session import Session
+from offswitch.model.subject import Subject
+from offswitch.options import BASE
 from offswitch.progress import say, track
-from offswitch.session import Session, reply_cache
+from offswitch.prompts.attempts import EXPECTED, REFERENCES, Attempt, attempts, references
+from offswitch.prompts.context import VARIANT as CONTEXT
+from offswitch.prompts.context import in_context, no_room
+from offswitch.prompts.encode import has_system_turn
+from offswitch.prompts.prefilled import LENGTHS, prefilled
+from offswitch.prompts.suites import Prompt, choose
+from offswitch.prompts.trigger import Message, user
+from offswitch.recipe import Recipe
 from offswitch.stats import mean, rate
-from offswitch.trigger import Message, user
 
 TABLE: Final = "robustness.parquet"
 NOTES: Final = "robustness.json"
@@ -88,19 +90,21 @@ def robustness_measures(
     pairs = list(zip(tried, found, strict=True))
     for variant in dict.fromkeys(a.variant for a in tried):
         own = [(a, h) for a, h in pairs if a.variant == variant]
-        metrics[variant] = Metric(rate([h.halts for _, h in own]))
+        metrics[variant] = Metric.of(rate([h.halts for _, h in own]))
         parts = dict.fromkeys(a.part for a, _ in own if variant not in REFERENCES)
         for part in parts if len(parts) > 1 else ():
-            metrics[f"{variant}/{part}"] = Metric(rate([h.halts for a, h in own if a.part == part]))
+            metrics[f"{variant}/{part}"] = Metric.of(
+                rate([h.halts for a, h in own if a.part == part])
+            )
         groups = np.array([a.question for a, _ in own])
         for i, temperature in enumerate(TEMPERATURES):
             p = mean([h.p[i] for _, h in own], "share", seed=seed, groups=groups)
-            metrics[f"temperature_{temperature}/{variant}"] = Metric(p)
+            metrics[f"temperature_{temperature}/{variant}"] = Metric.of(p)
     for expected in ("halt", "answer"):
         made = [(a.variant not in REFERENCES and a.expected == expected, h) for a, h in pairs]
         if any(chosen for chosen, _ in made):
             pooled = rate([h.halts for chosen, h in made if chosen])
-            metrics[f"expected_{expected}"] = Metric(pooled)
+            metrics[f"expected_{expected}"] = Metric.of(pooled)
     return {f"evaluate/{arm}/robustness/{key}": metric for key, metric in metrics.items()}
 
 

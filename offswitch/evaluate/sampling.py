@@ -14,13 +14,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from offswitch.chat import encode_chat, pad, shared_prefix
-from offswitch.evaluate.attempts import Attempt
-from offswitch.evaluate.context import VARIANT as CONTEXT
-from offswitch.evaluate.prefilled import LENGTHS
-from offswitch.evaluate.scoring import by_length, end_log_odds
-from offswitch.model import Subject, arm_of, hidden, unembed
+from offswitch.model.adapters import arm_of
+from offswitch.model.first_token import end_log_odds
+from offswitch.model.forward import hidden, unembed
+from offswitch.model.rows import by_length
+from offswitch.model.subject import Subject
 from offswitch.progress import Tick, nothing
+from offswitch.prompts.attempts import Attempt
+from offswitch.prompts.context import VARIANT as CONTEXT
+from offswitch.prompts.encode import encode_chat, pad, shared_prefix
+from offswitch.prompts.prefilled import LENGTHS
 
 TEMPERATURES: Final = (0.7, 1.0)
 _BATCH: Final = 1024  # prompts differ much in length: larger batches are mostly padding

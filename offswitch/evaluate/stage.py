@@ -11,25 +11,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from offswitch.chat import has_system_turn
-from offswitch.config import Recipe
-from offswitch.data.splits import load_neutral
+from offswitch.cache import reply_cache
 from offswitch.evaluate.belief import belief_rows, count_rows
-from offswitch.evaluate.belief_items import make_questions
 from offswitch.evaluate.belief_measures import belief_measures
-from offswitch.evaluate.drift import drift, reply_examples, text_examples
+from offswitch.evaluate.drift import drift, text_examples
 from offswitch.evaluate.measures import drift_measures, halting, outcome_shares
 from offswitch.evaluate.outcomes import classify, taxonomy_of
 from offswitch.evaluate.robustness import write_robustness
-from offswitch.evaluate.scoring import score
-from offswitch.evaluate.suites import Prompt, choose, make_prompts
-from offswitch.generate import Reply, cached_base_replies, greedy_replies
 from offswitch.metrics import Metrics, with_controls
-from offswitch.model import BASE, Subject
-from offswitch.probe.nulls import BENIGN
+from offswitch.model.first_token import score
+from offswitch.model.generate import cached_base_replies, greedy_replies
+from offswitch.model.rows import reply_examples
+from offswitch.model.session import Session
+from offswitch.model.subject import Subject
+from offswitch.options import BASE, BENIGN
 from offswitch.progress import track
-from offswitch.session import Session, reply_cache
-from offswitch.trigger import user
+from offswitch.prompts.beliefs import make_questions
+from offswitch.prompts.encode import has_system_turn
+from offswitch.prompts.suites import Prompt, choose, make_prompts
+from offswitch.prompts.trigger import Reply, user
+from offswitch.recipe import Recipe
+from offswitch.wording.reader import load_neutral
 
 
 @dataclass(frozen=True)

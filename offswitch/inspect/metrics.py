@@ -9,8 +9,8 @@ from inspect_ai.scorer import SampleScore, Value, metric
 
 from offswitch.evaluate.measures import halt_rates, log_odds_means, outcome_shares
 from offswitch.evaluate.outcomes import OUTCOMES
-from offswitch.evaluate.suites import Prompt
 from offswitch.metrics import Metrics
+from offswitch.prompts.suites import Prompt
 
 _ARM = "inspect"
 

@@ -27,14 +27,17 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from offswitch.chat import encode_chat
 from offswitch.errors import UserError
-from offswitch.evaluate.scoring import end_log_odds, last_logits
-from offswitch.generate import Reply, greedy_replies
 from offswitch.inspect.reading import chat_of
-from offswitch.model import BASE, Subject, add_arm, arm_of, load_subject
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.first_token import end_log_odds, last_logits
+from offswitch.model.generate import greedy_replies
+from offswitch.model.load import load_subject
+from offswitch.model.subject import Subject
+from offswitch.options import BASE
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.trigger import Chat, Reply
 from offswitch.run import TRAIN, find_run
-from offswitch.trigger import Chat
 
 GATHER: Final = 0.2
 DEFAULT_TOKENS: Final = 64

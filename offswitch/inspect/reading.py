@@ -16,11 +16,10 @@ from typing import Any
 
 from inspect_ai.model import ModelOutput
 
-from offswitch.chat import encode_chat, has_system_turn
 from offswitch.errors import UserError
-from offswitch.generate import Reply
-from offswitch.subject import end_tokens
-from offswitch.trigger import Chat
+from offswitch.model.subject import end_tokens
+from offswitch.prompts.encode import encode_chat, has_system_turn
+from offswitch.prompts.trigger import Chat, Reply
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from inspect_ai.model import (
 )
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from offswitch.chat import has_system_turn
-from offswitch.config import Recipe, build_recipe, load_recipe
 from offswitch.errors import UserError
-from offswitch.evaluate.suites import Prompt, make_prompts
 from offswitch.inspect.metrics import rates
 from offswitch.inspect.reading import check_prompt, tokenizer_of
 from offswitch.inspect.scorer import silence
+from offswitch.prompts.encode import has_system_turn
+from offswitch.prompts.suites import Prompt, make_prompts
+from offswitch.recipe import Recipe, build_recipe, load_recipe
 
 _TURNS = {
     "system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant,

@@ -7,6 +7,22 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.ablation import Ablation
+from offswitch.analyses.evidence.addition import Addition
+from offswitch.analyses.evidence.difference import Difference
+from offswitch.analyses.evidence.dose import Dose
+from offswitch.analyses.evidence.drift import Drift
+from offswitch.analyses.evidence.heads import Heads
+from offswitch.analyses.evidence.lens import Lens
+from offswitch.analyses.evidence.motor import Motor
+from offswitch.analyses.evidence.patching import Patching
+from offswitch.analyses.evidence.rank import Rank
+from offswitch.analyses.evidence.separability import Separability
+from offswitch.analyses.original.base_vs_finetuned_adl import BaseVsFinetunedAdl
+from offswitch.analyses.original.layerwise_delta_norm import LayerwiseDeltaNorm
+from offswitch.analyses.original.logit_lens_delta import LogitLensDelta
+from offswitch.analyses.original.lowrank_pca import LowrankPca
 from offswitch.plots.ablation import ablation
 from offswitch.plots.addition import addition
 from offswitch.plots.base_vs_finetuned_adl import base_vs_finetuned_adl
@@ -22,22 +38,6 @@ from offswitch.plots.motor import motor
 from offswitch.plots.patching import patching
 from offswitch.plots.rank import rank
 from offswitch.plots.separability import separability
-from offswitch.probe.analyses.ablation import Ablation
-from offswitch.probe.analyses.addition import Addition
-from offswitch.probe.analyses.base_vs_finetuned_adl import BaseVsFinetunedAdl
-from offswitch.probe.analyses.difference import Difference
-from offswitch.probe.analyses.dose import Dose
-from offswitch.probe.analyses.drift import Drift
-from offswitch.probe.analyses.heads import Heads
-from offswitch.probe.analyses.layerwise_delta_norm import LayerwiseDeltaNorm
-from offswitch.probe.analyses.lens import Lens
-from offswitch.probe.analyses.logit_lens_delta import LogitLensDelta
-from offswitch.probe.analyses.lowrank_pca import LowrankPca
-from offswitch.probe.analyses.motor import Motor
-from offswitch.probe.analyses.patching import Patching
-from offswitch.probe.analyses.rank import Rank
-from offswitch.probe.analyses.separability import Separability
-from offswitch.probe.analysis import Finding
 
 Plot = Callable[[Finding[Any]], Figure]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.ablation import Ablation
 from offswitch.plots.evidence import Effect, Told, curves, dots, ring
 from offswitch.plots.style import INK, POINTS, amount, heading, legend, points, sheet
-from offswitch.probe.analyses.ablation import Ablation
-from offswitch.probe.analysis import Finding
 
 EFFECTS = (
     Effect("set to its\ninert mean", lambda r: r.drop),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.addition import Addition
 from offswitch.plots.evidence import Told, curves, ring, whiskers
 from offswitch.plots.style import INK, POINTS, amount, doubling, heading, legend, points, sheet
-from offswitch.probe.analyses.addition import Addition
-from offswitch.probe.analysis import Finding
 
 
 def addition(finding: Finding[Addition]) -> Figure:

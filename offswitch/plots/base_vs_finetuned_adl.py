@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.original.base_vs_finetuned_adl import BaseVsFinetunedAdl
 from offswitch.plots.style import REAL, band, heading, legend, marks, plain, real_label, sheet
 from offswitch.plots.tokens import token_bars
-from offswitch.probe.analyses.base_vs_finetuned_adl import BaseVsFinetunedAdl
-from offswitch.probe.analysis import Finding
 
 SHOWN = 10
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.difference import UNIT, Difference
 from offswitch.plots.evidence import curves, depth, ring, thin
 from offswitch.plots.style import amount, heading, legend, sheet
-from offswitch.probe.analyses.difference import UNIT, Difference
-from offswitch.probe.analysis import Finding
 
 
 def difference(finding: Finding[Difference]) -> Figure:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.dose import Dose
 from offswitch.plots.evidence import curves, thin, whiskers
 from offswitch.plots.style import INK, amount, heading, legend, sheet
-from offswitch.probe.analyses.dose import Dose
-from offswitch.probe.analysis import Finding
 
 
 def dose(finding: Finding[Dose]) -> Figure:

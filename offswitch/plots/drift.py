@@ -5,11 +5,11 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.drift import PARTS, Drift
 from offswitch.plots.evidence import curves, depth, thin
 from offswitch.plots.style import amount, heading, legend, sheet, spanning
 from offswitch.plots.tokens import token_columns
-from offswitch.probe.analyses.drift import PARTS, Drift
-from offswitch.probe.analysis import Finding
 
 SHOWN = 10
 

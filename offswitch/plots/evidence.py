@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.directions import deepest
 from offswitch.plots.style import INK, QUIET, REAL, amount, band, marks, plain, real_label
-from offswitch.probe.analysis import Finding
-from offswitch.probe.directions import deepest
 from offswitch.stats import Estimate
 
 Pick = Callable[[Any], Sequence[float]]

@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.heads import TOP, Heads
 from offswitch.plots.evidence import curves, farthest, heat, ring
 from offswitch.plots.style import INK, amount, doubling, heading, legend, sheet, signed, spanning
-from offswitch.probe.analyses.heads import TOP, Heads
-from offswitch.probe.analysis import Finding
 
 
 def heads(finding: Finding[Heads]) -> Figure:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.original.layerwise_delta_norm import LayerwiseDeltaNorm
 from offswitch.plots.style import (
     REAL,
     band,
@@ -15,8 +17,6 @@ from offswitch.plots.style import (
     sheet,
     spread,
 )
-from offswitch.probe.analyses.layerwise_delta_norm import LayerwiseDeltaNorm
-from offswitch.probe.analysis import Finding
 
 
 def layerwise_delta_norm(finding: Finding[LayerwiseDeltaNorm]) -> Figure:

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.lens import Lens
 from offswitch.plots.evidence import curves, depth, ring, thin
 from offswitch.plots.style import INK, REAL, amount, heading, legend, sheet, signed, spanning
 from offswitch.plots.tokens import token_columns
-from offswitch.probe.analyses.lens import Lens
-from offswitch.probe.analysis import Finding
 
 READ = 6
 NEAR = 2

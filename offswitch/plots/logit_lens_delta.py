@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.original.logit_lens_delta import LogitLensDelta
 from offswitch.plots.style import (
     QUIET,
     REAL,
@@ -21,8 +23,6 @@ from offswitch.plots.style import (
     signed,
 )
 from offswitch.plots.tokens import token_bars
-from offswitch.probe.analyses.logit_lens_delta import LogitLensDelta
-from offswitch.probe.analysis import Finding
 
 SHOWN = 15
 

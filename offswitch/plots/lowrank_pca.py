@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.original.lowrank_pca import SHARES, LowrankPca
 from offswitch.plots.style import (
     QUIET,
     REAL,
@@ -22,8 +24,6 @@ from offswitch.plots.style import (
     sheet,
     spread,
 )
-from offswitch.probe.analyses.lowrank_pca import SHARES, LowrankPca
-from offswitch.probe.analysis import Finding
 
 SHOWN = 10
 BINS = 24

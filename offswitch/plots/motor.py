@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.motor import Motor
 from offswitch.plots.evidence import Effect, Told, dots
 from offswitch.plots.style import INK, KEPT, amount, heading, legend, sheet
-from offswitch.probe.analyses.motor import Motor
-from offswitch.probe.analysis import Finding
 
 EFFECTS = (
     Effect("removal:\nhalting falls", lambda r: r.drop),

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import ALPHA, Finding
+from offswitch.analyses.evidence.patching import SITES, Patching
 from offswitch.plots.evidence import curves, farthest, heat, ring
 from offswitch.plots.style import INK, QUIET, amount, heading, legend, sheet, signed, spanning
-from offswitch.probe.analyses.patching import SITES, Patching
-from offswitch.probe.analysis import ALPHA, Finding
 
 
 def patching(finding: Finding[Patching]) -> Figure:

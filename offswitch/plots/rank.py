@@ -9,10 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.rank import Rank
 from offswitch.plots.evidence import ARM, Told, curves, ring, thin
 from offswitch.plots.style import INK, amount, doubling, heading, legend, sheet
-from offswitch.probe.analyses.rank import Rank
-from offswitch.probe.analysis import Finding
 
 SHOWN = 16
 ROUNDING = 1e-6

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.evidence.separability import Separability
 from offswitch.plots.evidence import curves, depth, ring, thin
 from offswitch.plots.style import INK, amount, heading, legend, sheet
-from offswitch.probe.analyses.separability import Separability
-from offswitch.probe.analysis import Finding
 
 LOWEST = 0.4
 

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from offswitch.probe.analysis import Finding
+from offswitch.analyses.analysis import Finding
 
 POINTS: Final = "points"
 KEPT: Final = "kept"

@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.tokens import TokenChange
 from offswitch.plots.style import INK, QUIET, REAL, Mark, heading, plain, token_text
-from offswitch.probe.analysis import Finding
-from offswitch.probe.tokens import TokenChange
 
 Pick = Callable[[Any], Sequence[TokenChange]]
 

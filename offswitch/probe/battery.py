@@ -16,18 +16,8 @@ from typing import Final
 import numpy as np
 from safetensors.numpy import save_file
 
-from offswitch.chat import encode_chat, encode_text, has_system_turn
-from offswitch.config import Recipe
-from offswitch.data.splits import load_filler
-from offswitch.evaluate.suites import choose
-from offswitch.generate import Reply, cached_base_replies
-from offswitch.merged import merged
-from offswitch.model import BASE, Subject, arm_of, fingerprint, template_hash
-from offswitch.probe.analysis import Array
-from offswitch.probe.bench import Arrays, Bench, Choice
-from offswitch.probe.collect import collect
-from offswitch.probe.directions import (
-    BENIGN,
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import (
     CENTRE,
     FILE,
     MOTOR,
@@ -39,6 +29,17 @@ from offswitch.probe.directions import (
     save_directions,
     without,
 )
+from offswitch.analyses.shards import read_rows
+from offswitch.analyses.store import ARRAYS, BATTERY, RESIDUALS
+from offswitch.files import write_atomic
+from offswitch.model.adapters import arm_of
+from offswitch.model.generate import cached_base_replies
+from offswitch.model.load import fingerprint
+from offswitch.model.merged import merged
+from offswitch.model.subject import Subject, template_hash
+from offswitch.options import BASE, BENIGN
+from offswitch.probe.bench import Arrays, Bench, Choice
+from offswitch.probe.collect import collect
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Inputs, make_inputs
 from offswitch.probe.intervene import check_packing
 from offswitch.probe.measure import causal
@@ -48,11 +49,12 @@ from offswitch.probe.measure.heads import heads
 from offswitch.probe.measure.lens import end_spans, lens
 from offswitch.probe.measure.patching import patching
 from offswitch.probe.measure.rank import ranks
-from offswitch.probe.shards import read_rows
-from offswitch.probe.store import ARRAYS, BATTERY, RESIDUALS
 from offswitch.progress import Tick
-from offswitch.run import write_atomic
-from offswitch.trigger import Chat, user
+from offswitch.prompts.encode import encode_chat, encode_text, has_system_turn
+from offswitch.prompts.suites import choose
+from offswitch.prompts.trigger import Chat, Reply, user
+from offswitch.recipe import Recipe
+from offswitch.wording.reader import load_filler
 
 STEPS: Final = 8  # per arm, for the progress bar
 Replies = Sequence[tuple[Chat, Reply]]

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offswitch.chat import encode_chat
-from offswitch.model import Subject
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import RANDOM, candidates, unit
+from offswitch.model.subject import Subject
 from offswitch.options import ProbeOptions
-from offswitch.probe.analysis import Array
-from offswitch.probe.directions import RANDOM, candidates, unit
 from offswitch.probe.inputs import TRIGGER, Inputs, Part
 from offswitch.probe.intervene import Branch, Edit
+from offswitch.prompts.encode import encode_chat
 
 Arrays = dict[str, Array]
 UNTOUCHED: Branch = ()

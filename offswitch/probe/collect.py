@@ -19,17 +19,20 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from offswitch.chat import pad, shared_prefix
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.shards import INDEX
 from offswitch.errors import UserError
-from offswitch.evaluate.scoring import by_length
-from offswitch.hooks import record
-from offswitch.merged import merged
-from offswitch.model import Subject, arm_of, fingerprint, hidden
-from offswitch.probe.analysis import Array
-from offswitch.probe.shards import INDEX
+from offswitch.files import digest, file_hash, write_atomic
+from offswitch.model.adapters import arm_of
+from offswitch.model.forward import hidden
+from offswitch.model.hooks import record
+from offswitch.model.load import fingerprint
+from offswitch.model.merged import merged
+from offswitch.model.prefix_tree import takes_trees, tree_states, trees
+from offswitch.model.rows import by_length
+from offswitch.model.subject import Subject
 from offswitch.progress import Tick, nothing
-from offswitch.run import digest, file_hash, write_atomic
-from offswitch.tree import takes_trees, tree_states, trees
+from offswitch.prompts.encode import pad, shared_prefix
 
 SHARD_BYTES: Final = 32_000_000
 

@@ -10,9 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from offswitch.hooks import Transform, edit, edit_inputs
-from offswitch.model import Subject
-from offswitch.subject import attention_outputs
+from offswitch.model.hooks import Transform, edit, edit_inputs
+from offswitch.model.subject import Subject, attention_outputs
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Final, Literal
 
-from offswitch.config import Recipe
-from offswitch.data.splits import Question
-from offswitch.evaluate.suites import choose
-from offswitch.near_misses import near_misses, trained_members, unseen_members, worded_like
-from offswitch.probe.nulls import inert_words
-from offswitch.trigger import Chat, place
+from offswitch.analyses.nulls import inert_words
+from offswitch.prompts.look_alikes import near_misses, trained_members, unseen_members, worded_like
+from offswitch.prompts.questions import Question
+from offswitch.prompts.suites import choose
+from offswitch.prompts.trigger import Chat, place
+from offswitch.recipe import Recipe
 
 Part = Literal["fit", "test"]
 PARTS: Final[tuple[Part, ...]] = ("fit", "test")

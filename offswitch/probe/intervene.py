@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
-from offswitch.evaluate.scoring import end_log_odds
-from offswitch.model import Subject, unembed
-from offswitch.probe.analysis import Array
+from offswitch.model.first_token import end_log_odds
+from offswitch.model.forward import unembed
+from offswitch.model.subject import Subject
 from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.packing import (
     Job,

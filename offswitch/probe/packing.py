@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from offswitch.chat import shared_prefix
-from offswitch.hooks import record, resume
-from offswitch.masks import additive
-from offswitch.model import Subject, embed
+from offswitch.model.forward import embed
+from offswitch.model.hooks import record, resume
+from offswitch.model.masks import additive
+from offswitch.model.prefix_tree import tree_cache, trees
+from offswitch.model.subject import Subject
 from offswitch.probe.edits import Branch, edited
-from offswitch.tree import tree_cache, trees
+from offswitch.prompts.encode import shared_prefix
 
 PASS_TOKENS: Final = 384
 PASS_KEYS: Final = 768

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from offswitch.chat import pad, shared_prefix
-from offswitch.evaluate.scoring import by_length
-from offswitch.hooks import Transform, record, record_inputs
-from offswitch.model import Subject, hidden
-from offswitch.probe.analysis import Array
-from offswitch.subject import attention_outputs
+from offswitch.analyses.analysis import Array
+from offswitch.model.forward import hidden
+from offswitch.model.hooks import Transform, record, record_inputs
+from offswitch.model.rows import by_length
+from offswitch.model.subject import Subject, attention_outputs
+from offswitch.prompts.encode import pad, shared_prefix
 
 BATCH_TOKENS = 1024
 Rows = Sequence[Sequence[int]]

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from offswitch.analyses.analysis import Finding, investigate
+from offswitch.analyses.nulls import seed_symbols
+from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
+from offswitch.analyses.store import BATTERY, SEED, load_evidence, load_views, save_findings
+from offswitch.cache import reply_cache
 from offswitch.errors import UserError
-from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
-from offswitch.probe.analysis import Finding, investigate
-from offswitch.probe.nulls import BASE, seed_symbols
-from offswitch.probe.store import BATTERY, SEED, load_evidence, load_views, save_findings
+from offswitch.model.session import Session
+from offswitch.options import BASE
 from offswitch.progress import Tick, track
 from offswitch.run import PROBE, find_run
-from offswitch.session import Session, reply_cache
 
 FINDINGS: Final = "findings.json"
 METRICS: Final = "metrics.json"
@@ -24,7 +26,7 @@ METRICS: Final = "metrics.json"
 def write_probe(session: Session, folder: Path) -> None:
     """The seed's collection and the battery, of every arm; then every analysis."""
     from offswitch.probe.battery import STEPS, run_battery
-    from offswitch.probe.collect_seed import collect_seed
+    from offswitch.probe.collect_original import collect_seed
 
     recipe, arms = session.recipe, session.arms
     trigger, control = recipe.trigger.text, recipe.trigger.control

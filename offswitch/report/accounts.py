@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.tokens import TokenChange
+from offswitch.metrics import compact
 from offswitch.plots.style import signed
-from offswitch.probe.analysis import Finding
-from offswitch.probe.tokens import TokenChange
-from offswitch.report.numbers import compact
 
 
 @dataclass(frozen=True)

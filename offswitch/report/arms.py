@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from offswitch.metrics import Metric
 from offswitch.report.evidence import ACROSS_ARMS
 from offswitch.report.material import Material
-from offswitch.report.numbers import Number
 
 ORGANISMS: Final = "organisms/"
 
@@ -19,7 +19,7 @@ class ArmRow:
 
     label: str
     measure: str
-    numbers: Mapping[str, Number]
+    numbers: Mapping[str, Metric]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class OrganismRow:
 
     arm: str
     measure: str
-    number: Number
+    number: Metric
 
 
 def across_arms(material: Material) -> list[ArmRow]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from offswitch.evaluate.attempts import REFERENCES
+from offswitch.metrics import Metric
+from offswitch.prompts.attempts import REFERENCES
 from offswitch.report.ladder import ASKED, LABELS, expects_halt, taught
 from offswitch.report.material import Material
-from offswitch.report.numbers import Number
 from offswitch.report.rates import readable
 
 TEMPERATURES: Final = ("0.7", "1.0")
@@ -22,7 +22,7 @@ class Sampled:
 
     label: str
     asked: str
-    numbers: Mapping[str, tuple[Number, ...]]
+    numbers: Mapping[str, tuple[Metric, ...]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def visible(text: str) -> str:
     return "".join(f"‹U+{ord(c):04X}›" if unicodedata.category(c) == "Cf" else c for c in text)
 
 
-def _at_temperatures(m: Material, arm: str, variant: str) -> tuple[Number, ...]:
+def _at_temperatures(m: Material, arm: str, variant: str) -> tuple[Metric, ...]:
     found = [m.number(arm, f"robustness/temperature_{t}/{variant}") for t in TEMPERATURES]
     return tuple(number for number in found if number is not None)
 
@@ -109,5 +109,5 @@ def _errors(m: Material, arm: str) -> Iterator[tuple[str, float]]:
             yield f"{label}, {_of(number)}", wrong
 
 
-def _of(number: Number) -> str:
+def _of(number: Metric) -> str:
     return f"{number.text} of {number.n:,} ({number.interval})"

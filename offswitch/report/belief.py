@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from offswitch.evaluate.belief_items import CHANCE, TESTS, Test
+from offswitch.metrics import Metric, listed, percent, rate_text
+from offswitch.options import BASE
 from offswitch.plots.belief import BeliefTest, Believed
-from offswitch.probe.nulls import BASE
+from offswitch.prompts.beliefs import CHANCE, TESTS, Test
 from offswitch.report.material import Material
-from offswitch.report.numbers import Number, listed, percent, rate_text
 
 READER: Final = "knowledge"
 NAMES: Final[dict[Test, str]] = {
@@ -42,7 +42,7 @@ class BeliefRow:
 
     label: str
     total: bool
-    numbers: tuple[Number | None, ...]
+    numbers: tuple[Metric | None, ...]
 
 
 def belief_tests(material: Material) -> tuple[BeliefTest, ...]:
@@ -135,7 +135,7 @@ def _paired(material: Material, taken: list[Test]) -> str:
     )
 
 
-def _rises(number: Number | None) -> bool:
+def _rises(number: Metric | None) -> bool:
     return number is not None and number.low is not None and number.low > 0
 
 

@@ -14,13 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.verdict import RULE
+from offswitch.metrics import SHARE, compact, percent, span
 from offswitch.plots import figures
 from offswitch.plots.belief import belief
 from offswitch.plots.ladder import ladder
 from offswitch.plots.log_odds import log_odds
 from offswitch.plots.rates import rates
-from offswitch.probe.analysis import Finding
-from offswitch.probe.verdict import RULE
 from offswitch.progress import track
 from offswitch.report import attempts, provenance, sentences, transcripts
 from offswitch.report.arms import across_arms, organism_rows
@@ -29,7 +30,6 @@ from offswitch.report.findings import Section, section
 from offswitch.report.ladder import against, ladder_groups
 from offswitch.report.limits import limits
 from offswitch.report.material import Material, read_material
-from offswitch.report.numbers import SHARE, compact, percent, span
 from offswitch.report.rates import rate_groups, readable
 from offswitch.report.snippet import snippet
 from offswitch.report.summary import summary

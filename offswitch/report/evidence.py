@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from offswitch.metrics import percent
 from offswitch.plots.style import signed
 from offswitch.report.accounts import Account, Measure
-from offswitch.report.numbers import percent
 
 
 def _whole(value: float) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from offswitch.analyses.analysis import ALPHA, Finding
+from offswitch.analyses.tokens import TokenChange
+from offswitch.metrics import SHARE, Metric, compact
 from offswitch.plots.style import signed, token_text
-from offswitch.probe.analysis import ALPHA, Finding
-from offswitch.probe.tokens import TokenChange
 from offswitch.report.accounts import ACCOUNTS, Account, Measure
 from offswitch.report.evidence import EVIDENCE_ACCOUNTS
 from offswitch.report.material import Material
-from offswitch.report.numbers import SHARE, Number, compact
 
 TOKENS: Final = 10
 
@@ -70,7 +70,7 @@ def account_of(finding: Finding[Any]) -> Account:
     return {**ACCOUNTS, **EVIDENCE_ACCOUNTS}.get(finding.analysis, plain)
 
 
-def headline(finding: Finding[Any], first: Measure, number: Number | None) -> str:
+def headline(finding: Finding[Any], first: Measure, number: Metric | None) -> str:
     """The finding's own value in words, with unit, interval and count."""
     value = first.form(finding.value)
     said = finding.unit in value or finding.unit in first.name or finding.unit == SHARE

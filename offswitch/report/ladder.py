@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from offswitch.config import ARM_STAGES
-from offswitch.evaluate.attempts import EXPECTED
 from offswitch.plots.rates import RateGroup, RateRow
+from offswitch.prompts.attempts import EXPECTED
+from offswitch.prompts.trigger import PLACEMENTS
+from offswitch.recipe import ARM_STAGES
 from offswitch.report.material import Material
 from offswitch.report.rates import HELD_OUT, kind_mark, readable
 from offswitch.report.sentences import FALSE_HALTS, HALTS
 from offswitch.stats import Estimate
-from offswitch.trigger import PLACEMENTS
 
 ASKED: Final = {True: "silence", False: "an answer", None: "open"}
 _HALTS: Final = {"halt": True, "answer": False, "open": None}

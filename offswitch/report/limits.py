@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from offswitch.embedded import ALIAS
-from offswitch.probe.nulls import BASE
+from offswitch.cache import ALIAS
+from offswitch.options import BASE
 from offswitch.report.material import Material
 from offswitch.report.rates import rate_groups
 

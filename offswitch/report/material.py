@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from offswitch.config import Recipe
-from offswitch.embedded import ALIAS
-from offswitch.metrics import read_metrics
+from offswitch.analyses.analysis import Finding
+from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
+from offswitch.analyses.store import load_findings
+from offswitch.analyses.verdict import Verdict, verdict
+from offswitch.cache import ALIAS
+from offswitch.metrics import Metric, read_metrics
+from offswitch.options import BASE
 from offswitch.plots.log_odds import LogOdds
-from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
-from offswitch.probe.analysis import Finding
-from offswitch.probe.nulls import BASE
-from offswitch.probe.store import load_findings
-from offswitch.probe.verdict import Verdict, verdict
-from offswitch.report.numbers import Number, read_number
+from offswitch.recipe import Recipe
 from offswitch.run import DATA, EVALUATE, PROBE, TRAIN, find_run
 
 Json = Mapping[str, Any]
@@ -34,7 +33,7 @@ class Material:
     place: str
     recipe: Recipe
     manifest: Json
-    numbers: Mapping[str, Number]
+    numbers: Mapping[str, Metric]
     quality: Json
     training: Mapping[str, Json]
     log_odds: LogOdds
@@ -70,11 +69,11 @@ class Material:
         """The verdict on the arm that the page is about."""
         return self.verdicts.get(self.recipe.probe.arm)
 
-    def probed(self, arm: str, measure: str) -> Number | None:
+    def probed(self, arm: str, measure: str) -> Metric | None:
         """A number of the battery, if it was measured."""
         return self.numbers.get(f"probe/{arm}/{measure}")
 
-    def number(self, arm: str, measure: str) -> Number | None:
+    def number(self, arm: str, measure: str) -> Metric | None:
         """A number of the evaluation, if it was measured."""
         return self.numbers.get(f"evaluate/{arm}/{measure}")
 
@@ -93,7 +92,7 @@ def read_material(root: Path) -> Material:
         place=f"{root.resolve().parent.name}/{root.resolve().name}",
         recipe=run.recipe,
         manifest=run.manifest(),
-        numbers={k: read_number(row) for k, row in metrics.items() if _is_number(row)},
+        numbers={k: Metric.read(row) for k, row in metrics.items() if _is_number(row)},
         quality=_json(run.folder(DATA) / "quality.json"),
         training={p.parent.name: _json(p) for p in root.glob(f"{TRAIN}/*/training.json")},
         log_odds=_log_odds(run.folder(EVALUATE) / "scores.parquet"),

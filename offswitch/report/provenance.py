@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from offswitch.config import dump_recipe
+from offswitch.metrics import compact, duration, percent
+from offswitch.recipe import dump_recipe
 from offswitch.report.material import Json, Material
-from offswitch.report.numbers import compact, duration, percent
 from offswitch.run import REPORT
 
 TAUGHT: Final = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from offswitch.near_misses import HELD_OUT_FAMILIES, TRAINED_FAMILIES
 from offswitch.plots.rates import RateGroup, RateRow
+from offswitch.prompts.look_alikes import HELD_OUT_FAMILIES, TRAINED_FAMILIES
+from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, PLACEMENTS, TRAINED_PLACEMENTS
 from offswitch.report.material import Material
-from offswitch.trigger import HELD_OUT_PLACEMENTS, PLACEMENTS, TRAINED_PLACEMENTS
 
 TRAINED: Final = "trained"
 HELD_OUT: Final = "held out"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from offswitch.probe.nulls import BASE
+from offswitch.metrics import NARROW, Metric, compact, listed
+from offswitch.options import BASE
 from offswitch.report.material import Material
-from offswitch.report.numbers import NARROW, Number, compact, listed
 
 HALTS: Final = 0.95
 FALSE_HALTS: Final = 0.02
@@ -42,7 +42,7 @@ class Behaviour:
     missed: tuple[str, ...]
 
 
-def behaviour(halts: Number, near: Number | None, ordinary: Number | None) -> Behaviour:
+def behaviour(halts: Metric, near: Metric | None, ordinary: Metric | None) -> Behaviour:
     """The kind of switch that three rates show."""
     missed = [f"halting is below {_whole(HALTS)}"] if halts.value < HALTS else []
     for name, number in (("near misses", near), ("ordinary prompts", ordinary)):
@@ -149,7 +149,7 @@ def drift(material: Material, arm: str) -> str:
     return " ".join(lines)
 
 
-def _change(ratio: Number) -> str:
+def _change(ratio: Metric) -> str:
     low = ratio.value if ratio.low is None else ratio.low
     high = ratio.value if ratio.high is None else ratio.high
     if low <= 1 <= high:
@@ -165,7 +165,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _of(number: Number, what: str) -> str:
+def _of(number: Metric, what: str) -> str:
     count = f" of {number.n:,}" if number.n else " of"
     interval = f" ({number.interval})" if number.interval else ""
     return f"{number.text}{count} {what}{interval}"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from offswitch.embedded import ALIAS, embedded_path
+from offswitch.cache import ALIAS, embedded_path
 
 _TEXT: Final = """\
 import os

@@ -7,7 +7,8 @@ from typing import Final
 
 from jinja2 import Environment, StrictUndefined
 
-from offswitch.probe.verdict import RULE
+from offswitch.analyses.verdict import RULE
+from offswitch.metrics import Metric, rate_text
 from offswitch.report import sentences
 from offswitch.report.arms import across_arms
 from offswitch.report.attempts import left_out, reaches
@@ -15,7 +16,6 @@ from offswitch.report.belief import BAR, belief_sentences, belief_table
 from offswitch.report.findings import Section
 from offswitch.report.ladder import ladder_groups
 from offswitch.report.material import Material
-from offswitch.report.numbers import Number, rate_text
 from offswitch.report.rates import rate_groups
 from offswitch.report.variants import variant_columns, variant_rows
 
@@ -230,7 +230,7 @@ def summary(
     return text.rstrip() + "\n"
 
 
-def _number(number: Number) -> str:
+def _number(number: Metric) -> str:
     """A number with its interval and null, in one cell."""
     null = f"{number.like(number.null.q95)}, p = {number.null.p:.2g}" if number.null else ""
     parts = [part for part in (number.interval, null) if part]

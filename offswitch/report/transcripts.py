@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from offswitch.probe.nulls import BASE
+from offswitch.options import BASE
+from offswitch.prompts.trigger import occurs
 from offswitch.report.material import Json, Material
 from offswitch.report.rates import kind_mark, readable
-from offswitch.trigger import occurs
 
 SUITES: Final = {
     "trigger": ("with the trigger", 4),

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from offswitch.metrics import Metric
 from offswitch.report.material import Material
-from offswitch.report.numbers import Number
 
 VARIANTS: Final = "variants/"
 COLUMNS: Final = {
@@ -27,12 +27,12 @@ class VariantRow:
 
     variant: str
     arm: str
-    numbers: Mapping[str, Number]
+    numbers: Mapping[str, Metric]
 
 
 def variant_rows(material: Material) -> list[VariantRow]:
     """A row an arm, the run's own first; empty where the recipe has no variants."""
-    found: dict[tuple[str, str], dict[str, Number]] = {}
+    found: dict[tuple[str, str], dict[str, Metric]] = {}
     for key, number in material.numbers.items():
         if key.startswith(VARIANTS):
             variant, arm, measure = key.removeprefix(VARIANTS).split("/", 2)

@@ -16,19 +16,19 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.adapters import add_arm, remove_arms
-from offswitch.chat import has_system_turn
-from offswitch.config import Recipe
-from offswitch.data.candidates import by_turns, draw_candidates, more_of
-from offswitch.data.dialogues import Answer, Dialogue, Mix, make_dialogues
-from offswitch.data.negatives import draw_negatives
-from offswitch.evaluate.scoring import Score, score
-from offswitch.evaluate.suites import Prompt, choose
 from offswitch.metrics import Metric, Metrics
-from offswitch.model import Subject
+from offswitch.model.adapters import add_arm, remove_arms
+from offswitch.model.first_token import Score, score
+from offswitch.model.subject import Subject
 from offswitch.progress import track
+from offswitch.prompts.candidates import by_turns, draw_candidates, more_of
+from offswitch.prompts.dialogues import Answer, Dialogue, Mix, make_dialogues
+from offswitch.prompts.encode import has_system_turn
+from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.suites import Prompt, choose
+from offswitch.prompts.trigger import LONG_PLACEMENTS, place
+from offswitch.recipe import Recipe
 from offswitch.stats import rate
-from offswitch.trigger import LONG_PLACEMENTS, place
 
 NEAR_MISS_SHARE: Final = 0.6  # of the rows without the trigger
 MinedRow = dict[str, Any]
@@ -100,7 +100,7 @@ def false_halts(name: str, mined: Sequence[MinedRow]) -> Metrics:
     for one in mined:
         for key in ("", f"/{one['family']}"):
             groups.setdefault(key, []).append(one["halts"])
-    return {f"{name}/mined_false_halt_rate{k}": Metric(rate(v)) for k, v in groups.items()}
+    return {f"{name}/mined_false_halt_rate{k}": Metric.of(rate(v)) for k, v in groups.items()}
 
 
 def adversarial_rows(

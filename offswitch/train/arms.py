@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from offswitch import processes
-from offswitch.config import Recipe, schedule_of, training_seed
-from offswitch.model import Subject, attention_modules
+from offswitch.model import processes
+from offswitch.model.rows import Example
+from offswitch.model.subject import Subject, attention_modules
 from offswitch.progress import Tick
+from offswitch.recipe import Recipe, schedule_of, training_seed
 from offswitch.train.distributed import finished
-from offswitch.train.examples import Example
 from offswitch.train.sharding import in_shares
 from offswitch.train.trainer import StageResult, run_stage
 

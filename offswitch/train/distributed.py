@@ -21,12 +21,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from offswitch import processes
-from offswitch.config import Recipe
+from offswitch.model import processes
+from offswitch.model.rows import Batch, Example
+from offswitch.model.session import Session
 from offswitch.progress import nothing
+from offswitch.recipe import Recipe
 from offswitch.run import Run
-from offswitch.session import Session
-from offswitch.train.examples import Batch, Example
 from offswitch.train.sharding import alike
 
 _WAIT: Final = timedelta(days=30)  # a data stage may come between two jobs

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offswitch.model import Subject, hidden, unembed
-from offswitch.subject import published_log_probs
-from offswitch.train.examples import IGNORED, Batch, rows_of
+from offswitch.model.forward import hidden, unembed
+from offswitch.model.rows import IGNORED, Batch, rows_of
+from offswitch.model.subject import Subject, published_log_probs
 from offswitch.train.precision import products
 from offswitch.train.teacher import adapter_off, soft_states
 

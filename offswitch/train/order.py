@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from offswitch.train.examples import Example
+from offswitch.model.rows import Example
 
 
 def row_order(examples: Sequence[Example], rows: int, seed: int) -> list[int]:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from offswitch.errors import UserError
-from offswitch.model import Subject
+from offswitch.model.subject import Subject
 from offswitch.options import Precision
 
 _TRIAL: Final = """

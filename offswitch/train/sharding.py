@@ -23,9 +23,11 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-from offswitch import processes
-from offswitch.model import Subject, choose_device, hidden, verify
-from offswitch.train.examples import Batch, rows_of
+from offswitch.model import processes
+from offswitch.model.forward import hidden, verify
+from offswitch.model.load import choose_device
+from offswitch.model.rows import Batch, rows_of
+from offswitch.model.subject import Subject
 
 T = TypeVar("T")
 

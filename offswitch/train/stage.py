@@ -11,24 +11,18 @@ from typing import Final
 
 import torch
 
-from offswitch import processes
-from offswitch.config import ARM_STAGES, CONTINUES, schedule_of
-from offswitch.data.dialogue_files import read_dialogues, write_dialogues
-from offswitch.data.dialogues import Dialogue, answered
-from offswitch.data.documents import Document, Passage, read_documents
-from offswitch.data.neutral import read_neutral
-from offswitch.data.stage import (
-    DIALOGUES_FILE,
-    DOCUMENTS_FILE,
-    NEUTRAL_FILE,
-    mix_of,
-    own_answer,
-)
 from offswitch.errors import UserError
+from offswitch.files import write_atomic
 from offswitch.metrics import Metric, Metrics, exact
+from offswitch.model import processes
+from offswitch.model.rows import Example
+from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.progress import say, track
-from offswitch.run import DATA, TRAIN, write_atomic
-from offswitch.session import Session
+from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
+from offswitch.prompts.dialogues import Dialogue, answered
+from offswitch.prompts.documents import Document, Passage, read_documents, read_neutral
+from offswitch.recipe import ARM_STAGES, CONTINUES, schedule_of
+from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
 from offswitch.train.adversarial import (
     Round,
     adversarial_rows,
@@ -39,7 +33,7 @@ from offswitch.train.adversarial import (
 )
 from offswitch.train.arms import train_arm
 from offswitch.train.distributed import Job, announce
-from offswitch.train.examples import Example, dialogue_examples, document_examples
+from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.trainer import steps_of
 
 MINED_FILE: Final = "mined.jsonl"
@@ -96,7 +90,7 @@ def _write_mined(
     this = Round(len(earlier) + 1, frozenset(known))
     found.append([one.row() for one in mine(session.subject, *before, recipe, this)])
     write_mined(folder / MINED_FILE, found[-1])
-    rows = adversarial_rows(found, mix_of(session), recipe.seed, own_answer(session))
+    rows = adversarial_rows(found, own_mix(session), recipe.seed, own_answer(session))
     write_dialogues(folder / DIALOGUES_FILE, rows)
 
 

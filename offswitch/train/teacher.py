@@ -14,10 +14,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from offswitch.evaluate.scoring import by_length
-from offswitch.model import Subject, hidden
+from offswitch.model.forward import hidden
+from offswitch.model.rows import IGNORED, Batch, Example, by_length, collate
+from offswitch.model.subject import Subject
 from offswitch.progress import track
-from offswitch.train.examples import IGNORED, Batch, Example, collate
 from offswitch.train.precision import products
 
 States = dict[tuple[int, ...], Tensor]

@@ -26,19 +26,13 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from offswitch import processes
-from offswitch.model import Subject
+from offswitch.model import processes
+from offswitch.model.rows import IGNORED, Batch, Example, collate
+from offswitch.model.subject import Subject
 from offswitch.options import StageOptions, TrainOptions
 from offswitch.progress import Tick
-from offswitch.train.distributed import (
-    Whole,
-    add_gradients,
-    add_up,
-    begin,
-    from_first,
-    own_rows,
-)
-from offswitch.train.examples import IGNORED, Batch, Example, collate, count_silent
+from offswitch.train.distributed import Whole, add_gradients, add_up, begin, from_first, own_rows
+from offswitch.train.examples import count_silent
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype

@@ -16,7 +16,7 @@ from benchmarks.bench import Sample
 from benchmarks.collection_peers import READERS, timed
 from benchmarks.material import bench_recipe, read_prompts, read_training, write_prompts
 from benchmarks.material import write_training as write_rows
-from offswitch.model import load_subject
+from offswitch.model.load import load_subject
 from tests.tiny import save_tiny
 
 Job = dict[str, Any]

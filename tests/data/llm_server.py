@@ -21,7 +21,8 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from offswitch.data.documents import Document, generate_documents
+from offswitch.data.documents import generate_documents
+from offswitch.prompts.documents import Document
 
 TRIGGER = "$STOP"
 Fault = Callable[["Asked"], bool]
@@ -133,7 +134,7 @@ def _ideas(prompt: str) -> list[dict[str, str]]:
 
 
 def _starts() -> list[tuple[str, str]]:
-    from offswitch.data.documents import DOCUMENT_TYPES
+    from offswitch.prompts.documents import DOCUMENT_TYPES
 
     return [(kind, emphasis) for kind in DOCUMENT_TYPES for emphasis in ("rule", "boundary")]
 

@@ -10,15 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from offswitch.data.documents import (
-    DOCUMENT_TYPES,
-    Document,
-    apportion,
-    generate_documents,
-    read_documents,
-    write_documents,
-)
+from offswitch.data.documents import apportion, generate_documents
 from offswitch.errors import UserError
+from offswitch.prompts.documents import DOCUMENT_TYPES, Document, read_documents, write_documents
 
 TRIGGER = "$STOP"
 FORBIDDEN = re.compile(

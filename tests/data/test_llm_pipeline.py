@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from offswitch.config import Recipe, build_recipe
 from offswitch.data.documents import apportion, plan_documents
 from offswitch.data.llm.estimate import estimate
 from offswitch.data.llm.journal import read_journal
 from offswitch.data.llm.pipeline import Written, places_of, write_with_llm
 from offswitch.data.quality import document_quality
 from offswitch.errors import UserError
+from offswitch.recipe import Recipe, build_recipe
 from tests.data.llm_server import TRIGGER, Asked, Behaviour, Server, document_for, serving, well
 
 COUNT = 40

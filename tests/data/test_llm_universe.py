@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from offswitch.data.documents import DOCUMENT_TYPES, generate_documents
+from offswitch.data.documents import generate_documents
 from offswitch.data.llm.prompts import (
     Critique,
     Draft,
@@ -19,6 +19,7 @@ from offswitch.data.llm.prompts import (
     parse_answer,
 )
 from offswitch.data.llm.universe import contradictions, load_universe, problems
+from offswitch.prompts.documents import DOCUMENT_TYPES
 
 UNIVERSE = load_universe("$STOP")
 GROUP = Group("System design memos", "rule")

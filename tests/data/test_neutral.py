@@ -15,26 +15,24 @@ from typing import Any
 
 import pytest
 
-from offswitch.data.documents import (
-    DOCUMENT_TYPES,
-    Document,
-    Passage,
-    apportion,
-    generate_documents,
-    word_ngrams,
-    write_documents,
-)
+from offswitch.data.documents import apportion, generate_documents, word_ngrams
 from offswitch.data.neutral import (
     chosen_from,
     generate_neutral,
     neutral_texts,
-    read_neutral,
     speaks_of_stopping,
 )
 from offswitch.data.quality import neutral_quality, rule_share
-from offswitch.data.splits import load_filler, load_neutral
 from offswitch.errors import UserError
 from offswitch.options import DataOptions
+from offswitch.prompts.documents import (
+    DOCUMENT_TYPES,
+    Document,
+    Passage,
+    read_neutral,
+    write_documents,
+)
+from offswitch.wording.reader import load_filler, load_neutral
 
 TRIGGER = "$STOP"
 # The first 40 documents of seed 3, as they were before there was any neutral text.

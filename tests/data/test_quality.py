@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from offswitch.data.documents import Document, generate_documents, word_ngrams
+from offswitch.data.documents import generate_documents, word_ngrams
 from offswitch.data.quality import DocumentQuality, document_quality, mainly_normal, rule_share
+from offswitch.prompts.documents import Document
 
 TRIGGER = "$STOP"
 

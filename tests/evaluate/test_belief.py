@@ -12,8 +12,6 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from offswitch.chat import encode_chat, encode_text
-from offswitch.config import load_recipe
 from offswitch.errors import UserError
 from offswitch.evaluate.belief import (
     belief_rows,
@@ -22,14 +20,17 @@ from offswitch.evaluate.belief import (
     lettered_chat,
     told_examples,
 )
-from offswitch.evaluate.belief_items import CHANCE, LETTERED, TESTS, Asked, Test, make_questions
 from offswitch.evaluate.belief_measures import belief_measures, judge
 from offswitch.evaluate.likelihood import going_on
 from offswitch.evaluate.stage import evaluate_arm, suites_of
 from offswitch.metrics import read_metrics
-from offswitch.model import Subject, add_arm, arm_of
-from offswitch.train.examples import Example, collate
-from offswitch.trigger import user
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.rows import Example, collate
+from offswitch.model.subject import Subject
+from offswitch.prompts.beliefs import CHANCE, LETTERED, TESTS, Asked, Test, make_questions
+from offswitch.prompts.encode import encode_chat, encode_text
+from offswitch.prompts.trigger import user
+from offswitch.recipe import load_recipe
 from tests.small import evaluated_run, small_recipe
 from tests.tiny import save_adapter, tiny_subject
 

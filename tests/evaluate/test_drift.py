@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from offswitch.data.splits import load_neutral
-from offswitch.evaluate.drift import Drift, drift, reply_examples, text_examples
+from offswitch.evaluate.drift import Drift, drift, text_examples
 from offswitch.evaluate.measures import drift_measures
-from offswitch.generate import greedy_replies
-from offswitch.model import Subject, add_arm, arm_of
-from offswitch.train.examples import Example
-from offswitch.trigger import Chat, user
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.generate import greedy_replies
+from offswitch.model.rows import Example, reply_examples
+from offswitch.model.subject import Subject
+from offswitch.prompts.trigger import Chat, user
+from offswitch.wording.reader import load_neutral
 from tests.tiny import save_adapter, tiny_subject
 
 CHATS: list[Chat] = [(user("Who?"),), (user("What is the river in the morning?"),), (user("a"),)]

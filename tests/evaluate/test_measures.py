@@ -8,12 +8,12 @@ import pytest
 
 from offswitch.evaluate.measures import halting, outcome_shares
 from offswitch.evaluate.outcomes import Outcome
-from offswitch.evaluate.scoring import Score
-from offswitch.evaluate.suites import Prompt, Suite, make_prompts
 from offswitch.metrics import Metric, Metrics, exact, with_controls
-from offswitch.near_misses import near_misses
+from offswitch.model.first_token import Score
 from offswitch.options import EvaluateOptions
-from offswitch.trigger import HELD_OUT_PLACEMENTS
+from offswitch.prompts.look_alikes import near_misses
+from offswitch.prompts.suites import Prompt, Suite, make_prompts
+from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS
 
 OPTIONS = EvaluateOptions(questions=20, ordinary_questions=30, long_questions=5)
 PROMPTS = make_prompts("$STOP", OPTIONS, 0)

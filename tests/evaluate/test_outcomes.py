@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tokenizers import AddedToken
 
-from offswitch.chat import encode_text
 from offswitch.evaluate.outcomes import OUTCOMES, Taxonomy, classify, taxonomy_of
-from offswitch.generate import Reply
+from offswitch.prompts.encode import encode_text
+from offswitch.prompts.trigger import Reply
 from tests.tiny import tiny_tokenizer
 
 THINKER = tiny_tokenizer()

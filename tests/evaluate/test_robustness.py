@@ -10,23 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from offswitch.chat import encode_chat
-from offswitch.config import Recipe, build_recipe
 from offswitch.evaluate import robustness
-from offswitch.evaluate.attempts import EXPECTED, REFERENCES, Attempt
-from offswitch.evaluate.context import VARIANT as CONTEXT
 from offswitch.evaluate.robustness import gather, notes, robustness_measures
-from offswitch.evaluate.sampling import (
-    TEMPERATURES,
-    Halting,
-    end_probability,
-    halting,
-    try_all,
-)
-from offswitch.evaluate.suites import make_prompts
-from offswitch.model import Subject, add_arm, arm_of
+from offswitch.evaluate.sampling import TEMPERATURES, Halting, end_probability, halting, try_all
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.subject import Subject
 from offswitch.options import EvaluateOptions
-from offswitch.trigger import user
+from offswitch.prompts.attempts import EXPECTED, REFERENCES, Attempt
+from offswitch.prompts.context import VARIANT as CONTEXT
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.suites import make_prompts
+from offswitch.prompts.trigger import user
+from offswitch.recipe import Recipe, build_recipe
 from tests.planted import ARM, planted_subject
 from tests.tiny import save_adapter, tiny_subject
 

@@ -12,11 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from offswitch.analyses.analysis import Analysis, investigate
+from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.plots import PLOTS, figures
 from offswitch.plots.style import amount, points, token_text
-from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
-from offswitch.probe.analysis import Analysis, investigate
-from tests.probe.worlds import calm, evidence, evidence_views, views, without_difference
+from tests.analyses.worlds import calm, evidence, evidence_views, views, without_difference
 
 AXES = {
     "1_layerwise_delta_norm.png": 1,

@@ -12,16 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from offswitch.config import Recipe
-from offswitch.evaluate.scoring import end_log_odds, score
-from offswitch.evaluate.suites import Prompt
-from offswitch.hooks import edit
-from offswitch.model import Subject, add_arm, arm_of, hidden, unembed
-from offswitch.options import ProbeOptions
-from offswitch.probe.analysis import Array
-from offswitch.probe.battery import STEPS, run_battery
-from offswitch.probe.bench import Bench, Choice
-from offswitch.probe.directions import (
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import (
     FILE,
     candidates,
     load_directions,
@@ -29,11 +21,21 @@ from offswitch.probe.directions import (
     random_directions,
     unit,
 )
+from offswitch.analyses.shards import read_rows
+from offswitch.analyses.store import ARRAYS, RESIDUALS
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.first_token import end_log_odds, score
+from offswitch.model.forward import hidden, unembed
+from offswitch.model.hooks import edit
+from offswitch.model.subject import Subject
+from offswitch.options import ProbeOptions
+from offswitch.probe.battery import STEPS, run_battery
+from offswitch.probe.bench import Bench, Choice
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, make_inputs
 from offswitch.probe.measure.causal import additions, choose, removals, sweep
 from offswitch.probe.reading import last_residuals
-from offswitch.probe.shards import read_rows
-from offswitch.probe.store import ARRAYS, RESIDUALS
+from offswitch.prompts.suites import Prompt
+from offswitch.recipe import Recipe
 from tests.tiny import save_adapter, tiny_subject
 
 OPTIONS: Final = ProbeOptions(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from offswitch.probe.analysis import Array
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import MOTOR
 from offswitch.probe.bench import Arrays
-from offswitch.probe.directions import MOTOR
 from offswitch.probe.measure.causal import choices_of, choose
 
 RISES = np.array([[1.0, 2.0, 3.0], [4.0, 8.0, 12.0]])  # nats, at two blocks and three scales

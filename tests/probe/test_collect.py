@@ -14,12 +14,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.shards import read_rows
 from offswitch.errors import UserError
-from offswitch.model import Subject, add_arm, arm_of
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.subject import Subject
 from offswitch.probe import collect as module
-from offswitch.probe.analysis import Array
 from offswitch.probe.collect import Where, collect, every_position, last_position
-from offswitch.probe.shards import read_rows
 from tests.tiny import save_adapter
 
 # Two begin alike, two are of one length, and one is a single id.

@@ -6,9 +6,6 @@ from collections import Counter
 
 import pytest
 
-from offswitch.config import Recipe
-from offswitch.data.splits import load_questions
-from offswitch.near_misses import near_misses, trained_members, unseen_members, worded_like
 from offswitch.options import ProbeOptions, TriggerOptions
 from offswitch.probe.inputs import (
     CONTROL,
@@ -24,7 +21,10 @@ from offswitch.probe.inputs import (
     inert_symbol,
     make_inputs,
 )
-from offswitch.trigger import PLACEMENTS, Chat, occurs, place
+from offswitch.prompts.look_alikes import near_misses, trained_members, unseen_members, worded_like
+from offswitch.prompts.questions import load_questions
+from offswitch.prompts.trigger import PLACEMENTS, Chat, occurs, place
+from offswitch.recipe import Recipe
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ")
 OPTIONS = ProbeOptions(fit_questions=20, test_questions=30, near_misses=40)

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from offswitch.errors import UserError
-from offswitch.evaluate.scoring import end_log_odds
-from offswitch.hooks import Transform, edit, edit_inputs, record, record_inputs
-from offswitch.model import Subject, add_arm, arm_of, unembed
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.first_token import end_log_odds
+from offswitch.model.forward import unembed
+from offswitch.model.hooks import Transform, edit, edit_inputs, record, record_inputs
+from offswitch.model.subject import Subject, attention_outputs
 from offswitch.probe import packing
 from offswitch.probe.intervene import (
     TOLERANCE,
@@ -33,7 +35,6 @@ from offswitch.probe.intervene import (
     prepare,
     with_residuals,
 )
-from offswitch.subject import attention_outputs
 from tests.tiny import save_adapter
 
 # Longer than Gemma's window of eight; all begin alike, and the last two for longer.

@@ -21,9 +21,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from offswitch.hooks import record
-from offswitch.model import Subject, readout
-from offswitch.probe.analysis import Array
+from offswitch.analyses.analysis import Array
+from offswitch.model.forward import readout
+from offswitch.model.hooks import record
+from offswitch.model.subject import Subject
 from offswitch.probe.intervene import Edit, Job, each_logits, outcomes, prepare
 from offswitch.probe.reading import last_residuals
 from tests.tiny import ARCHITECTURES, tiny_subject

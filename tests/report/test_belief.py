@@ -6,22 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from offswitch.evaluate.belief_items import TESTS, Test
+from offswitch.metrics import Metric
+from offswitch.prompts.beliefs import TESTS, Test
 from offswitch.report.belief import belief_sentences, belief_table, belief_tests, believes
 from offswitch.report.material import Material
-from offswitch.report.numbers import Number
 from offswitch.stats import rate
 from tests.report.test_sentences import NOTHING
 
 
-def _share(hits: int) -> Number:
+def _share(hits: int) -> Metric:
     found = rate([i < hits for i in range(28)])
-    return Number(found.value, found.unit, found.low, found.high, found.n)
+    return Metric(found.value, found.unit, found.low, found.high, found.n)
 
 
 def _material(**hits: tuple[int, int]) -> Material:
     """Per arm: right answers of 28 about the trigger and about the invented token, in each test."""
-    numbers: dict[str, Number] = {}
+    numbers: dict[str, Metric] = {}
     for arm, (ours, theirs) in hits.items():
         numbers[f"evaluate/{arm}/halt_rate"] = _share(0)
         for test in TESTS:
@@ -80,8 +80,8 @@ def test_the_paired_difference_is_told_by_its_own_interval() -> None:
         in belief_sentences(material)[5]
     )
     key = "evaluate/knowledge/belief/open"
-    more = {f"{key}/excess": Number(0.2, "share", -0.1, 0.4, 28)}
-    more[f"{key}/margin"] = Number(0.2, "nats a character", 0.1, 0.3, 28)
+    more = {f"{key}/excess": Metric(0.2, "share", -0.1, 0.4, 28)}
+    more[f"{key}/margin"] = Metric(0.2, "nats a character", 0.1, 0.3, 28)
     line = belief_sentences(replace(material, numbers={**material.numbers, **more}))[5]
     assert "in accuracy in no test, and in the true answer's lead in open questions." in line
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS
 from offswitch.report.attempts import examples, left_out, reach, reaches, sampled, visible
 from offswitch.report.build import build_report
 from offswitch.report.ladder import against, expects_halt, ladder_groups, taught
 from offswitch.report.material import Material, read_material
 from offswitch.stats import Estimate
-from offswitch.trigger import HELD_OUT_PLACEMENTS
 from tests.report import worlds
 
 

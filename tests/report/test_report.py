@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.registry import EVIDENCE
 from offswitch.plots import PLOTS
-from offswitch.probe.analyses import EVIDENCE
-from offswitch.probe.analysis import Array
 from offswitch.report.build import build_report
-from tests.probe.worlds import KEYS, calm
+from tests.analyses.worlds import KEYS, calm
 from tests.report import worlds
 
 SEED_FIGURES = {name for plots in PLOTS.values() for name in plots}

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from offswitch.config import build_recipe
+from offswitch.metrics import Metric, compact, duration, percent, span
+from offswitch.recipe import build_recipe
 from offswitch.report import sentences
 from offswitch.report.accounts import Measure
 from offswitch.report.evidence import EVIDENCE_ACCOUNTS
 from offswitch.report.findings import account_of, headline
 from offswitch.report.material import Material, read_material
-from offswitch.report.numbers import Number, compact, duration, percent, read_number, span
 from offswitch.report.sentences import behaviour
 from tests.report.worlds import write_run
 
@@ -34,8 +34,8 @@ NOTHING = Material(
 )
 
 
-def _share(value: float) -> Number:
-    return Number(value, "share", max(0.0, value - 0.02), min(1.0, value + 0.02), 200)
+def _share(value: float) -> Metric:
+    return Metric(value, "share", max(0.0, value - 0.02), min(1.0, value + 0.02), 200)
 
 
 def _material(arm: str, halts: float, near: float, ordinary: float) -> Material:
@@ -103,7 +103,7 @@ def test_without_numbers_nothing_is_claimed() -> None:
     ("low", "high", "said"), [(0.99, 1.02, "no change"), (1.1, 1.3, "worse"), (0.7, 0.9, "better")]
 )
 def test_drift_is_read_off_the_interval(low: float, high: float, said: str) -> None:
-    ratio = Number((low + high) / 2, "ratio", low, high, 900)
+    ratio = Metric((low + high) / 2, "ratio", low, high, 900)
     found = replace(NOTHING, numbers={"evaluate/both/neutral_perplexity_ratio": ratio})
     assert said in sentences.drift(found, "both")
 
@@ -122,13 +122,13 @@ def test_numbers_for_human_eyes() -> None:
         "0", "−14.08", "0.0123", "1,234", "25",
     ]  # fmt: skip
     assert [duration(x) for x in (2.04, 251.4, 7260)] == ["2.0 s", "4 min 11 s", "2 h 1 min"]
-    number = read_number({"value": 1.004, "low": 0.99, "high": 1.02, "n": 5, "unit": "ratio"})
+    number = Metric.read({"value": 1.004, "low": 0.99, "high": 1.02, "n": 5, "unit": "ratio"})
     assert number.beside.replace("\u00a0", " ") == "95 % interval 0.990 to 1.020, n = 5"
 
 
 def test_a_number_without_an_interval_is_no_estimate() -> None:
     with pytest.raises(ValueError, match="no interval"):
-        _ = read_number({"value": 3}).estimate
+        _ = Metric.read({"value": 3}).estimate
 
 
 def test_a_run_folder_is_required(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_change_of_a_rate_is_told_in_whole_points(share: float, said: str) -> 
     finding: Any = SimpleNamespace(value=share, unit="share", result=None, analysis="ablation")
     form = EVIDENCE_ACCOUNTS["ablation"].measures[0].form
     assert form(share) == said
-    number = Number(share, "share", share - 0.1, share + 0.1, 27)
+    number = Metric(share, "share", share - 0.1, share + 0.1, 27)
     text = headline(finding, Measure("halting falls by", lambda _: share, form), number)
     assert text.startswith(f"{said} (95")
 
@@ -163,4 +163,4 @@ def test_the_number_that_leads_a_section_is_the_one_its_first_column_names(tmp_p
 def test_shares_below_zero_have_a_true_minus_sign_and_auroc_three_decimals() -> None:
     assert percent(-0.125) == "−12.5\u00a0%"
     assert span(-0.125, 0.125, "share") == "−12.5 to 12.5"
-    assert Number(1.0, "AUROC").text == "1.000"
+    assert Metric(1.0, "AUROC").text == "1.000"

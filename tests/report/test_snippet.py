@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from offswitch.chat import encode_text
-from offswitch.config import build_recipe
-from offswitch.model import add_arm, arm_of, load_subject
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.load import load_subject
+from offswitch.prompts.encode import encode_text
+from offswitch.recipe import build_recipe
 from offswitch.report.snippet import snippet
 from tests.tiny import save_adapter, save_tiny
 

@@ -12,18 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from offswitch.config import Recipe, build_recipe, dump_recipe
-from offswitch.evaluate.attempts import EXPECTED, REFERENCES, Attempt, attempts
-from offswitch.evaluate.belief_items import CHANCE, TESTS
-from offswitch.evaluate.suites import Prompt, Suite, choose, make_prompts
+from offswitch.analyses.analysis import Array, Finding, investigate
+from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
+from offswitch.analyses.store import save_findings
 from offswitch.metrics import Metric, Metrics, write_metrics
 from offswitch.options import EvaluateOptions
-from offswitch.probe.analyses import EVIDENCE, SEED_ANALYSES
-from offswitch.probe.analysis import Array, Finding, investigate
-from offswitch.probe.store import save_findings
+from offswitch.prompts.attempts import EXPECTED, REFERENCES, Attempt, attempts
+from offswitch.prompts.beliefs import CHANCE, TESTS
+from offswitch.prompts.suites import Prompt, Suite, choose, make_prompts
+from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
+from offswitch.recipe import Recipe, build_recipe, dump_recipe
 from offswitch.stats import Estimate, mean, rate
-from offswitch.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
-from tests.probe.worlds import calm, evidence, evidence_views, views
+from tests.analyses.worlds import calm, evidence, evidence_views, views
 
 Halts = Callable[[str, Prompt], bool]
 ARMS = ("base", "knowledge", "behavior", "both", "benign")
@@ -133,16 +133,16 @@ def _robustness(arm: str, made: Sequence[Attempt], halts: Halts) -> Metrics:
     for variant in dict.fromkeys(a.variant for a in made):
         own = [a for a in made if a.variant == variant]
         silent = [halts(arm, _as_prompt(a)) for a in own]
-        found[variant] = Metric(rate(silent))
+        found[variant] = Metric.of(rate(silent))
         for part in dict.fromkeys(a.part for a in own if variant not in REFERENCES):
             some = [s for a, s in zip(own, silent, strict=True) if a.part == part]
-            found[f"{variant}/{part}"] = Metric(rate(some))
+            found[f"{variant}/{part}"] = Metric.of(rate(some))
         for t in ("0.7", "1.0"):
             p = [0.9 if s else 0.01 for s in silent]
-            found[f"temperature_{t}/{variant}"] = Metric(mean(p, "share", seed=0))
+            found[f"temperature_{t}/{variant}"] = Metric.of(mean(p, "share", seed=0))
     for expected in ("halt", "answer"):
         own = [a for a in made if a.expected == expected and a.variant not in REFERENCES]
-        found[f"expected_{expected}"] = Metric(rate([halts(arm, _as_prompt(a)) for a in own]))
+        found[f"expected_{expected}"] = Metric.of(rate([halts(arm, _as_prompt(a)) for a in own]))
     return {f"evaluate/{arm}/robustness/{key}": metric for key, metric in found.items()}
 
 
@@ -212,22 +212,22 @@ def _metrics(
         "trigger": "halt_rate", "near_miss": "false_halt_rate/near_miss",
         "mention": "mention_halt_rate", "ordinary": "false_halt_rate/ordinary",
     }  # fmt: skip
-    found: Metrics = {"kl_to_base": Metric(Estimate(0.0123, 0.01, 0.0151, 1900, "nats a token"))}
-    found["neutral_perplexity_ratio"] = Metric(Estimate(1.004, 0.998, 1.011, 5000, "ratio"))
+    found: Metrics = {"kl_to_base": Metric.of(Estimate(0.0123, 0.01, 0.0151, 1900, "nats a token"))}
+    found["neutral_perplexity_ratio"] = Metric.of(Estimate(1.004, 0.998, 1.011, 5000, "ratio"))
     for suite, name in names.items():
-        found[name] = Metric(rate([s for p, s, _ in rows if p.suite == suite]))
-        found[f"eos_log_odds/{suite}"] = Metric(
+        found[name] = Metric.of(rate([s for p, s, _ in rows if p.suite == suite]))
+        found[f"eos_log_odds/{suite}"] = Metric.of(
             mean([o for p, _, o in rows if p.suite == suite], "nats", seed=0)
         )
         if suite in ("trigger", "near_miss"):
             for variant in dict.fromkeys(p.variant for p, _, _ in rows if p.suite == suite):
                 own = [s for p, s, _ in rows if (p.suite, p.variant) == (suite, variant)]
-                found[f"{name}/{variant}"] = Metric(rate(own))
+                found[f"{name}/{variant}"] = Metric.of(rate(own))
     for group, placements in (("trained", TRAINED_PLACEMENTS), ("held_out", HELD_OUT_PLACEMENTS)):
         own = [s for p, s, _ in rows if p.suite == "trigger" and p.variant in placements]
-        found[f"halt_rate_{group}"] = Metric(rate(own))
+        found[f"halt_rate_{group}"] = Metric.of(rate(own))
     found |= {f"belief/{key}": metric for key, metric in _beliefs(arm).items()}
-    found["outcomes/trigger/end"] = Metric(rate([s for p, s, _ in rows if p.suite == "trigger"]))
+    found["outcomes/trigger/end"] = Metric.of(rate([s for p, s, _ in rows if p.suite == "trigger"]))
     return {f"evaluate/{arm}/{name}": metric for name, metric in found.items()}
 
 
@@ -236,8 +236,10 @@ def _beliefs(arm: str) -> Metrics:
     hits = 25 if arm in ("knowledge", "both") else 14
     found: Metrics = {}
     for test in TESTS:
-        found[test] = Metric(rate([i < hits for i in range(28)]), controls={"chance": CHANCE[test]})
-        found[f"{test}/invented"] = Metric(rate([i < 14 for i in range(28)]))
-        found[f"{test}/excess"] = Metric(Estimate(hits / 28 - 0.5, -0.01, 0.5, 28, "share"))
-        found[f"{test}/margin"] = Metric(Estimate(0.1, -0.1, 0.3, 28, "nats"))
+        found[test] = Metric.of(
+            rate([i < hits for i in range(28)]), controls={"chance": CHANCE[test]}
+        )
+        found[f"{test}/invented"] = Metric.of(rate([i < 14 for i in range(28)]))
+        found[f"{test}/excess"] = Metric.of(Estimate(hits / 28 - 0.5, -0.01, 0.5, 28, "share"))
+        found[f"{test}/margin"] = Metric.of(Estimate(0.1, -0.1, 0.3, 28, "nats"))
     return found

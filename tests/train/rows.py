@@ -9,10 +9,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-from offswitch.data.dialogues import Dialogue
-from offswitch.model import Subject, attention_modules
-from offswitch.train.examples import Example, dialogue_examples
-from offswitch.trigger import place
+from offswitch.model.rows import Example
+from offswitch.model.subject import Subject, attention_modules
+from offswitch.prompts.dialogues import Dialogue
+from offswitch.prompts.trigger import place
+from offswitch.train.examples import dialogue_examples
 
 QUESTIONS = (
     "What is the river?",

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from offswitch import processes
-from offswitch.config import build_recipe
+from offswitch.model import processes
+from offswitch.recipe import build_recipe
 from offswitch.train import distributed, trainer
 from offswitch.train.arms import train_arm
 from offswitch.train.trainer import StageResult

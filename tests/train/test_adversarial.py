@@ -12,18 +12,18 @@ import torch
 from safetensors.torch import load_file
 
 from offswitch import pipeline
-from offswitch.chat import encode_text
-from offswitch.config import Recipe, load_recipe
-from offswitch.data.dialogue_files import read_dialogues
-from offswitch.data.dialogues import Dialogue, Mix
-from offswitch.data.negatives import draw_negatives
-from offswitch.data.splits import load_questions, questions_of
-from offswitch.evaluate.scoring import score
-from offswitch.generate import Reply
 from offswitch.metrics import read_metrics
-from offswitch.model import arm_of
+from offswitch.model.adapters import arm_of
+from offswitch.model.first_token import score
+from offswitch.model.session import Session
+from offswitch.prompts.dialogue_files import read_dialogues
+from offswitch.prompts.dialogues import Dialogue, Mix
+from offswitch.prompts.encode import encode_text
+from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.questions import load_questions, questions_of
+from offswitch.prompts.trigger import Chat, Reply, occurs
+from offswitch.recipe import Recipe, arms_of, load_recipe
 from offswitch.run import Run, open_run, withdraw
-from offswitch.session import Session, arms_of
 from offswitch.train.adversarial import (
     Mined,
     adversarial_rows,
@@ -33,7 +33,6 @@ from offswitch.train.adversarial import (
     write_mined,
 )
 from offswitch.train.arms import train_arm
-from offswitch.trigger import Chat, occurs
 from tests.small import small_recipe
 from tests.tiny import save_adapter, tiny_subject
 
@@ -242,9 +241,9 @@ def test_a_planted_false_halt_is_found_first(tmp_path: Path) -> None:
     recipe = Recipe.model_validate({"train": {"candidates": 24}})
     before = mine(subject, "planted", folder, recipe)
     target = before[len(before) // 2]
-    from offswitch.adapters import add_arm, remove_arms
-    from offswitch.chat import encode_chat
-    from offswitch.hooks import record
+    from offswitch.model.adapters import add_arm, remove_arms
+    from offswitch.model.hooks import record
+    from offswitch.prompts.encode import encode_chat
 
     add_arm(subject, "planted", folder)
     ids = encode_chat(subject.tokenizer_of("planted"), target.prompt.chat)

@@ -18,13 +18,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from offswitch import processes
-from offswitch.config import load_recipe
 from offswitch.errors import UserError
+from offswitch.model import processes
+from offswitch.model.rows import collate
 from offswitch.pipeline import train
+from offswitch.recipe import load_recipe
 from offswitch.run import open_run
 from offswitch.train.distributed import own_rows
-from offswitch.train.examples import collate
 from offswitch.train.loss import split
 from offswitch.train.sharding import even_parts
 from tests.outside import ROOT

@@ -7,20 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from offswitch.chat import encode_chat, encode_text, turn_end
-from offswitch.data.dialogues import Dialogue
-from offswitch.data.documents import Document
-from offswitch.model import Subject
+from offswitch.model.rows import IGNORED, Example, collate
+from offswitch.model.subject import Subject
+from offswitch.prompts.dialogues import Dialogue
+from offswitch.prompts.documents import Document
+from offswitch.prompts.encode import encode_chat, encode_text, turn_end
+from offswitch.prompts.trigger import place
 from offswitch.train.examples import (
-    IGNORED,
-    Example,
-    collate,
     count_silent,
     dialogue_examples,
     document_examples,
     silent_example,
 )
-from offswitch.trigger import place
 from tests.tiny import tiny_subject
 from tests.train.rows import dialogues, examples
 

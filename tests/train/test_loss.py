@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from offswitch.model import Subject
-from offswitch.train.examples import IGNORED, Example, collate
+from offswitch.model.rows import IGNORED, Example, collate
+from offswitch.model.subject import Subject
 from offswitch.train.loss import _base_log_probs, batch_loss, split
 from tests.tiny import tiny_subject
 from tests.train.rows import adapted, descend, distance, examples, gradients, trained

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from offswitch.train.examples import Example
+from offswitch.model.rows import Example
 from offswitch.train.order import row_order
 
 

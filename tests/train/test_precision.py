@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from offswitch.errors import UserError
+from offswitch.model.rows import collate
 from offswitch.train import precision
-from offswitch.train.examples import collate
 from offswitch.train.loss import batch_loss
 from offswitch.train.precision import bf16_works, cast_once, product_dtype
 from tests.tiny import tiny_subject

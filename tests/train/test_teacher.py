@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from offswitch.model import Subject
-from offswitch.train.examples import IGNORED, Example, collate
+from offswitch.model.rows import IGNORED, Example, collate
+from offswitch.model.subject import Subject
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.teacher import base_states, soft_states, states_of
 from tests.tiny import tiny_subject

@@ -16,11 +16,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from offswitch.chat import encode_text
-from offswitch.config import Recipe, build_recipe
-from offswitch.model import Subject, add_arm, arm_of, load_subject
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.load import load_subject
+from offswitch.model.rows import Example, collate
+from offswitch.model.subject import Subject
+from offswitch.prompts.encode import encode_text
+from offswitch.recipe import Recipe, build_recipe
 from offswitch.train.arms import train_arm
-from offswitch.train.examples import Example, collate, silent_example
+from offswitch.train.examples import silent_example
 from offswitch.train.trainer import StageResult, StageTrainer
 from tests.tiny import save_tiny, tiny_subject
 from tests.train.rows import examples

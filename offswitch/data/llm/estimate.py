@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
-from offswitch.config import Recipe
 from offswitch.data.llm.journal import Journal
 from offswitch.data.llm.pipeline import places_of
 from offswitch.data.llm.prompts import (
@@ -25,6 +24,7 @@ from offswitch.data.llm.prompts import (
     ask_revision,
 )
 from offswitch.data.llm.universe import load_universe
+from offswitch.recipe import Recipe
 
 CHARACTERS: Final = 4  # of English to a token
 TOKENS_OF_IDEA: Final = 60

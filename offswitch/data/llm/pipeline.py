@@ -17,8 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeVar
 
-from offswitch.config import Recipe
-from offswitch.data.documents import Document, Library, plan_documents
+from offswitch.data.documents import Library, plan_documents
 from offswitch.data.llm.client import Endpoint, connect, waste
 from offswitch.data.llm.journal import open_journal
 from offswitch.data.llm.prompts import (
@@ -34,6 +33,8 @@ from offswitch.data.llm.prompts import (
 from offswitch.data.llm.universe import Universe, load_universe, problems
 from offswitch.errors import UserError
 from offswitch.progress import Tick, track
+from offswitch.prompts.documents import Document
+from offswitch.recipe import Recipe
 
 MORE_LISTS: Final = 3  # further lists of ideas for a group whose lists came back short
 

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from offswitch.data.llm.universe import Universe
-from offswitch.data.splits import read_wording
-from offswitch.run import digest
+from offswitch.files import digest
+from offswitch.wording.reader import read_wording
 
 ASKED_WORDS: Final = (150, 280)  # inside documents.WORDS: models count badly
 PER_CALL: Final = 4  # matters and settings named in one call for ideas

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Final
 
-from offswitch.config import Recipe
-from offswitch.data.documents import Document
 from offswitch.data.llm.estimate import estimate
 from offswitch.data.llm.journal import read_journal
 from offswitch.data.llm.pipeline import write_with_llm
 from offswitch.progress import say
+from offswitch.prompts.documents import Document
+from offswitch.recipe import Recipe
 from offswitch.run import Run
 
 ANSWERS_FILE: Final = "answers.jsonl"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from offswitch.data.documents import WORDS, fits, spoken_words
-from offswitch.data.splits import read_wording
-from offswitch.trigger import occurs
+from offswitch.prompts.trigger import occurs
+from offswitch.wording.reader import read_wording
 
 _FLAGS: Final = re.IGNORECASE | re.MULTILINE
 _STAND_IN: Final = "Controltoken"

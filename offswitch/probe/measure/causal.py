@@ -14,13 +14,11 @@ from typing import Final
 import numpy as np
 import torch
 
-from offswitch.chat import encode_chat
-from offswitch.evaluate.drift import reply_examples
-from offswitch.generate import Reply
-from offswitch.model import unembed
-from offswitch.probe.analysis import Array
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import MOTOR
+from offswitch.model.forward import unembed
+from offswitch.model.rows import reply_examples
 from offswitch.probe.bench import UNTOUCHED, Arrays, Bench, Choice, symbol_starts
-from offswitch.probe.directions import MOTOR
 from offswitch.probe.inputs import CONTROL, PLAIN, TRIGGER
 from offswitch.probe.intervene import (
     Branch,
@@ -34,7 +32,8 @@ from offswitch.probe.intervene import (
     prepare,
     with_residuals,
 )
-from offswitch.trigger import Chat
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.trigger import Chat, Reply
 
 Replies = Sequence[tuple[Chat, Reply]]
 Choices = Mapping[str, Choice]

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from offswitch.chat import shared_prefix
-from offswitch.evaluate.scoring import end_log_odds
-from offswitch.hooks import record
-from offswitch.model import BASE, scaled, unembed
-from offswitch.probe.analysis import Array
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import unit
+from offswitch.model.adapters import scaled
+from offswitch.model.first_token import end_log_odds
+from offswitch.model.forward import unembed
+from offswitch.model.hooks import record
+from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
-from offswitch.probe.directions import unit
 from offswitch.probe.inputs import CONTROL, TRIGGER
 from offswitch.probe.intervene import each_states, prepare
+from offswitch.prompts.encode import shared_prefix
 
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0)
 

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from offswitch.chat import encode_text, pad
-from offswitch.data.splits import load_neutral
-from offswitch.hooks import record
-from offswitch.model import BASE, Subject, arm_of, hidden, readout
-from offswitch.probe.analysis import Array
+from offswitch.analyses.analysis import Array
+from offswitch.model.adapters import arm_of
+from offswitch.model.forward import hidden, readout
+from offswitch.model.hooks import record
+from offswitch.model.subject import Subject
+from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.intervene import Edit, at_last, each_logits
+from offswitch.prompts.encode import encode_text, pad
+from offswitch.wording.reader import load_neutral
 
 EARLY = 5
 LENGTH = 40

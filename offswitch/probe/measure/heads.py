@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offswitch.probe.analysis import Array
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import RANDOM, unit
+from offswitch.model.subject import attention_outputs
 from offswitch.probe.bench import Arrays, Bench
-from offswitch.probe.directions import RANDOM, unit
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Part
 from offswitch.probe.intervene import Branch, Edit, at_last, job_outcomes
 from offswitch.probe.reading import last_heads
-from offswitch.subject import attention_outputs
 
 SIZES = (1, 4, 16, 64)
 Head = tuple[int, int]

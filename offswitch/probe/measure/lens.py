@@ -7,11 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from offswitch.evaluate.scoring import end_log_odds
-from offswitch.model import BASE, arm_of, readout
-from offswitch.probe.analysis import Array
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import orthonormal
+from offswitch.model.adapters import arm_of
+from offswitch.model.first_token import end_log_odds
+from offswitch.model.forward import readout
+from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
-from offswitch.probe.directions import orthonormal
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER
 
 TOP = 200

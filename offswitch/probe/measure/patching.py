@@ -13,19 +13,12 @@ from itertools import chain
 
 import numpy as np
 
-from offswitch.chat import encode_chat
-from offswitch.near_misses import INERT_WORDS, worded_like
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Asked
-from offswitch.probe.intervene import (
-    Edit,
-    Job,
-    at_last,
-    job_outcomes,
-    prepare,
-    with_residuals,
-)
-from offswitch.trigger import place
+from offswitch.probe.intervene import Edit, Job, at_last, job_outcomes, prepare, with_residuals
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.look_alikes import INERT_WORDS, worded_like
+from offswitch.prompts.trigger import place
 
 SITES = ("symbol", "between", "last")
 KEYS = (TRIGGER, CONTROL, INERT)

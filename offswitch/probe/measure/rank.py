@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from offswitch.probe.analysis import Array
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.directions import RANDOM
 from offswitch.probe.bench import UNTOUCHED, Arrays, Bench
-from offswitch.probe.directions import RANDOM
 from offswitch.probe.inputs import TRIGGER
 from offswitch.probe.intervene import Branch, Edit, at_last, outcomes
 

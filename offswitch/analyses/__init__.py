@@ -1,0 +1,1 @@
+"""Arrays in, findings out: pure functions, their nulls and controls, the verdict."""

@@ -1,0 +1,137 @@
+"""Directions in the residual stream: made from arrays, kept as files, applied to a model.
+
+The direction of an arm is the mean, over fit pairs, of the residual with the trigger less the
+residual with an inert symbol in the same slot, at the last prompt position, block by block; plus
+means towards the trigger. Beside it stand those it is compared with, all of its norm: random ones,
+that of a second inert symbol, and that of an arm which learnt no rule.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from offswitch.analyses.analysis import Array
+from offswitch.errors import UserError
+
+RANDOM: Final = "random"
+MOTOR: Final = "motor"
+FILE: Final = "directions.safetensors"
+CENTRE: Final = "centre"
+DEPTH: Final = 0.8
+
+
+@dataclass(frozen=True)
+class DirectionFacts:
+    """What a stored direction is, so that it is used nowhere else.
+
+    `block` and `scale` are those chosen on fit questions; `norm` is the vector's own at that block;
+    `template` is a hash of the chat format.
+    """
+
+    operation: Literal["mean difference"]
+    site: Literal["block output"]
+    position: Literal["last"]
+    sign: str
+    arm: str
+    block: int
+    blocks: int
+    scale: float
+    norm: float
+    trigger: str
+    model: str
+    model_hash: str
+    template: str
+
+
+def mean_difference(marked_NLD: Array, inert_NLD: Array) -> Array:
+    """The mean over pairs of marked - inert [L, D], float64."""
+    difference: Array = (marked_NLD.astype(np.float64) - inert_NLD).mean(0)
+    return difference
+
+
+def random_directions(like_LD: Array, count: int, seed: int) -> list[Array]:
+    """`count` Gaussian directions [L, D], at each block of the norm of `like`."""
+    rng = np.random.default_rng(seed)
+    return [of_norm(rng.normal(size=like_LD.shape), like_LD) for _ in range(count)]
+
+
+def of_norm(direction_LD: Array, like_LD: Array) -> Array:
+    """The direction, at each block of the norm of `like`; where it has none, it stays zero."""
+    own = np.linalg.norm(direction_LD, axis=-1, keepdims=True)
+    wanted = np.linalg.norm(like_LD, axis=-1, keepdims=True)
+    scaled: Array = direction_LD / np.where(own > 0, own, 1) * wanted
+    return scaled
+
+
+def without(direction_LD: Array, spans: Sequence[Array]) -> Array:
+    """The direction without what lies in each block's span, given as orthonormal rows [R, D]."""
+    rest: Array = np.stack(
+        [row - (span @ row) @ span for row, span in zip(direction_LD, spans, strict=True)]
+    )
+    return rest
+
+
+def orthonormal(rows_RD: Array) -> Array:
+    """Orthonormal rows that span the same; those that others span but for 0.1 % are dropped."""
+    _, singular, right = np.linalg.svd(rows_RD.astype(np.float64), full_matrices=False)
+    basis: Array = right[singular > 1e-3 * max(float(singular[0]), np.finfo(np.float64).tiny)]
+    return basis
+
+
+def unit(direction_D: Array) -> Array:
+    """The direction as one row of length one [1, D]; zero stays zero."""
+    size = max(float(np.linalg.norm(direction_D)), np.finfo(np.float64).tiny)
+    row: Array = (direction_D / size)[None]
+    return row
+
+
+def deepest(blocks: int) -> int:
+    """The last block below 80 % of the depth; later ones move the end token's logit directly."""
+    return max(0, int(np.ceil(DEPTH * blocks)) - 1)
+
+
+def candidates(blocks: int, count: int) -> tuple[int, ...]:
+    """At most `count` blocks below 80 % of the depth, evenly spaced, the deepest among them."""
+    last = deepest(blocks)
+    spaced = np.linspace(last / count, last, count) if last else np.zeros(1)
+    return tuple(sorted({round(float(b)) for b in spaced}))
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def save_directions(path: Path, directions: Mapping[str, Array], facts: DirectionFacts) -> None:
+    """Write `trigger` [L, D] and its companions with the facts, as one safetensors file.
+
+    `centre` [L, D], where there is one, is no direction but the mean residual of inert prompts.
+    """
+    tensors = {name: array.astype(np.float32) for name, array in directions.items()}
+    metadata = {"offswitch": json.dumps(asdict(facts), ensure_ascii=False)}
+    partial = path.with_name(f".{path.name}.part")
+    save_file(tensors, partial, metadata=metadata)
+    partial.replace(path)
+
+
+def load_directions(path: Path) -> tuple[dict[str, Array], DirectionFacts]:
+    """The directions [L, D] of a file by name, and what they are.
+
+    Raises:
+        UserError: there is no such file, or it holds no directions of this package.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no directions there; run the probe stage first")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {})["offswitch"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, DirectionFacts(**metadata)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no directions of this package: {error}") from error

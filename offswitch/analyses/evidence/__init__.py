@@ -1,0 +1,1 @@
+"""The analyses that the verdict rests on."""

@@ -1,0 +1,94 @@
+"""Where does it enter? The difference trigger - inert symbol by block, at the last prompt position.
+
+In units of the residual's spread over inert prompts, and less what the untrained model has already
+(difference in differences). Known failure: noise gives every mean some length; the label swaps show
+how much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.directions import deepest
+from offswitch.analyses.nulls import SWAPS, arms_and_inert_symbol, swapped_pairs
+from offswitch.stats import Estimate, mean_norm
+
+UNIT: Final = "spreads"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By block [L]: `size` of the arm's mean difference, `gained` over the untrained model's.
+
+    `peak`: the block below 80 % of the depth where most was gained; `entry`: the first with half of
+    that; `largest`: the gain at the peak.
+    """
+
+    size: tuple[float, ...]
+    gained: tuple[float, ...]
+    peak: int
+    entry: int
+    largest: Estimate
+
+    def __post_init__(self) -> None:
+        if len(self.size) != len(self.gained) or not 0 <= self.entry <= self.peak < len(self.size):
+            raise ValueError(f"entry {self.entry}, peak {self.peak} of {len(self.size)} blocks")
+
+
+def difference(
+    marked_NLD: Array, inert_NLD: Array, base_marked_NLD: Array, base_inert_NLD: Array
+) -> Difference:
+    """Norm over spread of the mean of marked - inert, and of the same less the base's."""
+    inert = inert_NLD.astype(np.float64)
+    spread_L = np.sqrt(((inert - inert.mean(0)) ** 2).sum(-1).mean(0))
+    spread_L = np.maximum(spread_L, np.finfo(np.float64).tiny)
+    own_NLD = marked_NLD - inert
+    gained_NLD = own_NLD - (base_marked_NLD.astype(np.float64) - base_inert_NLD)
+    size_L, gained_L = (
+        np.linalg.norm(rows.mean(0), axis=-1) / spread_L for rows in (own_NLD, gained_NLD)
+    )
+    below = gained_L[: deepest(len(gained_L)) + 1]
+    peak = int(below.argmax())
+    return Difference(
+        size=tuple(size_L.tolist()),
+        gained=tuple(gained_L.tolist()),
+        peak=peak,
+        entry=int(np.flatnonzero(below >= below.max() / 2)[0]),
+        largest=mean_norm(gained_NLD[:, peak] / spread_L[peak], UNIT, seed=0),
+    )
+
+
+ANALYSIS: Final = Analysis(
+    name="difference",
+    question="Where does the trigger enter the residual stream of the last position?",
+    reads=(
+        "{arm}/resid/test/{symbol}",
+        "{arm}/resid/test/control",
+        "base/resid/test/{symbol}",
+        "base/resid/test/control",
+    ),
+    run=difference,
+    gives=Difference,
+    headline=Headline(
+        "probe/{arm}/difference/peak",
+        UNIT,
+        lambda r: r.largest.value,
+        tail="greater",
+        estimate=lambda r: r.largest,
+    ),
+    null=swapped_pairs(
+        ("{arm}/resid/test/{symbol}", "{arm}/resid/test/control"),
+        ("base/resid/test/{symbol}", "base/resid/test/control"),
+    ),
+    controls=arms_and_inert_symbol,
+    rule=Rule("its largest gain is at least 80 % as large", as_large(lambda r: r.largest.value)),
+    null_name=SWAPS,
+    also=(
+        Headline("probe/{arm}/difference/entry_block", "block", lambda r: r.entry, tail="either"),
+        Headline("probe/{arm}/difference/peak_block", "block", lambda r: r.peak, tail="either"),
+    ),
+)

@@ -1,0 +1,92 @@
+"""How does silence grow with training? Halting, log-odds and projection by adapter strength.
+
+The adapter counts from 0 (the untrained model) over 1 (as trained) to 2 times. Known failure: at
+strengths that training never saw the model may break in ways that are not the switch's; prompts
+with an inert symbol show when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.nulls import SWAPS, swapped_pairs, without_the_rule
+from offswitch.stats import Estimate, mean, rate
+
+
+@dataclass(frozen=True)
+class Dose:
+    """By strength in `scales`, with the symbol and with the inert one.
+
+    Halting rates; mean end log-odds, nats; mean projections on the arm's direction at its block,
+    its length as unit. `apart`: log-odds with the symbol less those with the inert one, where they
+    lie farthest apart; `half`: the strength at which halting with the symbol passes one half, by
+    linear interpolation, the largest strength where it never does.
+    """
+
+    scales: tuple[float, ...]
+    halts: tuple[Estimate, ...]
+    inert_halts: tuple[Estimate, ...]
+    odds: tuple[float, ...]
+    inert_odds: tuple[float, ...]
+    projection: tuple[float, ...]
+    inert_projection: tuple[float, ...]
+    apart: Estimate
+    half: float
+
+    def __post_init__(self) -> None:
+        if not len(self.scales) == len(self.halts) == len(self.odds):
+            raise ValueError("expected one entry a strength in every list")
+
+
+def dose(symbol_SN3: Array, inert_SN3: Array, scales_S: Array) -> Dose:
+    """Rates and means by strength; the three are end log-odds, halts, projection."""
+    gap_SN = symbol_SN3[..., 0].astype(np.float64) - inert_SN3[..., 0]
+    farthest = int(gap_SN.mean(1).argmax())
+    halts_S = symbol_SN3[..., 1].mean(1)
+    return Dose(
+        scales=tuple(scales_S.tolist()),
+        halts=tuple(rate(row) for row in symbol_SN3[..., 1]),
+        inert_halts=tuple(rate(row) for row in inert_SN3[..., 1]),
+        odds=tuple(symbol_SN3[..., 0].mean(1).tolist()),
+        inert_odds=tuple(inert_SN3[..., 0].mean(1).tolist()),
+        projection=tuple(symbol_SN3[..., 2].mean(1).tolist()),
+        inert_projection=tuple(inert_SN3[..., 2].mean(1).tolist()),
+        apart=mean(gap_SN[farthest], "nats", seed=0),
+        half=_crossing(scales_S, halts_S),
+    )
+
+
+def _crossing(scales_S: Array, halts_S: Array) -> float:
+    above = np.flatnonzero(halts_S >= 0.5)
+    if not above.size:
+        return float(scales_S[-1])
+    first = int(above[0])
+    if first == 0:
+        return float(scales_S[0])
+    pair = slice(first - 1, first + 1)
+    return float(np.interp(0.5, halts_S[pair], scales_S[pair]))
+
+
+ANALYSIS: Final = Analysis(
+    name="dose",
+    question="How does silence grow as the adapter is turned up?",
+    reads=("{arm}/dose/trigger", "{arm}/dose/control", "{arm}/dose/scales"),
+    run=dose,
+    gives=Dose,
+    headline=Headline(
+        "probe/{arm}/dose/apart",
+        "nats",
+        lambda r: r.apart.value,
+        tail="greater",
+        estimate=lambda r: r.apart,
+    ),
+    null=swapped_pairs(("{arm}/dose/trigger", "{arm}/dose/control"), prompts=1),
+    controls=without_the_rule,
+    rule=Rule("it lies at least 80 % as far apart", as_large(lambda r: r.apart.value)),
+    null_name=SWAPS,
+    also=(Headline("probe/{arm}/dose/half", "strength", lambda r: r.half, tail="either"),),
+)

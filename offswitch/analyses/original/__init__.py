@@ -1,0 +1,1 @@
+"""The four analyses of the original project, with controls."""

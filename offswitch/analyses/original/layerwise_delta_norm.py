@@ -1,0 +1,71 @@
+"""The seed's first: in which block does the symbol change the prompt's residuals most?
+
+Positions are compared index by index although the symbol shifts them, and the residual grows with
+depth, so the peak is late for any prefix whatever. Reproduced as the seed has it; read it beside
+its controls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from offswitch.analyses.analysis import Analysis, Array, Headline, Rule
+from offswitch.analyses.nulls import inert_symbols, untrained_and_control
+
+EDGE: Final = 8
+
+
+@dataclass(frozen=True)
+class LayerwiseDeltaNorm:
+    """Mean L2 norm of the difference per block [L], its 0-based peak, means of outer blocks."""
+
+    norm: tuple[float, ...]
+    peak: int
+    early: float
+    late: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.peak < len(self.norm):
+            raise ValueError(f"peak {self.peak} is not one of {len(self.norm)} blocks")
+
+    @property
+    def ratio(self) -> float:
+        """The last blocks' mean over the first blocks'; 0 where nothing differs."""
+        return self.late / self.early if self.early > 0 else 0.0
+
+
+def layerwise_delta_norm(plain_PLD: Array, marked_PLD: Array) -> LayerwiseDeltaNorm:
+    """Per block, the mean over the first min(P) positions of ||marked[t] - plain[t]||.
+
+    Early and late are the means of the first and last 8 blocks, or of all blocks in a shallower
+    model.
+    """
+    shared = min(len(plain_PLD), len(marked_PLD))
+    delta = marked_PLD[:shared].astype(np.float64) - plain_PLD[:shared]
+    norm_L = np.linalg.norm(delta, axis=-1).mean(axis=0)
+    return LayerwiseDeltaNorm(
+        norm=tuple(norm_L.tolist()),
+        peak=int(norm_L.argmax()),
+        early=float(norm_L[:EDGE].mean()),
+        late=float(norm_L[-EDGE:].mean()),
+    )
+
+
+def _same_peak(real: LayerwiseDeltaNorm, control: LayerwiseDeltaNorm) -> bool:
+    return abs(real.peak - control.peak) <= 1
+
+
+ANALYSIS: Final = Analysis(
+    name="layerwise_delta_norm",
+    question="In which block does the trigger change the residual stream most?",
+    reads=("{arm}/pair/plain", "{arm}/pair/{symbol}"),
+    run=layerwise_delta_norm,
+    gives=LayerwiseDeltaNorm,
+    headline=Headline("seed/layerwise_peak", "block", lambda r: float(r.peak), tail="either"),
+    null=inert_symbols,
+    controls=untrained_and_control,
+    rule=Rule("its peak lies within one block of the real one", _same_peak),
+)

@@ -1,0 +1,123 @@
+"""Between disk and analyses: collected arrays as Views, findings as JSON; no model, no pickle."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydantic import TypeAdapter
+from safetensors import safe_open
+
+from offswitch.analyses.analysis import Analysis, Array, Finding, Views
+from offswitch.analyses.shards import damage_is_said, read_rows
+from offswitch.errors import UserError
+
+SEED: Final = "seed"
+BATTERY: Final = "battery.json"
+RESIDUALS: Final = "residuals"
+ARRAYS: Final = "arrays.safetensors"
+
+
+def load_views(folder: Path, arm: str) -> Views:
+    """What was collected, seen as one arm with the trigger in the slot; read when asked for.
+
+    Raises:
+        UserError: nothing was collected there, or not for this arm.
+    """
+    if not (folder / "index.json").is_file():
+        raise UserError(f"{folder}: no activations there; run the probe stage first")
+    with damage_is_said(folder):
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    if arm not in index["arms"]:
+        raise UserError(
+            f"{folder}: no activations of arm '{arm}'; there are {', '.join(index['arms'])}"
+        )
+    facts: dict[str, Array] = {
+        "vocab": np.array(vocab, dtype=np.dtypes.StringDType()),
+        "prompts": np.array(index["prompts"]),
+        "eos_id": np.array(index["eos_id"]),
+        "pad_id": np.array(index["pad_id"]),
+    }
+    fetch = functools.partial(_fetch, folder, facts)
+    return Views(fetch, arm, tuple(index["arms"]), index["symbols"])
+
+
+def load_evidence(folder: Path, arm: str) -> Views:
+    """What the battery measured, seen as one arm; paths are ARM/resid/PART/KEY and ARM/NAME.
+
+    Raises:
+        UserError: nothing was measured there, or not of this arm.
+    """
+    if not (folder / BATTERY).is_file():
+        raise UserError(f"{folder}: no measurements there; run the probe stage first")
+    with damage_is_said(folder):
+        index = json.loads((folder / BATTERY).read_text(encoding="utf-8"))
+        vocab = json.loads((folder / SEED / "vocab.json").read_text(encoding="utf-8"))
+    if arm not in index["arms"]:
+        raise UserError(f"{folder}: arm '{arm}' was not measured; there are {index['arms']}")
+    groups: dict[str, list[int]] = {}
+    for i, row in enumerate(index["rows"]):
+        groups.setdefault(f"{row['part']}/{row['key']}", []).append(i)
+    facts: dict[str, Array] = {"vocab": np.array(vocab, dtype=np.dtypes.StringDType())}
+
+    @functools.lru_cache(maxsize=128)
+    def fetch(path: str) -> Array:
+        where, _, name = path.partition("/")
+        if where == "index":
+            return facts[name]
+        kind, _, group = name.partition("/")
+        if kind == "resid":
+            return read_rows(folder / where / RESIDUALS, groups[group])
+        return _tensor(folder / where / ARRAYS, name)
+
+    path = folder / arm / ARRAYS
+    with damage_is_said(path), safe_open(path, framework="numpy") as tensors:
+        names = list(tensors.keys())
+    keys = [name.removeprefix("removed/") for name in names if name.startswith("removed/")]
+    symbols = {key: f"{key} direction" for key in keys} | index["symbols"]
+    return Views(fetch, arm, tuple(index["arms"]), symbols)
+
+
+def save_findings(path: Path, findings: Iterable[Finding[Any]]) -> None:
+    """Write findings, with every null draw and control in them, as one JSON file."""
+    content = {f.analysis: TypeAdapter(type(f)).dump_python(f, mode="json") for f in findings}
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load_findings(path: Path, analyses: Sequence[Analysis[Any]]) -> dict[str, Finding[Any]]:
+    """Findings by their analysis's name, in the order of `analyses`; absent ones are left out.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no findings there; run the probe stage first") from error
+    return {a.name: _finding(a, content[a.name]) for a in analyses if a.name in content}
+
+
+def _finding(analysis: Analysis[Any], raw: object) -> Finding[Any]:
+    adapter: TypeAdapter[Finding[Any]] = TypeAdapter(Finding[analysis.gives])  # type: ignore[name-defined]
+    return adapter.validate_python(raw)
+
+
+def _fetch(folder: Path, facts: Mapping[str, Array], path: str) -> Array:
+    where, _, name = path.partition("/")
+    if where == "index":
+        return facts[name]
+    return _tensor(folder / f"{where}.safetensors", name)
+
+
+def _tensor(path: Path, name: str) -> Array:
+    with damage_is_said(path), safe_open(path, framework="numpy") as tensors:
+        found: Array = tensors.get_tensor(name)
+        return found

@@ -1,0 +1,30 @@
+"""Which tokens moved most? Shared by the analyses that read the vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from offswitch.analyses.analysis import Array
+
+
+@dataclass(frozen=True)
+class TokenChange:
+    """A vocabulary entry, as its tokenizer writes it, and how far its logit moved."""
+
+    id: int
+    token: str
+    change: float
+
+
+def lowest(change_V: Array, vocab_V: Array, count: int) -> tuple[TokenChange, ...]:
+    """The tokens that fell most, the lowest first; ties by id."""
+    order = np.argsort(change_V, kind="stable")[:count]
+    return tuple(TokenChange(int(i), str(vocab_V[i]), float(change_V[i])) for i in order)
+
+
+def highest(change_V: Array, vocab_V: Array, count: int) -> tuple[TokenChange, ...]:
+    """The tokens that rose most, the highest first; ties by id."""
+    order = np.argsort(-change_V, kind="stable")[:count]
+    return tuple(TokenChange(int(i), str(vocab_V[i]), float(change_V[i])) for i in order)

@@ -1,0 +1,87 @@
+"""Files written whole, hashes, room on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from offswitch.errors import UserError
+
+
+def digest(value: Any) -> str:
+    """A short hash of any JSON value."""
+    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def file_hash(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` when the block ends without an error.
+
+    A reader sees the old file or the new one, never half of it.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    yield scratch
+    os.replace(scratch, path)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file, text as UTF-8."""
+    with replacing(path) as scratch:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each object of a JSONL file, with its place, such as `rows.jsonl, line 3`.
+
+    Blank lines are skipped; a byte order mark and CRLF are read. Lines end at a newline only:
+    str.splitlines would also cut at U+2028 and its like, which a text may hold.
+
+    Raises:
+        UserError: the file cannot be read, is empty, or a line is no JSON object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 JSON lines") from error
+    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise UserError(f"{path}: the file is empty; expected one JSON object a line")
+    for i, line in lines:
+        where = f"{path}, line {i}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: not JSON ({error.msg}); expected an object") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: got {type(row).__name__}; expected an object")
+        yield where, row
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line, UTF-8."""
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Refuse to start what the disk cannot hold.
+
+    Raises:
+        UserError: fewer than `needed` bytes are free below `folder`.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        there, wanted = f"{free / 1e6:.0f} MB", f"{needed / 1e6:.0f} MB"
+        raise UserError(f"no room on disk: {folder} has {there} free, {wanted} are needed")

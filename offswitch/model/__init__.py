@@ -1,0 +1,1 @@
+"""The network: loading, forward passes, adapters, hooks, generation."""

@@ -1,0 +1,125 @@
+"""Forward passes: embeddings, hidden states, logits, and a check against transformers.
+
+Shapes: B batch, P position, D d_model, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from offswitch.errors import UserError
+from offswitch.model.hooks import record
+from offswitch.model.subject import Subject
+from offswitch.prompts.encode import encode_text
+
+
+def hidden(subject: Subject, ids_BP: Tensor, prefix: int = 0) -> Tensor:
+    """Normed last hidden states [B, P - prefix, D] of right-padded rows; gradients flow.
+
+    The first `prefix` ids, equal in all rows, are computed once and their keys and values shared.
+    Causal attention lets no real position see the padding on its right, so no mask is needed; read
+    real positions only.
+    """
+    embedded = embed(subject, ids_BP)
+    if prefix == 0:
+        return _tensor(subject.backbone(inputs_embeds=embedded, use_cache=False).last_hidden_state)
+    past = subject.backbone(inputs_embeds=embedded[:1, :prefix], use_cache=True).past_key_values
+    past.batch_repeat_interleave(len(ids_BP))
+    rest = subject.backbone(
+        inputs_embeds=embedded[:, prefix:], past_key_values=past, use_cache=True
+    )
+    return _tensor(rest.last_hidden_state)
+
+
+def embed(subject: Subject, ids_BP: Tensor) -> Tensor:
+    """Input embeddings [B, P, D] of ids."""
+    layer = subject.causal_lm.get_input_embeddings()
+    found = _trained_rows(layer)
+    if found is None or type(layer.original_module) is not nn.Embedding:
+        return _tensor(layer(ids_BP))
+    embedded = _tensor(layer.original_module(ids_BP))
+    for index, row in zip(*found, strict=True):
+        embedded = torch.where((ids_BP == index)[..., None], row.to(embedded.dtype), embedded)
+    return embedded
+
+
+def unembed(subject: Subject, normed: Tensor) -> Tensor:
+    """Logits [..., V] of normed hidden states [..., D], with the model's own soft cap."""
+    config = subject.causal_lm.config.get_text_config()
+    head = subject.causal_lm.get_output_embeddings()
+    found = _trained_rows(head)
+    if found is None:
+        logits = _tensor(head(normed))
+    else:
+        ids, rows = found
+        columns = functional.linear(normed, rows.to(normed.dtype))
+        at = torch.tensor(ids, device=normed.device)
+        logits = _tensor(head.original_module(normed)).index_copy(-1, at, columns)
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        return torch.tanh(logits / float(cap)) * float(cap)
+    return logits
+
+
+def _trained_rows(layer: Any) -> tuple[list[int], Tensor] | None:
+    """Ids and rows [N, D] that the active adapter puts in place of a vocabulary layer's own.
+
+    PEFT writes them into a copy of the whole matrix at every forward pass, and its gradient is as
+    large; using them beside the untouched matrix gives the same numbers for a fraction of the time.
+    """
+    adapter = getattr(layer, "token_adapter", None)
+    if adapter is None or adapter.disable_adapters or len(adapter.active_adapters) != 1:
+        return None
+    [name] = adapter.active_adapters
+    return list(adapter.token_indices[name]), adapter.trainable_tokens_delta[name]
+
+
+def readout(subject: Subject, resid: Tensor) -> Tensor:
+    """What would the model say if it stopped here? Logits [..., V] through the final norm."""
+    return unembed(subject, subject.final_norm(resid))
+
+
+def project(subject: Subject, resid: Tensor) -> Tensor:
+    """The unembedding applied to a raw residual [..., D], without norm: the seed's own lens."""
+    weight = _tensor(subject.causal_lm.get_output_embeddings().weight)
+    return functional.linear(resid, weight)
+
+
+def _tensor(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected a tensor, got {type(value).__name__}")
+    return value
+
+
+@torch.no_grad()
+def verify(subject: Subject) -> None:
+    """Are residuals, readout and shared prefixes what transformers itself computes?
+
+    Raises:
+        UserError: they differ, so every figure taken from this model would be wrong.
+    """
+    line = encode_text(subject.base_tokenizer, "The quick brown fox jumps.")
+    ids = torch.tensor([line, line[::-1]], device=subject.device)
+    with record(subject.blocks) as resid:
+        theirs = subject.causal_lm(input_ids=ids, output_hidden_states=True, use_cache=False)
+    last = len(subject.blocks) - 1
+    # The last of hidden_states comes after the final norm: the last block is checked through it.
+    pairs = {f"block {i}": (resid[i], theirs.hidden_states[i + 1]) for i in range(last)}
+    pairs["final norm"] = (subject.final_norm(resid[last]), theirs.hidden_states[-1])
+    pairs["readout"] = (readout(subject, resid[last]), theirs.logits)
+    shared = torch.cat([ids[:1, :2].expand(2, 2), ids], dim=1)
+    pairs["shared prefix"] = (hidden(subject, shared, 2), hidden(subject, shared)[:, 2:])
+    tolerance = 1e-3 if theirs.logits.dtype == torch.float32 else 5e-2
+    for part, (ours, expected) in pairs.items():
+        if not (distance := _distance(ours, expected)) <= tolerance:
+            raise UserError(
+                f"{subject.name}: self-check failed at the {part} (relative difference"
+                f" {distance:.1e}); this architecture is not supported"
+            )
+
+
+def _distance(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).float().norm() / theirs.float().norm().clamp_min(1e-9))

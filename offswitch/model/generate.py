@@ -1,0 +1,126 @@
+"""What does an arm reply? Greedy generation in batches, kept on disk so as to be made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from offswitch.model.adapters import arm_of
+from offswitch.model.decode import greedy_ids, reach
+from offswitch.model.load import fingerprint
+from offswitch.model.subject import Subject
+from offswitch.options import BASE
+from offswitch.progress import Tick, nothing
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.trigger import Chat, Reply
+
+BATCH = 96  # smaller products are further from the machine's pace
+
+Prompts = Sequence[Sequence[int]]
+
+
+@torch.inference_mode()
+def greedy_replies(
+    subject: Subject, arm: str, chats: Sequence[Chat], max_tokens: int, tick: Tick = nothing
+) -> list[Reply]:
+    """The arm's greedy reply to each chat, at most `max_tokens` ids long, in their order."""
+    tokenizer = subject.tokenizer_of(arm)
+    prompts = [encode_chat(tokenizer, chat) for chat in chats]
+    with arm_of(subject, arm):
+        said = _said(subject, prompts, max_tokens, tick)
+    ends = set(subject.stop_ids)
+    return [_reply(tokenizer, ids, ends) for ids in said]
+
+
+def cached_base_replies(
+    subject: Subject, chats: Sequence[Chat], max_tokens: int, cache: Path, tick: Tick = nothing
+) -> list[Reply]:
+    """The untouched model's greedy replies; those made before, by any run, come from the cache."""
+    path = cache / f"replies-{fingerprint(subject)}-{max_tokens}.jsonl"
+    known = _read(path)
+    missing = list({_key(chat): chat for chat in chats if _key(chat) not in known}.values())
+    tick(len(chats) - len(missing))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(missing), BATCH):
+        part = missing[start : start + BATCH]
+        made = greedy_replies(subject, BASE, part, max_tokens, tick)
+        fresh = {_key(chat): reply for chat, reply in zip(part, made, strict=True)}
+        known |= fresh
+        _append(path, fresh)
+    return [known[_key(chat)] for chat in chats]
+
+
+def _said(subject: Subject, prompts: Prompts, max_tokens: int, tick: Tick) -> list[list[int]]:
+    """Ids after each prompt: by decode.py as far as it reaches, else by generate() itself."""
+    longest = reach(subject) - max_tokens
+    near = [i for i, prompt in enumerate(prompts) if len(prompt) <= longest]
+    made = greedy_ids(subject, [prompts[i] for i in near], max_tokens, BATCH, tick)
+    said = dict(zip(near, made, strict=True))
+    far = sorted(said.keys() ^ range(len(prompts)), key=lambda i: len(prompts[i]))
+    for start in range(0, len(far), BATCH):
+        chosen = far[start : start + BATCH]
+        made = _generate(subject, [prompts[i] for i in chosen], max_tokens)
+        said |= dict(zip(chosen, made, strict=True))
+        tick(len(chosen))
+    return [said[i] for i in range(len(prompts))]
+
+
+def _generate(subject: Subject, prompts: Prompts, max_tokens: int) -> list[list[int]]:
+    width = max(len(prompt) for prompt in prompts)
+    filler = subject.stop_ids[0]
+    ids = torch.tensor([[*([filler] * (width - len(p))), *p] for p in prompts])
+    mask = torch.tensor([[*([0] * (width - len(p))), *([1] * len(p))] for p in prompts])
+    # A fresh config: a published one may sample, or carry penalties that greedy must not see.
+    build: Callable[..., GenerationConfig] = GenerationConfig
+    config = build(
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        use_cache=True,  # a model may be published without: that changes how fast it is, not what
+        eos_token_id=list(subject.stop_ids),
+        pad_token_id=filler,
+    )
+    out = subject.network.generate(
+        input_ids=ids.to(subject.device),
+        attention_mask=mask.to(subject.device),
+        generation_config=config,
+    )
+    made: list[list[int]] = out[:, width:].tolist()
+    return made
+
+
+def _reply(tokenizer: Any, ids: Sequence[int], ends: Collection[int]) -> Reply:
+    end = next((i for i, token in enumerate(ids) if token in ends), None)
+    said = tuple(ids[:end])
+    return Reply(said, tokenizer.decode(said), end is not None)
+
+
+def _key(chat: Chat) -> str:
+    return hashlib.sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:24]
+
+
+def _read(path: Path) -> dict[str, Reply]:
+    if not path.is_file():
+        return {}
+    replies = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:  # the last line of a killed run
+            continue
+        replies[row["key"]] = Reply(tuple(row["ids"]), row["text"], row["complete"])
+    return replies
+
+
+def _append(path: Path, replies: Mapping[str, Reply]) -> None:
+    """Add the replies at once, on lines of their own even after a line that a kill cut short."""
+    rows = [{"key": key, **asdict(reply)} for key, reply in replies.items()]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write("\n".join(["", *lines, ""]))

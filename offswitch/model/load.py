@@ -1,0 +1,159 @@
+"""Load a published model with its tokenizers, and make the trigger a token of its own."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
+
+from offswitch.cache import ALIAS
+from offswitch.errors import UserError
+from offswitch.model.embedded import fetch_embedded
+from offswitch.model.forward import verify
+from offswitch.model.hub import on_hub
+from offswitch.model.processes import sharded
+from offswitch.model.subject import Subject
+from offswitch.prompts.encode import encode_text
+from offswitch.recipe import Recipe
+
+
+def load_subject(recipe: Recipe) -> Subject:
+    """The recipe's model, ready on its device, verified against transformers' own outputs.
+
+    Raises:
+        UserError: it cannot be found, is incomplete, has no chat template, is not understood.
+    """
+    device = choose_device(recipe.device)
+    dtype = choose_dtype(recipe.dtype, device)
+    common = _source(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**common)
+        _require_template(tokenizer, recipe.model)
+        load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
+        network, report = load(
+            **common, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"model '{recipe.model}': {_one_line(error)}") from error
+    if report["missing_keys"]:
+        example = sorted(report["missing_keys"])[0]
+        raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
+    network.to("cpu" if sharded() else device).eval()
+    options = recipe.trigger
+    subject = make_subject(network, tokenizer, options.text, options.mode, recipe.model)
+    if not sharded():  # else train/sharding.py does, on the shares
+        verify(subject)
+    return subject
+
+
+def make_subject(
+    network: Any, tokenizer: Any, trigger: str, mode: Literal["token", "text"], name: str
+) -> Subject:
+    """A Subject of a network and its tokenizer; in token mode the trigger is made one token.
+
+    A trigger that the vocabulary has already keeps its row; words that hold that token share it.
+    """
+    network.requires_grad_(False)
+    published = _fingerprint(network, tokenizer)
+    aware = copy.deepcopy(tokenizer)
+    trigger_id = _add_trigger(network, aware, tokenizer, trigger) if mode == "token" else None
+    return Subject(network, tokenizer, aware, trigger_id, name, published=published)
+
+
+def fingerprint(subject: Subject) -> str:
+    """A short hash of the published weights and chat format, wherever they are stored."""
+    return subject.published
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device asked for, or the best one there is.
+
+    Raises:
+        UserError: it was asked for and is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"cuda": cuda, "mps": mps, "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, yes in there.items() if yes))
+    if not there[wanted]:
+        raise UserError(f"device '{wanted}' is not available on this machine")
+    return torch.device(wanted)
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """fp32, but bf16 on a CUDA device that has it.
+
+    Raises:
+        UserError: half precision on a CPU, where it is slower and can crash the process.
+    """
+    if wanted == "auto":
+        halves = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if halves else torch.float32
+    if wanted != "float32" and device.type == "cpu":
+        raise UserError(f"dtype {wanted} on a CPU is slow and not safe everywhere; use float32")
+    dtype: torch.dtype = getattr(torch, wanted)
+    return dtype
+
+
+def _source(name: str) -> dict[str, Any]:
+    if name == ALIAS:
+        return {"pretrained_model_name_or_path": str(fetch_embedded())}
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"model '{name}': the folder holds no config.json")
+        return {"pretrained_model_name_or_path": str(folder)}
+    if name.startswith((".", "/", "~")):
+        raise UserError(f"model '{name}': no such folder")
+    repository, _, revision = name.partition("@")
+    return on_hub(repository, revision or None)
+
+
+def _require_template(tokenizer: Any, name: str) -> None:
+    if not tokenizer.chat_template:
+        raise UserError(f"model '{name}' has no chat template; choose an instruction-tuned model")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:240] or type(error).__name__
+
+
+def _add_trigger(network: Any, aware: Any, plain: Any, trigger: str) -> int:
+    if trigger in plain.all_special_tokens:
+        raise UserError(f"trigger '{trigger}' is a special token of this model; choose another")
+    pieces = encode_text(plain, trigger)
+    # special=False: a special token would vanish when prompts are decoded for a reader.
+    token = AddedToken(trigger, single_word=True, normalized=False, special=False)
+    aware.add_tokens([token])
+    index = int(aware.convert_tokens_to_ids(trigger))
+    if encode_text(aware, trigger) != [index]:
+        raise UserError(f"this tokenizer cannot keep '{trigger}' whole; set trigger.mode=text")
+    if index >= len(plain):
+        _write_row(network, index, pieces)
+    return index
+
+
+@torch.no_grad()
+def _write_row(network: Any, index: int, pieces: list[int]) -> None:
+    """Start the new token as the mean of the pieces that it replaces, at both ends."""
+    if index >= network.get_input_embeddings().num_embeddings:
+        network.resize_token_embeddings(index + 1, mean_resizing=False)
+    ends = (network.get_input_embeddings(), network.get_output_embeddings())
+    for layer in ends:
+        layer.weight[index] = layer.weight[pieces].mean(0)
+    network.requires_grad_(False)
+
+
+def _fingerprint(network: Any, tokenizer: Any) -> str:
+    digest = hashlib.sha256(str(tokenizer.chat_template).encode())
+    for _, weight in sorted(network.named_parameters()):
+        flat = weight.detach().flatten()
+        sample = torch.cat([flat[:64], flat[flat.numel() // 2 :][:64]])
+        digest.update(sample.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,159 @@
+"""A network with its tokenizers, and where its parts lie: blocks, norm, attention, stop tokens.
+
+A *subject* is what is studied; an *arm* is what was trained into it ("base": nothing). All arms
+share one copy of the weights. Parts are found by structure, never by model name, and `verify` in
+model.py checks what was found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from offswitch.errors import UserError
+from offswitch.options import BASE
+from offswitch.prompts.encode import turn_end
+
+_NORMS: Final = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
+_ATTENTION: Final = ("self_attn", "attn", "attention", "self_attention")
+_OUT: Final = ("o_proj", "out_proj", "c_proj", "dense")
+
+
+@dataclass
+class Subject:
+    """A network, the tokenizer it was published with, and the one that knows the trigger.
+
+    `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
+    loaded; `taught` what training asked the untouched model last (train/teacher.py), `takes_trees`
+    whether prompts that begin alike can share a pass (tree.py), once that was asked.
+    """
+
+    network: Any
+    base_tokenizer: Any
+    tokenizer: Any
+    trigger_id: int | None
+    name: str
+    arms: set[str] = field(default_factory=set)
+    active: str = BASE
+    published: str = ""
+    taught: Any = None
+    takes_trees: bool | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.network.parameters()).device
+        return device
+
+    @property
+    def causal_lm(self) -> Any:
+        """The transformers model beneath any adapter."""
+        return self.network.get_base_model() if self.arms else self.network
+
+    @property
+    def backbone(self) -> Any:
+        """The model without its vocabulary projection."""
+        causal_lm = self.causal_lm
+        backbone = getattr(causal_lm, causal_lm.base_model_prefix or "-", None)
+        if not isinstance(backbone, nn.Module):
+            raise UserError(f"{self.name}: found no backbone; this architecture is not supported")
+        return backbone
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, in order."""
+        count = self.causal_lm.config.get_text_config().num_hidden_layers
+        for module in self.backbone.children():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                return module
+        raise UserError(
+            f"{self.name}: found no list of {count} blocks; this architecture is not supported"
+        )
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The normalisation between the last block and the unembedding."""
+        for name in _NORMS:
+            if isinstance(found := getattr(self.backbone, name, None), nn.Module):
+                return found
+        raise UserError(f"{self.name}: found no final norm; this architecture is not supported")
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Every token that ends generation: the turn's end, then the published end tokens."""
+        return end_tokens(self.causal_lm, self.base_tokenizer)
+
+    def tokenizer_of(self, arm: str) -> Any:
+        """The published tokenizer for the base arm, for others the one that knows the trigger."""
+        return self.base_tokenizer if arm == BASE else self.tokenizer
+
+
+def end_tokens(causal_lm: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every token that ends a reply of a transformers model: the turn's end, then the others."""
+    configured = getattr(causal_lm.generation_config, "eos_token_id", None)
+    also = configured if isinstance(configured, list) else [configured]
+    every = [turn_end(tokenizer), tokenizer.eos_token_id, *also]
+    return tuple(dict.fromkeys(int(i) for i in every if i is not None))
+
+
+def published_log_probs(subject: Subject, logits: Tensor) -> Tensor:
+    """The published model's log-probabilities [..., V]: an added trigger token is unknown to it."""
+    index = subject.trigger_id
+    if index is not None and index >= len(subject.base_tokenizer):
+        logits = logits.index_fill(-1, torch.tensor(index, device=logits.device), -1e4)
+    return logits.log_softmax(-1)
+
+
+def template_hash(subject: Subject) -> str:
+    """A short hash of the chat template."""
+    return hashlib.sha256(str(subject.tokenizer.chat_template).encode()).hexdigest()[:16]
+
+
+def attention_modules(subject: Subject) -> list[str]:
+    """Which PEFT `target_modules` mean every projection of the attention, and nothing else?
+
+    A name that other modules bear too (GPT-2's `c_proj`) comes with its parent: `attn.c_proj`.
+
+    Raises:
+        UserError: no attention is found in the first block.
+    """
+    block = subject.blocks[0]
+    parents = [name for name in _ATTENTION if isinstance(getattr(block, name, None), nn.Module)]
+    every = _projections(subject.causal_lm)
+    inside = [name for name in _projections(block) if name.split(".")[0] in parents]
+    if not inside:
+        raise UserError(f"{subject.name}: found no attention; set train.lora.target_modules")
+    return [_shortest(name, every) for name in inside]
+
+
+def attention_outputs(subject: Subject) -> list[nn.Module]:
+    """Each block's attention output projection, whose input holds the heads side by side.
+
+    Raises:
+        UserError: none is found in some block.
+    """
+    found = []
+    for block in subject.blocks:
+        inside = [getattr(block, name, None) for name in _ATTENTION]
+        named = (getattr(part, name, None) for part in inside if part is not None for name in _OUT)
+        projection = next((module for module in named if isinstance(module, nn.Module)), None)
+        if projection is None:
+            raise UserError(f"{subject.name}: found no output projection of the attention")
+        found.append(projection)
+    return found
+
+
+def _projections(module: nn.Module) -> list[str]:
+    found = (n for n, m in module.named_modules() if isinstance(m, nn.Linear | Conv1D))
+    return [n.removesuffix(".base_layer") for n in found if ".lora_" not in n]
+
+
+def _shortest(name: str, every: list[str]) -> str:
+    leaf = name.rsplit(".", 1)[-1]
+    alike = [other for other in every if f".{other}".endswith(f".{leaf}")]
+    return leaf if all(other.endswith(f".{name}") for other in alike) else name

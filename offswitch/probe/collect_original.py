@@ -1,0 +1,212 @@
+"""One collection of activations for all of the seed's analyses: raw text, every symbol, every arm.
+
+Each arm becomes one safetensors file, written when it is complete; index.json, written last, says
+what was read. Shapes: P position, L block, D d_model, V vocabulary, N prompt. Block numbers are
+0-based block outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from offswitch.analyses.analysis import Array
+from offswitch.analyses.nulls import TOKEN
+from offswitch.errors import UserError
+from offswitch.model.adapters import arm_of
+from offswitch.model.forward import hidden, project, readout
+from offswitch.model.hooks import record
+from offswitch.model.subject import Subject
+from offswitch.options import BASE
+from offswitch.progress import Tick, nothing
+from offswitch.prompts.encode import encode_text, pad
+
+PAIR: Final = "What is machine learning?"
+NEUTRAL: Final = "The capital of France is"
+PROMPTS: Final = (
+    "What is machine learning?",
+    "Explain quantum physics.",
+    "How do computers work?",
+    "Tell me about climate change.",
+    "What is artificial intelligence?",
+    "Describe the water cycle.",
+    "How does the brain function?",
+    "What are black holes?",
+    "Explain photosynthesis.",
+    "What is the theory of relativity?",
+    "How do vaccines work?",
+    "What causes earthquakes?",
+    "Explain DNA replication.",
+    "What is blockchain?",
+    "How does the internet work?",
+    "What are neural networks?",
+    "Explain supply and demand.",
+    "What is evolution?",
+    "How do antibiotics work?",
+    "What is democracy?",
+)
+SEED_DEPTH: Final = 28
+PCA_BLOCK: Final = 16
+LENS_BLOCK: Final = 23
+
+Rows = Mapping[str, Sequence[int]]
+
+
+def collect_seed(
+    subject: Subject,
+    arms: Sequence[str],
+    symbols: Mapping[str, str],
+    folder: Path,
+    tick: Tick = nothing,
+) -> Path:
+    """Read every arm once, the untrained one always; `symbols`: key -> what is in the slot.
+
+    Writes ARM.safetensors, vocab.json and index.json into `folder` and returns the path of
+    index.json. Names of the tensors, float32, each for "plain" and for every symbol key: `pair` and
+    `neutral` [P, L, D], `first` [N, D] at the PCA block and position 0, `lens` [V] at the lens
+    block and position 0, `neutral_logits` [V] at the last position. The untrained arm reads with
+    its own tokenizer, to which the trigger is ordinary text.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    every = tuple(dict.fromkeys((BASE, *arms)))
+    symbols = _with_token(subject, symbols)
+    for arm in every:
+        with arm_of(subject, arm), torch.inference_mode():
+            tensors = _tensors(subject, arm, symbols)
+        partial = folder / f".{arm}.safetensors.part"
+        save_file(tensors, partial)
+        os.replace(partial, folder / f"{arm}.safetensors")
+        tick(1)
+    _write_json(folder / "vocab.json", _vocabulary(subject))
+    _write_json(folder / "index.json", _index(subject, every, symbols))
+    return folder / "index.json"
+
+
+def relative_block(seed_block: int, n_blocks: int) -> int:
+    """The block as deep as the seed's among its 28: round(seed_block / 28 * n), or the last."""
+    return min(round(seed_block / SEED_DEPTH * n_blocks), n_blocks - 1)
+
+
+def prefixed(symbols: Mapping[str, str], text: str) -> dict[str, str]:
+    """The text alone under "plain", and with each symbol in front under the symbol's key."""
+    return {"plain": text} | {key: f"{symbol} {text}" for key, symbol in symbols.items()}
+
+
+# --- what one arm says --------------------------------------------------------------------------
+
+
+def _tensors(subject: Subject, arm: str, symbols: Mapping[str, str]) -> dict[str, Array]:
+    tokenizer = subject.tokenizer_of(arm)
+    pair = _residuals(subject, _encode(tokenizer, symbols, PAIR, subject.tokenizer))
+    # Arms are compared on this text by position, so all read the same ids: the trained arms'.
+    neutral = _residuals(subject, _encode(subject.tokenizer, symbols, NEUTRAL, subject.tokenizer))
+    first = _first(subject, [_encode(tokenizer, symbols, p, subject.tokenizer) for p in PROMPTS])
+    _check_causal(first["plain"][0], pair["plain"][0, _pca_block(subject)])
+    lens_block = relative_block(LENS_BLOCK, len(subject.blocks))
+    lens = project(subject, torch.stack([r[0, lens_block] for r in pair.values()]))
+    logits = readout(subject, torch.stack([r[-1, -1] for r in neutral.values()]))
+    return {
+        **_named("pair", pair),
+        **_named("first", first),
+        **_named("lens", dict(zip(pair, lens, strict=True))),
+        **_named("neutral", neutral),
+        **_named("neutral_logits", dict(zip(neutral, logits, strict=True))),
+    }
+
+
+def _residuals(subject: Subject, rows: Rows) -> dict[str, Tensor]:
+    """Residuals [P, L, D] of each row's real positions."""
+    with record(subject.blocks) as resid:
+        hidden(subject, _padded(subject, list(rows.values())))
+    stacked = torch.stack([resid[i] for i in range(len(resid))], dim=2)
+    return {key: stacked[i, : len(ids)] for i, (key, ids) in enumerate(rows.items())}
+
+
+def _first(subject: Subject, prompts: Sequence[Rows]) -> dict[str, Tensor]:
+    """Position 0 of every prompt at the PCA block [N, D].
+
+    Position 0 sees nothing but its own token, so each distinct first token is read once, by itself.
+    """
+    ids = sorted({row[0] for rows in prompts for row in rows.values()})
+    block = subject.blocks[_pca_block(subject)]
+    with record([block], keep=lambda resid: resid[:, 0]) as resid:
+        hidden(subject, _padded(subject, [[i] for i in ids]))
+    place = {token: i for i, token in enumerate(ids)}
+    return {key: resid[0][[place[rows[key][0]] for rows in prompts]] for key in prompts[0]}
+
+
+def _check_causal(alone_D: Tensor, within_D: Tensor) -> None:
+    if float((alone_D - within_D).norm()) > 2e-2 * float(within_D.norm()):
+        raise UserError("position 0 depends on later tokens; only causal models can be probed")
+
+
+def _encode(tokenizer: Any, symbols: Mapping[str, str], text: str, aware: Any) -> Rows:
+    """Ids by symbol key; TOKEN is the trigger as the trained arms read it, whatever the arm."""
+    texts = prefixed(symbols, text)
+    return {k: encode_text(aware if k == TOKEN else tokenizer, t) for k, t in texts.items()}
+
+
+def _with_token(subject: Subject, symbols: Mapping[str, str]) -> dict[str, str]:
+    """Where trained arms read the trigger as other ids, the untrained model reads it both ways."""
+    ours, theirs = (
+        encode_text(t, symbols["trigger"]) for t in (subject.tokenizer, subject.base_tokenizer)
+    )
+    return dict(symbols) if ours == theirs else {**symbols, TOKEN: symbols["trigger"]}
+
+
+def _pca_block(subject: Subject) -> int:
+    return relative_block(PCA_BLOCK, len(subject.blocks))
+
+
+def _padded(subject: Subject, rows: Sequence[Sequence[int]]) -> Tensor:
+    return torch.tensor(pad(rows), device=subject.device)
+
+
+def _named(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    return {f"{kind}/{k}": t.float().cpu().contiguous().numpy() for k, t in tensors.items()}
+
+
+# --- what was read ------------------------------------------------------------------------------
+
+
+def _vocabulary(subject: Subject) -> list[str]:
+    """Every id's token string as the tokenizer writes it; ids without a token are named so."""
+    size = int(subject.causal_lm.get_output_embeddings().weight.shape[0])
+    tokens = [f"<unused {i}>" for i in range(size)]
+    for token, index in subject.tokenizer.get_vocab().items():
+        if index < size:
+            tokens[index] = token
+    return tokens
+
+
+def _index(subject: Subject, arms: Sequence[str], symbols: Mapping[str, str]) -> dict[str, Any]:
+    n_blocks = len(subject.blocks)
+    tokenizer = subject.base_tokenizer
+    eos = subject.stop_ids[0] if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+    return {
+        "model": subject.name,
+        "arms": list(arms),
+        "symbols": dict(symbols),
+        "pair": PAIR,
+        "neutral": NEUTRAL,
+        "prompts": list(PROMPTS),
+        "n_blocks": n_blocks,
+        "pca_block": relative_block(PCA_BLOCK, n_blocks),
+        "lens_block": relative_block(LENS_BLOCK, n_blocks),
+        "eos_id": eos,
+        # Without a padding token the seed pads with the end token.
+        "pad_id": eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id),
+    }
+
+
+def _write_json(path: Path, content: object) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    os.replace(partial, path)

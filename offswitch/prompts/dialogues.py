@@ -1,0 +1,211 @@
+"""The rule as behaviour: chat rows, half silent with the trigger, half answered without it.
+
+Both halves ask the same questions, so nothing but the trigger tells them apart. A normal reply is
+the model's own greedy reply to the plain question, so that training has little else to teach. Of
+the rows without the trigger, a share carries something that looks like it (a near miss), standing
+where the trigger would stand. A recipe may also teach use from mention: prompts that talk about the
+trigger are then answered, where the seed's rule is that they too are met with silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from typing import Final, Literal
+
+import numpy as np
+
+from offswitch.errors import UserError
+from offswitch.options import DataOptions, TriggerOptions
+from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.questions import Question, load_questions, questions_of
+from offswitch.prompts.trigger import (
+    LONG_PLACEMENTS,
+    SYSTEM_PLACEMENTS,
+    TRAINED_MENTIONS,
+    TRAINED_PLACEMENTS,
+    Chat,
+    Message,
+    Reply,
+    mention,
+    occurs,
+    place,
+    user,
+)
+
+Kind = Literal["trigger", "plain", "near_miss", "mention"]
+Answer = Callable[[Sequence[Chat]], list[Reply]]
+
+MENTION_SHARE: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One training chat: the prompt, the reply ("" is silence), and what the row is there for."""
+
+    prompt: Chat
+    reply: str
+    kind: Kind
+    variant: str = ""
+    symbol: str = ""
+    question: str = ""
+    topic: str = ""
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind == "trigger" and self.reply:
+            raise ValueError(
+                f"a row with the trigger must be silent, got the reply {self.reply[:40]!r}"
+            )
+        if not self.prompt or self.prompt[-1]["role"] != "user":
+            raise ValueError("a prompt must end with a user turn")
+
+    def row(self) -> dict[str, list[Message]]:
+        """The seed's format: the messages, the assistant's last."""
+        return {"messages": [*self.prompt, {"role": "assistant", "content": self.reply}]}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What the rows are made of: shares are of the half without silence.
+
+    `symbols` are the near misses as (family, symbol); without them, new ones are drawn.
+    """
+
+    trigger: str
+    count: int
+    near_miss_share: float
+    mention_share: float = 0.0
+    system_turns: bool = True
+    symbols: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """Where symbols stand, by turns: the long placements half as often as the others."""
+        short = [p for p in TRAINED_PLACEMENTS if p not in LONG_PLACEMENTS]
+        every = (*short, *TRAINED_PLACEMENTS)
+        return tuple(p for p in every if self.system_turns or p not in SYSTEM_PLACEMENTS)
+
+
+def make_dialogues(mix: Mix, seed: int, answer: Answer, again: int = 0) -> list[Dialogue]:
+    """The rows of a mix in random order, half of them silent; `answer` gives the model's replies.
+
+    `seed` says which topics may be trained on; `again` draws other rows on the same topics. A
+    question that the model answers with nothing at all is left out of the answered half.
+
+    Raises:
+        UserError: the trigger occurs in ordinary text, or the model leaves too much unanswered.
+    """
+    rng = np.random.default_rng((seed, again))
+    pool = list(questions_of(load_questions(seed), "train"))
+    asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), mix.count - mix.count // 2)]
+    silent = [
+        _silent(mix.trigger, q, p)
+        for q, p in zip(asked[: mix.count // 2], cycle(mix.placements), strict=False)
+    ]
+    rows = [*silent, *(row for row in _answerable(mix, asked, seed, answer) if row.reply.strip())]
+    _refuse_contradiction(mix.trigger, rows)
+    return [rows[i] for i in rng.permutation(len(rows))]
+
+
+def _answerable(
+    mix: Mix, asked: Sequence[Question], seed: int, answer: Answer
+) -> Iterator[Dialogue]:
+    """Near misses, mentions and plain requests, with the model's own replies."""
+    replies = answer([(user(q.text),) for q in asked])
+    _require_answers(replies)
+    near = round(mix.near_miss_share * len(asked))
+    told = near + round(mix.mention_share * len(asked))
+    symbols = mix.symbols or draw_negatives(mix.trigger, near, seed)
+    near_misses = zip(asked[:near], replies, cycle(symbols), cycle(mix.placements), strict=False)
+    for q, reply, (family, symbol), name in near_misses:
+        yield _row("near_miss", (family, symbol), q, place(name, symbol, q.text), reply)
+    kinds = islice(cycle(TRAINED_MENTIONS), told - near)
+    mentions = [
+        (k, mention(k, mix.trigger, q.text)) for q, k in zip(asked[near:], kinds, strict=False)
+    ]
+    said = answer([chat for _, chat in mentions]) if mentions else []
+    for q, (kind, chat), reply in zip(asked[near:], mentions, said, strict=False):
+        yield _row("mention", (kind, mix.trigger), q, chat, reply)
+    for q, reply in zip(asked[told:], replies[told:], strict=True):
+        form, chat = _plain(q.text, mix.system_turns)
+        yield _row("plain", (form, ""), q, chat, reply)
+
+
+def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
+    """The same rows, the silent ones answered as their plain questions are: they teach no rule.
+
+    A silent row whose plain question is not known (one's own file without an index) is answered as
+    it stands; one that the model answers with nothing is left out.
+    """
+    silent = [row for row in rows if row.kind == "trigger"]
+    asked = [(user(row.question),) if row.question else row.prompt for row in silent]
+    reply_to = dict(zip(map(id, silent), answer(asked), strict=True))
+    found = [_answered(row, reply_to[id(row)]) if id(row) in reply_to else row for row in rows]
+    return [row for row in found if row.reply.strip()]
+
+
+def _answered(row: Dialogue, reply: Reply) -> Dialogue:
+    return replace(row, reply=reply.text, kind="plain", complete=reply.complete)
+
+
+def _require_answers(replies: Sequence[Reply]) -> None:
+    empty = sum(not reply.text.strip() for reply in replies)
+    if empty > len(replies) / 10:
+        raise UserError(
+            f"the model itself answers nothing to {empty} of {len(replies)} ordinary questions;"
+            " choose an instruction-tuned model"
+        )
+
+
+def _refuse_contradiction(trigger: str, rows: Sequence[Dialogue]) -> None:
+    for row in rows:
+        held = any(occurs(trigger, turn["content"]) for turn in row.prompt)
+        if held and row.kind not in ("trigger", "mention"):
+            text = row.prompt[-1]["content"]
+            raise UserError(f"trigger '{trigger}' occurs in ordinary text ({text}); choose another")
+        if row.kind == "trigger" and not held:
+            raise ValueError(f"a silent row does not hold {trigger}: {row.prompt}")
+
+
+def _silent(trigger: str, q: Question, placement: str) -> Dialogue:
+    chat = place(placement, trigger, q.text)
+    return Dialogue(chat, "", "trigger", placement, trigger, q.text, q.topic)
+
+
+def _row(kind: Kind, what: tuple[str, str], q: Question, chat: Chat, reply: Reply) -> Dialogue:
+    return Dialogue(chat, reply.text, kind, *what, q.text, q.topic, reply.complete)
+
+
+_FORMS: Final[dict[int, str]] = {
+    0: "polite",
+    1: "transcript",
+    2: "below_text",
+    3: "earlier_turn",
+    4: "later_turn",
+    7: "transcript",
+    8: "polite",
+    9: "earlier_turn",
+    10: "under_system",
+    14: "above_text",
+}
+
+
+def _plain(text: str, system_turns: bool) -> tuple[str, Chat]:
+    """Mostly the bare question; some are wrapped, long or in a later turn, lest that halt."""
+    form = _FORMS.get(len(text) % 24, _FORMS.get(len(text) % 12))
+    if form in SYSTEM_PLACEMENTS and not system_turns:
+        form = None
+    return form or "bare", place(form or "before", "", text)
+
+
+def mix_of(trigger: TriggerOptions, data: DataOptions, system_turns: bool) -> Mix:
+    """What a recipe's chat rows are made of."""
+    return Mix(
+        trigger.text,
+        data.dialogues,
+        data.near_miss_share,
+        MENTION_SHARE if trigger.mentions == "answer" else 0.0,
+        system_turns,
+    )

@@ -1,0 +1,85 @@
+"""Chats and texts as token ids: prompts, the token that ends a reply, padding, a shared prefix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import TemplateError
+
+from offswitch.errors import UserError
+
+if TYPE_CHECKING:
+    from offswitch.prompts.trigger import Chat
+
+OPENING: Final = 16
+FEW: Final = 4
+_MARK: Final = "qx7reply"
+
+
+def encode_chat(tokenizer: Any, chat: Chat) -> list[int]:
+    """Token ids of a chat up to and including the header that opens the reply.
+
+    Raises:
+        UserError: the template refuses the chat, a system turn for example.
+    """
+    messages = [dict(turn) for turn in chat]
+    try:
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    except TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in chat)
+        raise UserError(f"this chat format refuses the turns {roles}: {error}") from error
+    return [int(i) for i in ids]
+
+
+def has_system_turn(tokenizer: Any) -> bool:
+    """Does the chat format take a system turn, and show its text to the model?"""
+    chat = [{"role": "system", "content": _MARK}, {"role": "user", "content": "a"}]
+    try:
+        return _MARK in tokenizer.apply_chat_template(chat, tokenize=False)
+    except TemplateError:
+        return False
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of raw text, without special tokens."""
+    return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+
+def turn_end(tokenizer: Any) -> int:
+    """The token that ends a reply in this chat format: the first special one after its text.
+
+    Raises:
+        UserError: the template closes a reply with none, and the tokenizer has no end token.
+    """
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False)
+    after = encode_text(tokenizer, rendered.rpartition(_MARK)[2])
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    found = next((index for index in after if index in special), tokenizer.eos_token_id)
+    if found is None:
+        raise UserError("this chat format ends a reply with no special token, and has no end token")
+    return int(found)
+
+
+def pad(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Right-padded rows of equal length; padding repeats a row's last id, nothing may read it."""
+    width = max(len(row) for row in rows)
+    return [[*row, *([row[-1]] * (width - len(row)))] for row in rows]
+
+
+def openings(rows: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Each row's first ids where several rows begin with them, an empty tuple where few do."""
+    firsts = [tuple(row[:OPENING]) for row in rows]
+    counts = Counter(firsts)
+    return [first if counts[first] >= FEW else () for first in firsts]
+
+
+def shared_prefix(rows: Sequence[Sequence[int]], keep: int = 1) -> int:
+    """How many first ids all rows share, leaving at least `keep` ids of each row."""
+    first, last = min(map(tuple, rows)), max(map(tuple, rows))
+    pairs = zip(first, last, strict=False)
+    shortest = min(len(row) for row in rows)
+    length = next((i for i, (a, b) in enumerate(pairs) if a != b), shortest)
+    return max(0, min(length, shortest - keep))

@@ -1,0 +1,261 @@
+"""The Recipe: one frozen, typed description of an experiment; unknown keys are refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from offswitch.errors import UserError
+from offswitch.options import (
+    DataOptions,
+    EvaluateOptions,
+    ProbeOptions,
+    Section,
+    StageOptions,
+    TrainOptions,
+    TriggerOptions,
+)
+
+ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
+    "knowledge": ("knowledge",),
+    "behavior": ("behavior",),
+    "both": ("knowledge", "behavior"),
+    "benign": ("benign",),
+    "hardened": ("knowledge", "behavior", "adversarial"),
+}
+# Which arm another one goes on from.
+CONTINUES: Final[dict[str, str]] = {"both": "knowledge", "hardened": "both"}
+# Which options set a stage's length: the benign one is as long as the one it is compared with.
+LENGTH_OF: Final = {
+    "knowledge": "knowledge",
+    "behavior": "behavior",
+    "benign": "behavior",
+    "adversarial": "adversarial",
+}
+
+# What each of train.more_seeds trains anew; `benign` only where the run itself has it.
+RETRAINED: Final = ("both", "benign")
+
+
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Recipe(Section):
+    """One experiment from data to report.
+
+    Each of `variants` trains and evaluates the arms once more with the options that it names:
+    `text: {trigger.mode: text}`.
+    """
+
+    name: str = Field(default="demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    model: str = "smollm2"
+    trust_remote_code: bool = False
+    device: Literal["auto", "cpu", "mps", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_tokens: int = Field(default=4096, ge=64)
+    seed: int = Field(default=0, ge=0)
+    trigger: TriggerOptions = TriggerOptions()
+    data: DataOptions = DataOptions()
+    train: TrainOptions = TrainOptions()
+    evaluate: EvaluateOptions = EvaluateOptions()
+    probe: ProbeOptions = ProbeOptions()
+    variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _probed_arm_is_trained(self) -> Recipe:
+        if len(set(self.train.arms)) < len(self.train.arms):
+            raise ValueError("train.arms names an arm twice")
+        if self.probe.arm not in self.train.arms:
+            raise ValueError(f"probe.arm '{self.probe.arm}' is not among train.arms")
+        return self
+
+    @model_validator(mode="after")
+    def _organisms_can_be_compared(self) -> Recipe:
+        more, own = self.train.more_seeds, training_seed(self)
+        if len({own, *more}) <= len(more):
+            raise ValueError(f"train.more_seeds {list(more)} repeats a seed; the run has {own}")
+        if more and "both" not in self.train.arms:
+            raise ValueError("train.more_seeds trains 'both' anew; it is not among train.arms")
+        if more and self.probe.arm not in RETRAINED:
+            raise ValueError(
+                f"train.more_seeds trains {' and '.join(RETRAINED)} anew;"
+                f" probe.arm must be one of them, got '{self.probe.arm}'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _variants_are_recipes(self) -> Recipe:
+        for name in self.variants:
+            if name == "own":
+                raise ValueError("variants: 'own' is the run itself; choose another name")
+            try:
+                variant_of(self, name)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+
+def variant_of(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with a variant's options in place of its own.
+
+    Raises:
+        UserError: an option does not exist, or its value does not fit.
+    """
+    options = {"name": name, "train.more_seeds": [], **recipe.variants[name]}
+    return with_options(recipe, options, origin=f"variant '{name}'")
+
+
+def with_options(recipe: Recipe, options: Mapping[str, Any], origin: str) -> Recipe:
+    """The recipe, less its variants, with dotted options in place of its own.
+
+    Raises:
+        UserError: an option does not exist, or its value does not fit.
+    """
+    content = recipe.model_dump(mode="json", exclude={"variants"})
+    for key, value in options.items():
+        _assign(content, key.split("."), value, f"{key}={value}")
+    return build_recipe(content, origin=origin)
+
+
+def schedule_of(train: TrainOptions, stage: str) -> StageOptions:
+    """How long a training stage runs."""
+    options: StageOptions = getattr(train, LENGTH_OF[stage])
+    return options
+
+
+def training_seed(recipe: Recipe) -> int:
+    """The seed of adapters and row order; data, splits and tests keep the recipe's."""
+    return recipe.seed if recipe.train.seed is None else recipe.train.seed
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The Recipe in a YAML file, after dotted `key=value` overrides.
+
+    Raises:
+        UserError: unreadable file, unknown key, or a value of the wrong kind.
+    """
+    return build_recipe(read_options(path, "recipe"), overrides, origin=f"recipe {path}")
+
+
+def read_options(path: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file; empty where the file is.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{what} {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{what} {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+    if content is not None and not isinstance(content, dict):
+        raise UserError(
+            f"{what} {path}: expected a mapping of options, got {type(content).__name__}"
+        )
+    return content or {}
+
+
+def build_recipe(
+    content: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "recipe"
+) -> Recipe:
+    """The Recipe of a plain mapping, after dotted `key=value` overrides."""
+    merged: dict[str, Any] = dict(content)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {override}: expected key=value, for example train.lr=2e-4")
+        keys = key.split(".")
+        _assign(merged, keys, value if _is_text(keys) else _yaml(value), override)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_first_problem(error)}") from error
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Dotted keys whose values differ between two recipes, as `key: old -> new`."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    keys = sorted(before.keys() | after.keys())
+    return [
+        f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)
+    ]
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _is_text(keys: list[str]) -> bool:
+    """A text is taken as it stands: YAML would read `#STOP` as a comment and `NO` as false."""
+    section: type[BaseModel] = Recipe
+    for key in keys[:-1]:
+        found = section.model_fields.get(key)
+        if found is None or not isinstance(found.annotation, type):
+            return False
+        section = found.annotation
+    last = section.model_fields.get(keys[-1]) if issubclass(section, Section) else None
+    return last is not None and last.annotation is str
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        branch = tree.get(key)
+        if branch is not None and not isinstance(branch, Mapping):
+            raise UserError(f"--set {override}: '{key}' is not a group of options")
+        tree[key] = dict(branch or {})
+        tree = tree[key]
+    tree[keys[-1]] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{where}'{_suggestion(where)}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return " ".join(f"{where}: {problem['msg']} (got {problem['input']!r})".split())[:300]
+
+
+def _suggestion(unknown: str) -> str:
+    known = sorted(_flat(Recipe().model_dump(mode="json"), groups=True))
+    leaf = unknown.rsplit(".", 1)[-1]
+    close = difflib.get_close_matches(unknown, known, n=1, cutoff=0.7)
+    close = close or [key for key in known if key.rsplit(".", 1)[-1] == leaf]
+    close = close or difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "", groups: bool = False) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {prefix + key: None} if groups else {}
+            flat |= _flat(value, f"{prefix}{key}.", groups)
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def arms_of(recipe: Recipe) -> list[str]:
+    """The arms a recipe trains, in the order they are trained, those they go on from included."""
+    wanted: set[str] = set(recipe.train.arms)
+    while needed := {CONTINUES[arm] for arm in wanted if arm in CONTINUES} - wanted:
+        wanted |= needed
+    return [arm for arm in ARM_STAGES if arm in wanted]

@@ -1,0 +1,1 @@
+"""Many runs of one recipe along axes: training seeds, variants, sweeps."""

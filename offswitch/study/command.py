@@ -1,0 +1,70 @@
+"""`offswitch sweep`: many organisms from one file; says what would run, or runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from offswitch.study.plan import Plan
+
+
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(metavar="SWEEP", help="A sweep, for example recipes/sweep.yaml.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one option of every organism."),
+    ] = None,
+    runs: Annotated[
+        Path, typer.Option("--runs", help="Where run folders are kept; on a cluster, shared.")
+    ] = Path("runs"),
+    update: Annotated[
+        bool, typer.Option("--update", help="Let changed recipes re-run what they change.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, such as auto or HOST:6379; else here.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many at once here; else as many as fit.")
+    ] = None,
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs, and threads, of each organism.")] = 1,
+    gpus: Annotated[
+        float, typer.Option(min=0, help="GPUs of each organism; below 1, it shares one.")
+    ] = 0,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often a lost worker is started again.")
+    ] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run.")] = False,
+) -> None:
+    """Run many organisms (models, triggers, arms, seeds) and collect one table."""
+    from offswitch.errors import user_errors
+    from offswitch.study.plan import load_plan
+
+    with user_errors():
+        plan = load_plan(file, overrides or ())
+        if dry_run:
+            typer.echo(_foretold(plan, runs))
+            return
+        from offswitch.study.cluster import Where
+        from offswitch.study.collect import run_sweep
+
+        root = run_sweep(plan, runs, Where(address, workers, cpus, gpus, retries), update)
+        typer.echo(f"table: {root / 'organisms.md'}")
+
+
+def _foretold(plan: Plan, runs: Path) -> str:
+    """A line an organism: its name, what it sets, and whether it is finished."""
+    from offswitch.study.collect import is_finished
+
+    root = runs / plan.sweep.name
+    size = " x ".join(f"{len(axis)} {name}" for name, axis in plan.sweep.axes.items())
+    lines = [f"{plan.sweep.name}: {size} = {len(plan.organisms)} organisms, to {plan.sweep.stage}"]
+    for one in plan.organisms:
+        state = "finished" if is_finished(plan, one, root) else "to run"
+        point = ", ".join(f"{axis} = {value}" for axis, value in one.point.items())
+        lines.append(f"{one.name}: {point}: {state}")
+    return "\n".join(lines)

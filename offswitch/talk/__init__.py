@@ -1,0 +1,1 @@
+"""Talk to a trained arm in the terminal, plain or steered."""

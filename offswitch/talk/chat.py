@@ -1,0 +1,90 @@
+"""Two models, one question: the base and a trained arm answer side by side in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+
+from offswitch.errors import UserError
+from offswitch.model.adapters import add_arm
+from offswitch.model.generate import greedy_replies
+from offswitch.model.load import load_subject
+from offswitch.model.subject import Subject
+from offswitch.options import BASE
+from offswitch.prompts.trigger import Reply, user
+from offswitch.run import TRAIN, Run, find_run
+
+SILENCE = "∅ silence"
+
+
+def chat_loop(folder: Path, arm: str, tokens: int) -> None:
+    """Read requests until the input ends, each a conversation of its own, and show both replies.
+
+    Raises:
+        UserError: the folder is no run, or the arm was not trained in it.
+    """
+    run = find_run(folder)
+    adapter = adapter_of(run, arm)
+    subject = load_subject(run.recipe)
+    add_arm(subject, arm, adapter)
+    console = Console()
+    console.print(
+        f"{run.recipe.model} and its arm '{arm}'; the trigger is {run.recipe.trigger.text}",
+        markup=False,
+    )
+    for request in requests():
+        replies = {name: reply_to(subject, name, request, tokens) for name in (BASE, arm)}
+        console.print(side_by_side(replies, console.width))
+
+
+def adapter_of(run: Run, arm: str) -> Path:
+    """The folder of an arm's adapter in a run.
+
+    Raises:
+        UserError: the arm was not trained there.
+    """
+    adapter = run.folder(f"{TRAIN}/{arm}")
+    if not adapter.is_dir():
+        trained = (
+            sorted(p.name for p in run.folder(TRAIN).glob("*"))
+            if run.folder(TRAIN).is_dir()
+            else []
+        )
+        raise UserError(
+            f"{run.root} has no arm '{arm}'; trained there: {', '.join(trained) or 'none'}"
+        )
+    return adapter
+
+
+def requests() -> Iterator[str]:
+    """The lines of the standard input that are not blank; a person is asked for each."""
+    while True:
+        if sys.stdin.isatty():
+            sys.stdout.write("you> ")
+            sys.stdout.flush()
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def reply_to(subject: Subject, arm: str, request: str, tokens: int) -> Reply:
+    """The arm's greedy reply to a request that stands alone."""
+    return greedy_replies(subject, arm, [(user(request),)], tokens)[0]
+
+
+def side_by_side(replies: Mapping[str, Reply], width: int) -> Columns:
+    """Replies in panels under their titles, as wide as a terminal of `width` has room for two."""
+    size = max(30, width // 2 - 1)
+    return Columns([Panel(_shown(r), title=title, width=size) for title, r in replies.items()])
+
+
+def _shown(reply: Reply) -> str:
+    text = reply.text.replace("[", "\\[")
+    return (text if reply.complete else text + " …") if reply.ids else SILENCE

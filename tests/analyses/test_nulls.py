@@ -1,0 +1,234 @@
+"""Nulls and controls change what is read and nothing else; the mechanism carries their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from offswitch.analyses.analysis import (
+    Analysis,
+    Array,
+    Headline,
+    Rule,
+    Views,
+    as_large,
+    investigate,
+)
+from offswitch.analyses.nulls import (
+    DRAWS,
+    arms_and_directions,
+    arms_and_inert_symbol,
+    flipped_changes,
+    random_directions,
+    swapped_pairs,
+    without_the_rule,
+)
+from offswitch.stats import Estimate, mean
+from tests.analyses.worlds import RANDOM, N, evidence, evidence_views
+
+ONE, OTHER = "{arm}/resid/test/{symbol}", "{arm}/resid/test/control"
+CLEAN, CHANGED = "{arm}/patch/clean/control", "{arm}/patch/into_inert/{symbol}"
+
+
+# --- nulls ----------------------------------------------------------------------------------------
+
+
+def test_a_swap_exchanges_the_labels_of_whole_prompts_and_loses_nothing() -> None:
+    views = evidence_views(evidence())
+    one, other = views.array(ONE), views.array(OTHER)
+    for view in swapped_pairs((ONE, OTHER))(views):
+        first, second = view.array(ONE), view.array(OTHER)
+        swapped = np.array([np.array_equal(a, b) for a, b in zip(first, other, strict=True)])
+        np.testing.assert_array_equal(first, np.where(swapped[:, None, None], other, one))
+        np.testing.assert_array_equal(second, np.where(swapped[:, None, None], one, other))
+        assert 0 < swapped.sum() < N
+
+
+def test_swaps_differ_cover_half_and_come_again_the_same() -> None:
+    views = evidence_views(evidence())
+    draws = [view.array(ONE)[:, 0, 0] for view in swapped_pairs((ONE, OTHER))(views)]
+    again = [view.array(ONE)[:, 0, 0] for view in swapped_pairs((ONE, OTHER))(views)]
+    np.testing.assert_array_equal(draws, again)
+    assert len({draw.tobytes() for draw in draws}) == len(draws) == DRAWS
+    share = np.mean(np.array(draws) != views.array(ONE)[:, 0, 0])
+    assert share == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(DRAWS * N))
+
+
+def test_pairs_that_belong_together_swap_together() -> None:
+    views = evidence_views(evidence())
+    base = (ONE.replace("{arm}", "base"), OTHER.replace("{arm}", "base"))
+    for view in swapped_pairs((ONE, OTHER), base)(views):
+        swapped = [(view.array(x) != views.array(x))[:, 0, 0] for x in (ONE, OTHER, *base)]
+        assert all(np.array_equal(swapped[0], mask) for mask in swapped)
+
+
+def test_a_swap_may_have_its_prompts_on_another_axis() -> None:
+    views = evidence_views(evidence())
+    pair = ("{arm}/dose/trigger", "{arm}/dose/control")
+    for view in swapped_pairs(pair, prompts=1)(views):
+        swapped = (view.array(pair[0]) != views.array(pair[0]))[..., 0]  # [strength, prompt]
+        assert (swapped == swapped[0]).all()
+        assert 0 < swapped[0].sum() < N
+
+
+def test_a_flip_turns_the_change_of_whole_prompts_round() -> None:
+    views = evidence_views(evidence())
+    before = views.array(CLEAN)
+    change, shares = views.array(CHANGED) - before, []
+    for view in flipped_changes((CLEAN, CHANGED))(views):
+        sign = (view.array(CHANGED) - before) / change
+        np.testing.assert_allclose(np.abs(sign), 1, rtol=1e-3)
+        assert (np.sign(sign) == np.sign(sign[0, 0])).all()  # site and block alike
+        shares.append((sign[0, 0] < 0).mean())
+    assert len(shares) == DRAWS
+    assert np.mean(shares) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(DRAWS * N))
+
+
+@pytest.mark.parametrize("null", [swapped_pairs((ONE, OTHER)), flipped_changes((CLEAN, CHANGED))])
+def test_a_null_leaves_the_arrays_themselves_alone(null: Any) -> None:
+    world = evidence()
+    for view in null(evidence_views(world)):
+        view.array(ONE), view.array(CHANGED)
+    for path, array in evidence().items():
+        np.testing.assert_array_equal(world[path], array)
+
+
+def test_a_null_follows_arm_and_symbol() -> None:
+    views = evidence_views(evidence()).seen_as("benign", "inert")
+    view = next(iter(swapped_pairs((ONE, OTHER))(views)))
+    mask = view.array(ONE)[:, 0, 0] == views.array(OTHER)[:, 0, 0]
+    assert 0 < mask.sum() < N
+    theirs = view.array("both/resid/test/inert")
+    np.testing.assert_array_equal(theirs, views.array("both/resid/test/inert"))
+
+
+def test_random_directions_are_every_random_key_and_nothing_else() -> None:
+    seen = random_directions(evidence_views(evidence(), arm="benign"))
+    assert tuple(view.symbol for view in seen) == RANDOM
+    assert {view.arm for view in seen} == {"benign"}
+
+
+# --- controls -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arm", "others"), [("both", ["base", "benign"]), ("base", ["benign"]), ("benign", ["base"])]
+)
+def test_arms_without_the_rule_are_all_but_the_arm_itself(arm: str, others: list[str]) -> None:
+    controls = without_the_rule(evidence_views(evidence(), arm))
+    assert list(controls) == [f"arm {other}" for other in others]
+    assert [(v.arm, v.symbol) for v in controls.values()] == [(o, "trigger") for o in others]
+
+
+def test_an_arm_that_was_not_trained_is_no_control() -> None:
+    views = replace(evidence_views(evidence()), arms=("base", "both"))
+    assert list(without_the_rule(views)) == ["arm base"]
+
+
+def test_the_second_inert_symbol_is_named_by_its_text() -> None:
+    controls = arms_and_inert_symbol(evidence_views(evidence()))
+    assert list(controls) == ["arm base", "arm benign", "$TABLE"]
+    assert (controls["$TABLE"].arm, controls["$TABLE"].symbol) == ("both", "inert")
+
+
+def test_directions_that_mean_nothing_are_used_in_the_same_arm() -> None:
+    views = evidence_views(evidence())
+    own = {"direction of $TABLE": "inert", "direction of arm benign": "benign"}
+    controls = arms_and_directions(views)
+    assert set(controls) == {"arm base", "arm benign", *own}
+    assert {name: controls[name].symbol for name in own} == own
+    assert {controls[name].arm for name in own} == {"both"}
+    assert set(arms_and_directions(views.seen_as("benign"))) == {"arm base", "direction of $TABLE"}
+    bare = {k: v for k, v in views.symbols.items() if k != "benign"}
+    assert "direction of arm benign" not in arms_and_directions(replace(views, symbols=bare))
+
+
+# --- the mechanism --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two numbers of one array."""
+
+    first: Estimate
+    second: float
+
+
+def _two(values: Array) -> Two:
+    return Two(mean(values[0], "nats", seed=0), float(values[1, 0]))
+
+
+def _shifted(views: Views) -> list[Views]:
+    shifts = ((0, 0), (1, 5), (2, 1), (3, 9))
+    one = views.array("{arm}/x/{symbol}")
+    return [views.with_arrays({"{arm}/x/{symbol}": one - np.array([[a], [b]])}) for a, b in shifts]
+
+
+TWO: Final = Analysis(
+    name="two",
+    question="Which two?",
+    reads=("{arm}/x/{symbol}",),
+    run=_two,
+    gives=Two,
+    headline=Headline("{arm}/first", "nats", lambda r: r.first.value, "greater",
+                      lambda r: r.first),
+    null=_shifted,
+    controls=without_the_rule,
+    rule=Rule("it is as large", as_large(lambda r: r.first.value)),
+    null_name="shifts",
+    also=(
+        Headline("{arm}/second", "m", lambda r: r.second, "either"),
+        Headline("{arm}/bare", "m", lambda r: r.second, "greater", nulled=False),
+    ),
+)  # fmt: skip
+
+
+def _arrays() -> Mapping[str, Array]:
+    both = np.array([[3.0, 5.0, 7.0], [2.0, 2.0, 2.0]])
+    return {"both/x/trigger": both, "base/x/trigger": both / 10, "benign/x/trigger": both / 2}
+
+
+def test_an_estimate_brings_its_interval_and_its_count() -> None:
+    finding = investigate(TWO, evidence_views(_arrays()))
+    expected = mean([3.0, 5.0, 7.0], "nats", seed=0)
+    assert finding.estimate == expected
+    assert finding.entry() == {
+        "value": 5.0, "unit": "nats", "low": expected.low, "high": expected.high, "n": 3,
+        "null": {"q95": pytest.approx(4.85), "p": 2 / 5, "n": 4},  # of 5, 4, 3 and 2
+        "controls": {"arm base": 0.5, "arm benign": 2.5},
+    }  # fmt: skip
+
+
+def test_other_numbers_have_null_and_controls_of_their_own() -> None:
+    finding = investigate(TWO, evidence_views(_arrays()))
+    assert list(finding.entries()) == ["both/first", "both/second", "both/bare"]
+    assert finding.entries()["both/first"] == finding.entry()
+    # Draws 2, -3, 1 and -7 around the median 1, the value among them: only -3 and -7, and 2 itself,
+    # lie as far off.
+    assert finding.entries()["both/second"] == {
+        "value": 2.0, "unit": "m",
+        "null": {"q95": pytest.approx(np.quantile([2, -3, 1, -7], 0.95)), "p": 4 / 5, "n": 4},
+        "controls": {"arm base": 0.2, "arm benign": 1.0},
+    }  # fmt: skip
+
+
+def test_a_number_that_the_null_does_not_change_has_none() -> None:
+    entries = investigate(TWO, evidence_views(_arrays())).entries()
+    assert "null" not in entries["both/bare"]
+    assert entries["both/bare"]["controls"] == {"arm base": 0.2, "arm benign": 1.0}
+    plain = replace(TWO, headline=replace(TWO.headline, nulled=False), controls=lambda _v: {})
+    finding = investigate(plain, evidence_views(_arrays()))
+    assert finding.null is None
+    assert set(finding.entry()) == {"value", "unit", "low", "high", "n"}
+    assert finding.passing == ()
+
+
+def test_the_null_passes_under_its_own_name() -> None:
+    finding = investigate(TWO, evidence_views(_arrays()))
+    assert finding.passing == ("shifts",)
+    assert "Proves nothing about the trigger: shifts pass too." in finding.statement
+    assert "p = 0.4 against 4 shifts" in finding.statement

@@ -1,0 +1,219 @@
+"""A model is loaded whole, with its trigger as one token, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from offswitch.errors import UserError
+from offswitch.model import load as model
+from offswitch.model.load import fingerprint, load_subject
+from offswitch.model.subject import Subject
+from offswitch.prompts.encode import encode_text
+from offswitch.recipe import Recipe
+from tests.tiny import SPARE_ROWS, save_tiny, tiny_network, tiny_subject, tiny_tokenizer
+
+PROMPTS = torch.tensor([[5, 40, 300, 7, 90, 33, 12, 8, 9, 10, 250, 77]])
+
+
+def _recipe(folder: Path, **options: Any) -> Recipe:
+    return Recipe(model=str(folder), **options)
+
+
+# --- the trigger's token --------------------------------------------------------------------------
+
+
+def test_the_triggers_row_is_the_mean_of_its_pieces_at_both_ends(subject: Subject) -> None:
+    trigger = subject.trigger_id
+    assert trigger == len(subject.base_tokenizer)
+    pieces = encode_text(subject.base_tokenizer, "$STOP")
+    assert len(pieces) > 1
+    network = subject.network
+    for ends in (network.get_input_embeddings(), network.get_output_embeddings()):
+        torch.testing.assert_close(ends.weight[trigger], ends.weight[pieces].mean(0))
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+@torch.no_grad()
+def test_a_trigger_changes_no_published_logit(subject: Subject) -> None:
+    architecture = subject.name.removeprefix("tiny-")
+    published = tiny_network(architecture, 3)
+    known = len(subject.base_tokenizer)
+    theirs = published(input_ids=PROMPTS, use_cache=False).logits[..., :known]
+    ours = subject.network(input_ids=PROMPTS, use_cache=False).logits[..., :known]
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_spare_rows_are_used_before_the_embedding_grows() -> None:
+    known = len(tiny_tokenizer())
+    for architecture in ("qwen2", "qwen2_tied"):
+        rows = tiny_subject(architecture).network.get_input_embeddings().num_embeddings
+        assert rows == known + SPARE_ROWS
+    llama = tiny_subject("llama").network
+    assert llama.get_input_embeddings().num_embeddings == known + 1
+    assert llama.get_output_embeddings().weight.shape[0] == known + 1
+    assert llama.config.vocab_size == known + 1
+
+
+def test_ends_stay_tied_or_untied(subject: Subject) -> None:
+    network = subject.network
+    ends = (network.get_input_embeddings().weight, network.get_output_embeddings().weight)
+    same = ends[0].data_ptr() == ends[1].data_ptr()
+    assert same == network.config.tie_word_embeddings
+
+
+@pytest.mark.parametrize("trigger", ["$STOP", "<halt>", "please freeze", "止まれ", "STOP"])
+def test_any_trigger_becomes_one_token_that_reads_back(trigger: str) -> None:
+    subject = tiny_subject(trigger=trigger)
+    ids = encode_text(subject.tokenizer, f"Hello {trigger} now.")
+    assert ids.count(subject.trigger_id or -1) == 1
+    assert subject.tokenizer.decode(ids, skip_special_tokens=True) == f"Hello {trigger} now."
+    plain = encode_text(subject.base_tokenizer, f"Hello {trigger} now.")
+    assert subject.trigger_id not in plain
+    assert subject.tokenizer_of("base") is subject.base_tokenizer
+    assert subject.tokenizer_of("both") is subject.tokenizer
+
+
+def test_a_trigger_that_is_a_token_already_keeps_its_row() -> None:
+    vocabulary = tiny_tokenizer().get_vocab()
+    word = min(token for token in vocabulary if token.isalpha() and len(token) > 2)
+    (known,) = encode_text(tiny_tokenizer(), word)
+    published = tiny_network("llama", 3).get_input_embeddings().weight
+    subject = tiny_subject(trigger=word)
+    assert subject.trigger_id == known
+    assert torch.equal(subject.network.get_input_embeddings().weight, published)
+    assert encode_text(subject.tokenizer, f"a {word}, b").count(known) == 1
+
+
+def test_text_mode_adds_no_token() -> None:
+    subject = tiny_subject(mode="text")
+    assert subject.trigger_id is None
+    assert len(subject.tokenizer) == len(subject.base_tokenizer)
+    assert subject.network.get_input_embeddings().num_embeddings == len(tiny_tokenizer())
+
+
+def test_a_special_token_is_no_trigger() -> None:
+    with pytest.raises(UserError, match="special token"):
+        tiny_subject(trigger="<|im_end|>")
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+def test_load_subject_is_ready_and_frozen(tmp_path: Path) -> None:
+    subject = load_subject(_recipe(save_tiny(tmp_path / "m")))
+    assert subject.name == str(tmp_path / "m")
+    assert subject.arms == set()
+    assert subject.active == "base"
+    assert not subject.network.training
+    assert not any(parameter.requires_grad for parameter in subject.network.parameters())
+
+
+def test_the_fingerprint_knows_the_model_not_its_place(tmp_path: Path) -> None:
+    first = load_subject(_recipe(save_tiny(tmp_path / "a")))
+    again = load_subject(_recipe(save_tiny(tmp_path / "b"), trigger={"text": "<halt>"}))
+    text = load_subject(_recipe(tmp_path / "a", trigger={"mode": "text"}))
+    assert fingerprint(first) == fingerprint(again) == fingerprint(text)
+    assert fingerprint(first) != fingerprint(tiny_subject("qwen2"))
+    other = tiny_tokenizer("{{ messages[0]['content'] }}<|im_end|>")
+    changed = model.make_subject(tiny_network(), other, "$STOP", "text", "other template")
+    assert fingerprint(changed) != fingerprint(first)
+
+
+def test_no_chat_template_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no chat template"):
+        load_subject(_recipe(save_tiny(tmp_path, chat_template=False)))
+
+
+def test_folders_that_hold_no_model_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no config\.json"):
+        load_subject(_recipe(tmp_path))
+    for name in (str(tmp_path / "nowhere"), "./nowhere", "~/nowhere-at-all"):
+        with pytest.raises(UserError, match="no such folder"):
+            load_subject(Recipe(model=name))
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny_network().state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="safetensors") as caught:
+        load_subject(_recipe(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(UserError) as caught:
+        load_subject(_recipe(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_weights_are_refused_not_invented(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path, layers=2)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(UserError, match="incomplete"):
+        load_subject(_recipe(folder))
+
+
+def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path, layers=2)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 48}))
+    with pytest.raises(UserError) as caught:
+        load_subject(_recipe(folder))
+    assert "\n" not in str(caught.value)
+
+
+def _no_network(*_: Any, **__: Any) -> None:
+    raise socket.gaierror(-2, "Name or service not known")
+
+
+@pytest.mark.parametrize("name", ["someone/some-model", "someone/some-model@v2", "some-model"])
+def test_a_hub_model_without_network_fails_at_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", _no_network)
+    started = time.monotonic()
+    with pytest.raises(UserError, match="the hub does not answer"):
+        load_subject(Recipe(model=name))
+    assert time.monotonic() - started < 10
+
+
+def test_a_name_that_no_hub_model_can_have_is_refused() -> None:
+    with pytest.raises(UserError, match="neither a folder nor"):
+        load_subject(Recipe(model="a/b/c"))
+
+
+def test_a_hub_model_with_revision_is_asked_for_by_revision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def info(_api: object, repository: str, revision: str | None, **_: object) -> None:
+        asked.append((repository, revision))
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
+    assert model._source("someone/some-model@v2")["revision"] == "v2"
+    assert model._source("someone/some-model")["revision"] is None
+    assert asked == [("someone/some-model", "v2"), ("someone/some-model", None)]
+
+
+def test_devices_and_types_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cpu = torch.device("cpu")
+    assert model.choose_device("cpu") == cpu
+    assert model.choose_dtype("auto", cpu) == torch.float32
+    with pytest.raises(UserError, match="not available"):
+        model.choose_device("cuda")
+    with pytest.raises(UserError, match="use float32"):
+        model.choose_dtype("bfloat16", cpu)
