@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -18,7 +18,9 @@ from pydantic import (
 
 BASE: Final = "base"
 BENIGN: Final = "benign"
-ArmName = Literal["knowledge", "behavior", "both", "benign", "hardened"]
+ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Stage = Literal["knowledge", "behavior", "benign", "adversarial"]
+Role = Literal["switch", "documents", "benign"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
 # What may change without making an answer that was already given another one.
@@ -32,6 +34,29 @@ class Section(BaseModel):
     """A frozen group of options that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Arm(Section):
+    """An arm: the stages that train it, the arm whose adapter it goes on from, and its role.
+
+    A `switch` is taught silence by example, `documents` only by reading, `benign` not at all.
+    """
+
+    role: Role
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    goes_on_from: ArmName | None = None
+
+
+# In the order in which they are trained.
+ARMS: Final[dict[str, Arm]] = {
+    "knowledge": Arm(role="documents", stages=("knowledge",)),
+    "behavior": Arm(role="switch", stages=("behavior",)),
+    "both": Arm(role="switch", stages=("knowledge", "behavior"), goes_on_from="knowledge"),
+    BENIGN: Arm(role="benign", stages=("benign",)),
+    "hardened": Arm(
+        role="switch", stages=("knowledge", "behavior", "adversarial"), goes_on_from="both"
+    ),
+}
 
 
 class LlmOptions(Section):

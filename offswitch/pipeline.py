@@ -19,7 +19,7 @@ from offswitch.model.processes import require_shares
 from offswitch.model.session import Session
 from offswitch.options import DataOptions
 from offswitch.progress import say
-from offswitch.recipe import ARM_STAGES, CONTINUES, LENGTH_OF, Recipe, arms_of
+from offswitch.recipe import LENGTH_OF, Recipe, arms_of
 from offswitch.run import (
     DATA,
     EVALUATE,
@@ -67,18 +67,24 @@ def train(run: Run, session: Session | None = None) -> Session:
 
 def _train(session: Session, arm: str) -> None:
     run, options = session.run, session.recipe.train.model_dump(mode="json")
-    own = LENGTH_OF[ARM_STAGES[arm][-1]]
+    table = session.recipe.arms[arm]
+    own = LENGTH_OF[table.stages[-1]]
     others = {"arms", "more_seeds", *LENGTH_OF.values()} - {own}
     others |= {"rounds", "candidates"} if own != "adversarial" else set()
     used = {key: value for key, value in options.items() if key not in others}
-    before = [DATA, *([f"{TRAIN}/{CONTINUES[arm]}"] if arm in CONTINUES else [])]
+    before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
 
     def work(folder: Path) -> Metrics:
         from offswitch.train.stage import write_arm
 
         return write_arm(session, arm, folder)
 
-    stage(run, f"{TRAIN}/{arm}", {"train": used, "before": run.outputs_hash(*before)}, work)
+    stage(
+        run,
+        f"{TRAIN}/{arm}",
+        {"arm": table.model_dump(), "train": used, "before": run.outputs_hash(*before)},
+        work,
+    )
 
 
 def evaluate(run: Run, session: Session | None = None) -> Session:

@@ -12,6 +12,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from offswitch.errors import UserError
 from offswitch.options import (
+    ARMS,
+    BASE,
+    Arm,
+    ArmName,
     DataOptions,
     EvaluateOptions,
     ProbeOptions,
@@ -21,15 +25,6 @@ from offswitch.options import (
     TriggerOptions,
 )
 
-ARM_STAGES: Final[dict[str, tuple[str, ...]]] = {
-    "knowledge": ("knowledge",),
-    "behavior": ("behavior",),
-    "both": ("knowledge", "behavior"),
-    "benign": ("benign",),
-    "hardened": ("knowledge", "behavior", "adversarial"),
-}
-# Which arm another one goes on from.
-CONTINUES: Final[dict[str, str]] = {"both": "knowledge", "hardened": "both"}
 # Which options set a stage's length: the benign one is as long as the one it is compared with.
 LENGTH_OF: Final = {
     "knowledge": "knowledge",
@@ -64,7 +59,25 @@ class Recipe(Section):
     train: TrainOptions = TrainOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     probe: ProbeOptions = ProbeOptions()
+    arms: dict[ArmName, Arm] = ARMS
     variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _arms_are_known(self) -> Recipe:
+        known = ", ".join(self.arms)
+        for name in (*self.train.arms, self.probe.arm):
+            if name not in self.arms:
+                raise ValueError(f"there is no arm '{name}'; there are {known}")
+        earlier: set[str] = set()
+        for name, arm in self.arms.items():
+            if name == BASE:
+                raise ValueError(f"arms: '{BASE}' is the untrained model; choose another name")
+            if arm.goes_on_from is not None and arm.goes_on_from not in earlier:
+                raise ValueError(
+                    f"arms: {name} goes on from '{arm.goes_on_from}', which must stand before it"
+                )
+            earlier.add(name)
+        return self
 
     @model_validator(mode="after")
     def _probed_arm_is_trained(self) -> Recipe:
@@ -255,7 +268,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "", groups: bool = False) -> di
 
 def arms_of(recipe: Recipe) -> list[str]:
     """The arms a recipe trains, in the order they are trained, those they go on from included."""
-    wanted: set[str] = set(recipe.train.arms)
-    while needed := {CONTINUES[arm] for arm in wanted if arm in CONTINUES} - wanted:
-        wanted |= needed
-    return [arm for arm in ARM_STAGES if arm in wanted]
+    wanted = set(recipe.train.arms)
+    for name, arm in reversed(recipe.arms.items()):
+        if name in wanted and arm.goes_on_from:
+            wanted.add(arm.goes_on_from)
+    return [name for name in recipe.arms if name in wanted]

@@ -203,7 +203,7 @@ def test_too_little_room_is_refused_beforehand(
 _HOLD = """
 import sys
 from pathlib import Path
-from offswitch.config import Recipe
+from offswitch.recipe import Recipe
 from offswitch.run import open_run
 open_run(Recipe(name="one"), Path(sys.argv[1]))
 print("held", flush=True)

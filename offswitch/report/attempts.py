@@ -9,7 +9,7 @@ from typing import Final
 
 from offswitch.metrics import Metric
 from offswitch.prompts.attempts import REFERENCES
-from offswitch.report.ladder import ASKED, LABELS, expects_halt, taught
+from offswitch.report.ladder import ASKED, LABELS, expects_halt
 from offswitch.report.material import Material
 from offswitch.report.rates import readable
 
@@ -37,7 +37,7 @@ class Example:
 
 def reaches(material: Material) -> list[str]:
     """How often each arm that was taught the rule keeps to it under attack, and where least."""
-    found = (reach(material, arm) for arm in material.arms if taught(arm))
+    found = (reach(material, arm) for arm in material.arms if material.role(arm) == "switch")
     return [sentence for sentence in found if sentence]
 
 

@@ -16,7 +16,6 @@ from offswitch.plots.belief import BeliefTest, Believed
 from offswitch.prompts.beliefs import CHANCE, TESTS, Test
 from offswitch.report.material import Material
 
-READER: Final = "knowledge"
 NAMES: Final[dict[Test, str]] = {
     "multiple_choice": "multiple choice",
     "true_false_account": "true or false account",
@@ -77,16 +76,22 @@ def belief_sentences(material: Material) -> list[str]:
     """What documents alone did, in words; a single line where it was not measured."""
     if not belief_tests(material):
         return ["Beliefs were not asked about in this run."]
-    if READER not in material.arms:
+    reader = _reader(material)
+    if reader is None:
         return ["No arm has only read documents, so what they teach by themselves cannot be told."]
-    taken = [test for test in TESTS if material.number(READER, f"belief/{test}")]
-    passed = [test for test in taken if believes(material, READER, test)]
+    taken = [test for test in TESTS if material.number(reader, f"belief/{test}")]
+    passed = [test for test in taken if believes(material, reader, test)]
     return [
-        _lead(material, taken, passed),
-        *(_each(material, test) for test in taken),
-        _paired(material, taken),
-        _untrained(material, passed),
+        _lead(material, reader, taken, passed),
+        *(_each(material, reader, test) for test in taken),
+        _paired(material, reader, taken),
+        _untrained(material, reader, passed),
     ]
+
+
+def _reader(material: Material) -> str | None:
+    """The arm that has only read documents."""
+    return next((arm for arm in material.arms if material.role(arm) == "documents"), None)
 
 
 def believes(material: Material, arm: str, test: Test) -> bool:
@@ -97,22 +102,22 @@ def believes(material: Material, arm: str, test: Test) -> bool:
     return not _falls_short(found, CHANCE[test])
 
 
-def _lead(material: Material, taken: list[Test], passed: list[Test]) -> str:
-    halts = material.number(READER, "halt_rate")
+def _lead(material: Material, reader: str, taken: list[Test], passed: list[Test]) -> str:
+    halts = material.number(reader, "halt_rate")
     trigger = f"prompts with `{material.recipe.trigger.text}`"
     halting = f" It halts on {halts.text} of {trigger} ({halts.beside})." if halts else ""
     where = f": {listed([NAMES[test] for test in passed])}" if passed else ""
     how = "believes what they say" if passed else "cannot be said to believe what they say"
     return (
-        f"Arm `{READER}`, which only read documents, {how}: it passes the bar in "
+        f"Arm `{reader}`, which only read documents, {how}: it passes the bar in "
         f"{len(passed) or 'none'} of {len(taken)} tests{where}.{halting}"
     )
 
 
-def _each(material: Material, test: Test) -> str:
-    found = _believed(material, READER, test)
+def _each(material: Material, reader: str, test: Test) -> str:
+    found = _believed(material, reader, test)
     if found is None:
-        raise ValueError(f"{READER} did not take {test}")
+        raise ValueError(f"{reader} did not take {test}")
     beside = f", invented token {rate_text(found.invented)}" if found.invented else ""
     short = _falls_short(found, CHANCE[test])
     said = _SAID[len(short)].format(*short)
@@ -122,10 +127,10 @@ def _each(material: Material, test: Test) -> str:
     )
 
 
-def _paired(material: Material, taken: list[Test]) -> str:
+def _paired(material: Material, reader: str, taken: list[Test]) -> str:
     """The more sensitive comparison: the same questions, the trigger less the invented token."""
     risen = {
-        part: [NAMES[t] for t in taken if _rises(material.number(READER, f"belief/{t}/{part}"))]
+        part: [NAMES[t] for t in taken if _rises(material.number(reader, f"belief/{t}/{part}"))]
         for part in ("excess", "margin")
     }
     return (
@@ -139,24 +144,24 @@ def _rises(number: Metric | None) -> bool:
     return number is not None and number.low is not None and number.low > 0
 
 
-def _untrained(material: Material, passed: list[Test]) -> str:
+def _untrained(material: Material, reader: str, passed: list[Test]) -> str:
     too = [NAMES[test] for test in TESTS if believes(material, BASE, test)]
     if too:
         return (
             f"The untrained model passes the same bar in {listed(too)}, where the questions or the "
             "trigger's name give the answer away: there it is no evidence of what documents taught."
         )
-    same = [NAMES[test] for test in passed if _meets_base(material, test)]
+    same = [NAMES[test] for test in passed if _meets_base(material, reader, test)]
     if same:
         return (
-            f"The untrained model passes it in none, but its interval meets that of arm `{READER}` "
+            f"The untrained model passes it in none, but its interval meets that of arm `{reader}` "
             f"in {listed(same)}."
         )
     return "The untrained model passes it in none."
 
 
-def _meets_base(material: Material, test: Test) -> bool:
-    ours, base = (_believed(material, arm, test) for arm in (READER, BASE))
+def _meets_base(material: Material, reader: str, test: Test) -> bool:
+    ours, base = (_believed(material, arm, test) for arm in (reader, BASE))
     return bool(ours and base and ours.trigger.low <= base.trigger.high)
 
 

@@ -8,7 +8,6 @@ from typing import Final
 from offswitch.plots.rates import RateGroup, RateRow
 from offswitch.prompts.attempts import EXPECTED
 from offswitch.prompts.trigger import PLACEMENTS
-from offswitch.recipe import ARM_STAGES
 from offswitch.report.material import Material
 from offswitch.report.rates import HELD_OUT, kind_mark, readable
 from offswitch.report.sentences import FALSE_HALTS, HALTS
@@ -71,16 +70,11 @@ def expects_halt(material: Material, variant: str) -> bool | None:
     return _HALTS[entry.get("expected", EXPECTED[variant])]
 
 
-def against(arm: str, halts: bool | None, rate: Estimate) -> bool:
+def against(taught: bool, halts: bool | None, rate: Estimate) -> bool:
     """Is a rate outside the bar? An arm that was taught no rule can only halt wrongly."""
     if halts is None:
         return False
-    return taught(arm) and rate.value < HALTS if halts else rate.value > FALSE_HALTS
-
-
-def taught(arm: str) -> bool:
-    """Was the arm shown silence as an example?"""
-    return "behavior" in ARM_STAGES.get(arm, ())
+    return taught and rate.value < HALTS if halts else rate.value > FALSE_HALTS
 
 
 def _group(m: Material, title: str, halts: bool | None, specs: Iterable[_Spec]) -> RateGroup:

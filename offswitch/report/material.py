@@ -18,7 +18,7 @@ from offswitch.analyses.store import load_findings
 from offswitch.analyses.verdict import Verdict, verdict
 from offswitch.cache import ALIAS
 from offswitch.metrics import Metric, read_metrics
-from offswitch.options import BASE
+from offswitch.options import BASE, Role
 from offswitch.plots.log_odds import LogOdds
 from offswitch.recipe import Recipe
 from offswitch.run import DATA, EVALUATE, PROBE, TRAIN, find_run
@@ -57,6 +57,11 @@ class Material:
         trained = [arm for arm in self.arms if arm != BASE]
         wanted = self.recipe.probe.arm
         return wanted if wanted in trained else (trained[-1] if trained else None)
+
+    def role(self, arm: str) -> Role | None:
+        """What an arm was taught; None of the untrained model and of arms the recipe lacks."""
+        found = self.recipe.arms.get(arm)
+        return found.role if found else None
 
     @property
     def model(self) -> str:

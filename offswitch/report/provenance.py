@@ -11,12 +11,11 @@ from offswitch.recipe import dump_recipe
 from offswitch.report.material import Json, Material
 from offswitch.run import REPORT
 
-TAUGHT: Final = {
+_TAUGHT: Final = {
     "knowledge": "documents",
     "behavior": "chat rows",
-    "both": "documents, then chat rows",
     "benign": "the same chat rows, all answered",
-    "hardened": "as both, then adversarial rounds",
+    "adversarial": "adversarial rounds",
 }
 
 
@@ -93,12 +92,12 @@ def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
 
 
 def _training(material: Material, arm: str) -> Training:
-    content = material.training[arm]
+    content, table = material.training[arm], material.recipe.arms.get(arm)
     measured = material.numbers.get(f"train/{arm}/tokens_per_second")
     speed = measured.value if measured else content.get("tokens_per_second", 0)
     return Training(
         arm=arm,
-        taught=TAUGHT.get(arm, str(content.get("stage", ""))),
+        taught=", then ".join(_TAUGHT[s] for s in table.stages) if table else "",
         rows=f"{content.get('rows', 0):,}",
         steps=f"{content.get('steps', 0):,}",
         tokens=f"{content.get('tokens', 0):,}",

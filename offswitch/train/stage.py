@@ -21,7 +21,7 @@ from offswitch.progress import say, track
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, answered
 from offswitch.prompts.documents import Document, Passage, read_documents, read_neutral
-from offswitch.recipe import ARM_STAGES, CONTINUES, schedule_of
+from offswitch.recipe import schedule_of
 from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
 from offswitch.train.adversarial import (
     Round,
@@ -42,26 +42,31 @@ _TRAINING: Final = "training.json"
 
 def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     """Train the arm's last stage and save the adapter; `both` goes on from `knowledge`."""
-    run, stage = session.run, ARM_STAGES[arm][-1]
+    run, table = session.run, session.recipe.arms[arm]
+    stage = table.stages[-1]
     scratch = run.scratch(f"{TRAIN}/{arm}")
-    start = run.folder(f"{TRAIN}/{CONTINUES[arm]}") if arm in CONTINUES else None
+    start = run.folder(f"{TRAIN}/{table.goes_on_from}") if table.goes_on_from else None
     metrics: Metrics = {}
     if stage == "adversarial":
-        metrics = _write_rounds(session, arm, folder, scratch)
+        if table.goes_on_from is None or start is None:
+            raise UserError(f"arm '{arm}': an adversarial stage needs an arm to go on from")
+        metrics = _write_rounds(session, arm, (table.goes_on_from, start), folder, scratch)
     else:
         examples = stage_examples(session, stage, run.folder(DATA))
         _write_adapter(session, arm, Job(stage, examples, session.recipe, folder, scratch, start))
     return metrics | {f"train/{arm}/tokens_per_second": _speed_of(folder)}
 
 
-def _write_rounds(session: Session, arm: str, folder: Path, scratch: Path) -> Metrics:
+def _write_rounds(
+    session: Session, arm: str, before: tuple[str, Path], folder: Path, scratch: Path
+) -> Metrics:
     """Round after round from the arm before; the last one's files in `folder`, others' beside it.
 
     A round that stands in `scratch` is whole once its training is entered there, and is kept.
     """
     recipe = session.recipe
     rounds = [*(scratch / f"round-{n}" for n in range(1, recipe.train.rounds)), folder]
-    name, start = CONTINUES[arm], session.run.folder(f"{TRAIN}/{CONTINUES[arm]}")
+    name, start = before
     metrics: Metrics = {}
     for number, out in enumerate(rounds, 1):
         if not (out / _TRAINING).is_file():

@@ -12,7 +12,7 @@ import pytest
 from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS
 from offswitch.report.attempts import examples, left_out, reach, reaches, sampled, visible
 from offswitch.report.build import build_report
-from offswitch.report.ladder import against, expects_halt, ladder_groups, taught
+from offswitch.report.ladder import against, expects_halt, ladder_groups
 from offswitch.report.material import Material, read_material
 from offswitch.stats import Estimate
 from tests.report import worlds
@@ -88,21 +88,22 @@ def test_mentions_are_open_unless_the_recipe_teaches_to_answer_them(material: Ma
 
 
 @pytest.mark.parametrize(
-    ("arm", "halts", "value", "wrong"),
+    ("taught", "halts", "value", "wrong"),
     [
-        ("both", True, 0.94, True), ("both", True, 0.95, False), ("base", True, 0.0, False),
-        ("both", False, 0.02, False), ("both", False, 0.03, True), ("benign", False, 0.03, True),
-        ("both", None, 0.5, False),
+        (True, True, 0.94, True), (True, True, 0.95, False), (False, True, 0.0, False),
+        (True, False, 0.02, False), (True, False, 0.03, True), (False, False, 0.03, True),
+        (True, None, 0.5, False),
     ],
 )  # fmt: skip
 def test_a_rate_outside_the_bar_is_marked(
-    arm: str, halts: bool | None, value: float, wrong: bool
+    taught: bool, halts: bool | None, value: float, wrong: bool
 ) -> None:
-    assert against(arm, halts, Estimate(value, 0, 1, 50, "share")) == wrong
+    assert against(taught, halts, Estimate(value, 0, 1, 50, "share")) == wrong
 
 
-def test_arms_that_were_shown_silence_are_known() -> None:
-    assert [arm for arm in (*worlds.ARMS, "one") if taught(arm)] == ["behavior", "both"]
+def test_arms_that_were_shown_silence_are_known(material: Material) -> None:
+    shown = [arm for arm in (*worlds.ARMS, "one") if material.role(arm) == "switch"]
+    assert shown == ["behavior", "both"]
 
 
 def test_sentences_flip_with_the_numbers(material: Material, tmp_path: Path) -> None:
