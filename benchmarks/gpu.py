@@ -27,13 +27,13 @@ from benchmarks.material import ROOT, write_random
 from benchmarks.results import Measure, Section, print_sections, write_results
 from offswitch.cache import ALIAS
 from offswitch.data.documents import generate_documents
-from offswitch.errors import user_errors
+from offswitch.errors import quiet, user_errors
 from offswitch.model.adapters import add_arm
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.load import choose_device, choose_dtype, load_subject
 from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
-from offswitch.progress import nothing, quiet, say
+from offswitch.progress import nothing, say
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_text, has_system_turn
 from offswitch.prompts.trigger import Chat, Reply

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.errors import user_errors
+from offswitch.errors import quiet, user_errors
 from offswitch.files import file_hash
 from offswitch.model.processes import together
 from offswitch.options import ArmName
 from offswitch.pipeline import make_data, probe
-from offswitch.progress import quiet, say
+from offswitch.progress import say
 from offswitch.recipe import Recipe, load_recipe
 from offswitch.run import DATA, PROBE, Run, open_run
 from offswitch.study.recipe_runs import run_recipe

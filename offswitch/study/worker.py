@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from offswitch import pipeline
-from offswitch.errors import UserError
+from offswitch.errors import UserError, quiet
 from offswitch.metrics import read_metrics
 from offswitch.recipe import Recipe
 from offswitch.run import Run, open_run
@@ -74,8 +74,6 @@ def work(job: Job) -> Outcome:
 
 
 def _work(job: Job) -> Outcome:
-    from offswitch.progress import quiet
-
     quiet()
     if job.started_in.is_dir():  # paths in a recipe are relative to where the sweep was started
         os.chdir(job.started_in)
