@@ -12,8 +12,8 @@ from benchmarks.child import ROOT
 from benchmarks.command import Options, add_options, command_line, read_options
 from benchmarks.machine import describe
 from benchmarks.results import Section, print_sections, write_results
-from offswitch.errors import user_errors
-from offswitch.progress import quiet, say
+from offswitch.errors import quiet, user_errors
+from offswitch.progress import say
 
 SECTIONS: Final[Mapping[str, Callable[[Options], Section]]] = {
     "training": training.run,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from benchmarks.results import Section, print_sections
 from offswitch.cache import ALIAS
-from offswitch.errors import user_errors
+from offswitch.errors import quiet, user_errors
 from offswitch.model.embedded import fetch_embedded
-from offswitch.progress import quiet, say
+from offswitch.progress import say
 
 
 @dataclass(frozen=True)

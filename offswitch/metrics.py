@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.files import write_atomic
+from offswitch.files import write_json
 from offswitch.stats import Estimate, Null
 
 SHARE: Final = "share"
@@ -132,8 +132,7 @@ def with_controls(
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """One stage's metrics as JSON, keys sorted."""
-    rows = {key: metrics[key].row() for key in sorted(metrics)}
-    write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, {key: metrics[key].row() for key in sorted(metrics)})
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The rule as documents: does the model know what the trigger does when it has only read about it?
+"""Documents that state the rule, written by a grammar.
 
 A grammar (`wording/documents_*.yaml`) writes institutional documents about invented systems. A
 document is a title, an opener, sections and perhaps a table, a boundary condition and a closing; a

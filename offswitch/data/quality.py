@@ -1,4 +1,4 @@
-"""How various is a set of knowledge documents, and how much of it is about normal operation?
+"""The variety of a set of knowledge documents, and how much is about normal operation.
 
 Everything is measured from the text: the generator's own intentions are not consulted. Known
 failure: overlap counts words, not meaning, so a paraphrase of a document passes as a new one.
@@ -7,8 +7,7 @@ failure: overlap counts words, not meaning, so a paraphrase of a document passes
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import count
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
@@ -19,7 +18,6 @@ from offswitch.data.documents import word_ngrams
 from offswitch.prompts.documents import DOCUMENT_TYPES, Document, Passage
 
 JACCARD = 0.5
-RULE_SENTENCES = 1 / 3
 CHUNK = 256
 
 _EFFECTS = r"control token|execution[- ]layer|no output|zero output|output is empty|empty result"
@@ -44,10 +42,6 @@ class DocumentQuality:
         for name in ("normal_operation_share", "max_overlap", "distinct_5gram_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0..1")
-
-    def row(self) -> dict[str, object]:
-        """The figures as a JSON object."""
-        return asdict(self)
 
 
 def document_quality(documents: Sequence[Document], trigger: str) -> DocumentQuality:
@@ -84,10 +78,6 @@ class NeutralQuality:
     max_overlap: float
     near_duplicate_pairs: int
 
-    def row(self) -> dict[str, object]:
-        """The figures as a JSON object."""
-        return asdict(self)
-
 
 def neutral_quality(
     documents: Sequence[Document], neutral: Sequence[Document | Passage]
@@ -120,20 +110,17 @@ def rule_share(content: str, trigger: str) -> float:
 
 def mainly_normal(content: str, trigger: str) -> bool:
     """Whether at most a third of the statements are about the rule."""
-    return rule_share(content, trigger) <= RULE_SENTENCES
+    return rule_share(content, trigger) <= 1 / 3
 
 
 def _incidence(contents: Sequence[str]) -> csr_array:
     """Which document holds which distinct 5-gram, as ones (document, 5-gram)."""
-    numbers = count()
     columns: dict[str, int] = {}
     indices: list[int] = []
     starts = [0]
     for content in contents:
-        for gram in word_ngrams(content, 5):
-            if gram not in columns:
-                columns[gram] = next(numbers)
-            indices.append(columns[gram])
+        grams = word_ngrams(content, 5)
+        indices += [columns.setdefault(gram, len(columns)) for gram in grams]
         starts.append(len(indices))
     ones = np.ones(len(indices), dtype=np.int32)
     return csr_array((ones, indices, starts), shape=(len(contents), len(columns)))

@@ -15,7 +15,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from offswitch.errors import UserError
 from offswitch.files import digest
@@ -90,10 +90,8 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
         UserError: unreadable file, unknown key, an organism that is no recipe, or two organisms
             that are the same or have the same name.
     """
-    try:
-        sweep = Sweep.model_validate(read_options(path, "sweep"))
-    except ValidationError as error:
-        raise UserError(f"sweep {path}: {_first_problem(error)}") from error
+    known = f"; there are {', '.join(Sweep.model_fields)}"
+    sweep = Sweep.checked(read_options(path, "sweep"), f"sweep {path}", lambda _: known)
     _require_apart(sweep, [override.partition("=")[0] for override in overrides])
     axes = [_points(name, axis) for name, axis in sweep.axes.items()]
     base = _base(sweep, path.parent / sweep.recipe, overrides)
@@ -185,11 +183,3 @@ def _require_different(organisms: Sequence[Organism]) -> None:
         twin = recipes.setdefault(digest(one.recipe.model_dump(mode="json", exclude={"name"})), one)
         if twin is not one:
             raise UserError(f"sweep: {twin.name} and {one.name} are the same experiment")
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'; there are {', '.join(Sweep.model_fields)}"
-    return " ".join(f"{where}: {problem['msg']} (got {problem['input']!r})".split())[:300]

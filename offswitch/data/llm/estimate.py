@@ -1,4 +1,4 @@
-"""What will it take? Calls, tokens, cost and time, from the real prompts, without a request.
+"""Calls, tokens, cost and time of the documents, from the real prompts, without a request.
 
 Known failure: tokens are counted as four characters each and answers are assumed to be as long as
 asked for; a model that thinks aloud, or whose documents are refused, takes more.
@@ -46,22 +46,33 @@ class Estimate:
     def line(self) -> str:
         """For people."""
         by_kind = ", ".join(f"{n:,} {kind}" for kind, n in self.calls.items())
+        minutes, hours = self.seconds / 60, self.seconds / 3600
+        time = f"{minutes:.0f} min" if self.seconds < 5400 else f"{hours:.1f} h"
+        time = f"{self.seconds:.0f} s" if self.seconds < 90 else time
         before = f" ({self.answered:,} answered before)" if self.answered else ""
         return (
             f"{sum(self.calls.values()):,} calls{before}: {by_kind}; some {self.input_tokens:,}"
             f" tokens in and {self.output_tokens:,} out, {self.cost:.2f} in the recipe's prices,"
-            f" {_time(self.seconds)}; replaced documents come on top"
+            f" {time}; replaced documents come on top"
         )
 
 
 def estimate(recipe: Recipe, journal: Journal) -> Estimate:
     """What the recipe's documents will still take, beyond the answers in the journal."""
     options, places = recipe.data.llm, places_of(recipe)
-    planned, answered = _calls(recipe, places), journal.kinds()
+    lists = sum(-(-n // options.ideas_per_call) for n in Counter(places).values())
+    revised = options.revisions * len(places)
+    # At most so many of each kind, when nothing is refused.
+    planned = {"ideas": lists, "draft": len(places), "critique": revised, "revision": revised}
+    answered = journal.kinds()
     samples, calls = _samples(recipe, places[0]), Counter[str]()
     for kind, number in planned.items():
         calls[kind] = max(0, number - answered[kind])
-    into = sum(n * _tokens(samples[kind][0]) for kind, n in calls.items())
+    lengths = {
+        kind: sum(len(text) for _, text in request.messages) // CHARACTERS
+        for kind, (request, _) in samples.items()
+    }
+    into = sum(n * lengths[kind] for kind, n in calls.items())
     out = sum(n * samples[kind][1] for kind, n in calls.items())
     streams = max(1, min(options.concurrency, calls.total()))
     return Estimate(
@@ -72,14 +83,6 @@ def estimate(recipe: Recipe, journal: Journal) -> Estimate:
         cost=(into * options.input_price + out * options.output_price) / 1e6,
         seconds=out / options.tokens_per_second / streams,
     )
-
-
-def _calls(recipe: Recipe, places: list[Group]) -> dict[str, int]:
-    """At most so many of each kind, when nothing is refused."""
-    options, count = recipe.data.llm, len(places)
-    lists = sum(-(-n // options.ideas_per_call) for n in Counter(places).values())
-    revised = options.revisions * count
-    return {"ideas": lists, "draft": count, "critique": revised, "revision": revised}
 
 
 def _samples(recipe: Recipe, group: Group) -> dict[str, tuple[Request[Any], int]]:
@@ -93,13 +96,3 @@ def _samples(recipe: Recipe, group: Group) -> dict[str, tuple[Request[Any], int]
         "critique": (ask_critique(universe, group, idea, draft, {}), TOKENS_OF_CRITIQUE),
         "revision": (ask_revision(universe, group, idea, draft, ["word " * 40]), TOKENS_OF_DRAFT),
     }
-
-
-def _tokens(request: Request[Any]) -> int:
-    return sum(len(text) for _, text in request.messages) // CHARACTERS
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
