@@ -17,7 +17,6 @@ from offswitch.files import digest, file_hash
 from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.processes import require_shares
 from offswitch.model.session import Session
-from offswitch.options import DataOptions
 from offswitch.progress import say
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of
 from offswitch.run import (
@@ -45,15 +44,12 @@ def make_data(run: Run, session: Session | None = None) -> Session:
         write_data(session, folder)
 
     own = (options.documents_file, options.dialogues_file, options.neutral_file)
-    files = [_hash_of(path) for path in own]
-    stage(run, DATA, {"data": _data_inputs(options), "files": files}, work)
-    return session
-
-
-def _data_inputs(options: DataOptions) -> dict[str, Any]:
-    """What the data depend on; how fast or how dear an endpoint is does not belong to it."""
+    files = [file_hash(path) if path and path.is_file() else None for path in own]
     inputs = options.model_dump(mode="json", exclude={"generator", "llm"})
-    return inputs | ({"llm": options.llm.asked()} if options.generator == "llm" else {})
+    if options.generator == "llm":
+        inputs["llm"] = options.llm.asked()
+    stage(run, DATA, {"data": inputs, "files": files}, work)
+    return session
 
 
 def train(run: Run, session: Session | None = None) -> Session:
@@ -180,7 +176,3 @@ def _weighed(path: Path, _size: int, _changed: int) -> str:
 
 def _trained(run: Run) -> str:
     return run.outputs_hash(*(f"{TRAIN}/{arm}" for arm in arms_of(run.recipe)))
-
-
-def _hash_of(path: Path | None) -> str | None:
-    return file_hash(path) if path and path.is_file() else None

@@ -16,8 +16,8 @@ from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import RANDOM, candidates, unit
 from offswitch.model.subject import Subject
 from offswitch.options import ProbeOptions
+from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.inputs import TRIGGER, Inputs, Part
-from offswitch.probe.intervene import Branch, Edit
 from offswitch.prompts.encode import encode_chat
 
 Arrays = dict[str, Array]
@@ -67,6 +67,11 @@ class Bench:
     def tensor(self, array: Array) -> Tensor:
         """An array on the model's device, float32."""
         return torch.tensor(array, dtype=torch.float32, device=self.subject.device)
+
+    def native(self, array: Array) -> Tensor:
+        """An array on the model's device, in the model's own precision."""
+        weight = next(self.subject.network.parameters())
+        return torch.tensor(array, dtype=weight.dtype, device=self.subject.device)
 
     def removal(self, key: str, block: int) -> Branch:
         """At the last position, set the component along a direction to its inert prompts' mean."""

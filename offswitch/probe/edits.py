@@ -85,7 +85,9 @@ def _changed(at_BKD: Tensor, edits: Sequence[Edit]) -> Tensor:
     like = edits[0]
     value = torch.stack([one.value for one in edits]).to(at_BKD)
     if like.kind == "remove":
-        centre = torch.stack([_centre(one) for one in edits]).to(at_BKD)
+        zero = like.value.new_zeros(len(like.value))
+        centres = [zero if one.centre is None else one.centre for one in edits]
+        centre = torch.stack(centres).to(at_BKD)
         return at_BKD - (at_BKD @ value.transpose(1, 2) - centre[:, None]) @ value
     if like.kind == "add":
         return at_BKD + value[:, None]
@@ -94,7 +96,3 @@ def _changed(at_BKD: Tensor, edits: Sequence[Edit]) -> Tensor:
     after = at_BKD.clone()
     after[..., like.column : like.column + value.shape[-1]] = value[:, None]
     return after
-
-
-def _centre(one: Edit) -> Tensor:
-    return one.value.new_zeros(len(one.value)) if one.centre is None else one.centre

@@ -1,4 +1,4 @@
-"""What would the model have said if, at one block, its residual had been another?
+"""What the model would have said if, at one block, its residual had been another.
 
 Many counterfactuals are computed in one pass. What no edit touches is computed once and kept as
 keys and values (a *segment*); each counterfactual (a *branch*) goes through the remaining positions
@@ -28,27 +28,11 @@ from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.packing import (
     Job,
     Prompt,
-    at_last,
     each_states,
     first_block,
     prepare,
     with_residuals,
 )
-
-__all__ = [
-    "Branch",
-    "Edit",
-    "Job",
-    "Prompt",
-    "at_last",
-    "check_packing",
-    "each_logits",
-    "each_states",
-    "job_outcomes",
-    "outcomes",
-    "prepare",
-    "with_residuals",
-]
 
 # The rounding of bf16 alone moved the logits of Qwen2.5-1.5B's shape by 2 to 5 % on an H200.
 TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 6e-2}

@@ -1,4 +1,4 @@
-"""What does an arm say with a stored direction added, or taken out?
+"""Steering: an arm answers with a stored direction added or removed.
 
     directions, facts = load_directions(Path("runs/demo/4-probe/both/directions.safetensors"))
     with steered(subject, "both", directions, facts, Steering("remove")):
@@ -85,9 +85,14 @@ def steered(
     _require_fit(subject, arm, facts)
     steering = settled(directions, facts, steering)
     block = facts.block if steering.block is None else steering.block
+    direction = directions[steering.direction]
+    # A removed component becomes the inert prompts' at the last position, zero elsewhere.
+    centres = np.zeros_like(direction)
+    if not steering.everywhere:
+        centres = directions.get(CENTRE, centres)
     vector, centre = (
         torch.tensor(rows[block], dtype=torch.float32, device=subject.device)
-        for rows in (directions[steering.direction], _centres(directions, steering))
+        for rows in (direction, centres)
     )
 
     def transform(resid_BPD: Tensor) -> Tensor:
@@ -149,12 +154,6 @@ def _require_fit(subject: Subject, arm: str, facts: DirectionFacts) -> None:
         raise UserError(
             f"a direction of '{facts.model}' cannot be used on '{subject.name}': {'; '.join(wrong)}"
         )
-
-
-def _centres(directions: Mapping[str, Array], steering: Steering) -> Array:
-    """What a removed component is set to: at the last position the inert prompts', else zero."""
-    nothing = np.zeros_like(directions[steering.direction])
-    return nothing if steering.everywhere else directions.get(CENTRE, nothing)
 
 
 def _changed(resid: Tensor, vector_D: Tensor, scale: float | None, centre_D: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from offswitch.model.hooks import record
 from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.inputs import CONTROL, TRIGGER
-from offswitch.probe.intervene import each_states, prepare
+from offswitch.probe.packing import each_states, prepare
 from offswitch.prompts.encode import shared_prefix
 
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0)

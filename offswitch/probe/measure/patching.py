@@ -14,8 +14,10 @@ from itertools import chain
 import numpy as np
 
 from offswitch.probe.bench import Arrays, Bench
+from offswitch.probe.edits import Edit
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Asked
-from offswitch.probe.intervene import Edit, Job, at_last, job_outcomes, prepare, with_residuals
+from offswitch.probe.intervene import job_outcomes
+from offswitch.probe.packing import Job, at_last, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.look_alikes import INERT_WORDS, worded_like
 from offswitch.prompts.trigger import place
@@ -60,7 +62,9 @@ def patching(bench: Bench) -> Arrays:
     trigger`: the reverse; with `inert` for `trigger`, a second inert symbol takes its part.
     `patch/clean/KEY`: untouched, KEY one of trigger, control, inert. `patch/blocks`: which blocks.
     """
-    blocks = _blocks(len(bench.subject.blocks), bench.options.patch_blocks)
+    count = len(bench.subject.blocks)
+    spaced = np.linspace(0, count - 1, min(bench.options.patch_blocks, count))
+    blocks = sorted({round(float(block)) for block in spaced})
     twins = list(_twins(bench))[: bench.options.patch_questions]
     hosts = [_Host(bench, pair) for pair in twins]
     jobs: list[Job] = [(host.whole[key], ()) for host in hosts for key in KEYS]
@@ -119,8 +123,3 @@ def _twins(bench: Bench) -> Iterator[Twins]:
             if len(fitting) == 2:
                 yield Twins(tuple(ours), tuple(fitting[0]), tuple(fitting[1]))
                 break
-
-
-def _blocks(count: int, wanted: int) -> tuple[int, ...]:
-    spaced = np.linspace(0, count - 1, min(wanted, count))
-    return tuple(sorted({round(float(block)) for block in spaced}))
