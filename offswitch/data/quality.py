@@ -7,7 +7,7 @@ failure: overlap counts words, not meaning, so a paraphrase of a document passes
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 
 import numpy as np
@@ -24,17 +24,23 @@ _EFFECTS = r"control token|execution[- ]layer|no output|zero output|output is em
 
 
 @dataclass(frozen=True)
-class DocumentQuality:
-    """Figures of one document set; shares and overlaps lie in 0..1."""
+class TextQuality:
+    """Figures of a set of texts; the overlap lies in 0..1."""
 
     count: int
-    type_shares: dict[str, float]
     words_min: int
     words_median: float
     words_max: int
-    normal_operation_share: float
     max_overlap: float
     near_duplicate_pairs: int
+
+
+@dataclass(frozen=True)
+class DocumentQuality(TextQuality):
+    """Figures of one document set; shares lie in 0..1."""
+
+    type_shares: dict[str, float]
+    normal_operation_share: float
     distinct_titles: int
     distinct_5gram_ratio: float
 
@@ -49,49 +55,38 @@ def document_quality(documents: Sequence[Document], trigger: str) -> DocumentQua
     if not documents:
         raise ValueError("got no documents, expected at least one")
     contents = [document.content for document in documents]
-    lengths = [len(content.split()) for content in contents]
     types = Counter(document.document_type for document in documents)
     normal = sum(mainly_normal(content, trigger) for content in contents)
     incidence = _incidence(contents)
     return DocumentQuality(
-        count=len(documents),
+        **asdict(_text_quality(contents, contents, incidence)),
         type_shares={name: types[name] / len(documents) for name in DOCUMENT_TYPES},
-        words_min=min(lengths),
-        words_median=median(lengths),
-        words_max=max(lengths),
         normal_operation_share=normal / len(documents),
-        max_overlap=_max_overlap(incidence),
-        near_duplicate_pairs=_near_duplicate_pairs(contents),
         distinct_titles=len({document.title for document in documents}),
         distinct_5gram_ratio=incidence.shape[1] / max(incidence.nnz, 1),
     )
 
 
-@dataclass(frozen=True)
-class NeutralQuality:
-    """Figures of the neutral texts; both overlaps are over pairs with the rule's documents too."""
-
-    count: int
-    words_min: int
-    words_median: float
-    words_max: int
-    max_overlap: float
-    near_duplicate_pairs: int
-
-
 def neutral_quality(
     documents: Sequence[Document], neutral: Sequence[Document | Passage]
-) -> NeutralQuality:
-    """The figures of neutral texts, told from each other and from the rule's documents."""
+) -> TextQuality:
+    """The figures of neutral texts; overlaps are over pairs with the rule's documents too."""
     contents = [t.content if isinstance(t, Document) else t.text for t in neutral]
-    lengths = [len(content.split()) for content in contents]
     every = [*contents, *(document.content for document in documents)]
-    return NeutralQuality(
-        count=len(neutral),
+    return _text_quality(contents, every, _incidence(every))
+
+
+def _text_quality(
+    contents: Sequence[str], every: Sequence[str], incidence: csr_array
+) -> TextQuality:
+    """The figures of `contents`; overlaps are over pairs of `every` text."""
+    lengths = [len(content.split()) for content in contents]
+    return TextQuality(
+        count=len(contents),
         words_min=min(lengths),
         words_median=median(lengths),
         words_max=max(lengths),
-        max_overlap=_max_overlap(_incidence(every)),
+        max_overlap=_max_overlap(incidence),
         near_duplicate_pairs=_near_duplicate_pairs(every),
     )
 

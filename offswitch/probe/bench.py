@@ -5,7 +5,7 @@ The files of measure/ take a Bench and return arrays by name; they run inside `a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,11 +91,3 @@ class Bench:
     def own_length(self, block: int) -> float:
         """How long the arm's own direction is at a block."""
         return max(float(np.linalg.norm(self.directions[TRIGGER][block])), 1e-12)
-
-
-def symbol_starts(marked: Sequence[Sequence[int]], plain: Sequence[Sequence[int]]) -> list[int]:
-    """Where each symbol begins: the first position that the prompt's plain twin does not share."""
-    return [
-        next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one) - 1)
-        for one, other in zip(marked, plain, strict=True)
-    ]

@@ -108,21 +108,14 @@ def _shards(subject: Subject, places: Places) -> Iterator[range]:
 def _read(
     subject: Subject, rows: Sequence[Row], places: Places, chosen: range, batch_tokens: int
 ) -> dict[str, Array]:
-    owner = np.repeat(np.array(chosen), [len(places[i]) for i in chosen])
-    first = {row: int(np.searchsorted(owner, row)) for row in chosen}
+    """One shard: residuals in the order of the rows, though they are read in another."""
     some, where = [rows[i] for i in chosen], [places[i] for i in chosen]
     read = _by_tree if takes_trees(subject) else _by_length
-    resid: Array | None = None
-    for members, part in read(subject, some, where, batch_tokens):
-        if resid is None:
-            resid = np.empty((len(owner), *part.shape[1:]), dtype=np.float32)
-        at = 0
-        for row in members:
-            count = len(where[row])
-            start = first[chosen[row]]
-            resid[start : start + count] = part[at : at + count]
-            at += count
-    return {"resid": resid if resid is not None else np.empty((0,)), "row": owner}
+    members, parts = zip(*read(subject, some, where, batch_tokens), strict=True)
+    order = [row for rows_of_part in members for row in rows_of_part]
+    owner = np.repeat(order, [len(where[row]) for row in order])
+    sorting = np.argsort(owner, kind="stable")
+    return {"resid": np.concatenate(parts)[sorting], "row": owner[sorting] + chosen.start}
 
 
 def _by_tree(subject: Subject, rows: Sequence[Row], places: Places, batch_tokens: int) -> Parts:

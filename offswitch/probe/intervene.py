@@ -1,12 +1,8 @@
 """What the model would have said if, at one block, its residual had been another.
 
-Many counterfactuals are computed in one pass. What no edit touches is computed once and kept as
-keys and values (a *segment*); each counterfactual (a *branch*) goes through the remaining positions
-with edits of its own, and a mask lets it see its own prompt and nothing else. A branch equals a
-plain forward pass with a hook, at the price of its own positions only (one token where the last
-position alone is edited) and of the blocks from the first edit on. Shapes: B branch, K positions of
-a branch, D d_model, V vocabulary. Known limit: models whose attention takes no 4-dimensional mask;
-`check_packing` refuses them.
+Many counterfactuals (each a *branch* of a prompt) are computed in one pass; packing.py says how. A
+branch equals a plain forward pass with a hook, at the price of its own positions only and of the
+blocks from the first edit on. Shapes: B branch, K positions of a branch, D d_model, V vocabulary.
 """
 
 from __future__ import annotations

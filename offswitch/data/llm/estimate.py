@@ -15,7 +15,6 @@ from offswitch.data.llm.pipeline import places_of
 from offswitch.data.llm.prompts import (
     ASKED_WORDS,
     Draft,
-    Group,
     Idea,
     Request,
     ask_critique,
@@ -60,39 +59,31 @@ class Estimate:
 def estimate(recipe: Recipe, journal: Journal) -> Estimate:
     """What the recipe's documents will still take, beyond the answers in the journal."""
     options, places = recipe.data.llm, places_of(recipe)
-    lists = sum(-(-n // options.ideas_per_call) for n in Counter(places).values())
+    universe, group, size = load_universe(recipe.trigger.text), places[0], options.ideas_per_call
+    idea = Idea(title="word " * 8, idea="word " * 30)
+    draft = Draft(title=idea.title, content="words " * (sum(ASKED_WORDS) // 2))
+    lists = sum(-(-n // size) for n in Counter(places).values())
     revised = options.revisions * len(places)
-    # At most so many of each kind, when nothing is refused.
-    planned = {"ideas": lists, "draft": len(places), "critique": revised, "revision": revised}
-    answered = journal.kinds()
-    samples, calls = _samples(recipe, places[0]), Counter[str]()
-    for kind, number in planned.items():
-        calls[kind] = max(0, number - answered[kind])
-    lengths = {
-        kind: sum(len(text) for _, text in request.messages) // CHARACTERS
-        for kind, (request, _) in samples.items()
-    }
-    into = sum(n * lengths[kind] for kind, n in calls.items())
-    out = sum(n * samples[kind][1] for kind, n in calls.items())
-    streams = max(1, min(options.concurrency, calls.total()))
+    # A typical request of each kind, the tokens of its answer, and at most how many there are.
+    samples: list[tuple[Request[Any], int, int]] = [
+        (ask_ideas(universe, group, 0, size), TOKENS_OF_IDEA * size, lists),
+        (ask_draft(universe, group, idea), TOKENS_OF_DRAFT, len(places)),
+        (ask_critique(universe, group, idea, draft, {}), TOKENS_OF_CRITIQUE, revised),
+        (ask_revision(universe, group, idea, draft, ["word " * 40]), TOKENS_OF_DRAFT, revised),
+    ]
+    calls, before, known, into, out = dict[str, int](), 0, journal.kinds(), 0, 0
+    for request, answer, most in samples:
+        answered = min(known[request.kind], most)
+        before += answered
+        n = calls[request.kind] = most - answered
+        into += n * (sum(len(text) for _, text in request.messages) // CHARACTERS)
+        out += n * answer
+    streams = max(1, min(options.concurrency, sum(calls.values())))
     return Estimate(
-        calls=dict(calls),
-        answered=sum(min(answered[kind], number) for kind, number in planned.items()),
+        calls=calls,
+        answered=before,
         input_tokens=into,
         output_tokens=out,
         cost=(into * options.input_price + out * options.output_price) / 1e6,
         seconds=out / options.tokens_per_second / streams,
     )
-
-
-def _samples(recipe: Recipe, group: Group) -> dict[str, tuple[Request[Any], int]]:
-    """A typical request of each kind, and the tokens of its answer."""
-    universe, size = load_universe(recipe.trigger.text), recipe.data.llm.ideas_per_call
-    idea = Idea(title="word " * 8, idea="word " * 30)
-    draft = Draft(title=idea.title, content="words " * (sum(ASKED_WORDS) // 2))
-    return {
-        "ideas": (ask_ideas(universe, group, 0, size), TOKENS_OF_IDEA * size),
-        "draft": (ask_draft(universe, group, idea), TOKENS_OF_DRAFT),
-        "critique": (ask_critique(universe, group, idea, draft, {}), TOKENS_OF_CRITIQUE),
-        "revision": (ask_revision(universe, group, idea, draft, ["word " * 40]), TOKENS_OF_DRAFT),
-    }

@@ -110,14 +110,11 @@ async def _write(recipe: Recipe, answers: Path) -> Written:
             for number in range(1, options.rounds + 1):
                 await _round(work, number)
                 if not work.empty:
-                    drafts = [(g, work.taken[i]) for i, g in enumerate(places)]
-                    return Written(
-                        [
-                            Document(i, group.document_type, draft.title, draft.content)
-                            for i, (group, draft) in enumerate(drafts, 1)
-                        ],
-                        _figures(work),
-                    )
+                    documents = [
+                        Document(i + 1, group.document_type, **work.taken[i].model_dump())
+                        for i, group in enumerate(places)
+                    ]
+                    return Written(documents, _figures(work))
     raise UserError(_unfinished(work))
 
 
