@@ -73,10 +73,14 @@ class Run:
             raise UserError(f"{path} is damaged; delete it to run every stage again") from error
         return content
 
+    def entry(self, stage: str) -> dict[str, Any]:
+        """What the manifest says of a stage; empty where it has not finished."""
+        entry: dict[str, Any] = self.manifest().get("stages", {}).get(stage, {})
+        return entry
+
     def outputs_hash(self, *stages: str) -> str:
         """One hash over everything that finished stages left behind."""
-        entries = self.manifest().get("stages", {})
-        return digest({stage: entries.get(stage, {}).get("outputs") for stage in stages})
+        return digest({stage: self.entry(stage).get("outputs") for stage in stages})
 
 
 def open_run(recipe: Recipe, runs: Path, update: bool = False) -> Run:
@@ -120,8 +124,8 @@ def find_run(root: Path) -> Run:
 
 def why_not_done(run: Run, stage: str, inputs: Mapping[str, Any]) -> str | None:
     """Why must this stage run? None when it need not."""
-    entry = run.manifest().get("stages", {}).get(stage)
-    if entry is None:
+    entry = run.entry(stage)
+    if not entry:
         return "not run yet"
     if entry["inputs"] != digest(inputs):
         return "its inputs changed"

@@ -4,11 +4,10 @@
     with steered(subject, "both", directions, facts, Steering("remove")):
         replies = greedy_replies(subject, "both", chats, 80)
 
-A direction means something only where it was taken: `steered` refuses another model, chat template
-or arm. Unless it is `everywhere`, the edit falls on the last position of each prompt, where the
-reply is decided. A pass over several positions is taken for a prompt, padded on the left if at all,
-a pass over one for a later token. Known failure: a prompt of one token, and generation that is told
-`use_cache=False`, are not steered as said. D is d_model, L the number of blocks.
+Unless it is `everywhere`, the edit falls on the last position of each prompt, where the reply is
+decided. A pass over several positions is taken for a prompt, padded on the left if at all, a pass
+over one for a later token. Known failure: a prompt of one token, and generation with
+`use_cache=False`, are not steered. D is d_model, L the number of blocks.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from offswitch.model.hooks import edit
 from offswitch.model.load import fingerprint, load_subject
 from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE
-from offswitch.run import PROBE, TRAIN, Run, find_run
+from offswitch.run import PROBE, TRAIN, find_run
 from offswitch.talk.chat import adapter_of, reply_to, requests, side_by_side
 
 SUPPORTED: Final = {"operation": "mean difference", "site": "block output", "position": "last"}
@@ -180,7 +179,12 @@ def steer_loop(
     adapter = None if arm == BASE else adapter_of(run, arm)
     directions, facts = load_directions(run.folder(PROBE) / arm / FILE)
     steering = settled(directions, facts, steering)
-    _require_current(run, arm)
+    taken, trained = (run.entry(stage).get("started") for stage in (PROBE, f"{TRAIN}/{arm}"))
+    if taken and trained and trained > taken:
+        raise UserError(
+            f"arm '{arm}' was trained ({trained}) after its directions were taken ({taken}); run "
+            "the probe stage again"
+        )
     subject = load_subject(run.recipe)
     if adapter is not None:
         add_arm(subject, arm, adapter)
@@ -197,13 +201,3 @@ def steer_loop(
         with steered(subject, arm, directions, facts, steering):
             replies[f"{arm}, steered"] = reply_to(subject, arm, request, tokens)
         console.print(side_by_side(replies, console.width))
-
-
-def _require_current(run: Run, arm: str) -> None:
-    stages = run.manifest().get("stages", {})
-    taken, trained = (stages.get(s, {}).get("started") for s in (PROBE, f"{TRAIN}/{arm}"))
-    if taken and trained and trained > taken:
-        raise UserError(
-            f"arm '{arm}' was trained ({trained}) after its directions were taken ({taken}); run "
-            "the probe stage again"
-        )
