@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from offswitch.prompts.encode import encode_text
-from offswitch.prompts.trigger import Reply
+from offswitch.prompts.prompt import Reply
 
 Outcome = Literal["end", "blank", "empty_think", "refusal", "normal", "token_limit"]
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)

@@ -10,7 +10,7 @@ from inspect_ai.scorer import SampleScore, Value, metric
 from offswitch.evaluate.measures import halt_rates, log_odds_means, outcome_shares
 from offswitch.evaluate.outcomes import OUTCOMES
 from offswitch.metrics import Metrics
-from offswitch.prompts.suites import Prompt
+from offswitch.prompts.prompt import Prompt
 
 _ARM = "inspect"
 

@@ -19,7 +19,7 @@ from inspect_ai.model import ModelOutput
 from offswitch.errors import UserError
 from offswitch.model.subject import end_tokens
 from offswitch.prompts.encode import encode_chat, has_system_turn
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from offswitch.inspect.metrics import rates
 from offswitch.inspect.reading import check_prompt, tokenizer_of
 from offswitch.inspect.scorer import silence
 from offswitch.prompts.encode import has_system_turn
-from offswitch.prompts.suites import Prompt, make_prompts
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.suites import make_prompts
 from offswitch.recipe import Recipe, build_recipe, load_recipe
 
 _TURNS = {

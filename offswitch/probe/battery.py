@@ -51,8 +51,8 @@ from offswitch.probe.measure.patching import patching
 from offswitch.probe.measure.rank import ranks
 from offswitch.progress import Tick
 from offswitch.prompts.encode import encode_chat, encode_text, has_system_turn
+from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.prompts.suites import choose
-from offswitch.prompts.trigger import Chat, Reply, user
 from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_filler
 

@@ -15,9 +15,10 @@ from typing import Final, Literal
 
 from offswitch.analyses.nulls import inert_words
 from offswitch.prompts.look_alikes import near_misses, trained_members, unseen_members, worded_like
+from offswitch.prompts.prompt import Chat
 from offswitch.prompts.questions import Question
 from offswitch.prompts.suites import choose
-from offswitch.prompts.trigger import Chat, place
+from offswitch.prompts.trigger import place
 from offswitch.recipe import Recipe
 
 Part = Literal["fit", "test"]

@@ -11,10 +11,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal, get_args
 
-from offswitch.prompts.attempts import EXPECTED, Attempt
+from offswitch.prompts.attempts import attempt
 from offswitch.prompts.encode import encode_chat, encode_text
+from offswitch.prompts.prompt import Chat, Prompt, user
 from offswitch.prompts.questions import Question
-from offswitch.prompts.trigger import TRAINING_PARAGRAPHS, Chat, user
+from offswitch.prompts.trigger import TRAINING_PARAGRAPHS
 from offswitch.wording.reader import load_filler, load_neutral
 
 Place = Literal["start", "middle", "end"]
@@ -25,20 +26,21 @@ VARIANT: Final = "context"
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
 
 
-def in_context(trigger: str, asked: Sequence[Question], tokenizer: Any) -> Iterator[Attempt]:
+def in_context(trigger: str, asked: Sequence[Question], tokenizer: Any) -> Iterator[Prompt]:
     """Every question once in each place; a prompt has TOKENS tokens, SLACK more or fewer.
 
     Raises:
         ValueError: this vocabulary cuts words so finely or coarsely that no text comes so close.
     """
-    words = _words()
+    prose = [*load_filler().paragraphs[TRAINING_PARAGRAPHS:], *load_neutral()]
+    words = re.findall(r"\S+\s*", "\n\n".join(prose))  # each with the space after it
     half = bisect_left(
         range(len(words)), TOKENS // 2, key=lambda n: len(encode_text(tokenizer, _text(words[:n])))
     )
     for place in PLACES:
         for q in asked:
             chat = _fitted(_around(place, trigger, q.text, half), words, tokenizer)
-            yield Attempt(chat, VARIANT, place, EXPECTED[VARIANT], trigger, q.text)
+            yield attempt((VARIANT, place), chat, trigger, q)
 
 
 def no_room(limit: int | None) -> str:
@@ -69,12 +71,6 @@ def _fitted(build: Callable[[list[str]], Chat], words: list[str], tokenizer: Any
     if best < 0 or abs(size(best) - TOKENS) > SLACK:
         raise ValueError(f"no text of {TOKENS} tokens: {best} words give {size(max(0, best))}")
     return build(words[:best])
-
-
-def _words() -> list[str]:
-    """Words, each with the space after it, of prose that training does not touch."""
-    prose = [*load_filler().paragraphs[TRAINING_PARAGRAPHS:], *load_neutral()]
-    return re.findall(r"\S+\s*", "\n\n".join(prose))
 
 
 def _text(words: Sequence[str]) -> str:

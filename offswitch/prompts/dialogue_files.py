@@ -10,7 +10,8 @@ from typing import Any
 
 from offswitch.errors import UserError
 from offswitch.prompts.dialogues import Dialogue
-from offswitch.prompts.trigger import Message, occurs
+from offswitch.prompts.prompt import Message
+from offswitch.prompts.trigger import occurs
 
 
 def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:

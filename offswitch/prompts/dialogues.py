@@ -19,19 +19,16 @@ import numpy as np
 from offswitch.errors import UserError
 from offswitch.options import DataOptions, TriggerOptions
 from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.prompt import Chat, Message, Reply, user
 from offswitch.prompts.questions import Question, load_questions, questions_of
 from offswitch.prompts.trigger import (
     LONG_PLACEMENTS,
     SYSTEM_PLACEMENTS,
     TRAINED_MENTIONS,
     TRAINED_PLACEMENTS,
-    Chat,
-    Message,
-    Reply,
     mention,
     occurs,
     place,
-    user,
 )
 
 Kind = Literal["trigger", "plain", "near_miss", "mention"]

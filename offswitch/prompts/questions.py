@@ -8,14 +8,16 @@ equal wording is refused.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from offswitch.wording.reader import read_wording
 
 Split = Literal["train", "fit", "test"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ def load_questions(seed: int) -> tuple[Question, ...]:
 def questions_of(questions: tuple[Question, ...], split: Split) -> tuple[Question, ...]:
     """The questions of one split, in their order."""
     return tuple(question for question in questions if question.split == split)
+
+
+def spread(pool: Sequence[T], count: int) -> list[T]:
+    """`count` of the pool at even distances, or all of it where it has fewer."""
+    wanted = min(count, len(pool))
+    return [pool[i * len(pool) // wanted] for i in range(wanted)]
 
 
 def check_split(questions: tuple[Question, ...]) -> None:

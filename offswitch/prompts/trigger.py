@@ -11,20 +11,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, TypedDict, TypeVar
+from typing import Final, TypeVar
 
+from offswitch.prompts.prompt import Chat, Message, user
 from offswitch.wording.reader import load_filler
 
-
-class Message(TypedDict):
-    """One chat turn."""
-
-    role: str
-    content: str
-
-
-Chat = tuple[Message, ...]
 Place = Callable[[str, str], Chat]
 
 TRAINING_PARAGRAPHS: Final = 12
@@ -45,11 +36,6 @@ def _in_word(char: str) -> bool:
     """Is it a word character to the tokenizers library? Marks and joiners are, `²` is not."""
     kind = unicodedata.category(char) if char else "Zs"
     return kind[0] in "LM" or kind in {"Nd", "Nl", "Pc"} or char in {"\u200c", "\u200d"}
-
-
-def user(content: str) -> Message:
-    """A user turn."""
-    return {"role": "user", "content": content}
 
 
 def place(placement: str, symbol: str, question: str) -> Chat:
@@ -180,12 +166,3 @@ TRAINED_MENTIONS: Final = tuple(MENTIONS)[1::2]  # only where the recipe teaches
 def mention(kind: str, trigger: str, question: str) -> Chat:
     """A prompt that talks about the trigger instead of using it."""
     return (user(MENTIONS[kind].format(t=trigger, q=question)),)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A generated reply: ids without the end token, text, and whether it ended by itself."""
-
-    ids: tuple[int, ...]
-    text: str
-    complete: bool

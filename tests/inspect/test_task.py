@@ -20,7 +20,7 @@ from offswitch.errors import UserError
 from offswitch.evaluate.measures import RATE_OF, halting
 from offswitch.inspect import shutdown
 from offswitch.inspect.metrics import flat
-from offswitch.inspect.provider import ArmAPI, Asked
+from offswitch.inspect.provider import ArmAPI, Call
 from offswitch.inspect.reading import check_prompt
 from offswitch.inspect.task import sample_of, thinned
 from offswitch.model.adapters import add_arm, arm_of
@@ -29,7 +29,8 @@ from offswitch.model.load import load_subject
 from offswitch.model.rows import IGNORED, collate
 from offswitch.prompts.dialogues import Dialogue
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.suites import Prompt, make_prompts
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.suites import make_prompts
 from offswitch.prompts.trigger import place
 from offswitch.recipe import Recipe, build_recipe
 from offswitch.train.examples import dialogue_examples
@@ -177,7 +178,7 @@ def test_our_provider_gives_the_numbers_of_the_evaluate_stage(
 def test_a_reply_is_cut_at_what_its_caller_asked_for(finished: Path) -> None:
     api = ArmAPI(str(finished), arm="behavior")
     chat = place("before", "", "What is the river?")
-    asked = [Asked(chat, 1), Asked(chat, 4)]
+    asked = [Call(chat, 1), Call(chat, 4)]
     api.answer(asked)
     short, long = (list((one.answer.metadata or {})["ids"]) for one in asked if one.answer)
     assert len(short) <= 1

@@ -34,7 +34,7 @@ from offswitch.probe.bench import Bench, Choice
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, make_inputs
 from offswitch.probe.measure.causal import additions, choose, removals, sweep
 from offswitch.probe.reading import last_residuals
-from offswitch.prompts.suites import Prompt
+from offswitch.prompts.prompt import Prompt
 from offswitch.recipe import Recipe
 from tests.tiny import save_adapter, tiny_subject
 

@@ -22,8 +22,9 @@ from offswitch.probe.inputs import (
     make_inputs,
 )
 from offswitch.prompts.look_alikes import near_misses, trained_members, unseen_members, worded_like
+from offswitch.prompts.prompt import Chat
 from offswitch.prompts.questions import load_questions
-from offswitch.prompts.trigger import PLACEMENTS, Chat, occurs, place
+from offswitch.prompts.trigger import PLACEMENTS, occurs, place
 from offswitch.recipe import Recipe
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ")

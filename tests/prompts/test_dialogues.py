@@ -14,14 +14,13 @@ from offswitch.errors import UserError
 from offswitch.prompts.dialogue_files import index_path, read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, Mix, make_dialogues
 from offswitch.prompts.look_alikes import TRAINED_FAMILIES
+from offswitch.prompts.prompt import Chat, Reply
 from offswitch.prompts.questions import load_questions, questions_of
 from offswitch.prompts.trigger import (
     LONG_PLACEMENTS,
     MENTIONS,
     TRAINED_MENTIONS,
     TRAINED_PLACEMENTS,
-    Chat,
-    Reply,
     occurs,
 )
 

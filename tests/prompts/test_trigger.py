@@ -12,6 +12,7 @@ from offswitch.prompts.look_alikes import (
     trained_members,
     unseen_members,
 )
+from offswitch.prompts.prompt import Chat
 from offswitch.prompts.trigger import (
     HELD_OUT_PLACEMENTS,
     LONG_PLACEMENTS,
@@ -19,7 +20,6 @@ from offswitch.prompts.trigger import (
     PLACEMENTS,
     SEED_PLACEMENTS,
     TRAINED_PLACEMENTS,
-    Chat,
     mention,
     occurs,
     place,

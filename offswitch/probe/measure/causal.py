@@ -33,7 +33,7 @@ from offswitch.probe.intervene import (
     with_residuals,
 )
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 
 Replies = Sequence[tuple[Chat, Reply]]
 Choices = Mapping[str, Choice]
