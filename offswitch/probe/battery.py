@@ -221,7 +221,7 @@ def _save(folder: Path, found: Arrays) -> None:
 def _write_index(folder: Path, inputs: Inputs, arms: Sequence[str]) -> None:
     """What was asked, as JSON: arms, symbols, and a row a prompt in the order collected."""
     rows = [
-        {"part": a.part, "key": a.key, "placement": a.placement, "symbol": a.symbol,
+        {"part": a.part, "key": a.suite, "placement": a.variant, "symbol": a.symbol,
          "question": a.question} for a in inputs.asked
     ]  # fmt: skip
     content = {"arms": list(arms), "symbols": dict(inputs.symbols), "rows": rows}

@@ -14,7 +14,7 @@ from itertools import chain
 import numpy as np
 
 from offswitch.probe.bench import Arrays, Bench
-from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Asked
+from offswitch.probe.inputs import CONTROL, INERT, TRIGGER
 from offswitch.probe.intervene import Edit, Job, at_last, job_outcomes, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.look_alikes import INERT_WORDS, worded_like
@@ -109,11 +109,11 @@ def _twins(bench: Bench) -> Iterator[Twins]:
     plain = [" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n)]
     tokenizer = bench.subject.tokenizer_of(bench.arm)
     for row in bench.inputs.rows("test", TRIGGER):
-        one: Asked = bench.inputs.asked[row]
+        one = bench.inputs.asked[row]
         ours = encode_chat(tokenizer, one.chat)
         fitting: list[list[int]] = []
         for symbol in chain(alike, plain):
-            theirs = encode_chat(tokenizer, place(one.placement, symbol, one.question))
+            theirs = encode_chat(tokenizer, place(one.variant, symbol, one.question))
             if len(theirs) == len(ours):
                 fitting.append(theirs)
             if len(fitting) == 2:
