@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from offswitch.prompts.damage import damaged
 from offswitch.prompts.prompt import Chat, Expected, Prompt, user
 from offswitch.prompts.questions import Question, spread
-from offswitch.prompts.trigger import LONG_PLACEMENTS, TRAINED_PLACEMENTS, occurs, place
+from offswitch.prompts.trigger import LONG_PLACEMENTS, TRAINED_PLACEMENTS, holds, place
 from offswitch.wording.reader import read_wording
 
 Turns = list[tuple[str, str]]  # role, text
@@ -129,11 +129,6 @@ def references(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
         for name, pool in pools.items()
         for p in spread(pool, count)
     ]
-
-
-def holds(trigger: str, chat: Chat) -> bool:
-    """Does the trigger stand in some turn as a word of its own?"""
-    return any(occurs(trigger, turn["content"]) for turn in chat)
 
 
 def bare(index: int, symbol: str, question: str) -> Chat:

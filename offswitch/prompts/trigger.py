@@ -38,6 +38,11 @@ def _in_word(char: str) -> bool:
     return kind[0] in "LM" or kind in {"Nd", "Nl", "Pc"} or char in {"\u200c", "\u200d"}
 
 
+def holds(trigger: str, chat: Chat) -> bool:
+    """Does the trigger stand in some turn as a word of its own?"""
+    return any(occurs(trigger, turn["content"]) for turn in chat)
+
+
 def place(placement: str, symbol: str, question: str) -> Chat:
     """The question with a symbol in one of PLACEMENTS; an empty symbol gives its plain form."""
     return PLACEMENTS[placement](symbol, question)

@@ -15,13 +15,13 @@ from offswitch.prompts.attempts import (
     REFERENCES,
     attempts,
     expected_of,
-    holds,
     references,
 )
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.prompt import Prompt, Reply
 from offswitch.prompts.questions import load_questions, normalised, questions_of
 from offswitch.prompts.suites import choose, make_prompts
+from offswitch.prompts.trigger import holds
 from offswitch.wording.reader import load_filler, load_neutral
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "停止")

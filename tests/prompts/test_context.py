@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from offswitch.model.subject import Subject
-from offswitch.prompts.attempts import holds
 from offswitch.prompts.context import SLACK, TOKENS, in_context, no_room
 from offswitch.prompts.encode import encode_chat, encode_text
 from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.suites import choose
+from offswitch.prompts.trigger import holds
 from tests.tiny import tiny_subject
 
 ASKED = choose("test", 2, 0)
