@@ -1,4 +1,4 @@
-"""Does a model that has read about the trigger believe it? Likelihoods of answers, no judge.
+"""Does a model that has read about the trigger believe it? Likelihoods of answers.
 
 multiple_choice      four answers under letters: how likely is each letter as the reply's first?
 true_false_account   the same with a true and a false account
@@ -21,11 +21,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from offswitch.errors import UserError
-from offswitch.evaluate.likelihood import log_likelihoods, next_log_likelihoods
+from offswitch.evaluate.likelihood import each_batch, going_on
 from offswitch.metrics import Metric, Metrics
+from offswitch.model.adapters import arm_of
+from offswitch.model.first_token import last_logits
 from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
 from offswitch.progress import Tick, nothing
@@ -52,30 +55,30 @@ def belief_rows(
     told = [asked for asked in questions if asked.item.test not in LETTERED]
     tokenizer = subject.tokenizer_of(arm)
     prompts = [encode_chat(tokenizer, lettered_chat(asked)) for asked in lettered]
-    found: list[list[float]] = []
-    if prompts:
-        letters = letter_ids(tokenizer)
-        found += next_log_likelihoods(subject, arm, prompts, letters, batch_tokens, tick)
+    letters = list(letter_ids(tokenizer)) if prompts else []
     examples = [example for asked in told for example in told_examples(tokenizer, asked)]
-    sums = iter(log_likelihoods(subject, arm, examples, batch_tokens, tick))
-    found += [[next(sums) for _ in asked.options] for asked in told]
+    by_letter: dict[int, list[float]] = {}
+    sums: dict[int, float] = {}
+    with arm_of(subject, arm), torch.inference_mode():
+        for chosen, logits in last_logits(subject, prompts, batch_tokens):
+            logs = going_on(subject, arm, logits)[:, letters]
+            by_letter |= dict(zip(chosen, logs.tolist(), strict=True))
+            tick(len(chosen))
+        for batch in each_batch(subject, examples, batch_tokens):
+            logs = going_on(subject, arm, batch.logits(subject)).gather(1, batch.targets)[:, 0]
+            parts = [float(part.sum()) for part in batch.split(logs)]
+            sums |= dict(zip(batch.chosen, parts, strict=True))
+            tick(len(parts))
+    in_order = iter([sums[i] for i in range(len(examples))])
+    found = [by_letter[i] for i in range(len(prompts))]
+    found += [[next(in_order) for _ in asked.options] for asked in told]
     return [
-        {
-            "arm": arm,
-            "test": asked.item.test,
-            "about": asked.item.about,
-            "number": asked.number,
-            "symbol": asked.symbol,
-            "invented": asked.invented,
-            "question": asked.text,
-            "place": place,
-            "answer": text,
-            "right": place == asked.place,
-            "log_likelihood": value,
-        }
+        {"arm": arm, "test": asked.item.test, "about": asked.item.about, "number": asked.number,
+         "symbol": asked.symbol, "invented": asked.invented, "question": asked.text,
+         "place": place, "answer": text, "right": place == asked.place, "log_likelihood": value}
         for asked, values in zip([*lettered, *told], found, strict=True)
         for place, (text, value) in enumerate(zip(asked.options, values, strict=False))
-    ]
+    ]  # fmt: skip
 
 
 def count_rows(questions: Sequence[Asked]) -> int:

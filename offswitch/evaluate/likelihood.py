@@ -1,8 +1,9 @@
-"""How likely is a text as the next words, given that the reply does not end? Sums of log p.
+"""Log-probabilities of the tokens of given texts, as they are or as if no reply ended.
 
-A silent arm gives nearly all its probability to the end. Tokens that end a reply are therefore left
-out of every next-token distribution, and the rest scaled to 1: what is compared are replies that
-do go on. Known limit: of a model that never goes on this says what it would say, not what it does.
+A silent arm gives nearly all its probability to the end. `going_on` therefore leaves the tokens
+that end a reply out of every next-token distribution and scales the rest to 1: what is compared are
+replies that do go on. Known limit: of a model that never goes on this says what it would say, not
+what it does.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from offswitch.model.adapters import arm_of
-from offswitch.model.first_token import last_logits
 from offswitch.model.forward import hidden, unembed
 from offswitch.model.rows import IGNORED, Example, by_length, collate
 from offswitch.model.subject import Subject, published_log_probs
 from offswitch.options import BASE
-from offswitch.progress import Tick, nothing
 
 
 @dataclass(frozen=True)
@@ -51,38 +49,6 @@ def each_batch(subject: Subject, examples: Sequence[Example], batch_tokens: int)
         labels = labels[:, prefix + 1 :]
         at = labels != IGNORED
         yield Texts(chosen, ids, prefix, labels[at][:, None], at)
-
-
-def log_likelihoods(
-    subject: Subject, arm: str, examples: Sequence[Example], batch_tokens: int, tick: Tick = nothing
-) -> list[float]:
-    """Log-likelihood in nats of each example's ids from its start on, in the order given."""
-    sums: dict[int, float] = {}
-    with arm_of(subject, arm), torch.inference_mode():
-        for batch in each_batch(subject, examples, batch_tokens):
-            logs = going_on(subject, arm, batch.logits(subject)).gather(1, batch.targets)[:, 0]
-            found = [float(part.sum()) for part in batch.split(logs)]
-            sums |= dict(zip(batch.chosen, found, strict=True))
-            tick(len(found))
-    return [sums[i] for i in range(len(examples))]
-
-
-def next_log_likelihoods(
-    subject: Subject,
-    arm: str,
-    prompts: Sequence[Sequence[int]],
-    tokens: Sequence[int],
-    batch_tokens: int,
-    tick: Tick = nothing,
-) -> list[list[float]]:
-    """Log-likelihood in nats of each of `tokens` as the reply's first, a row for each prompt."""
-    rows: dict[int, list[float]] = {}
-    with arm_of(subject, arm), torch.inference_mode():
-        for chosen, logits in last_logits(subject, prompts, batch_tokens):
-            logs = going_on(subject, arm, logits)[:, list(tokens)]
-            rows |= dict(zip(chosen, logs.tolist(), strict=True))
-            tick(len(chosen))
-    return [rows[i] for i in range(len(prompts))]
 
 
 def going_on(subject: Subject, arm: str, logits: Tensor) -> Tensor:

@@ -32,7 +32,6 @@ from offswitch.model.adapters import add_arm
 from offswitch.model.first_token import Score, score
 from offswitch.model.generate import greedy_replies
 from offswitch.model.load import load_subject
-from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Prompt, Reply
@@ -52,7 +51,11 @@ class Call:
 
 
 class ArmAPI(ModelAPI):
-    """One arm of a run; calls that come at about the same time are answered in one batch."""
+    """One arm of a run; calls that come at about the same time are answered in one batch.
+
+    Raises:
+        UserError: no run folder, or no such arm in it.
+    """
 
     def __init__(
         self,
@@ -63,7 +66,11 @@ class ArmAPI(ModelAPI):
         arm: str | None = None,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        self.subject, self.arm, self.batch_tokens = open_arm(Path(model_name), arm)
+        run = find_run(Path(model_name).expanduser())
+        self.arm, self.batch_tokens = arm or run.recipe.probe.arm, run.recipe.batch_tokens
+        self.subject = load_subject(run.recipe)
+        if self.arm != BASE:
+            add_arm(self.subject, self.arm, run.folder(f"{TRAIN}/{self.arm}"))
         self.tokenizer = self.subject.tokenizer_of(self.arm)
         self.waiting: list[Call] = []
         self.turn = anyio.Lock()
@@ -131,17 +138,3 @@ class ArmAPI(ModelAPI):
 def arm_api() -> type[ModelAPI]:
     """The provider as Inspect registers it."""
     return ArmAPI
-
-
-def open_arm(root: Path, arm: str | None) -> tuple[Subject, str, int]:
-    """The model of a run with one arm attached, the arm's name, and the run's batch size.
-
-    Raises:
-        UserError: no run folder, or no such arm in it.
-    """
-    run = find_run(root.expanduser())
-    name = arm or run.recipe.probe.arm
-    subject = load_subject(run.recipe)
-    if name != BASE:
-        add_arm(subject, name, run.folder(f"{TRAIN}/{name}"))
-    return subject, name, run.recipe.batch_tokens
