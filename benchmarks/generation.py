@@ -68,8 +68,8 @@ def run_peer(asked: dict[str, Any]) -> dict[str, float]:
     from offswitch.model.generate import greedy_replies
     from offswitch.model.load import load_subject
     from offswitch.options import BASE
+    from offswitch.prompts.prompt import user
     from offswitch.prompts.suites import choose
-    from offswitch.prompts.trigger import user
 
     recipe = bench_recipe(asked["model"])
     subject = load_subject(recipe)

@@ -36,7 +36,7 @@ from offswitch.model.subject import Subject
 from offswitch.progress import nothing, say
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_text, has_system_turn
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, load_recipe, schedule_of, training_seed
 from offswitch.run import peak_memory_mb
 from offswitch.train.arms import train_arm

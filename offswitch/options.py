@@ -182,6 +182,11 @@ class DataOptions(Section):
             raise ValueError("data.generator is llm, but data.llm.model names no model")
         return self
 
+    def asked(self) -> dict[str, Any]:
+        """What the data depend on; an endpoint's speed and prices do not belong to it."""
+        inputs = self.model_dump(mode="json", exclude={"generator", "llm"})
+        return inputs | ({"llm": self.llm.asked()} if self.generator == "llm" else {})
+
 
 class LoraOptions(Section):
     """The adapter. `target_modules: null` means every projection of the attention block."""

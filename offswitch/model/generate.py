@@ -19,7 +19,7 @@ from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.progress import Tick, nothing
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 
 BATCH = 96  # smaller products are further from the machine's pace
 

@@ -12,7 +12,7 @@ from offswitch.model.generate import cached_base_replies
 from offswitch.progress import say, track
 from offswitch.prompts.dialogues import Answer, Mix, mix_of
 from offswitch.prompts.encode import has_system_turn
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, arms_of
 from offswitch.run import TRAIN, Run
 

@@ -50,8 +50,8 @@ from offswitch.probe.measure.patching import patching
 from offswitch.probe.measure.rank import ranks
 from offswitch.progress import Tick
 from offswitch.prompts.encode import encode_chat, encode_text, has_system_turn
+from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.prompts.suites import choose
-from offswitch.prompts.trigger import Chat, Reply, user
 from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_filler
 
@@ -86,7 +86,7 @@ def run_battery(
             ready = _ready(bench, own, folder / arm)
             _measure(ready, folder / arm, plain, recipe, tick)
     rows = [
-        {"part": a.part, "key": a.key, "placement": a.placement, "symbol": a.symbol,
+        {"part": a.part, "key": a.suite, "placement": a.variant, "symbol": a.symbol,
          "question": a.question} for a in inputs.asked
     ]  # fmt: skip
     index = {"arms": list(every), "symbols": dict(inputs.symbols), "rows": rows}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
-from offswitch.model.first_token import end_log_odds
+from offswitch.model.first_token import scores_of
 from offswitch.model.forward import unembed
 from offswitch.model.subject import Subject
 from offswitch.probe.edits import Branch, Edit
@@ -43,14 +43,13 @@ def outcomes(subject: Subject, prompts: Sequence[Prompt], branches: Sequence[Bra
 
 def job_outcomes(subject: Subject, jobs: Sequence[Job]) -> Array:
     """First-token outcomes [jobs, 2]: end log-odds, and whether the branch halts (0 or 1)."""
-    stops = torch.tensor(subject.stop_ids, device=subject.device)
     rows: Array = np.empty((len(jobs), 2), dtype=np.float32)
     # Jobs whose first edits lie at like blocks share a pass, which then begins there.
     order = sorted(range(len(jobs)), key=lambda i: first_block(subject, jobs[i]))
     done = 0
     for logits in each_logits(subject, [jobs[i] for i in order]):
-        halts = torch.isin(logits.argmax(-1), stops).float()
-        some = torch.stack([end_log_odds(logits, subject.stop_ids), halts], 1).cpu().numpy()
+        scores = scores_of(logits, subject.stop_ids, temperatures=())
+        some = [(found.log_odds, found.halts) for found in scores]
         rows[order[done : done + len(some)]] = some
         done += len(some)
     return rows

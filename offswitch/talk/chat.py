@@ -16,7 +16,7 @@ from offswitch.model.generate import greedy_replies
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
-from offswitch.prompts.trigger import Reply, user
+from offswitch.prompts.prompt import Reply, user
 from offswitch.run import TRAIN, Run, find_run
 
 SILENCE = "∅ silence"

@@ -25,7 +25,8 @@ from offswitch.prompts.candidates import by_turns, draw_candidates, more_of
 from offswitch.prompts.dialogues import Answer, Dialogue, Mix, make_dialogues
 from offswitch.prompts.encode import has_system_turn
 from offswitch.prompts.negatives import draw_negatives
-from offswitch.prompts.suites import Prompt, choose
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import LONG_PLACEMENTS, place
 from offswitch.recipe import Recipe
 from offswitch.stats import rate

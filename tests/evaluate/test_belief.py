@@ -14,22 +14,23 @@ from scipy.stats import binomtest
 
 from offswitch.errors import UserError
 from offswitch.evaluate.belief import (
+    belief_measures,
     belief_rows,
     count_rows,
+    judge,
     letter_ids,
     lettered_chat,
     told_examples,
 )
-from offswitch.evaluate.belief_measures import belief_measures, judge
 from offswitch.evaluate.likelihood import going_on
-from offswitch.evaluate.stage import evaluate_arm, suites_of
+from offswitch.evaluate.stage import BELIEF, evaluate_arm, suites_of
 from offswitch.metrics import read_metrics
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.rows import Example, collate
 from offswitch.model.subject import Subject
 from offswitch.prompts.beliefs import CHANCE, LETTERED, TESTS, Asked, Test, make_questions
 from offswitch.prompts.encode import encode_chat, encode_text
-from offswitch.prompts.trigger import user
+from offswitch.prompts.prompt import user
 from offswitch.recipe import load_recipe
 from tests.small import evaluated_run, small_recipe
 from tests.tiny import save_adapter, tiny_subject
@@ -273,6 +274,6 @@ def test_a_recipe_may_ask_nothing(tmp_path: Path) -> None:
     recipe = load_recipe(small_recipe(tmp_path), ["evaluate.belief_questions=0"])
     subject = tiny_subject()
     prompts = suites_of(recipe, subject.tokenizer)
-    found = evaluate_arm(subject, "base", prompts, recipe, tmp_path)
-    assert found.beliefs == []
+    found = evaluate_arm(subject, "base", prompts, [], recipe)
+    assert found.rows[BELIEF] == []
     assert not any("belief" in key for key in found.metrics)

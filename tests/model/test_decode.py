@@ -17,7 +17,7 @@ from offswitch.model.load import make_subject
 from offswitch.model.merged import merged
 from offswitch.model.slots import Slots
 from offswitch.model.subject import Subject
-from offswitch.prompts.trigger import user
+from offswitch.prompts.prompt import user
 from tests.tiny import ARCHITECTURES, save_adapter, tiny_subject, tiny_tokenizer
 
 LENGTHS = (3, 90, 25, 9, 31, 4, 28, 200, 22, 17)

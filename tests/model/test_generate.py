@@ -13,7 +13,7 @@ from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.generate import cached_base_replies, greedy_replies
 from offswitch.model.subject import Subject
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.trigger import Chat, Reply, user
+from offswitch.prompts.prompt import Chat, Reply, user
 from tests.tiny import save_adapter, tiny_subject
 
 CHATS: list[Chat] = [

@@ -26,7 +26,7 @@ from offswitch.model.first_token import score
 from offswitch.model.subject import Subject
 from offswitch.probe.battery import STEPS, run_battery
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, make_inputs
-from offswitch.prompts.suites import Prompt
+from offswitch.prompts.prompt import Prompt
 from offswitch.recipe import Recipe
 from tests.probe.small import RECIPE
 from tests.tiny import save_adapter, tiny_subject

@@ -20,8 +20,9 @@ from offswitch.prompts.dialogue_files import read_dialogues
 from offswitch.prompts.dialogues import Dialogue, Mix
 from offswitch.prompts.encode import encode_text
 from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.prompt import Chat, Reply
 from offswitch.prompts.questions import load_questions, questions_of
-from offswitch.prompts.trigger import Chat, Reply, occurs
+from offswitch.prompts.trigger import occurs
 from offswitch.recipe import Recipe, arms_of, load_recipe
 from offswitch.run import Run, open_run, withdraw
 from offswitch.train.adversarial import (

@@ -24,7 +24,7 @@ from offswitch.probe.inputs import CONTROL, PLAIN, TRIGGER
 from offswitch.probe.intervene import each_logits, job_outcomes, outcomes
 from offswitch.probe.packing import at_last, each_states, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 
 Replies = Sequence[tuple[Chat, Reply]]
 Choices = Mapping[str, Choice]

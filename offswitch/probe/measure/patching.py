@@ -14,7 +14,7 @@ import numpy as np
 
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.edits import Edit
-from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Asked
+from offswitch.probe.inputs import CONTROL, INERT, TRIGGER
 from offswitch.probe.intervene import job_outcomes
 from offswitch.probe.packing import Job, at_last, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
@@ -94,9 +94,9 @@ def _twins(bench: Bench) -> Iterator[Rows]:
     plain = [" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n)]
     tokenizer = bench.subject.tokenizer_of(bench.arm)
     for row in bench.inputs.rows("test", TRIGGER):
-        one: Asked = bench.inputs.asked[row]
+        one = bench.inputs.asked[row]
         ours = encode_chat(tokenizer, one.chat)
-        asked = (place(one.placement, symbol, one.question) for symbol in (*alike, *plain))
+        asked = (place(one.variant, symbol, one.question) for symbol in (*alike, *plain))
         theirs = (encode_chat(tokenizer, chat) for chat in asked)
         two = list(islice((ids for ids in theirs if len(ids) == len(ours)), 2))
         if len(two) == 2:
