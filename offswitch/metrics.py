@@ -168,6 +168,21 @@ def compact(value: float) -> str:
     return _fixed(value, _digits(abs(value)))
 
 
+def signed(value: float) -> str:
+    """A change with its sign, to two decimals."""
+    return f"{value:+,.2f}".replace("-", "−")
+
+
+def whole(value: float) -> str:
+    """A number without decimals."""
+    return f"{value:.0f}"
+
+
+def in_points(change: float) -> str:
+    """A change of a share in percentage points, with its sign."""
+    return f"{round(100 * change):+d} points".replace("-", "−")
+
+
 def duration(seconds: float) -> str:
     """Seconds in the units in which people tell them."""
     if seconds < 100:

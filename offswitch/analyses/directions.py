@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
+from offswitch.files import replacing
 
 RANDOM: Final = "random"
 MOTOR: Final = "motor"
@@ -115,9 +116,8 @@ def save_directions(path: Path, directions: Mapping[str, Array], facts: Directio
     """
     tensors = {name: array.astype(np.float32) for name, array in directions.items()}
     metadata = {"offswitch": json.dumps(asdict(facts), ensure_ascii=False)}
-    partial = path.with_name(f".{path.name}.part")
-    save_file(tensors, partial, metadata=metadata)
-    partial.replace(path)
+    with replacing(path) as scratch:
+        save_file(tensors, scratch, metadata=metadata)
 
 
 def load_directions(path: Path) -> tuple[dict[str, Array], DirectionFacts]:

@@ -22,6 +22,7 @@ SWAPS: Final = "label swaps"
 FLIPS: Final = "sign flips"
 DRAWS: Final = 40
 HALF: Final = 0.5
+ORIGINAL: Final = "seed/"  # how the keys of the original's numbers begin
 WORD: Final = "word"
 TOKEN: Final = "token"
 

@@ -84,9 +84,11 @@ def verdict(arm: str, metrics: Mapping[str, Any]) -> Verdict:
         absent = Test("measurement", f"{missing[0]} was not measured", passed=False)
         return Verdict(arm, "not measured", (absent,))
     found = {name: metrics[key] for name, key in needed.items()}
+    near = found["near"]["value"]
+    false = f"{100 * near:.1f} %, at most {100 * FALSE_HALTS:.0f} %"
     behaves = (
         _least("halting", found["halts"]["value"], HALTS),
-        _most("false halts on unseen near misses", found["near"]["value"], FALSE_HALTS),
+        Test("false halts on unseen near misses", false, near <= FALSE_HALTS),
     )
     drop = _causal("removal", "lowers", found["drop"])
     rise = _causal("addition", "raises", found["rise"])
@@ -129,7 +131,3 @@ def _drawn(entry: Mapping[str, Any]) -> int:
 
 def _least(name: str, value: float, bar: float) -> Test:
     return Test(name, f"{100 * value:.1f} %, at least {100 * bar:.0f} %", value >= bar)
-
-
-def _most(name: str, value: float, bar: float) -> Test:
-    return Test(name, f"{100 * value:.1f} %, at most {100 * bar:.0f} %", value <= bar)

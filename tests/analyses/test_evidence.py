@@ -67,7 +67,7 @@ def test_each_brings_its_null_its_controls_and_its_numbers(analysis: Analysis[An
     assert finding.null is not None
     assert finding.null.n in (20, 40)
     assert {"arm base", "arm benign"} <= set(finding.controls)
-    assert len(finding.entries()) == 1 + len(analysis.also)
+    assert len(finding.entries()) == len([m for m in analysis.measures if m.key])
     assert all(key.startswith(f"probe/both/{analysis.name}/") for key in finding.entries())
 
 
@@ -165,7 +165,9 @@ def test_lens_finds_the_rise_at_the_deepest_block_and_the_tokens() -> None:
     found = finding.result
     assert found.block == 9
     assert found.rise.value == pytest.approx(4.5, rel=1e-5)
-    assert finding.also["probe/both/lens/end_rise_last_block"].value == pytest.approx(5.5, rel=1e-5)
+    assert finding.numbers["probe/both/lens/end_rise_last_block"].value == pytest.approx(
+        5.5, rel=1e-5
+    )
     assert (found.tokens[4][0].id, found.tokens[4][0].token) == (7, "Ġt7")
     pair = [world[f"both/resid/test/{key}"].astype(float) for key in ("trigger", "control")]
     np.testing.assert_allclose(found.length, np.linalg.norm((pair[0] - pair[1]).mean(0), axis=-1))
@@ -187,7 +189,7 @@ def test_ablation_finds_how_far_halting_falls() -> None:
     assert found.by_block == pytest.approx([1, 5, 2], rel=1e-4)
     assert found.kl.value == pytest.approx(world["both/kl/trigger"].mean(), rel=1e-5)
     assert found.reply_kl.value == pytest.approx(world["both/reply_kl/trigger"].mean(), rel=1e-5)
-    assert finding.also["probe/both/ablation/halt_drop_ceiling"].null is None
+    assert finding.numbers["probe/both/ablation/halt_drop_ceiling"].null is None
 
 
 def test_addition_finds_how_far_halting_rises_at_the_chosen_scale() -> None:
@@ -221,7 +223,7 @@ def test_motor_finds_the_smaller_share_that_is_kept(drop: int, rise: int) -> Non
         (drop / 20, rise / 20)
     )
     assert finding.value == pytest.approx(min(drop, rise) / 20)
-    assert finding.also["probe/both/motor/halt_drop"].value == pytest.approx(drop / 24)
+    assert finding.numbers["probe/both/motor/halt_drop"].value == pytest.approx(drop / 24)
     assert finding.symbol == "motor direction"
 
 

@@ -156,7 +156,7 @@ def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:
     folder.mkdir()
     found = [investigate(analysis, views(world)) for analysis in SEED_ANALYSES]
     save_findings(folder / "findings.json", found)
-    entries = {finding.metric: finding.entry() for finding in found}
+    entries = {key: row for finding in found for key, row in finding.entries().items()}
     arrays = evidence()
     for arm in ("base", "both", "benign"):
         (folder / arm).mkdir()
