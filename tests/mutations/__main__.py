@@ -16,7 +16,6 @@ from tests.mutations.faults import FAULTS, Fault
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LEFT: Final = (".*", "runs", "__pycache__", "*.egg-info", "results")
-SECONDS: Final = 900
 
 
 def copy_to(folder: Path) -> Path:
@@ -24,14 +23,15 @@ def copy_to(folder: Path) -> Path:
     return Path(shutil.copytree(ROOT, folder / "copy", ignore=shutil.ignore_patterns(*LEFT)))
 
 
-def tested(copy: Path, tests: Iterable[str]) -> int:
-    """Pytest's exit code: 0 all passed, 1 some failed, else they did not run."""
+def tested(copy: Path, tests: Iterable[str]) -> tuple[int, str]:
+    """Pytest's exit code (0 all passed, 1 some failed, else they did not run) and output."""
     # Compiled files are told apart by size and second only, too little for one-letter faults.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, timeout=SECONDS, check=False
-    ).returncode
+    done = subprocess.run(
+        command, cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout
 
 
 def outcome(copy: Path, fault: Fault) -> str:
@@ -42,7 +42,7 @@ def outcome(copy: Path, fault: Fault) -> str:
         return "not found"
     path.write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
     try:
-        return {0: "survived", 1: "caught"}.get(tested(copy, fault.tests), "could not run")
+        return {0: "survived", 1: "caught"}.get(tested(copy, fault.tests)[0], "could not run")
     finally:
         path.write_text(text, encoding="utf-8")
 
@@ -53,8 +53,9 @@ def main(words: Sequence[str]) -> int:
     escaped = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_to(Path(folder))
-        if not chosen or tested(copy, dict.fromkeys(t for f in chosen for t in f.tests)) != 0:
-            sys.stderr.write("no such fault, or its tests fail without it\n")
+        code, shown = tested(copy, dict.fromkeys(test for f in chosen for test in f.tests))
+        if code or not chosen:
+            sys.stderr.write(f"{shown}\nno such fault, or its tests fail without it\n")
             return 2
         for fault in chosen:
             start = time.perf_counter()

@@ -36,7 +36,7 @@ _TOPICS: Final = "tests/prompts/test_questions.py"
 _RECIPE: Final = "tests/test_recipe.py"
 
 FAULTS: Final = tuple(
-    Fault(name, f"offswitch/{file}", right, wrong, tests)
+    Fault(name, f"offswitch/{file}", right, wrong, tuple(tests))
     for name, file, right, wrong, *tests in (
         # --- loss weights and label masks ---------------------------------------------------------
         ("the first token of a reply weighs as much as any other", "model/rows.py",
