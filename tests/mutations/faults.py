@@ -120,7 +120,7 @@ FAULTS: Final = tuple(
          "0.5 * (pos[:, None] == neg)", "0.0 * (pos[:, None] == neg)", _STATS),
         ("one organism too many in the spread", "stats.py",
          "student.ppf(0.975, data.size - 1)", "student.ppf(0.975, data.size)",
-         "tests/study/test_organisms.py"),
+         _SPREAD),
         # --- resuming, hashes, locks --------------------------------------------------------------
         ("a stage stands though its inputs changed", "run.py",
          'if entry["inputs"] != digest(inputs)', "if False", _RUN),
@@ -136,7 +136,7 @@ FAULTS: Final = tuple(
          "and file_hash(folder / n) == h", "", "tests/probe/test_collect.py"),
         ("half a checkpoint is gone on from", "train/trainer.py",
          'json.loads((Path(last) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))',
-         "Path(last)", "tests/train/test_trainer.py"),
+         "Path(last)", "tests/train/test_trainer.py::test_half_a_checkpoint_is_passed_over"),
         ("a hash depends on the order of keys", "files.py",
          "sort_keys=True", "sort_keys=False", "tests/test_files.py"),
         ("half a file is put in place", "files.py",
