@@ -34,6 +34,9 @@ _SCALED: Final = "tests/model/test_scaled.py"
 _TRIGGER: Final = "tests/prompts/test_trigger.py"
 _TOPICS: Final = "tests/prompts/test_questions.py"
 _RECIPE: Final = "tests/test_recipe.py"
+_SPREAD: Final = (
+    "tests/study/test_organisms.py::test_the_interval_over_organisms_is_students_and_covers"
+)
 
 FAULTS: Final = tuple(
     Fault(name, f"offswitch/{file}", right, wrong, tuple(tests))
