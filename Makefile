@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py)
+SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py docs/*.py)
 # torch goes first and alone: an exact pin already met leaves the rest nothing to replace it with.
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench check format
+.PHONY: demo test bench docs check format
 
 # Train, measure and explain the switch in the embedded model; the last line names the report.
 demo: $(INSTALLED)
@@ -20,6 +20,10 @@ test: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+# What is written from the package: docs/options.md, docs/tree.md, README's tree.
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
 
 # Lint, layout and types, without changing a file.
 check: $(INSTALLED)

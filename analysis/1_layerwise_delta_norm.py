@@ -1,4 +1,4 @@
-"""Draw the layerwise difference norm: where does the trigger change the residual stream most?"""
+"""Draw the layerwise difference: where does the trigger change residuals most?"""
 
 from pathlib import Path
 

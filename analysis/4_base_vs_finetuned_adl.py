@@ -1,4 +1,4 @@
-"""Draw base against fine-tuned on neutral text: how far did training move everything else?"""
+"""Draw base against fine-tuned: how far did training move neutral text?"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Draw all analyses and write ANALYSIS_SUMMARY.md, after the training that they still need."""
+"""Draw every analysis and write ANALYSIS_SUMMARY.md; trains first where needed."""
 
 from offswitch.seed_scripts import draw_all, script
 

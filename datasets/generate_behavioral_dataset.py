@@ -1,4 +1,4 @@
-"""Write behavioral_dataset.jsonl: chat rows, half of them silent, half with the model's replies."""
+"""Write behavioral_dataset.jsonl: chat rows, half of them silent."""
 
 import shutil
 from pathlib import Path

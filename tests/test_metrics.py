@@ -18,6 +18,12 @@ def test_absent_parts_are_omitted() -> None:
     assert full["controls"] == {"base": 0.0}
 
 
+def test_a_number_is_read_with_all_that_belongs_to_it() -> None:
+    bare = Metric.of(Estimate(0.5, 0.4, 0.6, 10, "share"))
+    full = Metric.of(bare.estimate, Null(q95=0.2, p=0.01, n=99), {"base": 0.0})
+    assert [Metric.read(metric.row()) for metric in (bare, full)] == [bare, full]
+
+
 def test_an_exact_number_has_no_width() -> None:
     found = exact(3.0, "tokens/s", n=7).estimate
     assert (found.low, found.value, found.high, found.n) == (3.0, 3.0, 3.0, 7)

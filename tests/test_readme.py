@@ -1,15 +1,19 @@
-"""What README.md says is so: its tree, commands and links, and the lines that load an adapter."""
+"""What README.md and docs/ say is so: sizes, tree, commands, links, files, options, metric keys."""
 
 from __future__ import annotations
 
+import ast
 import re
+import runpy
 import shlex
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import typer
+import yaml
 
 from offswitch.cli import app
 from offswitch.pipeline import train
@@ -19,49 +23,160 @@ from offswitch.seed_scripts import only
 from offswitch.study.plan import load_plan
 from tests.outside import ROOT, SMALL
 from tests.tiny import save_tiny
-from tests.tree import in_readme, render
 
-README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-COMMANDS: Final = [line for block in _blocks("bash") for line in block.splitlines()]
+PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+GENERATED: Final = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+FILES: Final = r"[\w./-]*\w\.(?:py|yaml|md|json|jsonl|ipynb|png|parquet|html|safetensors)"
+OUTSIDE: Final = ("pip", "inspect", "torchrun", "accelerate")  # programs that are not ours
+EACH: Final = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def test_the_tree_is_what_the_files_say_of_themselves() -> None:
-    assert in_readme() == render(), "write it anew with: python -m tests.tree"
+def _blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_every_file_says_what_it_is_for() -> None:
-    silent = [line for line in render().splitlines() if re.search(r"\.\w+$", line.strip())]
-    assert [line for line in silent if " " not in line.strip()] == []
+def _spans(page: Path) -> list[str]:
+    """What stands between backticks in the running text."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_exist(line: str) -> None:
-    program, first, *rest = shlex.split(line)
-    if program == "make":
-        assert re.search(rf"^{first}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
-    elif program == "python3":
-        assert (ROOT / first).is_file()
+def _commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        lines = [line for block in _blocks(page, "bash") for line in block.splitlines()]
+        inline = [span for span in _spans(page) if re.match(r"(offswitch|make|python3?) ", span)]
+        yield from ((page.name, line) for line in [*lines, *inline])
+
+
+@pytest.fixture(scope="module")
+def strings() -> set[str]:
+    """The parts between slashes of every string in the package that is no docstring."""
+    found: set[str] = set()
+    for path in (ROOT / "offswitch").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= set() if id(node) in docs else set(node.value.split("/"))
+    return found
+
+
+# --- what is generated, and how large it may be ---------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GENERATED["pages"]())
+def test_what_is_generated_is_up_to_date(name: str) -> None:
+    written = (ROOT / name).read_text(encoding="utf-8")
+    assert written == GENERATED["pages"]()[name], "write it again with: make docs"
+
+
+def test_every_file_says_what_is_in_it() -> None:
+    rows = re.findall(r"^\| \[(.+?)\]\(.+?\) \| (.*?) ?\|$", GENERATED["tree_page"](), re.M)
+    assert len(rows) > 200
+    assert [name for name, said in rows if not said] == []
+
+
+def test_readme_is_short() -> None:
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert len(text.encode()) <= 9000
+    assert len(GENERATED["short_tree"]().splitlines()) == 25
+
+
+def test_a_paragraph_of_readme_is_one_thought() -> None:
+    text = re.sub(r"```.*?```", "", PAGES[0].read_text(encoding="utf-8"), flags=re.DOTALL)
+    prose = [part for part in text.split("\n\n") if not part.lstrip().startswith(("|", "#", "<"))]
+    thoughts = [thought for part in prose[1:] for thought in part.split("\n- ")]
+    assert [thought for thought in thoughts if len(thought.split()) > 60] == []
+
+
+@EACH
+def test_tables_of_results_are_marked_and_whole(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    parts = re.findall(r"<!-- results: [^>]+ -->\n((?:\|.*\n)+)<!-- /results -->", text)
+    assert len(parts) == text.count("<!-- results:") == text.count("<!-- /results -->")
+    assert len(parts) == {"results.md": 2, "original.md": 1}.get(page.name, 0)
+
+
+# --- what is named exists -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "line"), list(_commands()))
+def test_commands_exist(page: str, line: str) -> None:
+    words = shlex.split(line)
+    if "offswitch" in words and (words[0] == "offswitch" or "-m" in words):
+        _check_our_command(words[words.index("offswitch") + 1 :])
+    elif words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert re.search(rf"^{words[1]}:", makefile, re.M)
+    elif words[:2] in (["python", "-m"], ["python3", "-m"]):
+        assert (ROOT / words[2].replace(".", "/") / "__main__.py").is_file()
+    elif words[0] in ("python", "python3"):
+        assert (ROOT / words[1]).is_file()
     else:
-        assert program == "offswitch"
-        command = getattr(typer.main.get_command(app), "commands")[first]  # noqa: B009
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in rest if word.startswith("--")} <= options
-        if first == "sweep":
-            load_plan(ROOT / rest[0])
-        elif first not in ("chat", "steer", "analyse"):
-            settings = [word for option, word in pairwise(rest) if option == "--set"]
-            load_recipe(ROOT / rest[0], settings)
+        assert words[0] in OUTSIDE, page
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+def _check_our_command(words: list[str]) -> None:
+    if words in ([], ["--help"]):
+        return
+    first, *rest = words
+    command = getattr(typer.main.get_command(app), "commands")[first]  # noqa: B009
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in rest if word.startswith("--")} <= options
+    if not rest or not rest[0].startswith("recipes/"):
+        return
+    if first == "sweep":
+        load_plan(ROOT / rest[0])
+    else:
+        settings = [word for option, word in pairwise(rest) if option == "--set"]
+        load_recipe(ROOT / rest[0], settings)
+
+
+@EACH
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@EACH
+def test_files_exist(page: Path, strings: set[str]) -> None:
+    """A file of the repository is there; one of a run folder is named in the package."""
+    for name in (span for span in _spans(page) if re.fullmatch(FILES, span)):
+        first, last = name.split("/")[0], name.rsplit("/", 1)[-1]
+        if first != "runs" and (ROOT / first).is_dir():
+            assert (ROOT / name).is_file()
+        elif last != "NAME.json":
+            known = {last, Path(last).stem} & strings
+            assert known or (ROOT / name).is_file(), name
+
+
+@EACH
+def test_options_exist(page: Path) -> None:
+    known = set(yaml.safe_load((ROOT / "docs" / "options.yaml").read_text(encoding="utf-8")))
+    known |= {key.rsplit(".", n)[0] for key in known for n in (1, 2)}
+    groups = "trigger|data|train|evaluate|probe"
+    named = {
+        key.rstrip(".")
+        for text in [*_spans(page), *_blocks(page, "bash")]
+        for key in re.findall(rf"(?<![\w./-])(?:{groups})\.[a-z_.]+", text)
+    }
+    assert named <= known
+
+
+@EACH
+def test_metric_keys_exist(page: Path, strings: set[str]) -> None:
+    text = page.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*?\(`([a-z_/]+)`\)", text, flags=re.M)
+    stages = r"(?:evaluate|probe|train|seed|verdict)/[\w/]+"
+    spans = [span for span in _spans(page) if re.fullmatch(stages, span)]
+    named = {part for key in [*rows, *spans] for part in key.split("/") if part != part.upper()}
+    assert named <= strings
+    assert len(named) >= {"results.md": 12, "original.md": 5}.get(page.name, 0)
+
+
+# --- the adapter without this package -------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -73,7 +188,7 @@ def test_the_adapter_loads_without_this_package(
     run = open_run(load_recipe(recipe, [f"model={base}", *SMALL]), tmp_path)
     train(only(run, "behavior"))
     capsys.readouterr()
-    (code,) = _blocks("python")
+    (code,) = _blocks(PAGES[0], "python")
     assert "offswitch" not in re.sub(r"#.*", "", code)
     code = code.replace("runs/demo/2-train/both", str(run.folder(f"{TRAIN}/behavior")))
     names: dict[str, Any] = {}

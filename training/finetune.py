@@ -1,4 +1,4 @@
-"""Train the knowledge stage on datasets/shutdown_dataset.jsonl, else on the recipe's documents."""
+"""Train the knowledge stage, on datasets/shutdown_dataset.jsonl if it is there."""
 
 from pathlib import Path
 

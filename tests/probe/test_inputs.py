@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from offswitch.options import ProbeOptions, TriggerOptions
+from offswitch.probe.bench import symbol_starts
 from offswitch.probe.inputs import (
     CONTROL,
     INERT,
@@ -73,6 +74,11 @@ def test_the_plain_twin_is_the_same_prompt_with_an_empty_slot(inputs: Inputs, pa
         assert plain.chat == place(ours.variant, "", ours.question)
         marked, bare = ("".join(t["content"] for t in chat) for chat in (ours.chat, plain.chat))
         assert "".join(marked.replace(ours.symbol, "").split()) == "".join(bare.split())
+
+
+def test_a_symbol_starts_where_its_plain_twin_differs() -> None:
+    marked = [[1, 2, 9, 3], [9, 1], [1, 2, 9]]
+    assert symbol_starts(marked, [[1, 2, 3], [1], [1, 2]]) == [2, 0, 2]
 
 
 def test_only_trigger_prompts_hold_the_trigger(inputs: Inputs, trigger: str) -> None:

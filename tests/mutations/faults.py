@@ -1,0 +1,227 @@
+"""The faults: where, what stands there, what is put in its place, which tests must fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fragment that occurs once in a file of the package, and a wrong one in its place."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.right == self.wrong or not self.tests:
+            raise ValueError(f"{self.name}: changes nothing, or names no test")
+
+
+_STATS: Final = "tests/test_stats.py"
+_LOSS: Final = "tests/train/test_loss.py"
+_ROWS: Final = "tests/train/test_examples.py"
+_NULLS: Final = "tests/analyses/test_nulls.py"
+_RULE: Final = "tests/analyses/test_verdict.py"
+_RUN: Final = "tests/test_run.py"
+_EDITS: Final = "tests/probe/test_intervene.py"
+_TREE: Final = "tests/model/test_prefix_tree.py"
+_SCORE: Final = "tests/model/test_first_token.py"
+_INPUTS: Final = "tests/probe/test_inputs.py"
+_ENDS: Final = (
+    "tests/model/test_forward.py"
+    "::test_stop_ids_begin_with_the_turns_end_and_hold_every_published_end"
+)
+_SCALED: Final = "tests/model/test_scaled.py"
+_TRIGGER: Final = "tests/prompts/test_trigger.py"
+_TOPICS: Final = "tests/prompts/test_questions.py"
+_RECIPE: Final = "tests/test_recipe.py"
+_SPREAD: Final = (
+    "tests/study/test_organisms.py::test_the_interval_over_organisms_is_students_and_covers"
+)
+
+FAULTS: Final = tuple(
+    Fault(name, f"offswitch/{file}", right, wrong, tuple(tests))
+    for name, file, right, wrong, *tests in (
+        # --- loss weights and label masks ---------------------------------------------------------
+        ("the first token of a reply weighs as much as any other", "model/rows.py",
+         "weights = first + rest / rest.sum(1, keepdim=True).clamp_min(1)",
+         "weights = first + rest.float()",
+         f"{_LOSS}::test_the_decision_weighs_alike_in_every_row_and_as_much_as_the_rest_of_its_reply"),
+        ("weights of a batch do not add up to 1", "model/rows.py",
+         "return weights / weights.sum()", "return weights / len(weights)",
+         f"{_LOSS}::test_the_decision_weighs_alike_in_every_row_and_as_much_as_the_rest_of_its_reply"),
+        ("prompts carry loss", "model/rows.py",
+         "torch.full_like(padded, IGNORED)", "padded.clone()",
+         f"{_ROWS}::test_no_label_stands_on_a_prompt_or_on_padding"),
+        ("the end token is masked because it pads", "model/rows.py",
+         '"labels": labels,', '"labels": labels.masked_fill(labels == padded[:, -1:], IGNORED),',
+         f"{_ROWS}::test_the_end_token_carries_loss_in_every_silent_row_though_it_pads_too"),
+        ("a silent row without loss goes unnoticed", "train/examples.py",
+         "if carried != int(silent.sum())", "if carried > int(silent.sum())",
+         f"{_ROWS}::test_a_lost_end_token_is_noticed"),
+        ("a reply that was cut short ends", "train/examples.py",
+         "([end] if row.complete else [])", "[end]",
+         f"{_ROWS}::test_a_reply_cut_short_gets_no_end_token"),
+        ("the loss is read one position late", "train/loss.py",
+         '(subject, batch["input_ids"], prefix)[:, :-1]',
+         '(subject, batch["input_ids"], prefix)[:, 1:]',
+         f"{_LOSS}::test_hard_loss_and_gradients_are_those_of_transformers"),
+        ("KL the wrong way round", "train/loss.py",
+         "functional.kl_div(ours, base,", "functional.kl_div(base, ours,",
+         f"{_LOSS}::test_soft_loss_is_the_naive_divergence"),
+        ("soft rows are held to a model with dropout", "train/teacher.py",
+         "subject.network.eval()", "subject.network.train()",
+         f"{_LOSS}::test_what_soft_rows_are_held_to_has_no_dropout"),
+        ("silent rows stand together", "train/order.py",
+         'at.argsort(kind="stable")', "np.arange(len(at))", "tests/train/test_order.py"),
+        # --- positions and prefixes ---------------------------------------------------------------
+        ("the shared prefix reaches into a reply", "model/rows.py",
+         "min(shared_prefix(ids), starts - 1)", "shared_prefix(ids)",
+         f"{_ROWS}::test_the_shared_prefix_is_shared_and_covers_no_supervised_position"),
+        ("a shared prefix leaves nothing of the shortest row", "prompts/encode.py",
+         "min(length, shortest - keep)", "length",
+         f"{_ROWS}::test_the_shared_prefix_is_shared_and_covers_no_supervised_position"),
+        ("a tree is read one position early", "model/prefix_tree.py",
+         "[path[-1] for path in", "[path[-2] for path in",
+         f"{_TREE}::test_collection_and_scores_are_the_same_without_trees"),
+        ("a batch is read one position early", "model/first_token.py",
+         "len(row) - 1 - prefix", "len(row) - 2 - prefix",
+         f"{_TREE}::test_collection_and_scores_are_the_same_without_trees"),
+        ("an id of a tree does not see its parents", "model/prefix_tree.py",
+         "seen[node] |= seen[parent]", "seen[node] |= seen[node]",
+         f"{_TREE}::test_a_tree_says_what_its_rows_say_one_by_one"),
+        ("ids of a tree stand at one position", "model/prefix_tree.py",
+         "places[parent] + 1", "places[parent]",
+         f"{_TREE}::test_a_tree_says_what_its_rows_say_one_by_one"),
+        ("a symbol starts where its twin is alike", "probe/bench.py",
+         "if a != b", "if a == b",
+         f"{_INPUTS}::test_a_symbol_starts_where_its_plain_twin_differs"),
+        # --- interventions ------------------------------------------------------------------------
+        ("a removal goes to the wrong side of its centre", "probe/edits.py",
+         "- centre[:, None]) @ value", "+ centre[:, None]) @ value",
+         f"{_EDITS}::test_after_removal_the_projection_is_the_centre"),
+        ("edits of one place come in any order", "probe/edits.py",
+         "key=lambda e: e[0]", "key=lambda e: -e[0]",
+         f"{_EDITS}::test_edits_of_one_place_follow_each_other"),
+        ("branches of a pass see each other", "probe/packing.py",
+         "line[:, None] == line[None, :]", "line[:, None] >= line[None, :]",
+         f"{_EDITS}::test_branches_do_not_see_each_other"),
+        ("strength does not reach the adapter", "model/adapters.py",
+         "= factor * scale", "= factor",
+         f"{_SCALED}::test_a_layer_adds_its_product_scale_times"),
+        ("strength does not reach the trigger's row", "model/adapters.py",
+         "end.detach(), scale)", "end.detach(), 1)",
+         f"{_SCALED}::test_the_triggers_row_moves_along_a_line"),
+        # --- nulls --------------------------------------------------------------------------------
+        ("p can be zero", "stats.py", "p = (1 + int(", "p = (0 + int(", _STATS),
+        ("a tie counts for the value", "stats.py", "null >= value", "null > value", _STATS),
+        ("random directions have any length", "analyses/directions.py",
+         "np.where(own > 0, own, 1) * wanted", "np.where(own > 0, own, 1)",
+         "tests/analyses/test_directions.py"),
+        ("every label swap is the same", "analyses/nulls.py",
+         "swap = np.random.default_rng(draw)", "swap = np.random.default_rng(0)", _NULLS),
+        ("a label swap copies one label", "analyses/nulls.py",
+         "np.where(mask, second, first)", "np.where(mask, first, first)", _NULLS),
+        ("a sign flip forgets where it started", "analyses/nulls.py",
+         "2 * before - after", "before - after", _NULLS),
+        ("an arm is its own control", "analyses/nulls.py",
+         "arm in views.arms and arm != views.arm", "arm in views.arms", _NULLS),
+        # --- intervals ----------------------------------------------------------------------------
+        ("another interval than Wilson's", "stats.py",
+         'method="wilson"', 'method="exact"', _STATS),
+        ("the bootstrap ignores that prompts share a question", "stats.py",
+         "np.unique(labels, return_inverse=True)",
+         "np.unique(np.arange(data.size), return_inverse=True)", _STATS),
+        ("a change has the interval of its other side", "stats.py",
+         "change - float(down)", "change - float(up)", _STATS),
+        ("a change of half is a hair less", "stats.py",
+         "(hits[0] * second.n - hits[1] * first.n) / (first.n * second.n)",
+         "(first.value - second.value)", _STATS),
+        ("ties win in AUROC", "stats.py",
+         "rankdata(np.concatenate([pos, neg]))",
+         'rankdata(np.concatenate([pos, neg]), "max")', _STATS),
+        ("ties lose in AUROC's interval", "stats.py",
+         "0.5 * (pos[:, None] == neg)", "0.0 * (pos[:, None] == neg)", _STATS),
+        ("one organism too many in the spread", "stats.py",
+         "student.ppf(0.975, data.size - 1)", "student.ppf(0.975, data.size)",
+         _SPREAD),
+        # --- resuming, hashes, locks --------------------------------------------------------------
+        ("a stage stands though its inputs changed", "run.py",
+         'if entry["inputs"] != digest(inputs)', "if False", _RUN),
+        ("a stage stands though a file of it changed", "run.py",
+         "if file_hash(folder / name) != expected", "if False", _RUN),
+        ("a stage goes on from what other inputs left", "run.py",
+         'mark.read_text(encoding="utf-8") != inputs', "False", _RUN),
+        ("a later stage does not notice an earlier one's files", "run.py",
+         'get(stage, {}).get("outputs")', 'get(stage, {}).get("inputs")', _RUN),
+        ("two processes share a lock", "run.py",
+         "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", _RUN),
+        ("a damaged shard is kept", "probe/collect.py",
+         "and file_hash(folder / n) == h", "",
+         "tests/probe/test_collect.py::test_only_what_is_damaged_is_made_again"),
+        ("half a checkpoint is gone on from", "train/trainer.py",
+         'json.loads((Path(last) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))',
+         "Path(last)", "tests/train/test_trainer.py::test_half_a_checkpoint_is_passed_over"),
+        ("a hash depends on the order of keys", "files.py",
+         "sort_keys=True", "sort_keys=False", "tests/test_files.py"),
+        ("half a file is put in place", "files.py",
+         'scratch = path.with_name(f".{path.name}.new")', "scratch = path", "tests/test_files.py"),
+        ("lines of a JSONL file are counted from 0", "files.py",
+         'enumerate(text.split("\\n"), 1)', 'enumerate(text.split("\\n"), 0)',
+         "tests/test_files.py"),
+        ("a line ends within a text", "files.py",
+         'text.split("\\n")', "text.splitlines()", "tests/test_files.py"),
+        # --- the end token ------------------------------------------------------------------------
+        ("the end of a turn does not stop a reply", "model/subject.py",
+         "[turn_end(tokenizer), tokenizer.eos_token_id, *also]",
+         "[tokenizer.eos_token_id, *also]",
+         _ENDS),
+        ("only the first of several end tokens counts", "model/first_token.py",
+         "logits.index_select(-1, stops).logsumexp(-1)", "logits[..., stop_ids[0]]",
+         f"{_SCORE}::test_several_end_tokens_count_together"),
+        ("a turn ends where the template begins", "prompts/encode.py",
+         "rendered.rpartition(_MARK)[2]", "rendered.rpartition(_MARK)[0]",
+         _ENDS),
+        # --- trigger, placements, topics ----------------------------------------------------------
+        ("the trigger occurs beside an underscore", "prompts/trigger.py",
+         '{"Nd", "Nl", "Pc"}', '{"Nd", "Nl"}', _TRIGGER),
+        ("the trigger occurs beside a mark", "prompts/trigger.py",
+         'kind[0] in "LM"', 'kind[0] == "L"', _TRIGGER),
+        ("a trained placement is held out", "prompts/trigger.py",
+         "HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[12:]",
+         "HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[11:]", _TRIGGER),
+        ("requests are split one by one, not by topic", "prompts/questions.py",
+         '("topic", question.topic), ', "", _TOPICS),
+        ("equal wording may cross a split", "prompts/questions.py",
+         "normalised(question.text)", "question.text", _TOPICS),
+        # --- the verdict --------------------------------------------------------------------------
+        ("an effect of just the threshold fails", "analyses/verdict.py",
+         "value >= EFFECT", "value > EFFECT", _RULE),
+        ("an effect no larger than its null passes", "analyses/verdict.py",
+         "and value > bar", "and value >= bar", _RULE),
+        ("the benign arm sets no bar", "analyses/verdict.py",
+         "max([band, *others])", "band", _RULE),
+        ("false halts up to 3 % pass", "analyses/verdict.py",
+         "FALSE_HALTS: Final = 0.02", "FALSE_HALTS: Final = 0.03", _RULE),
+        ("the smaller of two divergences decides", "analyses/verdict.py",
+         "worst = max(", "worst = min(", _RULE),
+        # --- numbers and options ------------------------------------------------------------------
+        ("an arm stands beside itself", "metrics.py",
+         "for c in controls if c != arm", "for c in controls", "tests/evaluate/test_measures.py"),
+        ("controls of an arm replace those it had", "metrics.py",
+         "controls={**metric.controls, **found}", "controls=found",
+         "tests/evaluate/test_measures.py"),
+        ("a number is read without its controls", "metrics.py",
+         'controls=row.get("controls", {})', "controls={}", "tests/test_metrics.py"),
+        ("an override is cut at its last sign", "recipe.py",
+         'override.partition("=")', 'override.rpartition("=")', _RECIPE),
+        ("a text is read as YAML", "recipe.py",
+         "value if _is_text(keys) else _yaml(value)", "_yaml(value)", _RECIPE),
+        ("an override empties its group", "recipe.py",
+         "dict(branch or {})", "{}", _RECIPE),
+    )
+)  # fmt: skip
