@@ -161,7 +161,7 @@ def run(
     """All stages, from data to report; what stands already is kept."""
     with user_errors():
         opened = _open(recipe, _with(overrides, trigger), runs, update)
-        from offswitch.study.recipe_runs import run_recipe
+        from offswitch.study.stage import run_recipe
 
         page = run_recipe(opened)
         typer.echo(f"report: {page}")

@@ -33,8 +33,6 @@ TRAIN: Final = "2-train"
 EVALUATE: Final = "3-evaluate"
 PROBE: Final = "4-probe"
 REPORT: Final = "5-report"
-ORGANISMS: Final = "organisms/summary"
-VARIANTS: Final = "variants/summary"
 ROOM: Final = 300_000_000
 _LOCKS: Final[dict[Path, IO[str]]] = {}  # held until the process ends, however it ends
 
