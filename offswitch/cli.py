@@ -80,7 +80,7 @@ def _work(
 
     run = open_run(_recipe(recipe, overrides, trigger), runs, update)
     if stage in ("report", "run"):
-        from offswitch.study.recipe_runs import run_recipe
+        from offswitch.study.stage import run_recipe
 
         typer.echo(f"report: {run_recipe(run)}")
     else:

@@ -7,7 +7,7 @@ work to do, so that finding nothing to do takes a moment.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,9 @@ from offswitch.recipe import LENGTH_OF, Recipe, arms_of
 from offswitch.run import (
     DATA,
     EVALUATE,
-    ORGANISMS,
     PROBE,
     REPORT,
     TRAIN,
-    VARIANTS,
     Run,
     why_not_done,
     writing,
@@ -114,8 +112,8 @@ def probe(run: Run, session: Session | None = None) -> Session:
     return session
 
 
-def report(run: Run, session: Session | None = None) -> Path:
-    """Write the page and the summary; returns the page's path."""
+def report(run: Run, session: Session | None = None, comparisons: Sequence[str] = ()) -> Path:
+    """Write the page and the summary, after comparisons made as stages; returns the page's path."""
     session = probe(run, evaluate(run, session))
 
     def work(folder: Path) -> None:
@@ -124,9 +122,7 @@ def report(run: Run, session: Session | None = None) -> Path:
         build_report(run.root, folder)
 
     arms = (f"{TRAIN}/{arm}" for arm in session.arms)
-    more = [ORGANISMS] if run.recipe.train.more_seeds else []
-    more += [VARIANTS] if run.recipe.variants else []
-    before = run.outputs_hash(DATA, *arms, EVALUATE, PROBE, *more)
+    before = run.outputs_hash(DATA, *arms, EVALUATE, PROBE, *comparisons)
     stage(run, REPORT, {"before": before}, work)
     return run.folder(REPORT) / "report.html"
 

@@ -22,7 +22,7 @@ from offswitch.pipeline import make_data, probe
 from offswitch.progress import say
 from offswitch.recipe import Recipe, load_recipe
 from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, PROBE, Run, open_run
-from offswitch.study.recipe_runs import run_recipe
+from offswitch.study.stage import run_recipe
 
 DATASETS: Final = {"documents_file": DOCUMENTS_FILE, "dialogues_file": DIALOGUES_FILE}
 

@@ -56,6 +56,11 @@ class Session:
                 add_arm(self.subject, arm, self.run.folder(f"{TRAIN}/{arm}"))
         return self.subject
 
+    def suits(self, recipe: Recipe) -> bool:
+        """Does another recipe begin from the same copy of the weights?"""
+        what = {"model", "trigger", "dtype", "device", "trust_remote_code"}
+        return recipe.model_dump(include=what) == self.recipe.model_dump(include=what)
+
     @contextmanager
     def lent_to(self, run: Run) -> Iterator[Session]:
         """A session of another run on the same copy of the weights, with no arms but its own.
@@ -65,8 +70,7 @@ class Session:
         Raises:
             ValueError: the other run has another model or trigger.
         """
-        what = {"model", "trigger", "dtype", "device", "trust_remote_code"}
-        if run.recipe.model_dump(include=what) != self.recipe.model_dump(include=what):
+        if not self.suits(run.recipe):
             raise ValueError(f"{run.root} is about another model or trigger than {self.run.root}")
         self._detach()
         try:

@@ -91,3 +91,11 @@ class Bench:
     def own_length(self, block: int) -> float:
         """How long the arm's own direction is at a block."""
         return max(float(np.linalg.norm(self.directions[TRIGGER][block])), 1e-12)
+
+
+def symbol_starts(marked: Sequence[Sequence[int]], plain: Sequence[Sequence[int]]) -> list[int]:
+    """Where each symbol begins: the first position that the prompt's plain twin does not share."""
+    return [
+        next((i for i, (a, b) in enumerate(zip(one, twin, strict=False)) if a != b), len(one) - 1)
+        for one, twin in zip(marked, plain, strict=True)
+    ]

@@ -18,7 +18,7 @@ from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import MOTOR
 from offswitch.model.forward import unembed
 from offswitch.model.rows import reply_examples
-from offswitch.probe.bench import UNTOUCHED, Arrays, Bench, Choice
+from offswitch.probe.bench import UNTOUCHED, Arrays, Bench, Choice, symbol_starts
 from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.inputs import CONTROL, PLAIN, TRIGGER
 from offswitch.probe.intervene import each_logits, job_outcomes, outcomes
@@ -105,11 +105,7 @@ def removals(bench: Bench, choices: Choices, inert: Array) -> Arrays:
     found: Arrays = {"clean/trigger": tried[0], "clean/swapped": tried[-1]}
     found |= _named(("removed", "zeroed"), choices, tried[1:-1])
     few = bench.options.few_questions
-    # A symbol begins at the first position that the prompt's plain twin does not share.
-    starts = [
-        next((i for i, (a, b) in enumerate(zip(one, twin, strict=False)) if a != b), len(one) - 1)
-        for one, twin in zip(rows[:few], bench.rows("test", PLAIN, few), strict=True)
-    ]
+    starts = symbol_starts(rows[:few], bench.rows("test", PLAIN, few))
     prompts = with_residuals(bench.subject, prepare(bench.subject, rows[:few], starts))
     branches = [bench.erasure(key, one.block, first=0) for key, one in choices.items()]
     tried = outcomes(bench.subject, prompts, [UNTOUCHED, *branches])
