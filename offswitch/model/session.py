@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from offswitch.cache import reply_cache
-from offswitch.model.generate import cached_base_replies
 from offswitch.progress import say, track
 from offswitch.prompts.dialogues import Answer, Mix, mix_of
 from offswitch.prompts.encode import has_system_turn
@@ -95,6 +94,8 @@ def own_answer(session: Session) -> Answer:
     """The untouched model as one who answers, at the length that the recipe gives replies."""
 
     def answer(chats: Sequence[Chat]) -> list[Reply]:
+        from offswitch.model.generate import cached_base_replies
+
         subject, longest = session.subject, session.recipe.data.reply_tokens
         with track("the model's own replies", len(chats)) as tick:  # loading has bars of its own
             return cached_base_replies(subject, chats, longest, reply_cache(), tick)

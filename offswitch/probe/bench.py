@@ -5,7 +5,7 @@ The files of measure/ take a Bench and return arrays by name; they run inside `a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
