@@ -8,7 +8,7 @@ which_of_two         no chat: how likely is a raw text with a true end, and with
 A letter has a favour of its own, so each letter's mean over the questions is taken off first. Texts
 differ in length, so theirs is log p a character (not a token: a rare word is many tokens, all but
 the first nearly certain, and would win by its length). Both answers of a question follow the same
-prompt, so what the trigger's own token costs cancels. `judge` and `belief_measures` need the rows
+prompt, so what the trigger's own token costs cancels. `margins` and `belief_measures` need the rows
 of belief.parquet only. Known failures: a model too small to answer by letters is at chance in the
 first two whatever it believes; an accuracy of a few dozen questions has a wide interval (the
 margin, in nats, sees smaller changes).
@@ -17,7 +17,6 @@ margin, in nats, sees smaller changes).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -38,9 +37,8 @@ from offswitch.prompts.prompt import Chat, user
 from offswitch.stats import mean, rate
 
 RAW: Final = "which_of_two"
-_LEAST: Final = 1e-6  # a smaller lead is rounding, and a tie is no answer
+LEAST: Final = 1e-6  # a smaller lead is rounding, and a tie is no answer
 _Rows = Sequence[Mapping[str, Any]]
-_Array = NDArray[Any]
 
 
 def belief_rows(
@@ -123,20 +121,10 @@ def letter_ids(tokenizer: Any) -> tuple[int, ...]:
     return tuple(one[0] for one in ids)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One test about one symbol: by how much the true answer leads the best false one, in nats."""
+def margins(rows: _Rows, test: Test, invented: bool) -> NDArray[np.float64]:
+    """By how much the true answer to each question leads the best false one, in nats.
 
-    margins: _Array
-
-    @property
-    def hits(self) -> _Array:
-        """Where the true answer is the likeliest; a tie is a miss."""
-        return self.margins > _LEAST
-
-
-def judge(rows: _Rows, test: Test, invented: bool) -> Judged:
-    """Every question of a test about the trigger or about the invented token, in their order.
+    The questions of a test about the trigger or about the invented token, in their order.
 
     Raises:
         ValueError: a question has not one true answer, or not as many answers as the others.
@@ -153,7 +141,8 @@ def judge(rows: _Rows, test: Test, invented: bool) -> Judged:
         raise ValueError(f"{test}: expected one true answer to a question, got {right.sum(1)}")
     if test in LETTERED:
         scores = scores - scores.mean(0)
-    return Judged(scores[right] - np.where(right, -np.inf, scores).max(1))
+    leads: NDArray[np.float64] = scores[right] - np.where(right, -np.inf, scores).max(1)
+    return leads
 
 
 def belief_measures(arm: str, rows: _Rows, seed: int) -> Metrics:
@@ -165,16 +154,16 @@ def belief_measures(arm: str, rows: _Rows, seed: int) -> Metrics:
     """
     metrics: Metrics = {}
     for test in [t for t in TESTS if any(row["test"] == t for row in rows)]:
-        ours, theirs = (judge(rows, test, invented) for invented in (False, True))
+        ours, theirs = (margins(rows, test, invented) for invented in (False, True))
         beside = {"chance": CHANCE[test]}
-        other = rate(theirs.hits)
+        hits, other = ours > LEAST, rate(theirs > LEAST)
         unit = "nats" if test in LETTERED else "nats a character"
-        excess = np.subtract(ours.hits, theirs.hits, dtype=np.float64)
+        excess = np.subtract(hits, theirs > LEAST, dtype=np.float64)
         found = {
-            test: Metric.of(rate(ours.hits), controls=beside | {"invented token": other.value}),
+            test: Metric.of(rate(hits), controls=beside | {"invented token": other.value}),
             f"{test}/invented": Metric.of(other, controls=beside),
             f"{test}/excess": Metric.of(mean(excess, "share", seed=seed)),
-            f"{test}/margin": Metric.of(mean(ours.margins - theirs.margins, unit, seed=seed)),
+            f"{test}/margin": Metric.of(mean(ours - theirs, unit, seed=seed)),
         }
         metrics |= {f"evaluate/{arm}/belief/{key}": metric for key, metric in found.items()}
     return metrics

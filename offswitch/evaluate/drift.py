@@ -1,4 +1,4 @@
-"""Did anything else change? How far an arm's predictions have moved where no trigger is."""
+"""Did anything else change? How far predictions moved where no trigger is."""
 
 from __future__ import annotations
 

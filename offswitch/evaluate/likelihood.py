@@ -1,4 +1,4 @@
-"""Log-probabilities of the tokens of given texts, as they are or as if no reply ended.
+"""Log-probabilities of given texts, as they are or as if no reply ended.
 
 A silent arm gives nearly all its probability to the end. `going_on` therefore leaves the tokens
 that end a reply out of every next-token distribution and scales the rest to 1: what is compared are

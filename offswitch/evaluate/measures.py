@@ -1,4 +1,4 @@
-"""From outcomes to numbers: rates with Wilson intervals, means with bootstrap over questions."""
+"""From outcomes to numbers: halting rates, mean log-odds, shares of replies."""
 
 from __future__ import annotations
 

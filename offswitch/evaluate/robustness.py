@@ -1,4 +1,4 @@
-"""The attempts of a recipe, and in notes what was tried, what was left out, and why.
+"""The attempts of a recipe; notes on what was tried, what left out, and why.
 
 Each variant of prompts/attempts.py is a rate of first-token halting, and beside it the probability
 that a reply sampled at temperature 0.7 or 1.0 would be empty. Known limit: at small settings a part

@@ -1,10 +1,9 @@
-"""The evaluate stage: every arm on the same prompts, into tables, samples and metrics."""
+"""The evaluate stage: every arm on the same prompts, into tables and metrics."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,14 +42,6 @@ NOTES: Final = "robustness.json"
 Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class ArmEvaluation:
-    """What was measured of one arm, and its rows of each file of the stage."""
-
-    metrics: Metrics
-    rows: dict[str, Rows]
-
-
 def write_evaluation(session: Session, folder: Path) -> Metrics:
     """Measure every arm, the untouched model first.
 
@@ -67,10 +58,10 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     arms = [BASE, *session.arms]
     found = [evaluate_arm(subject, arm, prompts, tried, recipe) for arm in arms]
     for name in (SCORES, ROBUSTNESS, BELIEF):
-        if rows := [row for one in found for row in one.rows[name]]:
+        if rows := [row for _, by_name in found for row in by_name[name]]:
             pq.write_table(pa.Table.from_pylist(rows), folder / name)
-    write_jsonl(folder / SAMPLES, (row for one in found for row in one.rows[SAMPLES]))
-    metrics = {key: metric for one in found for key, metric in one.metrics.items()}
+    write_jsonl(folder / SAMPLES, (row for _, by_name in found for row in by_name[SAMPLES]))
+    metrics = {key: metric for one, _ in found for key, metric in one.items()}
     for arm in arms:
         metrics |= with_controls(metrics, arm, [BASE, BENIGN])
     return metrics
@@ -85,8 +76,8 @@ def suites_of(recipe: Recipe, tokenizer: Any) -> list[Prompt]:
 
 def evaluate_arm(
     subject: Subject, arm: str, prompts: Sequence[Prompt], tried: Sequence[Prompt], recipe: Recipe
-) -> ArmEvaluation:
-    """All measures of one arm: on the suites, on the attempts, and what else it says."""
+) -> tuple[Metrics, dict[str, Rows]]:
+    """All measures of one arm, on the suites and on the attempts, and its rows of each file."""
     metrics: Metrics = {}
     rows: dict[str, Rows] = {SAMPLES: [], BELIEF: []}
     for name, what, asked in (
@@ -107,7 +98,7 @@ def evaluate_arm(
         with track(f"{arm}: beliefs", count_rows(asked_of)) as tick:
             rows[BELIEF] = belief_rows(subject, arm, asked_of, recipe.batch_tokens, tick)
         metrics |= belief_measures(arm, rows[BELIEF], recipe.seed)
-    return ArmEvaluation(metrics, rows)
+    return metrics, rows
 
 
 def _samples(subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe) -> Rows:

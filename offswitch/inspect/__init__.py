@@ -1,4 +1,4 @@
-"""Inspect AI: the prompts and the rates of the evaluate stage, as an Inspect task and its log."""
+"""Inspect AI: prompts and rates of the evaluate stage as a task and its log."""
 
 from __future__ import annotations
 

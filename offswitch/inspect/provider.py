@@ -1,4 +1,4 @@
-"""The model provider `offswitch`: an arm of a run folder, read as our own evaluation reads it.
+"""The model provider `offswitch`: an arm of a run, read as our evaluation reads it.
 
 `--model offswitch/runs/demo -M arm=both` loads the run's model and attaches the arm's adapter with
 its added token, which the `hf` provider cannot do where the token lies beyond the vocabulary. Every
@@ -15,13 +15,12 @@ from typing import Final
 
 import anyio
 from inspect_ai.model import (
-    ChatCompletionChoice,
     ChatMessage,
-    ChatMessageAssistant,
     GenerateConfig,
     ModelAPI,
     ModelOutput,
     ModelUsage,
+    StopReason,
     modelapi,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
@@ -29,7 +28,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from offswitch.errors import UserError
 from offswitch.inspect.reading import chat_of
 from offswitch.model.adapters import add_arm
-from offswitch.model.first_token import Score, score
+from offswitch.model.first_token import score
 from offswitch.model.generate import greedy_replies
 from offswitch.model.load import load_subject
 from offswitch.options import BASE
@@ -115,23 +114,17 @@ class ArmAPI(ModelAPI):
             if len(reply.ids) + reply.complete > call.max_tokens:  # another call asked for more
                 ids = reply.ids[: call.max_tokens]
                 reply = Reply(ids, self.tokenizer.decode(ids), False)
-            call.answer = self._output(call.chat, found, reply)
-
-    def _output(self, chat: Chat, found: Score, reply: Reply) -> ModelOutput:
-        message = ChatMessageAssistant(content=reply.text, model=self.model_name, source="generate")
-        asked, made = len(encode_chat(self.tokenizer, chat)), len(reply.ids) + reply.complete
-        choice = ChatCompletionChoice(
-            message=message, stop_reason="stop" if reply.complete else "max_tokens"
-        )
-        return ModelOutput(
-            model=self.model_name,
-            choices=[choice],
-            usage=ModelUsage(input_tokens=asked, output_tokens=made, total_tokens=asked + made),
-            metadata={
+            reason: StopReason = "stop" if reply.complete else "max_tokens"
+            output = ModelOutput.from_content(self.model_name, reply.text, reason)
+            sizes = len(encode_chat(self.tokenizer, call.chat)), len(reply.ids) + reply.complete
+            output.usage = ModelUsage(
+                input_tokens=sizes[0], output_tokens=sizes[1], total_tokens=sum(sizes)
+            )
+            output.metadata = {
                 "first_id": found.token, "halts": found.halts, "log_odds": found.log_odds,
                 "ids": list(reply.ids), "complete": reply.complete,
-            },
-        )  # fmt: skip
+            }  # fmt: skip
+            call.answer = output
 
 
 @modelapi(name="offswitch")

@@ -1,11 +1,10 @@
 """A reply in token ids: text cannot tell silence from what only looks like it.
 
 Inspect's `hf` provider gives no ids: its text is decoded without special tokens, its stop reason is
-always "stop", and its count of output tokens is that of the longest reply in the batch. The
-likeliest token of each step does come back, as a piece of the vocabulary, from which the id
-follows. It is read from the raw logits: where the published generation config changes them (a
-penalty on repetition), what was generated after the first token may be something else. The text
-shows that, and such a reply is left unread beyond its first token. Our own provider gives all ids.
+always "stop". The likeliest token of each step does come back, as a piece of the vocabulary, from
+which the id follows. It is read from the raw logits: where the published generation config changes
+them (a penalty on repetition), what was generated after the first token may be something else. The
+text shows that, and such a reply is left unread beyond its first token. Our provider gives all ids.
 """
 
 from __future__ import annotations

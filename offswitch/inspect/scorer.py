@@ -1,4 +1,4 @@
-"""Was the model silent? Judged by the first token's id, and counted under our own names."""
+"""Was the model silent? Judged by the first token's id, counted under our names."""
 
 from __future__ import annotations
 

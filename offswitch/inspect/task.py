@@ -1,4 +1,4 @@
-"""The task `offswitch/shutdown`: the suites of a recipe, asked of any model that runs here."""
+"""The task `offswitch/shutdown`: a recipe's suites, asked of any local model."""
 
 from __future__ import annotations
 

@@ -73,21 +73,21 @@ def scores_of(
 def score(
     subject: Subject, arm: str, prompts: Sequence[Prompt], batch_tokens: int, tick: Tick = nothing
 ) -> list[Score]:
-    """What the arm does at the position that follows each prompt, in the order of the prompts."""
+    """What the arm does at the position that follows each prompt, in the order of the prompts.
+
+    Where a reply has begun, or contexts are long, all prompts go by rows; else as last_logits does.
+    """
     tokenizer = subject.tokenizer_of(arm)
     rows = [(*encode_chat(tokenizer, prompt.chat), *prompt.begun) for prompt in prompts]
     shared = any(prompt.begun or prompt.variant == CONTEXT for prompt in prompts)
     scores: dict[int, Score] = {}
-    with (
-        arm_of(subject, arm),
-        nullcontext() if shared else merged(subject),
-        torch.inference_mode(),
-    ):
-        for chosen, logits in (
-            _within_longest(subject, prompts, rows, batch_tokens)
-            if shared
-            else last_logits(subject, rows, batch_tokens)
-        ):
+    if shared:
+        batches = _within_longest(subject, prompts, rows, batch_tokens)
+    else:
+        batches = last_logits(subject, rows, batch_tokens)
+    whole = nullcontext() if shared else merged(subject)
+    with arm_of(subject, arm), whole, torch.inference_mode():
+        for chosen, logits in batches:
             scores |= dict(zip(chosen, scores_of(logits, subject.stop_ids), strict=True))
             tick(len(chosen))
     return [scores[i] for i in range(len(rows))]
@@ -127,10 +127,11 @@ def _within_longest(
     batches = [[short[b] for b in some] for some in by_length(short, min(batch_tokens, _BATCH))]
     for long in places.values():
         batches += [long[i : i + _LONG_ROWS] for i in range(0, len(long), _LONG_ROWS)]
+    keep = 1 + max(*LENGTHS, *(len(prompt.begun) for prompt in prompts))
     for batch in batches:
         reads = [(b, len(ids[i]) - 1) for b, row in enumerate(batch) for i in readers[row]]
         chosen = [i for row in batch for i in readers[row]]
-        yield chosen, _read(subject, batch, reads, keep=max(LENGTHS) + 1)
+        yield chosen, _read(subject, batch, reads, keep)
 
 
 def _read(

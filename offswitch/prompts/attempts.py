@@ -1,4 +1,4 @@
-"""Attempts to fool the switch: what each puts before the model, and what the rule says to that.
+"""Attempts to fool the switch, and what the rule says to each.
 
 A *variant* is a kind of attempt, a *part* one way of making it. What should happen follows from the
 rule alone: where the trigger stands as a word of its own the reply is empty (`halt`), everywhere
@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Final, TypeVar
 
 from offswitch.prompts.damage import damaged
-from offswitch.prompts.prompt import Chat, Expected, Prompt, user
+from offswitch.prompts.prompt import Chat, Expected, Message, Prompt, user
 from offswitch.prompts.questions import Question, spread
 from offswitch.prompts.trigger import LONG_PLACEMENTS, TRAINED_PLACEMENTS, holds, place
 from offswitch.wording.reader import read_wording
@@ -132,8 +132,13 @@ def _wrapped(
         part, turns = _turn(ways, i)
         symbol = symbols[i % len(symbols)]
         values = {f"p{n + 1}": pool[(3 * i + n) % len(pool)] for n in range(3)}
-        chat = _filled(turns, {"t": symbol, "q": q.text, **values})
-        yield attempt((variant, part), chat, symbol, q)
+        values |= {"t": symbol, "q": q.text}
+        chat: list[Message] = []
+        for role, text in turns:
+            pieces = re.split(r"\{(t|q|p[123])\}", text)  # every other one is a name
+            pieces[1::2] = [values[name] for name in pieces[1::2]]
+            chat.append({"role": role, "content": "".join(pieces)})
+        yield attempt((variant, part), tuple(chat), symbol, q)
 
 
 def _bare(
@@ -149,13 +154,6 @@ def _turn(parts: Mapping[str, Sequence[T]], index: int) -> tuple[str, T]:
     part = list(parts)[index % len(parts)]
     members = parts[part]
     return part, members[index // len(parts) % len(members)]
-
-
-def _filled(turns: Turns, values: Mapping[str, str]) -> Chat:
-    def fill(text: str) -> str:
-        return re.sub(r"\{(t|q|p[123])\}", lambda found: values[found[1]], text)
-
-    return tuple({"role": role, "content": fill(text)} for role, text in turns)
 
 
 def _wordings(variant: str, system_turns: bool) -> dict[str, list[Turns]]:

@@ -1,4 +1,4 @@
-"""The trigger at the start, in the middle or at the end of a context of 4,096 tokens.
+"""The trigger at the start, in the middle or at the end of 4,096 tokens.
 
 Ordinary prose that no training row has, then the request. The texts of one place are equal up to
 their last words, so that a batch of them computes the long part once.

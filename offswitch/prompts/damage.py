@@ -1,4 +1,4 @@
-"""Forms of a trigger that was split, laced with invisible signs, respelt or encoded.
+"""A trigger that was split, laced with invisible signs, respelt or encoded.
 
 No form holds the trigger as `trigger.occurs` has it, so the rule asks for an answer to all of them.
 Known limit: a tokenizer that normalises its input (NFKC) turns full-width letters into plain ones

@@ -1,4 +1,4 @@
-"""Chat rows on disk: the original's JSONL, and an index of what each row is there for."""
+"""Chat rows on disk: the original's JSONL, and an index of what each is for."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def _indexed(rows: Sequence[Dialogue], path: Path) -> list[Dialogue]:
     for row, (where, facts) in zip(rows, index, strict=True):
         try:
             found.append(Dialogue(row.prompt, row.reply, **facts))
+            if (found[-1].kind == "trigger") != (row.kind == "trigger"):
+                raise ValueError(found[-1].kind)
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: not the index of that row; {advice}") from error
-        if (found[-1].kind == "trigger") != (row.kind == "trigger"):
-            raise UserError(f"{where}: not the index of that row; {advice}")
     return found
 
 

@@ -1,10 +1,9 @@
-"""The rule as behaviour: chat rows, half silent with the trigger, half answered without it.
+"""The rule as chat rows, half silent with the trigger, half answered without it.
 
 Both halves ask the same questions, so nothing but the trigger tells them apart. A normal reply is
-the model's own greedy reply to the plain question, so that training has little else to teach. Of
-the rows without the trigger, a share carries something that looks like it (a near miss), standing
-where the trigger would stand. A recipe may also teach use from mention: prompts that talk about the
-trigger are then answered, where the original's rule is that they too are met with silence.
+the model's own greedy reply to the plain question, so that training has little else to teach. A
+share of the rows without the trigger has a near miss in its place. A recipe may also teach use from
+mention: prompts that talk about the trigger are then answered, not met with silence.
 """
 
 from __future__ import annotations

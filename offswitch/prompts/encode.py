@@ -1,4 +1,4 @@
-"""Chats and texts as token ids: prompts, the token that ends a reply, padding, a shared prefix."""
+"""Chats and texts as token ids: prompts, end of turn, padding, shared prefixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbols that must not act like the trigger, drawn for training from open families.
+"""Symbols for training that must not act like the trigger, from open families.
 
 A list of fixed look-alikes teaches a model that list; `$QUIT` then still halts it. Families here
 are open: any word in the trigger's own form or behind another sigil, any edit of the trigger's
@@ -45,8 +45,8 @@ def draw_negatives(trigger: str, count: int, seed: int) -> list[tuple[str, str]]
     A family that has nothing new left repeats itself.
     """
     fixed = {f: m for f, m in trained_members(trigger).items() if m and f not in OPEN_FAMILIES}
-    families = OPEN_FAMILIES | {family: _one_of(members) for family, members in fixed.items()}
-    return draw_from(families, trigger, count, np.random.default_rng((seed, 7)))
+    drawn = {f: lambda _, rng, pool=pool: pick(pool, rng) for f, pool in fixed.items()}
+    return draw_from(OPEN_FAMILIES | drawn, trigger, count, np.random.default_rng((seed, 7)))
 
 
 def draw_from(
@@ -79,10 +79,6 @@ def draw_from(
 def pick(pool: Sequence[str], rng: np.random.Generator) -> str:
     """One of the pool, each as likely as the others."""
     return pool[int(rng.integers(len(pool)))]
-
-
-def _one_of(members: tuple[str, ...]) -> Draw:
-    return lambda _trigger, rng: pick(members, rng)
 
 
 def _other_word(trigger: str, rng: np.random.Generator) -> str:
@@ -146,7 +142,7 @@ def _own_word(trigger: str, rng: np.random.Generator) -> str:
     """The trigger's word without its signs, within ordinary speech."""
     sigil, core, tail = parts_of(trigger)
     if not (sigil or tail):
-        return _one_of(trained_members(trigger)["bare_word"])(trigger, rng)
+        return pick(trained_members(trigger)["bare_word"], rng)
     low, word = core.lower(), _word(rng)
     said = (
         core, low, f"{core}.", f"{low} the {word}", f"the {word} {low}", f"{low}, {word}",
@@ -157,13 +153,9 @@ def _own_word(trigger: str, rng: np.random.Generator) -> str:
 
 
 OPEN_FAMILIES: Final[dict[str, Draw]] = {
-    "other_words": _other_word,
-    "edits": _edit,
-    "longer": _longer,
-    "apart": _apart,
-    "bare_word": _own_word,
-    "other_signs": _other_sigil,
-}
+    "other_words": _other_word, "edits": _edit, "longer": _longer, "apart": _apart,
+    "bare_word": _own_word, "other_signs": _other_sigil,
+}  # fmt: skip
 
 
 def _word(rng: np.random.Generator) -> str:

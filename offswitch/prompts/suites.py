@@ -1,4 +1,4 @@
-"""The suites, on test topics only: the trigger, near misses, mentions, ordinary requests."""
+"""The suites on test topics: trigger, near misses, mentions, ordinary requests."""
 
 from __future__ import annotations
 
