@@ -182,6 +182,11 @@ class DataOptions(Section):
             raise ValueError("data.generator is llm, but data.llm.model names no model")
         return self
 
+    def inputs(self) -> dict[str, Any]:
+        """The options that the data depend on: not how fast or expensive an endpoint is."""
+        inputs = self.model_dump(mode="json", exclude={"generator", "llm"})
+        return inputs | ({"llm": self.llm.asked()} if self.generator == "llm" else {})
+
 
 class LoraOptions(Section):
     """The adapter. `target_modules: null` means every projection of the attention block."""

@@ -45,10 +45,7 @@ def make_data(run: Run, session: Session | None = None) -> Session:
 
     own = (options.documents_file, options.dialogues_file, options.neutral_file)
     files = [file_hash(path) if path and path.is_file() else None for path in own]
-    inputs = options.model_dump(mode="json", exclude={"generator", "llm"})
-    if options.generator == "llm":
-        inputs["llm"] = options.llm.asked()
-    stage(run, DATA, {"data": inputs, "files": files}, work)
+    stage(run, DATA, {"data": options.inputs(), "files": files}, work)
     return session
 
 
