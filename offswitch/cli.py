@@ -1,4 +1,4 @@
-"""The command line: one command a stage, made in a loop; torch waits until one runs."""
+"""The command line: one command a stage; torch waits until one runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person at the terminal is told: one line for a mistake, no chatter of libraries."""
+"""What a person is told of mistakes: one line; no chatter of libraries."""
 
 from __future__ import annotations
 

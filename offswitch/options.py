@@ -182,8 +182,8 @@ class DataOptions(Section):
             raise ValueError("data.generator is llm, but data.llm.model names no model")
         return self
 
-    def asked(self) -> dict[str, Any]:
-        """What the data depend on; an endpoint's speed and prices do not belong to it."""
+    def inputs(self) -> dict[str, Any]:
+        """The options that the data depend on: not how fast or expensive an endpoint is."""
         inputs = self.model_dump(mode="json", exclude={"generator", "llm"})
         return inputs | ({"llm": self.llm.asked()} if self.generator == "llm" else {})
 

@@ -43,7 +43,7 @@ def make_data(run: Run, session: Session | None = None) -> Session:
 
     own = (options.documents_file, options.dialogues_file, options.neutral_file)
     files = [file_hash(path) if path and path.is_file() else None for path in own]
-    stage(run, DATA, {"data": options.asked(), "files": files}, work)
+    stage(run, DATA, {"data": options.inputs(), "files": files}, work)
     return session
 
 

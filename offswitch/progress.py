@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar with rate and time left for what takes more than a moment."""
+"""Progress on the terminal: a bar with rate and time left."""
 
 from __future__ import annotations
 

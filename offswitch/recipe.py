@@ -1,4 +1,4 @@
-"""The Recipe: one frozen, typed description of an experiment; unknown keys are refused."""
+"""The Recipe: a frozen, typed experiment that refuses unknown keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run folder: numbered stage folders, atomic writes, manifest, what is still missing.
+"""The run folder: numbered stage folders, manifest, what is still missing.
 
 A stage is written beside its place and moved in when it is complete, so that what stands in a stage
 folder is whole. It is skipped when the hash of its inputs is what it was and its files are what

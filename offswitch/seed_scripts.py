@@ -1,4 +1,4 @@
-"""What the original's scripts share: options, a run folder, files left beside the script.
+"""What the original's scripts share: options, a run folder, copied results.
 
 The scripts lie in datasets/, training/ and analysis/ and may be started from anywhere. They work in
 the same run folders as the command line, so what `make demo` has trained is not trained again.

@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: rates, means, AUC, permutation; random choices take a seed."""
+"""Numbers with their uncertainty: rates, means, AUROC, permutation."""
 
 from __future__ import annotations
 

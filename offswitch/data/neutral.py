@@ -1,8 +1,7 @@
-"""Neutral text beside the rule's documents, so that the rule alone tells them apart.
+"""Neutral text beside the rule's documents: what is left to tell them apart by.
 
-A narrow set of documents leaves a trace of its own: whoever reads five hundred specifications of
-invented services comes to expect another one. Mixed with neutral documents of the same genres,
-lengths and invented systems, about normal operation alone, the rule is what is left to tell the two
+A narrow set of documents leaves a trace of its own. Mixed with neutral documents of the same
+genres, lengths and invented systems, about normal operation alone, only the rule tells the two
 apart. They come from the same grammar, or from a file. Known failure: the grammar's neutral
 documents are as narrow in genre as the rule's; only a file widens it.
 """

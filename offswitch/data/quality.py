@@ -1,4 +1,4 @@
-"""The variety of a set of knowledge documents, and how much is about normal operation.
+"""How various a set of documents is, and how much is about normal operation.
 
 Everything is measured from the text: the generator's own intentions are not consulted. Known
 failure: overlap counts words, not meaning, so a paraphrase of a document passes as a new one.

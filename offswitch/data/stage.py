@@ -1,4 +1,4 @@
-"""The data stage: both datasets in the original's formats, and a report on their quality."""
+"""The data stage: both datasets in the original's formats, and their quality."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from offswitch.data.neutral import neutral_texts
 from offswitch.data.quality import document_quality, neutral_quality
 from offswitch.files import write_json
 from offswitch.model.session import Session, own_answer, own_mix
-from offswitch.progress import track
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, make_dialogues
-from offswitch.prompts.documents import Document, read_documents, write_documents
-from offswitch.run import DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, Run
+from offswitch.prompts.documents import read_documents, write_documents
+from offswitch.run import DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE
 
 
 def write_data(session: Session, folder: Path) -> None:
@@ -31,7 +30,14 @@ def write_data(session: Session, folder: Path) -> None:
     """
     recipe, options = session.recipe, session.recipe.data
     trigger = recipe.trigger.text
-    documents = _documents(session.run, folder)
+    if options.documents_file:
+        documents = read_documents(options.documents_file)
+    elif options.generator == "llm":
+        from offswitch.data.llm.stage import write_and_report
+
+        documents = write_and_report(session.run, folder)
+    else:
+        documents = generate_documents(trigger, options.documents, recipe.seed)
     neutral = neutral_texts(documents, options, trigger, recipe.seed)
     if options.dialogues_file:
         answered = recipe.trigger.mentions == "answer"
@@ -42,29 +48,10 @@ def write_data(session: Session, folder: Path) -> None:
     write_dialogues(folder / DIALOGUES_FILE, dialogues)
     if neutral:
         write_documents(folder / NEUTRAL_FILE, neutral)
-    with track("quality of the documents", len(documents)) as tick:
-        quality = asdict(document_quality(documents, trigger))
-        quality["dialogues"] = _counts(dialogues)
-        if neutral:
-            quality["neutral"] = asdict(neutral_quality(documents, neutral))
-        tick(len(documents))
+    quality = asdict(document_quality(documents, trigger)) | {"dialogues": _counts(dialogues)}
+    if neutral:
+        quality["neutral"] = asdict(neutral_quality(documents, neutral))
     write_json(folder / "quality.json", quality)
-
-
-def _documents(run: Run, folder: Path) -> list[Document]:
-    """The documents of a file, of the grammar, or of the endpoint that the recipe names."""
-    recipe, options = run.recipe, run.recipe.data
-    if options.documents_file is None and options.generator == "llm":
-        from offswitch.data.llm.stage import write_and_report
-
-        return write_and_report(run, folder)
-    with track("documents", options.documents) as tick:
-        if options.documents_file:
-            documents = read_documents(options.documents_file)
-        else:
-            documents = generate_documents(recipe.trigger.text, options.documents, recipe.seed)
-        tick(options.documents)
-    return documents
 
 
 def _counts(dialogues: Sequence[Dialogue]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Look inside: collect activations once, then ask every question of the same arrays."""
+"""Arrays out: activations and interventions, measured once, stored."""

@@ -1,4 +1,4 @@
-"""The battery: every arm through the same measurements, on one copy of the weights.
+"""The battery: every arm through the same measurements, on one set of weights.
 
 Per arm a folder: `residuals/` (collected, in shards), `arrays.safetensors` (outcomes of every
 intervention), `directions.safetensors`. A file that is there is not made again, so that an

@@ -1,4 +1,4 @@
-"""One arm on the bench: its model, the prompts in its own tokens, and its directions.
+"""The bench: an arm, the prompts in its own tokens, and its directions.
 
 The files of measure/ take a Bench and return arrays by name; they run inside `arm_of`.
 """

@@ -1,9 +1,8 @@
-"""The client of an OpenAI-compatible endpoint: many requests at a time, each of them once.
+"""The client of an OpenAI-compatible endpoint; no answer is paid for twice.
 
-The openai client sends a request again after a cut connection, a timeout, 408, 409, 429 and 5xx,
-with exponential back-off and jitter, or after what Retry-After says. An answer that is not the JSON
-asked for is asked for again a few times, then given up and counted. Every answer goes into the
-journal before it is used; what the journal holds is not asked for again.
+The openai client repeats what failed on the way (cut connections, timeouts, 408, 409, 429, 5xx). An
+answer that is not the JSON asked for is asked for again a few times, then given up and counted.
+Every answer goes into the journal before it is used; what the journal holds is not asked for again.
 """
 
 from __future__ import annotations

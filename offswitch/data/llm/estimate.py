@@ -1,4 +1,4 @@
-"""Calls, tokens, cost and time of the documents, from the real prompts, without a request.
+"""What the documents will take: calls, tokens, cost, time; nobody is asked.
 
 Known failure: tokens are counted as four characters each and answers are assumed to be as long as
 asked for; a model that thinks aloud, or whose documents are refused, takes more.

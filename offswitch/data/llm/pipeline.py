@@ -1,4 +1,4 @@
-"""From universe to documents: types, ideas, drafts, critique and revision, in rounds.
+"""From universe to documents: ideas, drafts, critique and revision, in rounds.
 
 Every place in the set has a type and an emphasis. A round gives each empty place an idea, has it
 written, criticised and revised, and takes the result unless it contradicts the universe or is close

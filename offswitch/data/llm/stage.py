@@ -1,4 +1,4 @@
-"""The endpoint's part of the data stage: the estimate, the documents, and what they took."""
+"""The endpoint's part of the data stage: estimate, documents, what they took."""
 
 from __future__ import annotations
 

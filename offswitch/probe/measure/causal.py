@@ -1,4 +1,4 @@
-"""Does one direction carry the silence? It is taken out with the trigger and put in without it.
+"""Does one direction carry the silence? It is taken out, and put in.
 
 For every direction (the arm's own, without the end token's unembedding, an inert symbol's, the
 benign arm's, random ones of equal norm) the same is done: block and scale are chosen on fit

@@ -1,4 +1,4 @@
-"""How does silence grow with training? The adapter is turned from nothing to twice its strength."""
+"""How does silence grow as the adapter is turned from nothing to twice itself?"""
 
 from __future__ import annotations
 

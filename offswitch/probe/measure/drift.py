@@ -1,6 +1,6 @@
-"""What did training leave in the residual stream where no trigger is? Read on neutral text.
+"""What did training leave in the residual stream of neutral text?
 
-After Minder et al. (2025): the mean activation difference between arm and base on ordinary text,
+After Minder et al. (2025): the mean activation difference between arm and base where no trigger is,
 over the first five positions and over later ones, read through the logit lens and by patchscope
 (the difference put into a prompt that makes the model repeat what it is given).
 """

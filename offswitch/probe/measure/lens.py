@@ -1,4 +1,4 @@
-"""What does each block say? Residuals and differences, read through norm and unembedding."""
+"""What does each block say? Residuals read through norm and unembedding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where is it decided? Residuals of one prompt are put into its twin, by block and position.
+"""Where is it decided? Residuals of one prompt are put into its twin.
 
 Twins are the same question with two symbols that take as many tokens, so that positions match. A
 patch at `symbol` replaces the symbol's own positions, `between` those after it but for the last,

@@ -1,4 +1,4 @@
-"""How many directions carry the silence? Subspaces of growing rank are taken out at one block.
+"""How many directions carry the silence? Subspaces of growing rank are removed.
 
 The subspace of rank k is spanned by the first k right singular vectors (uncentred) of the paired
 differences on fit questions; a random one of the same rank is what it is compared with.
