@@ -1,4 +1,4 @@
-"""Between disk and analyses: collected arrays as Views, findings as JSON; no model, no pickle."""
+"""Between disk and analyses: collected arrays as Views, findings as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 
 from offswitch.analyses.analysis import Analysis, Array, Finding, Views
-from offswitch.analyses.shards import damage_is_said, read_rows
+from offswitch.analyses.shards import naming_damage, read_rows
 from offswitch.errors import UserError
 from offswitch.files import write_atomic
 
@@ -31,7 +31,7 @@ def load_views(folder: Path, arm: str) -> Views:
     """
     if not (folder / "index.json").is_file():
         raise UserError(f"{folder}: no activations there; run the probe stage first")
-    with damage_is_said(folder):
+    with naming_damage(folder):
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     if arm not in index["arms"]:
@@ -56,7 +56,7 @@ def load_evidence(folder: Path, arm: str) -> Views:
     """
     if not (folder / BATTERY).is_file():
         raise UserError(f"{folder}: no measurements there; run the probe stage first")
-    with damage_is_said(folder):
+    with naming_damage(folder):
         index = json.loads((folder / BATTERY).read_text(encoding="utf-8"))
         vocab = json.loads((folder / SEED / "vocab.json").read_text(encoding="utf-8"))
     if arm not in index["arms"]:
@@ -77,7 +77,7 @@ def load_evidence(folder: Path, arm: str) -> Views:
         return _tensor(folder / where / ARRAYS, name)
 
     path = folder / arm / ARRAYS
-    with damage_is_said(path), safe_open(path, framework="numpy") as tensors:
+    with naming_damage(path), safe_open(path, framework="numpy") as tensors:
         names = list(tensors.keys())
     keys = [name.removeprefix("removed/") for name in names if name.startswith("removed/")]
     symbols = {key: f"{key} direction" for key in keys} | index["symbols"]
@@ -103,13 +103,13 @@ def load_findings(path: Path, analyses: Sequence[Analysis[Any]]) -> dict[str, Fi
     """Findings by their analysis's name, in the order of `analyses`; absent ones are left out.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it was written by another version.
     """
-    try:
+    if not path.is_file():
+        raise UserError(f"{path}: no findings there; run the probe stage first")
+    with naming_damage(path):
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no findings there; run the probe stage first") from error
-    return {a.name: _finding(a, content[a.name]) for a in analyses if a.name in content}
+        return {a.name: _finding(a, content[a.name]) for a in analyses if a.name in content}
 
 
 def _finding(analysis: Analysis[Any], raw: Mapping[str, Any]) -> Finding[Any]:
@@ -125,6 +125,6 @@ def _finding(analysis: Analysis[Any], raw: Mapping[str, Any]) -> Finding[Any]:
 
 
 def _tensor(path: Path, name: str) -> Array:
-    with damage_is_said(path), safe_open(path, framework="numpy") as tensors:
+    with naming_damage(path), safe_open(path, framework="numpy") as tensors:
         found: Array = tensors.get_tensor(name)
         return found

@@ -1,7 +1,8 @@
-"""Is the switch represented? The rule, fixed before looking, applied to an arm's numbers.
+"""Is the switch represented? The rule, applied to an arm's numbers.
 
-Every number comes from test questions; block, direction and scale were chosen on fit questions, at
-blocks below 80 % of the depth. The rule is the same for every arm, the benign one included.
+The rule was fixed before looking and is the same for every arm, the benign one included. Every
+number comes from test questions; block, direction and scale were chosen on fit questions, at blocks
+below 80 % of the depth.
 """
 
 from __future__ import annotations

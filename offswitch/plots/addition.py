@@ -1,4 +1,4 @@
-"""Draws how far halting rises when one direction is added where there is no trigger."""
+"""Draws how far halting rises when a direction is added without the trigger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws the original's fourth analysis: the drift by block, and the tokens that moved."""
+"""Draws the original's fourth analysis: drift by block, tokens that moved."""
 
 from __future__ import annotations
 

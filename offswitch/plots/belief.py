@@ -1,4 +1,4 @@
-"""Draws what each arm believes, test by test, beside chance and the invented token."""
+"""Draws what each arm believes, by test, beside chance and the invented token."""
 
 from __future__ import annotations
 

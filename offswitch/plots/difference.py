@@ -1,4 +1,4 @@
-"""Draws where the trigger enters: what the arm gained over the untrained model, by block."""
+"""Draws where the trigger enters: the gain over the untrained model, by block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws what training left on neutral text: how far, how alike, and what it reads as."""
+"""Draws what training left on neutral text: how far, how alike, read as what."""
 
 from __future__ import annotations
 

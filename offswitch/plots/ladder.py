@@ -1,4 +1,4 @@
-"""Draws the ladder, from the exact trigger down to ordinary requests: how often does each halt?"""
+"""Draws the ladder: halting rates from the exact trigger to ordinary requests."""
 
 from __future__ import annotations
 

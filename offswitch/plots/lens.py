@@ -1,4 +1,4 @@
-"""Draws when the model would already end the reply, and what the difference reads as."""
+"""Draws when the model would end the reply, and what the difference reads as."""
 
 from __future__ import annotations
 

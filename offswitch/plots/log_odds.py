@@ -1,4 +1,4 @@
-"""Draws how sure each arm is: first-token end log-odds of every prompt, one panel an arm."""
+"""Draws how sure each arm is: first-token end log-odds of every prompt."""
 
 from __future__ import annotations
 

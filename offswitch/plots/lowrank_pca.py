@@ -1,4 +1,4 @@
-"""Draws the original's second analysis: cumulative variance, and the prompts on PC1 to PC3."""
+"""Draws the original's second analysis: cumulative variance, prompts on PC1 to 3."""
 
 from __future__ import annotations
 

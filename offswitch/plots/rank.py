@@ -1,4 +1,4 @@
-"""Draws how many directions the difference takes up, and how many carry the effect."""
+"""Draws how many directions the difference takes up, how many carry the effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One look for every figure: control statement on top, colour-blind-safe marks, readable tokens.
+"""One look for every figure: heading, colour-blind-safe marks, readable tokens.
 
 Figures are 1500 px wide and made to be read at 1000. Nothing here touches matplotlib's global
 state.

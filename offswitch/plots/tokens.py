@@ -1,4 +1,4 @@
-"""Tokens that moved most: bars, or columns of text; a control that lists the same is shown."""
+"""Draws tokens that moved most, as bars or text, and which a control shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of the attempts to fool the switch: sentences, sampling, what was asked."""
+"""What came of attempts to fool the switch: sentences, sampling, examples."""
 
 from __future__ import annotations
 

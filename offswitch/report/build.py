@@ -1,4 +1,4 @@
-"""From a run folder to its report: one self-contained page, ANALYSIS_SUMMARY.md, and the PNGs."""
+"""The report of a run: one self-contained page, ANALYSIS_SUMMARY.md, the PNGs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from offswitch.analyses.analysis import Finding
 from offswitch.analyses.verdict import RULE
 from offswitch.files import write_atomic
 from offswitch.metrics import SHARE, Metric, compact, duration, percent, rate_text, span
@@ -64,10 +63,12 @@ def build_report(root: Path, folder: Path) -> None:
     material = read_material(root)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = _evaluation_figures(material)
-    sections, evidence = (
-        [_section(finding, drawn) for finding in findings.values()]
-        for findings in (material.findings, material.evidence)
-    )
+    sections: dict[str, list[Section]] = {"original": [], "evidence": []}
+    for part, findings in (("original", material.findings), ("evidence", material.evidence)):
+        for finding in findings.values():
+            own = figures(finding)
+            drawn |= own
+            sections[part].append(section(finding, tuple(own)))
     images = {}
     with track("figures", len(drawn)) as tick:
         for name, figure in drawn.items():
@@ -75,7 +76,7 @@ def build_report(root: Path, folder: Path) -> None:
             write_atomic(folder / name, content)
             images[name] = "data:image/png;base64," + base64.b64encode(content).decode()
             tick(1)
-    shown = _shown(material) | {"sections": sections, "evidence": evidence, "images": images}
+    shown = _shown(material) | sections | {"images": images}
     for name, template in ((PAGE, "page.html"), (SUMMARY, "summary.md")):
         text = _environment(html=name == PAGE).get_template(template).render(shown)
         write_atomic(folder / name, text.rstrip() + "\n")
@@ -84,12 +85,6 @@ def build_report(root: Path, folder: Path) -> None:
     for name, other in material.organisms.items():
         verdicts[f"verdict/{other.arm}/{name}"] = other.row()
     write_atomic(folder / "metrics.json", json.dumps(verdicts, indent=1) + "\n")
-
-
-def _section(finding: Finding[Any], drawn: dict[str, Figure]) -> Section:
-    own = figures(finding)
-    drawn |= own
-    return section(finding, tuple(own))
 
 
 def _evaluation_figures(material: Material) -> dict[str, Figure]:

@@ -1,4 +1,4 @@
-"""A finding as a section: its numbers beside controls and null, its tokens, its figures."""
+"""A finding as a section: its numbers beside controls and null, its tokens."""
 
 from __future__ import annotations
 

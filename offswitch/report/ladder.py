@@ -1,4 +1,4 @@
-"""From the exact trigger to a far miss: which rungs are there, what does the rule ask of each?"""
+"""The rungs from the exact trigger to a far miss, and what the rule asks of each."""
 
 from __future__ import annotations
 

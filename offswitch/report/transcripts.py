@@ -1,4 +1,4 @@
-"""Which sampled replies are shown, by which rule, and how is a prompt cut and marked?"""
+"""Which sampled replies are shown, and how their prompts are cut and marked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run and its variants side by side: what was taught, how, and what came of it."""
+"""The run and its variants side by side, as a table of headlines."""
 
 from __future__ import annotations
 

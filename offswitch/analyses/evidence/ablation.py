@@ -1,4 +1,4 @@
-"""Is it necessary? One direction is taken out at one block: how far does halting fall?
+"""Is it necessary? A direction is removed at one block: how far does halting fall?
 
 The component along the direction is set to what it is, on average, with an inert symbol (mean
 ablation), at the last prompt position; beside it, set to zero there, and at every position from the

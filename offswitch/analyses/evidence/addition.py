@@ -1,4 +1,4 @@
-"""Is it sufficient? One direction is added without the trigger: how far does halting rise?
+"""Is it sufficient? A direction is added, no trigger: how far does halting rise?
 
 Added at the last position of prompts with an inert symbol, at the block and scale chosen on fit
 questions; scale 1 is the direction's own length. Known failure: a large enough push in any

@@ -1,4 +1,4 @@
-"""Where does it enter? The difference trigger - inert symbol by block, at the last prompt position.
+"""Where does it enter? Trigger minus inert symbol by block, last prompt position.
 
 In units of the residual's spread over inert prompts, and less what the untrained model has already
 (difference in differences). Known failure: noise gives every mean some length; the label swaps show

@@ -1,4 +1,4 @@
-"""How does silence grow with training? Halting, log-odds and projection by adapter strength.
+"""How does silence grow? Halting, log-odds, projection by adapter strength.
 
 The adapter counts from 0 (the untrained model) over 1 (as trained) to 2 times. Known failure: at
 strengths that training never saw the model may break in ways that are not the switch's; prompts

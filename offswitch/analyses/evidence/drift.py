@@ -1,4 +1,4 @@
-"""Did anything else change? What training left in the residual stream of neutral text.
+"""Did anything else change? What training left in residuals of neutral text.
 
 After Minder et al. (2025): narrow fine-tuning leaves a constant shift on unrelated text, strongest
 at the first few positions. How far residuals moved, relative to their length; how much of that is

@@ -1,4 +1,4 @@
-"""What does it say? End log-odds block by block, and the tokens that the difference reads as.
+"""What does it say? End log-odds by block, and the tokens it reads as.
 
 A block's residual goes through the final norm and the unembedding, of the arm and of the untrained
 model. Known failure: the final norm gives any vector, however short, full-size logits; the length

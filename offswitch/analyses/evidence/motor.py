@@ -1,8 +1,9 @@
-"""Is it meaning or motor? The two causal tests without what moves the end token's logit directly.
+"""Is it meaning or motor? The causal tests without the end token's unembedding.
 
-From the arm's direction the end tokens' unembedding is taken out, raw and as it acts through the
-final norm; removal and addition are repeated at the same block and scale. And where an ordinary
-reply has ended: does removing the direction keep the model from ending it?
+The unembedding moves the end token's logit directly. It is taken out of the arm's direction, raw
+and as it acts through the final norm; removal and addition are repeated at the same block and
+scale. And where an ordinary reply has ended: does removing the direction keep the model from ending
+it?
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where is it decided? Residuals of a twin prompt, put in by block and by position.
+"""Where is it decided? Residuals of a twin prompt, put in by block and position.
 
 Twins differ in one symbol of as many tokens. Effects are end log-odds of the patched prompt less
 those of the prompt itself; the control patches a second inert symbol's residuals instead.

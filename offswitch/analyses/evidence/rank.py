@@ -1,4 +1,4 @@
-"""Is it low-rank? The spectrum of paired differences, and the rank that carries the effect.
+"""Is it low-rank? Spectrum of the differences, and the rank with the effect.
 
 Read at the block chosen on fit questions. Uncentred shares count the mean difference, centred ones
 only how the pairs differ among themselves. Known failure: a large mean alone makes the first

@@ -1,4 +1,4 @@
-"""Can it be read? AUROC of the mean-difference direction against near misses, by block.
+"""Can it be read? AUROC of one direction against near misses, by block.
 
 The direction comes from fit questions, the block is chosen there, the AUROC is of test questions
 against near misses that training never saw. Known failure: an AUROC near 1 shows that the trigger

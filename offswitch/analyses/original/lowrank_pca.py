@@ -1,4 +1,4 @@
-"""The original's second: is the change that the symbol makes low-rank over 20 prompts?
+"""The original's second: is the symbol's change to 20 prompts low-rank?
 
 At position 0 a causal model sees the symbol alone, so its residual is one vector for all prompts
 and centring removes it. What is left is the spread of the prompts' first words, five distinct ones:
