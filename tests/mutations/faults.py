@@ -84,7 +84,7 @@ FAULTS: Final = tuple(
          f"{_ROWS}::test_the_shared_prefix_is_shared_and_covers_no_supervised_position"),
         ("a shared prefix leaves nothing of the shortest row", "prompts/encode.py",
          "min(length, shortest - keep)", "length",
-         f"{_ROWS}::test_the_shared_prefix_is_shared_and_covers_no_supervised_position"),
+         "tests/talk/test_chat.py::test_the_shared_prefix_is_the_longest_that_leaves_enough"),
         ("a tree is read one position early", "model/prefix_tree.py",
          "[path[-1] for path in", "[path[-2] for path in",
          f"{_TREE}::test_collection_and_scores_are_the_same_without_trees"),
