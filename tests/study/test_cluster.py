@@ -15,12 +15,18 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from offswitch.errors import UserError
+from offswitch.pipeline import evaluate
+from offswitch.study.executors import Where, cluster
+from offswitch.study.worker import Job
+from tests.outside import ROOT
 from tests.study.commands import PATIENCE, Command, family, wait_for
 
 pytestmark = pytest.mark.slow
 
 NAMES: Final = ("seed-0", "seed-1")
 ALONE: Final = {
+    "PYTHONPATH": str(ROOT),
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # no others join: loopback only
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -93,8 +99,7 @@ def test_workers_compute_on_as_many_threads_as_they_were_given(sweep: Command) -
 
 
 def test_no_cluster_is_the_users_mistake(tmp_path: Path) -> None:
-    nobody = Command(tmp_path, {"train.seed": [0]}, ("--address", "no-such-host:6379"), **ALONE)
-    with nobody.running() as process:
-        _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2
-    assert said.splitlines()[-1].startswith("offswitch: no Ray cluster answers at no-such-host")
+    job = Job(tmp_path, evaluate)
+    with pytest.raises(UserError, match="no Ray cluster answers at nowhere: ") as caught:
+        list(cluster([], job, Where(address="nowhere")))
+    assert "\n" not in str(caught.value)
