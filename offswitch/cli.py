@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from offswitch.errors import UserError, user_errors
-from offswitch.model.processes import together
 from offswitch.progress import quiet
 from offswitch.study.command import sweep
+from offswitch.train.processes import by_first, only_first, together
 
 if TYPE_CHECKING:
     from offswitch.run import Run
@@ -49,12 +49,14 @@ Update = Annotated[
     ),
 ]
 
+TOGETHER: Final = ("data", "train", "evaluate", "probe", "report", "run")  # on several processes
+
 
 def _open(recipe: Path, overrides: list[str], runs: Path, update: bool) -> Run:
     from offswitch.recipe import load_recipe
     from offswitch.run import open_run
 
-    return open_run(load_recipe(recipe, overrides), runs, update)
+    return by_first(lambda: open_run(load_recipe(recipe, overrides), runs, update))
 
 
 def _with(overrides: list[str] | None, trigger: str | None) -> list[str]:
@@ -75,7 +77,9 @@ def _stage(name: str, recipe: Path, overrides: list[str], runs: Path, update: bo
 def _alone_or_together(context: typer.Context) -> None:
     quiet()
     with user_errors():
-        if not context.with_resource(together()):
+        if context.invoked_subcommand in TOGETHER:
+            context.with_resource(together())
+        elif not only_first():
             raise typer.Exit
 
 

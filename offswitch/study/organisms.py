@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from offswitch.errors import UserError
@@ -23,6 +24,7 @@ from offswitch.progress import say
 from offswitch.recipe import RETRAINED, Recipe, training_seed
 from offswitch.run import DATA, Run, open_run
 from offswitch.stats import across
+from offswitch.train.processes import by_first
 
 HEADLINES: Final = (
     "halt_rate", "false_halt_rate/near_miss", "false_halt_rate/ordinary", "kl_to_base",
@@ -42,7 +44,7 @@ def run_organisms(run: Run, session: Session) -> dict[int, Run]:
         before = organism.manifest()
         with session.lent_to(organism) as own:
             make_data(organism, own)
-            _require_same_data(run, organism)
+            by_first(partial(_require_same_data, run, organism))
             probe(organism, evaluate(organism, own))
         say(f"{organism.within}: {'up to date' if organism.manifest() == before else 'done'}")
     return organisms
@@ -97,7 +99,8 @@ def _is_number(row: object) -> bool:
 
 def _open(run: Run, seed: int) -> Run:
     """The organism's run folder; its recipe follows the main run's, which was agreed to already."""
-    opened = open_run(organism_recipe(run.recipe, seed), run.root / "organisms", update=True)
+    recipe = organism_recipe(run.recipe, seed)
+    opened = by_first(lambda: open_run(recipe, run.root / "organisms", update=True))
     return replace(opened, within=f"organisms/seed-{seed}")
 
 

@@ -10,6 +10,7 @@ from offswitch.pipeline import evaluate, probe, report, stage
 from offswitch.run import EVALUATE, ORGANISMS, PROBE, VARIANTS, Run, withdraw
 from offswitch.study.organisms import across_organisms, run_organisms
 from offswitch.study.variants import across_variants, run_variants
+from offswitch.train.processes import by_first
 
 
 def run_recipe(run: Run) -> Path:
@@ -21,7 +22,7 @@ def organisms(run: Run, session: Session | None = None) -> Session:
     """Train and measure the recipe's further training seeds, then compare all organisms."""
     session = probe(run, evaluate(run, session))
     if not run.recipe.train.more_seeds:
-        withdraw(run, ORGANISMS)
+        by_first(lambda: withdraw(run, ORGANISMS))
         return session
     by_seed = run_organisms(run, session)
 
@@ -38,7 +39,7 @@ def variants(run: Run, session: Session | None = None) -> Session:
     """Train and evaluate the recipe's variants, then set them beside the run itself."""
     session = organisms(run, session)
     if not run.recipe.variants:
-        withdraw(run, VARIANTS)
+        by_first(lambda: withdraw(run, VARIANTS))
         return session
     by_name = run_variants(run)
 

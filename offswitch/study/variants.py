@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from offswitch.metrics import Metric, Metrics
@@ -19,6 +20,7 @@ from offswitch.progress import say
 from offswitch.recipe import variant_of
 from offswitch.run import Run, open_run
 from offswitch.stats import Estimate
+from offswitch.train.processes import by_first
 
 OWN: Final = "own"
 HEADLINES: Final = (
@@ -32,7 +34,8 @@ def run_variants(run: Run) -> dict[str, Run]:
     """Bring every variant up to date; all of them by name, the run itself first."""
     found = {OWN: run}
     for name in run.recipe.variants:
-        opened = open_run(variant_of(run.recipe, name), run.root / "variants", update=True)
+        recipe = variant_of(run.recipe, name)
+        opened = by_first(partial(open_run, recipe, run.root / "variants", update=True))
         variant = found[name] = replace(opened, within=f"variants/{name}")
         before = variant.manifest()
         evaluate(variant, Session(variant))
