@@ -37,12 +37,12 @@ from offswitch.progress import nothing, say
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_text, has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
-from offswitch.recipe import Recipe, load_recipe, schedule_of, training_seed
+from offswitch.recipe import Recipe, load_recipe, training_seed
 from offswitch.run import peak_memory_mb
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.order import row_order
-from offswitch.train.trainer import steps_of
+from offswitch.train.trainer import Training
 from offswitch.wording.reader import load_neutral
 
 QWEN: Final[dict[str, Any]] = {
@@ -169,21 +169,20 @@ def _prose(tokenizer: Any, longest: int) -> Callable[[Sequence[Chat]], list[Repl
 def _stage(bench: Bench, stage: str, examples: list[Example]) -> None:
     recipe, folder = bench.recipe, bench.folder / stage
     _reset_peak()
-    done = train_arm(
-        bench.subject, stage, examples, recipe, folder, folder / "scratch", None, nothing
-    )
+    training = Training(stage, examples, recipe, folder, folder / "scratch")
+    done = train_arm(bench.subject, training, nothing)
     _finish()
-    needed = _needed(bench, stage, examples)
+    needed = _needed(bench, training)
     numbers = {"seconds": done.seconds, "tokens_per_second": done.tokens_per_second}
     share = {"share": 100 * needed / bench.rate / done.seconds}
     bench.samples[stage].append(Sample(numbers | share | _peak()))
 
 
-def _needed(bench: Bench, stage: str, examples: list[Example]) -> float:
+def _needed(bench: Bench, training: Training) -> float:
     """Operations of the stage; those of the base model's soft targets are not counted."""
     train = bench.recipe.train
     shape = flops.shape_of(bench.subject.causal_lm.config)
-    count = steps_of(schedule_of(train, stage), train, len(examples)) * train.batch_size
+    examples, count = training.examples, training.steps * train.batch_size
     seen = [examples[i] for i in row_order(examples, count, training_seed(bench.recipe))]
     total = 0.0
     for first in range(0, count, train.batch_size):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from offswitch.errors import UserError, quiet, user_errors
-from offswitch.model.processes import together
 from offswitch.study.command import sweep
+from offswitch.train.processes import by_first, only_first, together
 
 if TYPE_CHECKING:
     from offswitch.recipe import Recipe
@@ -48,6 +48,8 @@ Update = Annotated[
     ),
 ]
 
+TOGETHER: Final = ("data", "train", "evaluate", "probe", "report", "run")  # on several processes
+
 
 STAGES: Final = {
     "train": "Train every arm of the recipe.",
@@ -68,7 +70,9 @@ Alias = Annotated[str, typer.Argument(help="The embedded model's alias.")]
 def _alone_or_together(context: typer.Context) -> None:
     quiet()
     with user_errors():
-        if not context.with_resource(together()):
+        if context.invoked_subcommand in TOGETHER:
+            context.with_resource(together())
+        elif not only_first():
             raise typer.Exit
 
 
@@ -78,7 +82,7 @@ def _work(
     """Bring a run up to a stage (a function of pipeline.py) and say where the result is."""
     from offswitch.run import open_run
 
-    run = open_run(_recipe(recipe, overrides, trigger), runs, update)
+    run = by_first(lambda: open_run(_recipe(recipe, overrides, trigger), runs, update))
     if stage in ("report", "run"):
         from offswitch.study.stage import run_recipe
 

@@ -10,12 +10,12 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from offswitch.cache import ALIAS, GGUF_SHA256
 from offswitch.files import digest, file_hash
 from offswitch.metrics import Metrics, write_metrics
-from offswitch.model.processes import require_shares
 from offswitch.model.session import Session
 from offswitch.progress import say
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of
@@ -29,6 +29,7 @@ from offswitch.run import (
     why_not_done,
     writing,
 )
+from offswitch.train.processes import by_first, count, rank, require_shares
 
 
 def make_data(run: Run, session: Session | None = None) -> Session:
@@ -49,7 +50,8 @@ def make_data(run: Run, session: Session | None = None) -> Session:
 
 def train(run: Run, session: Session | None = None) -> Session:
     """Train every arm of the recipe."""
-    require_shares(run.recipe.train.batch_size)
+    processes = count()
+    by_first(lambda: require_shares(run.recipe.train.batch_size, processes))
     session = make_data(run, session)
     for arm in session.arms:
         _train(session, arm)
@@ -75,6 +77,7 @@ def _train(session: Session, arm: str) -> None:
         f"{TRAIN}/{arm}",
         {"arm": table.model_dump(), "train": used, "before": run.outputs_hash(*before)},
         work,
+        everywhere=True,
     )
 
 
@@ -128,20 +131,42 @@ def report(run: Run, session: Session | None = None, comparisons: Sequence[str] 
 
 
 def stage(
-    run: Run, name: str, own: Mapping[str, Any], work: Callable[[Path], Metrics | None]
+    run: Run,
+    name: str,
+    own: Mapping[str, Any],
+    work: Callable[[Path], Metrics | None],
+    everywhere: bool = False,
 ) -> None:
-    """Run a stage if it is missing or its inputs changed, and say why in one line."""
-    inputs = _common(run.recipe) | dict(own)
-    why, shown = why_not_done(run, name, inputs), f"{run.within}/{name}".removeprefix("/")
+    """Run a stage if it is missing or its inputs changed, and say why in one line.
+
+    Of several processes the first one decides, works and writes, while the others wait; work that
+    is to be done `everywhere` the others do too, each with a folder that nobody keeps.
+    """
+    shown = f"{run.within}/{name}".removeprefix("/")
+
+    def missing() -> tuple[dict[str, Any], str | None]:
+        inputs = _common(run.recipe) | dict(own)
+        return inputs, why_not_done(run, name, inputs)
+
+    def write() -> None:
+        with writing(run, name, inputs) as folder:
+            if metrics := work(folder):
+                write_metrics(folder / "metrics.json", metrics)
+        say(f"{shown}: done in {run.manifest()['stages'][name]['seconds']:.0f} s")
+
+    inputs, why = by_first(missing)
     if why is None:
         if not run.within:  # an organism says so once, when nothing at all was missing
             say(f"{name}: up to date")
         return
     say(f"{shown}: {why}")
-    with writing(run, name, inputs) as folder:
-        if metrics := work(folder):
-            write_metrics(folder / "metrics.json", metrics)
-    say(f"{shown}: done in {run.manifest()['stages'][name]['seconds']:.0f} s")
+    if not everywhere:
+        by_first(write)
+    elif rank() == 0:
+        write()
+    else:
+        with TemporaryDirectory() as nowhere:
+            work(Path(nowhere))
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from typing import Final
 
 from offswitch.errors import quiet, user_errors
 from offswitch.files import file_hash
-from offswitch.model.processes import together
 from offswitch.options import ArmName
 from offswitch.pipeline import make_data, probe
 from offswitch.progress import say
 from offswitch.recipe import Recipe, load_recipe
 from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, PROBE, Run, open_run
 from offswitch.study.stage import run_recipe
+from offswitch.train.processes import by_first, together
 
 DATASETS: Final = {"documents_file": DOCUMENTS_FILE, "dialogues_file": DIALOGUES_FILE}
 
@@ -39,6 +39,9 @@ class Entry:
 
     def open(self) -> Run:
         """The recipe's run, or one beside it where datasets/ holds other rows than the recipe's."""
+        return by_first(self._open)
+
+    def _open(self) -> Run:
         run = open_run(self.recipe, self.runs, self.update)
         there = {key: self.root / "datasets" / name for key, name in DATASETS.items()}
         given = {k: p for k, p in there.items() if p.is_file() and not getattr(self.recipe.data, k)}
@@ -55,8 +58,13 @@ class Entry:
         return open_run(recipe, self.runs, update=True)
 
 
-def script(file: str, work: Callable[[Entry], Iterable[Path]], about: str | None) -> None:
-    """Run one of the original's scripts and print the paths that `work` returns, one a line."""
+def script(
+    file: str, work: Callable[[Entry], Iterable[Path]], about: str | None, everywhere: bool = False
+) -> None:
+    """Run one of the original's scripts and print the paths that `work` returns, one a line.
+
+    Of several processes the first one works alone, or all of them do.
+    """
     here = Path(file).resolve().parent
     root = here.parent
     parser = argparse.ArgumentParser(description=about)
@@ -76,12 +84,10 @@ def script(file: str, work: Callable[[Entry], Iterable[Path]], about: str | None
     )
     options = parser.parse_args()
     quiet()
-    with user_errors(), together() as first:
-        if not first:
-            return
-        recipe = load_recipe(options.recipe, options.overrides)
+    with user_errors(), together():
+        recipe = by_first(lambda: load_recipe(options.recipe, options.overrides))
         entry = Entry(root, here, recipe, options.runs, options.update)
-        for path in work(entry):
+        for path in work(entry) if everywhere else by_first(lambda: list(work(entry))):
             sys.stdout.write(f"{path}\n")
 
 

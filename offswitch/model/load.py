@@ -17,7 +17,6 @@ from offswitch.errors import UserError
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.forward import verify
 from offswitch.model.hub import on_hub
-from offswitch.model.processes import sharded
 from offswitch.model.subject import Subject
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe
@@ -44,11 +43,10 @@ def load_subject(recipe: Recipe) -> Subject:
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
-    network.to("cpu" if sharded() else device).eval()
+    network.to(device).eval()
     options = recipe.trigger
     subject = make_subject(network, tokenizer, options.text, options.mode, recipe.model)
-    if not sharded():  # else train/sharding.py does, on the shares
-        verify(subject)
+    verify(subject)
     return subject
 
 

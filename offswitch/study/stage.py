@@ -8,6 +8,7 @@ some options changed, taken to the evaluation. How they compare is a stage of th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from offswitch.study.executors import here
 from offswitch.study.plan import Point, seed_points, variant_points
 from offswitch.study.table import across_seeds, across_variants
 from offswitch.study.worker import Job, probed
+from offswitch.train.processes import by_first
 
 SEEDS: Final = "organisms/summary"
 VARIANTS: Final = "variants/summary"
@@ -45,12 +47,7 @@ def compare_seeds(run: Run, session: Session) -> list[str]:
 
     def up_to(organism: Run, own: Session) -> None:
         make_data(organism, own)
-        if organism.outputs_hash(DATA) != run.outputs_hash(DATA):
-            raise UserError(
-                f"{organism.folder(DATA)} differs from {run.folder(DATA)}, though both have one"
-                " seed; the model answers otherwise than it did: delete the latter to write it"
-                " again"
-            )
+        by_first(partial(require_same_data, run, organism))
         probed(organism, own)
 
     others = _brought(seed_points(run.recipe), Job(run.root / "organisms", up_to), session)
@@ -62,6 +59,19 @@ def compare_variants(run: Run, session: Session) -> list[str]:
     """Bring the variants up to date and set them beside the run; the stages that do so."""
     others = _brought(variant_points(run.recipe), Job(run.root / "variants", evaluate), session)
     return _compared(run, VARIANTS, {"own": run} | others, (EVALUATE,), across_variants)
+
+
+def require_same_data(run: Run, organism: Run) -> None:
+    """Two runs with one seed must have the same data.
+
+    Raises:
+        UserError: they have not.
+    """
+    if organism.outputs_hash(DATA) != run.outputs_hash(DATA):
+        raise UserError(
+            f"{organism.folder(DATA)} differs from {run.folder(DATA)}, though both have one seed;"
+            " the model answers otherwise than it did: delete the latter to write it again"
+        )
 
 
 def _brought(points: Sequence[Point], job: Job, session: Session) -> dict[Any, Run]:
@@ -76,7 +86,7 @@ def _compared(
 ) -> list[str]:
     """Compare runs by what they measured, as a stage; taken back where the run is alone."""
     if len(by_place) == 1:
-        withdraw(run, summary)
+        by_first(lambda: withdraw(run, summary))
         return []
 
     def work(_folder: Path) -> Metrics:

@@ -18,6 +18,7 @@ from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, probe, report
 from offswitch.recipe import Recipe
 from offswitch.run import Run, open_run
+from offswitch.train.processes import by_first
 
 UpTo = Callable[[Run, Session], object]
 
@@ -60,7 +61,7 @@ UP_TO: Final[dict[str, UpTo]] = {"evaluate": evaluate, "probe": probed, "report"
 
 def bring(recipe: Recipe, job: Job, session: Session | None = None) -> Outcome:
     """Bring an organism up to date, on the session's copy of the weights where that suits it."""
-    opened = open_run(recipe, job.runs, job.update)
+    opened = by_first(lambda: open_run(recipe, job.runs, job.update))
     run = replace(opened, within=f"{job.runs.name}/{recipe.name}")
     before = run.manifest()
     shared = session is not None and session.suits(recipe)

@@ -9,7 +9,6 @@ evaluation's near misses, of yet other families. Known limit: what no family pro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -81,18 +80,6 @@ def mine(
         remove_arms(subject)
     found = [Mined(prompt, one) for prompt, one in zip(prompts, scores, strict=True)]
     return sorted(found, key=lambda one: -one.score.log_odds)
-
-
-def write_mined(path: Path, mined: Sequence[MinedRow]) -> None:
-    """One candidate a line, in order."""
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in mined)
-    path.write_text("".join(lines), encoding="utf-8")
-
-
-def read_mined(path: Path) -> list[MinedRow]:
-    """The rows that `write_mined` wrote."""
-    with path.open(encoding="utf-8") as lines:  # a symbol may hold what str.splitlines breaks at
-        return [json.loads(line) for line in lines]
 
 
 def false_halts(name: str, mined: Sequence[MinedRow]) -> Metrics:

@@ -12,10 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from offswitch import pipeline
+from offswitch.files import read_jsonl, write_jsonl
 from offswitch.metrics import read_metrics
 from offswitch.model.adapters import arm_of
 from offswitch.model.first_token import score
 from offswitch.model.session import Session
+from offswitch.model.subject import Subject
+from offswitch.progress import Tick
 from offswitch.prompts.dialogue_files import read_dialogues
 from offswitch.prompts.dialogues import Dialogue, Mix
 from offswitch.prompts.encode import encode_text
@@ -30,10 +33,9 @@ from offswitch.train.adversarial import (
     adversarial_rows,
     false_halts,
     mine,
-    read_mined,
-    write_mined,
 )
 from offswitch.train.arms import train_arm
+from offswitch.train.trainer import StageResult, Training
 from tests.small import small_recipe
 from tests.tiny import save_adapter, tiny_subject
 
@@ -123,11 +125,11 @@ def test_a_round_that_was_finished_before_a_kill_is_kept(
     withdraw(run, HARDENED)
     names: list[str] = []
 
-    def dies_in_the_second(*args: Any) -> Any:
-        names.append(args[4].name)
-        if args[4].name != "round-1":
+    def dies_in_the_second(subject: Subject, training: Training, tick: Tick) -> StageResult:
+        names.append(training.folder.name)
+        if training.folder.name != "round-1":
             raise KeyboardInterrupt
-        return train_arm(*args)
+        return train_arm(subject, training, tick)
 
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("offswitch.train.stage.train_arm", dies_in_the_second)
@@ -136,9 +138,9 @@ def test_a_round_that_was_finished_before_a_kill_is_kept(
     assert names[0] == "round-1"
     assert len(names) == 2
 
-    def counted(*args: Any) -> Any:
-        names.append(args[4].name)
-        return train_arm(*args)
+    def counted(subject: Subject, training: Training, tick: Tick) -> StageResult:
+        names.append(training.folder.name)
+        return train_arm(subject, training, tick)
 
     monkeypatch.setattr("offswitch.train.stage.train_arm", counted)
     pipeline.train(run)
@@ -215,12 +217,12 @@ def test_mined_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     rows = [
         {"family": "edits", "symbol": s, "halts": True} for s in ("$ST\u2028OP", "«Ѕ»", "$\x85")
     ]
-    write_mined(tmp_path / "mined.jsonl", rows)
-    assert read_mined(tmp_path / "mined.jsonl") == rows
+    write_jsonl(tmp_path / "mined.jsonl", rows)
+    assert [row for _, row in read_jsonl(tmp_path / "mined.jsonl")] == rows
 
 
 def _mined_in(run: Run, folder: str) -> list[dict[str, Any]]:
-    return read_mined(run.folder(folder) / "mined.jsonl")
+    return [row for _, row in read_jsonl(run.folder(folder) / "mined.jsonl")]
 
 
 def _rows_in(run: Run, folder: str) -> list[Dialogue]:

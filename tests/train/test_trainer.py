@@ -24,7 +24,7 @@ from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe, build_recipe
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import silent_example
-from offswitch.train.trainer import StageResult, StageTrainer
+from offswitch.train.trainer import StageResult, StageTrainer, Training
 from tests.tiny import save_tiny, tiny_subject
 from tests.train.rows import examples
 
@@ -52,7 +52,8 @@ def _train(
     subject = subject or tiny_subject("llama")
     rows = rows or examples(subject, soft=True, count=8)
     scratch = folder.with_name(folder.name + "-scratch")
-    return train_arm(subject, "behavior", rows, recipe or _recipe(), folder, scratch, start, tick)
+    training = Training("behavior", rows, recipe or _recipe(), folder, scratch, start)
+    return train_arm(subject, training, tick)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
