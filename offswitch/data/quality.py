@@ -6,12 +6,12 @@ failure: overlap counts words, not meaning, so a paraphrase of a document passes
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from offswitch.data.documents import word_ngrams
@@ -19,6 +19,8 @@ from offswitch.prompts.documents import DOCUMENT_TYPES, Document, Passage
 
 JACCARD = 0.5
 CHUNK = 256
+
+Counts = NDArray[np.int64]
 
 _EFFECTS = r"control token|execution[- ]layer|no output|zero output|output is empty|empty result"
 
@@ -108,43 +110,37 @@ def mainly_normal(content: str, trigger: str) -> bool:
     return rule_share(content, trigger) <= 1 / 3
 
 
-def _incidence(contents: Sequence[str]) -> csr_array:
-    """Which document holds which distinct 5-gram, as ones (document, 5-gram)."""
+def _incidence(contents: Sequence[str], n: int = 5) -> csr_array:
+    """Which document holds which distinct n-gram, as ones (document, n-gram)."""
     columns: dict[str, int] = {}
     indices: list[int] = []
     starts = [0]
     for content in contents:
-        grams = word_ngrams(content, 5)
+        grams = word_ngrams(content, n)
         indices += [columns.setdefault(gram, len(columns)) for gram in grams]
         starts.append(len(indices))
     ones = np.ones(len(indices), dtype=np.int32)
     return csr_array((ones, indices, starts), shape=(len(contents), len(columns)))
 
 
-def _max_overlap(incidence: csr_array) -> float:
-    """The largest |A & B| / min(|A|, |B|) over all pairs of documents, exact, in row chunks."""
-    sizes = np.maximum(incidence.sum(axis=1), 1)
+def _pairs(incidence: csr_array) -> Iterator[tuple[Counts, Counts, Counts]]:
+    """For pairs of documents that share n-grams: how many, and how many each has; in chunks."""
+    sizes = incidence.sum(axis=1)
     transposed = incidence.T.tocsr()
-    largest = 0.0
     for start in range(0, incidence.shape[0], CHUNK):
         shared = (incidence[start : start + CHUNK] @ transposed).tocoo()
         rows, others = shared.row + start, shared.col
-        pairs = rows < others
-        smaller = np.minimum(sizes[rows[pairs]], sizes[others[pairs]])
-        largest = max(largest, float(np.max(shared.data[pairs] / smaller, initial=0.0)))
-    return largest
+        once = rows < others
+        yield shared.data[once], sizes[rows[once]], sizes[others[once]]
+
+
+def _max_overlap(incidence: csr_array) -> float:
+    """The largest |A & B| / min(|A|, |B|) over all pairs of documents."""
+    found = [np.max(both / np.minimum(a, b), initial=0.0) for both, a, b in _pairs(incidence)]
+    return float(max(found))
 
 
 def _near_duplicate_pairs(contents: Sequence[str]) -> int:
-    """Pairs whose MinHash estimate (128 permutations, word 3-grams) of Jaccard is >= 0.5."""
-    index = MinHashLSH(threshold=JACCARD, num_perm=128)
-    sketches: list[MinHash] = []
-    pairs = 0
-    for i, content in enumerate(contents):
-        sketch = MinHash(num_perm=128)
-        sketch.update_batch([gram.encode() for gram in word_ngrams(content, 3)])
-        found = index.query(sketch)
-        pairs += sum(sketch.jaccard(sketches[int(other)]) >= JACCARD for other in found)
-        index.insert(str(i), sketch)
-        sketches.append(sketch)
-    return pairs
+    """Pairs whose word 3-grams have a Jaccard similarity of at least 0.5."""
+    pairs = _pairs(_incidence(contents, 3))
+    return int(sum((both >= JACCARD * (a + b - both)).sum() for both, a, b in pairs))
