@@ -1,1 +1,1 @@
-"""Arrays out: activations and interventions, measured once, stored."""
+"""What is done to the model: activations and interventions in, arrays out."""

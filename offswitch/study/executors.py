@@ -66,8 +66,6 @@ def here(points: Sequence[Point], job: Job, session: Session) -> Outcomes:
 
 def processes(points: Sequence[Point], job: Job, where: Where) -> Outcomes:
     """Each in a child process, which ends when this process does, even if that is killed."""
-    from joblib import cpu_count
-
     environment = os.environ | where.threads | {"PYTHONPATH": os.pathsep.join(sys.path)}
     children: dict[Any, subprocess.Popen[bytes]] = {}  # by the pipe on which each answers
 
@@ -91,7 +89,7 @@ def processes(points: Sequence[Point], job: Job, where: Where) -> Outcomes:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return answer, Outcome("lost", how)
 
-    at_once = where.workers or max(1, cpu_count() // where.cpus)
+    at_once = where.workers or max(1, (os.cpu_count() or 1) // where.cpus)
     try:
         yield from tried(points, where.retries, at_once, start, first)
     finally:
