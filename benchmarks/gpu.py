@@ -1,6 +1,6 @@
-"""The seed's work at the seed's size: Qwen2.5-1.5B's shape with random weights, on one GPU.
+"""The original's work at its size: Qwen2.5-1.5B's shape with random weights, on one GPU.
 
-An epoch over 500 documents, the behaviour stage, the collection of the seed's analyses and the
+An epoch over 500 documents, the behaviour stage, the collection of the original's analyses and the
 whole battery, in seconds; for the training stages also the share of the measured rate of matrix
 products that the needed operations come to (flops.py). No hub is asked: the tokenizer is the
 embedded model's, in a vocabulary padded to Qwen's. `--tiny` proves all of it on a CPU.
@@ -77,7 +77,7 @@ ARM: Final = "behavior"
 PEERS: Final = (
     Peer("knowledge", "an epoch over the documents"),
     Peer("behavior", "the behaviour stage"),
-    Peer("collect_seed", "the seed's analyses: collection, with nulls and controls"),
+    Peer("collect_seed", "the original's analyses: collection, with nulls and controls"),
     Peer("battery", "the battery, two arms"),
 )
 MEASURES: Final = (

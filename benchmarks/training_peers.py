@@ -83,7 +83,7 @@ def hugging_face(task: Task, model: str, shared: Path, out: Path) -> float:
 
 
 def seed(task: Task, model: str, shared: Path, out: Path) -> float:
-    """The seed's loop: one row at a time, gradients accumulated over the batch."""
+    """The original's loop: one row at a time, gradients accumulated over the batch."""
     return _plain(task, model, shared, out, 1)
 
 

@@ -83,7 +83,7 @@ def readout(subject: Subject, resid: Tensor) -> Tensor:
 
 
 def project(subject: Subject, resid: Tensor) -> Tensor:
-    """The unembedding applied to a raw residual [..., D], without norm: the seed's own lens."""
+    """The unembedding applied to a raw residual [..., D], without norm: the original's lens."""
     weight = _tensor(subject.causal_lm.get_output_embeddings().weight)
     return functional.linear(resid, weight)
 

@@ -31,7 +31,7 @@ class VariantRow:
 
 
 def variant_rows(material: Material) -> list[VariantRow]:
-    """A row an arm, the run's own first; empty where the recipe has no variants."""
+    """One row per arm, the run's own first; empty where the recipe has no variants."""
     found: dict[tuple[str, str], dict[str, Metric]] = {}
     for key, number in material.numbers.items():
         if key.startswith(VARIANTS):

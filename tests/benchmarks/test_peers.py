@@ -87,7 +87,7 @@ def test_peers_read_the_same_residuals(job: Job, peer: str, tmp_path: Path) -> N
 
 def test_the_seeds_way_reads_what_we_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
-    # So deep that no analysis reads the last block, which the seed has normed.
+    # So deep that no analysis reads the last block, which the original has normed.
     model = save_tiny(tmp_path / "model", layers=10)
     job, folder = {"model": str(model), "folder": str(tmp_path)}, tmp_path
     seed_way.write_arm(job)
