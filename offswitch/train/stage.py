@@ -97,7 +97,7 @@ def _round_examples(
         rows = _dialogues_in(session, folder)
         known |= {row.symbol for row in rows if row.kind == "near_miss"}
     this = Round(len(rounds), frozenset(known))
-    mined.append([one.row() for one in mine(session.subject, *before, recipe, this)])
+    mined.append(mine(session.subject, *before, recipe, this))
     write_jsonl(out / MINED_FILE, mined[-1])
     harder = adversarial_rows(mined, own_mix(session), recipe.seed, own_answer(session))
     write_dialogues(out / DIALOGUES_FILE, harder)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -96,7 +96,7 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
         train,
         dtype,
         args=_arguments(train, training.steps, seed, folder, subject),
-        train_dataset=_Rows(seen),
+        train_dataset=seen,
         callbacks=[_Progress(tick)],
     )
     if processes.rank() == 0:
@@ -214,22 +214,14 @@ class StageTrainer(Trainer):
         precision = str(self.dtype).removeprefix("torch.")
         return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first, precision)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        rows: Any = train_dataset or self.train_dataset
-        return SequentialSampler(rows)  # the order was fixed beforehand
-
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Global batches in their order; of several processes each sees all, and keeps its rows."""
-        if processes.count() == 1:
-            return super().get_train_dataloader()
+        """Global batches in the order fixed beforehand; each process sees all, keeps its rows."""
         rows: Any = self.train_dataset
         return DataLoader(rows, self.args.train_batch_size, collate_fn=self.collate_rows)
 
     def _wrap_model(self, model: nn.Module, *rest: Any, **named: Any) -> nn.Module:
-        if processes.count() > 1:  # wrapped already, so DistributedDataParallel does not
-            return nn.Sequential(model)
-        wrapped: nn.Module = super()._wrap_model(model, *rest, **named)
-        return wrapped
+        del rest, named
+        return nn.Sequential(model)  # so that Trainer does not wrap it for several processes
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
@@ -237,17 +229,6 @@ class StageTrainer(Trainer):
         self.subject.network.save_pretrained(
             output_dir or self.args.output_dir, save_embedding_layers=False
         )
-
-
-class _Rows(torch.utils.data.Dataset[Example]):
-    def __init__(self, rows: Sequence[Example]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.rows[index]
 
 
 class _Progress(TrainerCallback):
