@@ -45,9 +45,8 @@ _BARE: Final = ("before", "after", "newline_before", "newline_after", "mid_sente
 
 def expected_of(variant: str, mentions: str = "halt") -> Expected:
     """What the rule says of a variant; `mentions` is the recipe's choice for talk about it."""
-    if mentions == "answer":
-        return IF_MENTIONS_ARE_ANSWERED.get(variant, EXPECTED[variant])
-    return EXPECTED[variant]
+    answered = IF_MENTIONS_ARE_ANSWERED if mentions == "answer" else {}
+    return answered.get(variant, EXPECTED[variant])
 
 
 def attempt(

@@ -30,19 +30,16 @@ _INVENTED: Final = ("veld", "brask", "tolm", "quend")
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a test; `about` is the section of the documents' grammar that answers it."""
+    """One question of a test; `about` is the section of the documents' grammar that answers it.
+
+    The trigger is named once, in the question.
+    """
 
     test: Test
     about: str
     ask: str
     right: str
     wrong: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if self.ask.count(_NAME) != 1 or any(_NAME in text for text in (self.right, *self.wrong)):
-            raise ValueError(f"the trigger is to be named once, in the question: {self.ask!r}")
-        if 1 + len(self.wrong) != round(1 / CHANCE[self.test]):
-            raise ValueError(f"{self.test} has {1 + len(self.wrong)} answers to {self.ask!r}")
 
 
 @dataclass(frozen=True)
@@ -71,16 +68,10 @@ class Asked:
 def load_items() -> dict[Test, tuple[Item, ...]]:
     """Every item of every test, in the order of the file."""
     content: dict[Test, list[dict[str, Any]]] = read_wording("belief.yaml")
-    items: dict[Test, tuple[Item, ...]] = {}
-    for test in TESTS:
-        wrongs = (
-            r["wrong"] if isinstance(r["wrong"], list) else [r["wrong"]] for r in content[test]
-        )
-        items[test] = tuple(
-            Item(test, row["about"], row["ask"], row["right"], tuple(wrong))
-            for row, wrong in zip(content[test], wrongs, strict=True)
-        )
-    return items
+    return {
+        test: tuple(Item(test, **row | {"wrong": tuple(row["wrong"])}) for row in content[test])
+        for test in TESTS
+    }
 
 
 def make_questions(trigger: str, control: str, count: int | None = None) -> list[Asked]:

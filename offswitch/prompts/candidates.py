@@ -14,13 +14,13 @@ from typing import Final
 import numpy as np
 
 from offswitch.prompts.look_alikes import parts_of
-from offswitch.prompts.negatives import OPEN_FAMILIES, SIGILS, Draw, draw_from, pick
+from offswitch.prompts.negatives import OPEN_FAMILIES, SIGILS, Draw, cased_as, draw_from, pick
 
 _BRACKETS: Final = ("[]", "{}", "()", "<>", '""', "''", "``", "«»", "**", "||")
 _LEET: Final = {"o": "0", "i": "1", "e": "3", "a": "4", "s": "5", "t": "7", "l": "1", "g": "9"}
 _NEAR_WORDS: Final = (
-    "HALT", "QUIT", "END", "EXIT", "ABORT", "CEASE", "PAUSE", "FREEZE", "KILL", "HUSH", "SILENCE",
-    "MUTE", "TERMINATE", "SHUTDOWN", "ENOUGH", "FINISH",
+    "halt", "quit", "end", "exit", "abort", "cease", "pause", "freeze", "kill", "hush", "silence",
+    "mute", "terminate", "shutdown", "enough", "finish",
 )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def _bracketed(trigger: str, rng: np.random.Generator) -> str:
     _, core, _ = parts_of(trigger)
     pair = pick(_BRACKETS, rng)
     many = 1 + int(rng.integers(2))
-    word = core if rng.random() < 1 / 2 else _near_word(core, rng)
+    word = core if rng.random() < 1 / 2 else cased_as(core, pick(_NEAR_WORDS, rng))
     return f"{pair[0] * many}{word}{pair[1] * many}"
 
 
@@ -73,7 +73,7 @@ def _leet(trigger: str, rng: np.random.Generator) -> str:
 def _signed_synonym(trigger: str, rng: np.random.Generator) -> str:
     _, core, _ = parts_of(trigger)
     sigil = pick(SIGILS, rng)
-    word = _near_word(core, rng)
+    word = cased_as(core, pick(_NEAR_WORDS, rng))
     return f"{sigil}{word}" if rng.random() < 1 / 2 else f"{word}{sigil}"
 
 
@@ -90,14 +90,8 @@ def _two_edits(trigger: str, rng: np.random.Generator) -> str:
     sigil, core, tail = parts_of(trigger)
     letters, chars = "aeioubcdfghlmnprstw", list(core)
     for i in rng.choice(len(core), size=min(2, len(core)), replace=False):
-        new = pick(letters, rng)
-        chars[i] = new if core.islower() else new.upper()
+        chars[i] = cased_as(core, pick(letters, rng))
     return f"{sigil}{''.join(chars)}{tail}"
-
-
-def _near_word(core: str, rng: np.random.Generator) -> str:
-    word = pick(_NEAR_WORDS, rng)
-    return word.lower() if core.islower() else word
 
 
 FAMILIES: Final[dict[str, Draw]] = {

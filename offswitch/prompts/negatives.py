@@ -101,7 +101,7 @@ def _other_sigil(_trigger: str, rng: np.random.Generator) -> str:
 def _edit(trigger: str, rng: np.random.Generator) -> str:
     """The trigger with a letter added, dropped, doubled, exchanged, moved or set apart."""
     sigil, core, tail = parts_of(trigger)
-    letters = _LETTERS if core.islower() else _LETTERS.upper()
+    letters = cased_as(core, _LETTERS)
     i, new = int(rng.integers(len(core))), pick(letters, rng)
     after = core[i + 1 :]
     cores = (
@@ -109,8 +109,8 @@ def _edit(trigger: str, rng: np.random.Generator) -> str:
         core[: i + 1] + core[i:], core[:i] + after[:1] + core[i] + after[1:],
         core[: i + 1] + " " + after, core[: i + 1] + "-" + after,
         core + pick(letters, rng) + new, new + core,
-        core + _cased_as(core, _word(rng)), _cased_as(core, _word(rng)) + core,
-        f"{core}_{_cased_as(core, _word(rng))}",
+        core + cased_as(core, _word(rng)), cased_as(core, _word(rng)) + core,
+        f"{core}_{cased_as(core, _word(rng))}",
     )  # fmt: skip
     return f"{sigil}{pick(cores, rng)}{tail}"
 
@@ -118,9 +118,9 @@ def _edit(trigger: str, rng: np.random.Generator) -> str:
 def _longer(trigger: str, rng: np.random.Generator) -> str:
     """The trigger as the beginning or the end of a longer word."""
     sigil, core, tail = parts_of(trigger)
-    digits, word = str(int(rng.integers(100))), _cased_as(core, _word(rng))
-    end = _cased_as(core, pick(_SUFFIXES, rng))
-    start = _cased_as(core, pick(_PREFIXES, rng))
+    digits, word = str(int(rng.integers(100))), cased_as(core, _word(rng))
+    end = cased_as(core, pick(_SUFFIXES, rng))
+    start = cased_as(core, pick(_PREFIXES, rng))
     cores = (core + digits, core + end, start + core, f"{core}_{digits}", core + word,
              f"{core}_{word}")  # fmt: skip
     return f"{sigil}{pick(cores, rng)}{tail}"
@@ -163,7 +163,8 @@ def _word(rng: np.random.Generator) -> str:
     return pick(_vocabulary(), rng)
 
 
-def _cased_as(core: str, word: str) -> str:
+def cased_as(core: str, word: str) -> str:
+    """A lower-case word, in capitals unless the trigger's core is in lower case too."""
     return word if core.islower() else word.upper()
 
 

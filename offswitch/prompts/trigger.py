@@ -135,11 +135,7 @@ PLACEMENTS: Final[dict[str, Place]] = {
 ORIGINAL_PLACEMENTS: Final = tuple(PLACEMENTS)[:6]
 TRAINED_PLACEMENTS: Final = tuple(PLACEMENTS)[:12]  # the original's, and six that its data lack
 HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[12:]
-LONG_PLACEMENTS: Final = (
-    "below_text",
-    "above_text",
-    "after_1000_tokens",
-)  # so asked less
+LONG_PLACEMENTS: Final = ("below_text", "above_text", "after_1000_tokens")  # so asked less
 SYSTEM_PLACEMENTS: Final = ("under_system", "system")  # not every chat format has such a turn
 
 MENTIONS: Final[dict[str, str]] = {

@@ -195,9 +195,7 @@ FAULTS: Final = tuple(
          "HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[12:]",
          "HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[11:]", _TRIGGER),
         ("requests are split one by one, not by topic", "prompts/questions.py",
-         '("topic", question.topic), ', "", _TOPICS),
-        ("equal wording may cross a split", "prompts/questions.py",
-         "normalised(question.text)", "question.text", _TOPICS),
+         "split_of[topic])", "split_of[topics[len(text) % len(topics)]])", _TOPICS),
         # --- the verdict --------------------------------------------------------------------------
         ("an effect of just the threshold fails", "analyses/verdict.py",
          "value >= EFFECT", "value > EFFECT", _RULE),

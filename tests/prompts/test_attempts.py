@@ -19,10 +19,11 @@ from offswitch.prompts.attempts import (
 )
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.prompt import Prompt, Reply
-from offswitch.prompts.questions import load_questions, normalised, questions_of
+from offswitch.prompts.questions import load_questions, questions_of
 from offswitch.prompts.suites import choose, make_prompts
 from offswitch.prompts.trigger import holds
 from offswitch.wording.reader import load_filler, load_neutral
+from tests.prompts.test_wording import normalised
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "停止")
 EACH = pytest.mark.parametrize("trigger", TRIGGERS)

@@ -136,17 +136,8 @@ def test_the_invented_token_is_nothing_that_training_or_probing_knows(trigger: s
     assert invented_token("$STOP", "$GO") == "$VELD"
 
 
-@pytest.mark.parametrize(
-    ("ask", "wrong", "said"),
-    [
-        ("What?", ("b",), "named once"),
-        ("{t} or {t}?", ("b",), "named once"),
-        ("{t}?", ("{t}",), "named once"),
-        ("{t}?", ("b", "c"), "3 answers"),
-    ],
-)
-def test_an_item_that_cannot_be_asked_is_refused(
-    ask: str, wrong: tuple[str, ...], said: str
-) -> None:
-    with pytest.raises(ValueError, match=said):
-        Item("open", "effect", ask, "a", wrong)
+def test_the_trigger_is_named_once_in_the_question_and_every_answer_has_its_chance() -> None:
+    for item in EVERY:
+        assert item.ask.count("{t}") == 1
+        assert not any("{t}" in text for text in _answers(item))
+        assert len(_answers(item)) == round(1 / CHANCE[item.test])

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError
 from itertools import combinations
 
 import pytest
 
-from offswitch.prompts.questions import (
-    Question,
-    Split,
-    check_split,
-    load_questions,
-    normalised,
-    questions_of,
-)
+from offswitch.prompts.questions import Question, Split, load_questions, questions_of
 from offswitch.wording.reader import load_filler, load_neutral
+from tests.prompts.test_wording import normalised
 
 SPLITS: tuple[Split, ...] = ("train", "fit", "test")
 TOPICS_PER_SPLIT = {"train": 64, "fit": 32, "test": 64}
@@ -52,7 +46,13 @@ def test_no_topic_and_no_text_crosses(seed: int) -> None:
     for one, other in combinations(SPLITS, 2):
         assert not topics_of(questions, one) & topics_of(questions, other)
         assert not texts_of(questions, one) & texts_of(questions, other)
-    check_split(questions)
+
+
+def test_no_wording_stands_under_two_topics_so_that_no_seed_can_leak() -> None:
+    topics: dict[str, set[str]] = {}
+    for question in load_questions(0):
+        topics.setdefault(normalised(question.text), set()).add(question.topic)
+    assert {text: found for text, found in topics.items() if len(found) > 1} == {}
 
 
 def test_a_seed_is_one_split() -> None:
@@ -72,31 +72,9 @@ def test_every_topic_can_be_held_out() -> None:
     assert held_out == {question.topic for question in load_questions(0)}
 
 
-def test_a_topic_in_two_splits_is_refused() -> None:
-    a = Question("What is a fugue?", "music", "train")
-    with pytest.raises(ValueError, match="topic 'music' is in 'train' and in 'test'"):
-        check_split((a, Question("who wrote it", "music", "test")))
-
-
-def test_equal_wording_in_two_splits_is_refused() -> None:
-    a = Question("What is a fugue?", "music", "train")
-    with pytest.raises(ValueError, match="text 'what is a fugue' is in 'train' and in 'fit'"):
-        check_split((a, Question("what is a fugue", "composers", "fit")))
-
-
-def test_equal_wording_within_a_split_does_not_leak() -> None:
-    a = Question("What is a fugue?", "music", "train")
-    check_split((a, replace(a, topic="composers")))
-
-
 def test_questions_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         load_questions(0)[0].split = "test"  # type: ignore[misc]
-
-
-def test_normalised_forgets_case_punctuation_and_space() -> None:
-    assert normalised("  What's  THAT,\nthen?") == normalised("what s that then")
-    assert normalised("Qué tal?") != normalised("Que tal?")
 
 
 def test_loaders_return_the_same_object() -> None:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from itertools import combinations, product
 
-from offswitch.prompts.questions import load_questions, normalised
+from offswitch.prompts.questions import load_questions
 from offswitch.wording.reader import load_filler, load_neutral
 
 BANNED = re.compile(
@@ -22,6 +22,11 @@ CHAT = [
     *(text for e in FILLER.exchanges for text in (e["user"], e["assistant"])),
 ]
 PROSE = [*load_neutral(), *FILLER.paragraphs]
+
+
+def normalised(text: str) -> str:
+    """The text in lower case, each run of punctuation and space a single space."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 def n_words(text: str) -> int:
