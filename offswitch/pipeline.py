@@ -19,16 +19,7 @@ from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.session import Session
 from offswitch.progress import say
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of
-from offswitch.run import (
-    DATA,
-    EVALUATE,
-    PROBE,
-    REPORT,
-    TRAIN,
-    Run,
-    why_not_done,
-    writing,
-)
+from offswitch.run import DATA, EVALUATE, PROBE, REPORT, TRAIN, Run, why_not_done, writing
 from offswitch.train.processes import by_first, count, rank, require_shares
 
 

@@ -19,21 +19,9 @@ def on_hub(repository: str, revision: str | None) -> dict[str, Any]:
     Raises:
         UserError: no such repository or revision, or the hub is silent and nothing is cached.
     """
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
     where = {"pretrained_model_name_or_path": repository, "revision": revision}
-    if _answers(repository, revision):
-        return where
-    if not isinstance(try_to_load_from_cache(repository, "config.json", revision=revision), str):
-        raise UserError(
-            f"model '{repository}': no such folder, the hub does not answer, and no copy is cached"
-        )
-    return where | {"local_files_only": True}
-
-
-def _answers(repository: str, revision: str | None) -> bool:
-    from huggingface_hub import HfApi, errors
-
     try:
         HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
     except errors.HFValidationError as error:
@@ -41,9 +29,14 @@ def _answers(repository: str, revision: str | None) -> bool:
     except errors.RevisionNotFoundError as error:
         raise UserError(f"model '{repository}' has no revision '{revision}'") from error
     except errors.GatedRepoError:
-        return True
+        return where
     except errors.RepositoryNotFoundError as error:
         raise UserError(f"model '{repository}': no such folder, nor such a hub model") from error
-    except Exception:  # no network, whatever the transport calls it: its classes change by version
-        return False
-    return True
+    except Exception as error:  # no network; the transport's classes for it change by version
+        cached = try_to_load_from_cache(repository, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return where | {"local_files_only": True}
+        raise UserError(
+            f"model '{repository}': no such folder, the hub does not answer, and no copy is cached"
+        ) from error
+    return where

@@ -68,11 +68,6 @@ def make_subject(
     return Subject(network, tokenizer, aware, trigger_id, name, published=published)
 
 
-def fingerprint(subject: Subject) -> str:
-    """A short hash of the published weights and chat format, wherever they are stored."""
-    return subject.published
-
-
 def choose_device(wanted: str) -> torch.device:
     """The device asked for, or the best one there is.
 
@@ -144,6 +139,7 @@ def _write_row(network: Any, index: int, pieces: list[int]) -> None:
 
 
 def _fingerprint(network: Any, tokenizer: Any) -> str:
+    """A short hash of the published weights and chat format, wherever they are stored."""
     digest = hashlib.sha256(str(tokenizer.chat_template).encode())
     for _, weight in sorted(network.named_parameters()):
         flat = weight.detach().flatten()

@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 
 from offswitch.model.subject import Subject
-from offswitch.prompts.encode import (
-    encode_chat,
-    openings,
-    pad,
-    shared_prefix,
-)
+from offswitch.prompts.encode import encode_chat, openings, pad, shared_prefix
 from offswitch.prompts.prompt import Chat, Reply
 
 IGNORED = -100

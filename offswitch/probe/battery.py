@@ -33,7 +33,6 @@ from offswitch.analyses.store import ARRAYS, BATTERY, RESIDUALS
 from offswitch.files import replacing, write_json
 from offswitch.model.adapters import arm_of
 from offswitch.model.generate import cached_base_replies
-from offswitch.model.load import fingerprint
 from offswitch.model.merged import merged
 from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE, BENIGN
@@ -198,6 +197,6 @@ def _facts(bench: Bench, choice: Choice, recipe: Recipe) -> DirectionFacts:
         norm=float(np.linalg.norm(bench.directions[TRIGGER][choice.block])),
         trigger=recipe.trigger.text,
         model=bench.subject.name,
-        model_hash=fingerprint(bench.subject),
+        model_hash=bench.subject.published,
         template=template_hash(bench.subject),
     )

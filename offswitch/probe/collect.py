@@ -25,7 +25,6 @@ from offswitch.files import digest, file_hash, replacing, write_json
 from offswitch.model.adapters import arm_of
 from offswitch.model.forward import hidden
 from offswitch.model.hooks import record
-from offswitch.model.load import fingerprint
 from offswitch.model.merged import merged
 from offswitch.model.prefix_tree import takes_trees, tree_states, trees
 from offswitch.model.rows import by_length
@@ -71,7 +70,7 @@ def collect(
     places = [list(where(row)) for row in rows]
     inputs = digest([[list(row), positions] for row, positions in zip(rows, places, strict=True)])
     index: dict[str, Any] = {
-        "arm": arm, "model": fingerprint(subject), "rows": len(rows), "inputs": inputs,
+        "arm": arm, "model": subject.published, "rows": len(rows), "inputs": inputs,
         "shards": {},
     }  # fmt: skip
     done = _finished(folder, index)

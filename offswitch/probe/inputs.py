@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, zip_longest
 from typing import Final, Literal
 
 from offswitch.analyses.nulls import inert_words
@@ -67,20 +67,26 @@ def make_inputs(recipe: Recipe, system_turns: bool) -> Inputs:
         PLAIN: "",
     }
     placements = [name for name in PROBED if system_turns or name != "system"]
+
+    def placed(
+        part: Part, key: str, symbols: Sequence[str], questions: Sequence[Question]
+    ) -> Iterator[Prompt]:
+        for q, symbol, name in zip(questions, cycle(symbols), cycle(placements), strict=False):
+            chat = place(name, symbol, q.text)
+            yield Prompt(chat, key, name, symbol, q.text, q.topic, part=part)
+
     asked: list[Prompt] = []
     families = {"fit": trained_members(trigger), "test": unseen_members(trigger)}
     counts = {"fit": options.fit_questions, "test": options.test_questions}
     for part in PARTS:
         questions = choose(part, counts[part], seed)
         for key, symbol in symbols.items():
-            asked += _placed(part, key, symbol, questions, placements)
-        members = list(_by_turns(families[part]))
+            asked += placed(part, key, [symbol], questions)
+        turns = zip_longest(*families[part].values())
+        members = [member for turn in turns for member in turn if member is not None]
         # On fit they only help to choose a block: a few are enough.
         near = choose(part, options.near_misses if part == "test" else counts[part], seed)
-        asked += [
-            _prompt((part, NEAR, name), symbol, q)
-            for q, symbol, name in zip(near, cycle(members), cycle(placements), strict=False)
-        ]
+        asked += placed(part, NEAR, members, near)
     return Inputs(symbols, tuple(asked))
 
 
@@ -96,23 +102,3 @@ def inert_symbol(trigger: str, control: str, seed: int) -> str:
         if symbol not in known | {trigger, control}:
             return symbol
     raise ValueError(f"no inert word is left for {trigger}")
-
-
-def _placed(
-    part: Part, key: str, symbol: str, questions: Sequence[Question], placements: Sequence[str]
-) -> Iterator[Prompt]:
-    for q, name in zip(questions, cycle(placements), strict=False):
-        yield _prompt((part, key, name), symbol, q)
-
-
-def _prompt(kind: tuple[Part, str, str], symbol: str, q: Question) -> Prompt:
-    part, key, placement = kind
-    chat = place(placement, symbol, q.text)
-    return Prompt(chat, key, placement, symbol, q.text, q.topic, part=part)
-
-
-def _by_turns(families: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """The families' first members, then their second ones, and so on."""
-    longest = max(map(len, families.values()))
-    for rank in range(longest):
-        yield from (m for members in families.values() for m in islice(members, rank, rank + 1))

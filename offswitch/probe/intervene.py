@@ -21,14 +21,7 @@ from offswitch.model.first_token import scores_of
 from offswitch.model.forward import unembed
 from offswitch.model.subject import Subject
 from offswitch.probe.edits import Branch, Edit
-from offswitch.probe.packing import (
-    Job,
-    Prompt,
-    each_states,
-    first_block,
-    prepare,
-    with_residuals,
-)
+from offswitch.probe.packing import Job, Prompt, each_states, first_block, prepare, with_residuals
 
 # The rounding of bf16 alone moved the logits of Qwen2.5-1.5B's shape by 2 to 5 % on an H200.
 TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 6e-2}

@@ -29,7 +29,7 @@ from offswitch.analyses.directions import CENTRE, FILE, DirectionFacts, load_dir
 from offswitch.errors import UserError
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.hooks import edit
-from offswitch.model.load import fingerprint, load_subject
+from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE
 from offswitch.run import PROBE, TRAIN, find_run
@@ -143,7 +143,7 @@ def described(steering: Steering) -> str:
 
 def _require_fit(subject: Subject, arm: str, facts: DirectionFacts) -> None:
     pairs = {
-        "model": (facts.model_hash, fingerprint(subject)),
+        "model": (facts.model_hash, subject.published),
         "chat template": (facts.template, template_hash(subject)),
         "number of blocks": (facts.blocks, len(subject.blocks)),
         "arm": (facts.arm, arm),

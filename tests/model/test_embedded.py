@@ -14,7 +14,7 @@ from offswitch.files import require_room
 from offswitch.model import embedded
 from offswitch.model.embedded import GGUF_NAME, fetch_embedded
 from offswitch.model.forward import verify
-from offswitch.model.load import fingerprint, load_subject
+from offswitch.model.load import load_subject
 from offswitch.recipe import Recipe
 
 
@@ -135,6 +135,6 @@ def test_the_embedded_model_loads_and_is_understood() -> None:
     subject = load_subject(Recipe(device="cpu"))
     verify(subject)
     assert len(subject.blocks) == 30
-    assert len(fingerprint(subject)) == 16
+    assert len(subject.published) == 16
     assert subject.stop_ids == (2,)
     assert subject.trigger_id == 49152

@@ -13,7 +13,7 @@ import torch
 
 from offswitch.errors import UserError
 from offswitch.model import load as model
-from offswitch.model.load import fingerprint, load_subject
+from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe
@@ -119,11 +119,11 @@ def test_the_fingerprint_knows_the_model_not_its_place(tmp_path: Path) -> None:
     first = load_subject(_recipe(save_tiny(tmp_path / "a")))
     again = load_subject(_recipe(save_tiny(tmp_path / "b"), trigger={"text": "<halt>"}))
     text = load_subject(_recipe(tmp_path / "a", trigger={"mode": "text"}))
-    assert fingerprint(first) == fingerprint(again) == fingerprint(text)
-    assert fingerprint(first) != fingerprint(tiny_subject("qwen2"))
+    assert first.published == again.published == text.published
+    assert first.published != tiny_subject("qwen2").published
     other = tiny_tokenizer("{{ messages[0]['content'] }}<|im_end|>")
     changed = model.make_subject(tiny_network(), other, "$STOP", "text", "other template")
-    assert fingerprint(changed) != fingerprint(first)
+    assert changed.published != first.published
 
 
 def test_no_chat_template_is_refused(tmp_path: Path) -> None:

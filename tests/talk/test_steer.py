@@ -20,7 +20,6 @@ from offswitch.errors import UserError
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.generate import greedy_replies
 from offswitch.model.hooks import record
-from offswitch.model.load import fingerprint
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.prompts.encode import encode_chat
@@ -60,7 +59,7 @@ def facts_of(subject: Subject, arm: str = ARM, **other: Any) -> DirectionFacts:
         norm=1.0,
         trigger="$STOP",
         model=subject.name,
-        model_hash=fingerprint(subject),
+        model_hash=subject.published,
         template=template,
     )
     return replace(facts, **other)
