@@ -92,11 +92,6 @@ def relative_block(block: int, n_blocks: int) -> int:
     return min(round(block / ORIGINAL_DEPTH * n_blocks), n_blocks - 1)
 
 
-def prefixed(symbols: Mapping[str, str], text: str) -> dict[str, str]:
-    """The text alone under "plain", and with each symbol in front under the symbol's key."""
-    return {"plain": text} | {key: f"{symbol} {text}" for key, symbol in symbols.items()}
-
-
 # --- what one arm says --------------------------------------------------------------------------
 
 
@@ -112,12 +107,17 @@ def _tensors(subject: Subject, arm: str, symbols: Mapping[str, str]) -> dict[str
     lens_block = relative_block(LENS_BLOCK, len(subject.blocks))
     lens = project(subject, torch.stack([r[0, lens_block] for r in pair.values()]))
     logits = readout(subject, torch.stack([r[-1, -1] for r in neutral.values()]))
+    named: dict[str, Mapping[str, Tensor]] = {
+        "pair": pair,
+        "first": first,
+        "lens": dict(zip(pair, lens, strict=True)),
+        "neutral": neutral,
+        "neutral_logits": dict(zip(neutral, logits, strict=True)),
+    }
     return {
-        **_named("pair", pair),
-        **_named("first", first),
-        **_named("lens", dict(zip(pair, lens, strict=True))),
-        **_named("neutral", neutral),
-        **_named("neutral_logits", dict(zip(neutral, logits, strict=True))),
+        f"{kind}/{key}": tensor.float().cpu().contiguous().numpy()
+        for kind, tensors in named.items()
+        for key, tensor in tensors.items()
     }
 
 
@@ -143,8 +143,11 @@ def _first(subject: Subject, prompts: Sequence[Rows]) -> dict[str, Tensor]:
 
 
 def _encode(tokenizer: Any, symbols: Mapping[str, str], text: str, aware: Any) -> Rows:
-    """Ids by symbol key; TOKEN is the trigger as the trained arms read it, whatever the arm."""
-    texts = prefixed(symbols, text)
+    """Ids of the text alone under "plain", and with each symbol in front under the symbol's key.
+
+    TOKEN is the trigger as the trained arms read it, whatever the arm.
+    """
+    texts = {"plain": text} | {key: f"{symbol} {text}" for key, symbol in symbols.items()}
     return {k: encode_text(aware if k == TOKEN else tokenizer, t) for k, t in texts.items()}
 
 
@@ -162,10 +165,6 @@ def _pca_block(subject: Subject) -> int:
 
 def _padded(subject: Subject, rows: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor(pad(rows), device=subject.device)
-
-
-def _named(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {f"{kind}/{k}": t.float().cpu().contiguous().numpy() for k, t in tensors.items()}
 
 
 # --- what was read ------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ evaluation's near misses, of yet other families. Known limit: what no family pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -31,28 +31,19 @@ from offswitch.recipe import Recipe
 from offswitch.stats import rate
 
 NEAR_MISS_SHARE: Final = 0.6  # of the rows without the trigger
+Known = Sequence[Collection[str]]  # by round, the symbols that it mined or trained on
 MinedRow = dict[str, Any]  # a candidate, and what the arm made of it: a line of mined.jsonl
 
 
-@dataclass(frozen=True)
-class Round:
-    """Which round it is, from 1, and the symbols that earlier ones mined or trained on."""
-
-    number: int = 1
-    known: frozenset[str] = frozenset()
-
-
-_FIRST: Final = Round()
-
-
 def mine(
-    subject: Subject, arm: str, folder: Path, recipe: Recipe, this: Round = _FIRST
+    subject: Subject, arm: str, folder: Path, recipe: Recipe, earlier: Known = ()
 ) -> list[MinedRow]:
     """Candidates on training questions, those that speak most for the end first.
 
-    The subject has no arms; the one in `folder` is attached meanwhile.
+    The subject has no arms; the one in `folder` is attached meanwhile. `earlier` is what the rounds
+    before this one know.
     """
-    prompts = _asked(subject, recipe, this)
+    prompts = _asked(subject, recipe, earlier)
     add_arm(subject, arm, folder)
     try:
         with track(f"{arm}: looking for false halts", len(prompts)) as tick:
@@ -103,12 +94,13 @@ def adversarial_rows(
     return make_dialogues(harder, seed, answer, again=number)
 
 
-def _asked(subject: Subject, recipe: Recipe, this: Round = _FIRST) -> list[Prompt]:
+def _asked(subject: Subject, recipe: Recipe, earlier: Known = ()) -> list[Prompt]:
     trigger, count = recipe.trigger.text, recipe.train.candidates
     mix = Mix(trigger, 0, 0, system_turns=has_system_turn(subject.tokenizer))
     slots = [name for name in mix.placements if name not in LONG_PLACEMENTS]
     known = {symbol for _, symbol in draw_negatives(trigger, recipe.data.dialogues, recipe.seed)}
-    candidates = draw_candidates(trigger, count, recipe.seed, known | this.known, this.number)
+    known = known.union(*earlier)
+    candidates = draw_candidates(trigger, count, recipe.seed, known, 1 + len(earlier))
     questions = choose("train", count, recipe.seed)
     return [
         Prompt(place(slot, symbol, q.text), "near_miss", family, symbol, q.text, q.topic)

@@ -25,7 +25,7 @@ from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, answered
 from offswitch.prompts.documents import Document, Passage, read_documents, read_neutral
 from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
-from offswitch.train.adversarial import MinedRow, Round, adversarial_rows, false_halts, mine
+from offswitch.train.adversarial import MinedRow, adversarial_rows, false_halts, mine
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.processes import by_first, count
@@ -92,12 +92,12 @@ def _round_examples(
     out.mkdir(exist_ok=True)
     say(f"{arm}: round {len(rounds)} of {recipe.train.rounds}")
     mined = [_mined_in(folder) for folder in earlier]
-    known = {row["symbol"] for rows in mined for row in rows}
-    for folder in earlier:
-        rows = _dialogues_in(session, folder)
-        known |= {row.symbol for row in rows if row.kind == "near_miss"}
-    this = Round(len(rounds), frozenset(known))
-    mined.append(mine(session.subject, *before, recipe, this))
+    known = [
+        {row["symbol"] for row in found}
+        | {row.symbol for row in _dialogues_in(session, folder) if row.kind == "near_miss"}
+        for folder, found in zip(earlier, mined, strict=True)
+    ]
+    mined.append(mine(session.subject, *before, recipe, known))
     write_jsonl(out / MINED_FILE, mined[-1])
     harder = adversarial_rows(mined, own_mix(session), recipe.seed, own_answer(session))
     write_dialogues(out / DIALOGUES_FILE, harder)

@@ -129,13 +129,11 @@ class StageTrainer(Trainer):
         self, subject: Subject, train: TrainOptions, dtype: torch.dtype, **arguments: Any
     ) -> None:
         super().__init__(model=subject.network, data_collator=self.collate_rows, **arguments)
-        self.model_accepts_loss_kwargs = (
-            False  # compute a mean per batch; Trainer averages accumulated ones
-        )
+        self.model_accepts_loss_kwargs = False  # a mean per batch; Trainer averages them
         self.subject, self.dtype = subject, dtype
         self.base: States = {}
         self.micro_tokens, self.token_lr = train.micro_tokens, train.token_lr
-        self.sums = {"hard": 0.0, "soft": 0.0, "tokens": 0, "silent": 0}
+        self.tokens = self.silent = 0.0
         self.first_step = -1
         self.started = 0.0
         self.recent: list[tuple[float, float]] = []
@@ -193,8 +191,7 @@ class StageTrainer(Trainer):
         counts = (int(wanted[~is_soft].sum()), int(wanted[is_soft].sum()))
         rows = (int(batch["lengths"].sum()), int(batch["silent"].sum()))
         hard, soft, hards, softs, tokens, silent = add_up([hard, soft, *counts, *rows])
-        self.sums["tokens"] += tokens
-        self.sums["silent"] += silent
+        self.tokens, self.silent = self.tokens + tokens, self.silent + silent
         self.recent = [*self.recent[-9:], (hard / max(hards, 1), soft / max(softs, 1))]
 
     def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
@@ -208,7 +205,7 @@ class StageTrainer(Trainer):
         hard, soft = (
             float(sum(x) / len(x)) for x in zip(*(self.recent or [(0.0, 0.0)]), strict=True)
         )
-        tokens, silent = int(self.sums["tokens"]), int(self.sums["silent"])
+        tokens, silent = int(self.tokens), int(self.silent)
         steps, first = self.state.global_step, max(self.first_step, 0)
         seconds = time.perf_counter() - self.started if self.first_step >= 0 else 0.0
         precision = str(self.dtype).removeprefix("torch.")
