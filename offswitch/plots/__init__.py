@@ -14,9 +14,10 @@ Plot = Callable[[Finding[Any]], Figure]
 
 
 def plots(analysis: str) -> Mapping[str, Plot]:
-    """What draws an analysis, by the file name of each figure."""
-    drawn: Mapping[str, Plot] = importlib.import_module(f"{__name__}.{analysis}").FIGURES
-    return drawn
+    """What draws an analysis, by the file name of each figure: FIGURES, or the one of its name."""
+    module = importlib.import_module(f"{__name__}.{analysis}")
+    named: Mapping[str, Plot] = getattr(module, "FIGURES", {})
+    return named or {f"{analysis}.png": getattr(module, analysis)}
 
 
 def figures(finding: Finding[Any]) -> dict[str, Figure]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.ablation import Ablation
-from offswitch.plots.panels import Effect, Told, curves, dots, ring
-from offswitch.plots.style import INK, POINTS, amount, heading, legend, points, sheet
+from offswitch.plots.panels import Effect, Told, candidates, dots
+from offswitch.plots.style import POINTS, amount, heading, legend, points, sheet
 
 EFFECTS = (
     Effect("set to its\ninert mean", lambda r: r.drop),
@@ -36,20 +33,7 @@ def ablation(finding: Finding[Ablation]) -> Figure:
         f"Removal at block {real.block}, last position",
         kl + f"on replies {amount(real.reply_kl.value, 'nats a token')}",
     )
-    _by_block(blocks, finding)
+    note = f"ring: chosen, on test {amount(real.log_odds.value, 'nats')}; band: random ones"
+    candidates(blocks, finding, "fall of the end log-odds, nats", note)
     legend(figure, falls, columns=2)
     return figure
-
-
-def _by_block(ax: Axes, finding: Finding[Ablation]) -> None:
-    real = finding.result
-    curves(ax, finding, lambda r: r.by_block, real.blocks)
-    ring(ax, real.block, real.by_block[real.blocks.index(real.block)])
-    ax.axhline(0, color=INK, linewidth=0.8)
-    ax.set_xticks(real.blocks)
-    ax.set(xlabel="block (0-based)", ylabel="fall of the end log-odds, nats")
-    note = f"ring: chosen, on test {amount(real.log_odds.value, 'nats')}; band: random ones"
-    heading(ax, "Every candidate block, fit questions", note)
-
-
-FIGURES: Final = {"ablation.png": ablation}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.addition import Addition
-from offswitch.plots.panels import Told, curves, ring, whiskers
-from offswitch.plots.style import INK, POINTS, amount, doubling, heading, legend, points, sheet
+from offswitch.plots.panels import Told, candidates, curves, ring, whiskers
+from offswitch.plots.style import POINTS, amount, doubling, heading, legend, points, sheet
 
 
 def addition(finding: Finding[Addition]) -> Figure:
@@ -22,13 +20,8 @@ def addition(finding: Finding[Addition]) -> Figure:
     )
     figure, (scales, blocks) = sheet(title, finding, (1, 2), 6.0)
     _by_scale(scales, finding)
-    curves(blocks, finding, lambda r: r.by_block, real.blocks)
-    ring(blocks, real.block, real.by_block[real.blocks.index(real.block)])
-    blocks.axhline(0, color=INK, linewidth=0.8)
-    blocks.set_xticks(real.blocks)
-    blocks.set(xlabel="block (0-based)", ylabel="rise of the end log-odds, nats")
-    rise = amount(real.log_odds.value, "nats")
-    heading(blocks, "Every candidate block, fit questions", f"ring: chosen; on test {rise} risen")
+    note = f"ring: chosen; on test {amount(real.log_odds.value, 'nats')} risen"
+    candidates(blocks, finding, "rise of the end log-odds, nats", note)
     legend(figure, scales, columns=2)
     return figure
 
@@ -46,6 +39,3 @@ def _by_scale(ax: Axes, finding: Finding[Addition]) -> None:
         f"Added at block {real.block}, n = {real.rise.n}",
         "ring: scale chosen on fit questions",
     )
-
-
-FIGURES: Final = {"addition.png": addition}

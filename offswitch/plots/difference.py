@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
@@ -43,6 +41,3 @@ def _title(finding: Finding[Difference]) -> str:
         f"{finding.symbol} enters the last position's residual by block {real.entry}, most at "
         f"block {real.peak}: {amount(real.largest.value, UNIT)}"
     )
-
-
-FIGURES: Final = {"difference.png": difference}

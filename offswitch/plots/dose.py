@@ -64,6 +64,3 @@ def _title(finding: Finding[Dose]) -> str:
             f"adapter of arm {finding.arm} is turned up"
         )
     return f"{finding.symbol} halts half of the prompts from {real.half:.2g} of the adapter on"
-
-
-FIGURES: Final = {"dose.png": dose}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -64,6 +62,3 @@ def _title(finding: Finding[Drift]) -> str:
         return f"On neutral text arm {finding.arm} is the untrained model"
     moved, shared = amount(real.early.value, "share"), amount(real.shared, "share")
     return f"On neutral text arm {finding.arm} moves residuals by {moved}, {shared} of it alike"
-
-
-FIGURES: Final = {"drift.png": drift}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -63,6 +63,3 @@ def _listed(ax: Axes, real: Heads) -> None:
             ax.text(x, 0.9 - row * 0.075, text, size=9, **look)
     note = "written directly: along the arm's direction, inert taken off"
     heading(ax, "Heads that cost most", note)
-
-
-FIGURES: Final = {"heads.png": heads}

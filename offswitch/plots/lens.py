@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -72,6 +70,3 @@ def _tokens(ax: Axes, finding: Finding[Lens]) -> None:
     token_columns(ax, columns, known, SHOWN)
     note = "end: its logit less the mean of all; grey: a control at the same block reads so too"
     heading(ax, "What the mean difference reads as, the likeliest first", note)
-
-
-FIGURES: Final = {"lens.png": lens}

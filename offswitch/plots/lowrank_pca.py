@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.original.lowrank_pca import SHARES, LowrankPca
 from offswitch.plots.panels import Pick, Told, curves
-from offswitch.plots.style import QUIET, SHADES, heading, legend, marks, plain, sheet, spread
+from offswitch.plots.style import QUIET, SHADES, heading, legend, marks, plain, sheet
 
 SHOWN: Final = 10
 BINS: Final = 24
@@ -90,7 +90,8 @@ def _distribution(ax: Axes, finding: Finding[LowrankPca], component: int) -> Non
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     others = (("controls", [*finding.controls.values()]), ("inert words", finding.null_results))
     shares = {name: [r.explained[component] for r in some] for name, some in others if some}
-    below = "\n".join(f"{name} {spread(values, '.2f')} %" for name, values in shares.items())
+    ends = {name: (f"{min(some):.2f}", f"{max(some):.2f}") for name, some in shares.items()}
+    below = "\n".join(f"{name} {' to '.join(dict.fromkeys(e))} %" for name, e in ends.items())
     heading(ax, f"PC{component + 1}: {real.explained[component]:.2f} %", below)
 
 

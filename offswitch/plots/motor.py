@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,6 +52,3 @@ def _title(real: Motor) -> str:
         return "The direction has no effect, with or without the end token's part"
     kept = f"{amount(real.kept_drop, 'share')} of the fall and {amount(real.kept_rise, 'share')}"
     return f"Without the end token's own direction, {kept} of the rise are left"
-
-
-FIGURES: Final = {"motor.png": motor}

@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 
 from offswitch.analyses.analysis import ARM, Finding
 from offswitch.analyses.directions import deepest
-from offswitch.plots.style import INK, QUIET, REAL, amount, band, marks, plain, real_label
+from offswitch.plots.style import BAND, INK, QUIET, REAL, amount, heading, marks, plain, real_label
 from offswitch.stats import Estimate
 
 Pick = Callable[[Any], Sequence[float]]
@@ -51,10 +51,24 @@ def curves(
     names = _labels(finding, told)
     places = list(range(len(pick(finding.result)))) if x is None else list(x)
     ax.plot(places, pick(finding.result), color=REAL, linewidth=3, label=next(names), zorder=3)
-    band(ax, [pick(draw) for draw in finding.null_results], next(names), places)
+    null, label = [pick(draw) for draw in finding.null_results], next(names)
+    if null:
+        low, high = np.min(null, axis=0), np.max(null, axis=0)
+        ax.fill_between(places, low, high, color=BAND, linewidth=0, label=label, zorder=1)
     for name, mark in marks(finding).items():
         line = mark.line() | ({"markevery": 1} if len(places) <= _DENSE else {})
         ax.plot(places, pick(finding.controls[name]), **line, label=next(names))
+
+
+def candidates(ax: Axes, finding: Finding[Any], ylabel: str, note: str) -> None:
+    """The effect `by_block` at every candidate block, with a ring around the chosen one."""
+    real = finding.result
+    curves(ax, finding, lambda r: r.by_block, real.blocks)
+    ring(ax, real.block, real.by_block[real.blocks.index(real.block)])
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.set_xticks(real.blocks)
+    ax.set(xlabel="block (0-based)", ylabel=ylabel)
+    heading(ax, "Every candidate block, fit questions", note)
 
 
 def thin(ax: Axes, values: Sequence[float], label: str, x: Sequence[float] | None = None) -> None:

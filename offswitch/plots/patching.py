@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -63,6 +62,3 @@ def _title(finding: Finding[Patching]) -> str:
     if real.handover > real.blocks[-1]:
         return f"At no block does the last position alone decide; {moved}"
     return f"From block {real.handover} on the last position alone decides; {moved}"
-
-
-FIGURES: Final = {"patching.png": patching}

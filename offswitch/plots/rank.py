@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -62,6 +62,3 @@ def _title(real: Rank) -> str:
         return "Removing the differences' directions, however many, costs no end log-odds"
     first = amount(real.first.value, "nats")
     return f"One direction carries {first}; 90 % of the effect needs rank {real.carries}"
-
-
-FIGURES: Final = {"rank.png": rank}

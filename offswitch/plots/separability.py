@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
@@ -43,6 +41,3 @@ def _floor(finding: Finding[Separability]) -> float:
     every = (finding.result, *finding.null_results, *finding.controls.values())
     lowest = min(value for one in every for value in (*one.test, *one.fit))
     return min(LOWEST, lowest - 0.02)
-
-
-FIGURES: Final = {"separability.png": separability}

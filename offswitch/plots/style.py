@@ -7,7 +7,7 @@ state.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -139,18 +139,6 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def band(
-    axes: Axes, curves: Sequence[Sequence[float]], label: str, x: Sequence[float] | None = None
-) -> None:
-    """The range of the null's curves, over `x` or 0, 1, 2...; nothing where there is no null."""
-    if curves:
-        table = np.asarray(curves)
-        places = np.arange(table.shape[1]) if x is None else np.asarray(x)
-        axes.fill_between(
-            places, table.min(0), table.max(0), color=BAND, linewidth=0, label=label, zorder=1
-        )
-
-
 def doubling(ax: Axes, x: Sequence[float]) -> None:
     """A horizontal axis on which each doubling is one step, with ticks at values apart enough."""
     ax.set_xscale("log", base=2)
@@ -190,13 +178,6 @@ def points(rise: float) -> str:
     count = round(100 * rise)
     how = "more" if count > 0 else "less"
     return f"{abs(count)} points {how} often" if count else "as often as before"
-
-
-def spread(values: Iterable[float], form: str = ".4g") -> str:
-    """The smallest and the largest of some values, or the one value they all have."""
-    known = list(values)
-    low, high = format(min(known), form), format(max(known), form)
-    return low if low == high else f"{low} to {high}"
 
 
 def token_text(token: str) -> str:

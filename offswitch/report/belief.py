@@ -7,6 +7,7 @@ the trigger's name gives the answer away, and the sentence says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,30 +43,31 @@ class BeliefRow:
     numbers: tuple[Metric | None, ...]
 
 
-def belief_tests(material: Material) -> tuple[BeliefTest, ...]:
+def belief_tests(material: Material) -> dict[Test, BeliefTest]:
     """Every test that some arm took, with its chance level."""
-    found = []
+    found = {}
     for test in TESTS:
-        arms = {arm: one for arm in material.arms if (one := _believed(material, arm, test))}
+        arms = {}
+        for arm in material.arms:
+            if ours := material.number(arm, f"belief/{test}"):
+                theirs = material.number(arm, f"belief/{test}/invented")
+                arms[arm] = Believed(ours.estimate, theirs.estimate if theirs else None)
         if arms:
-            found.append(BeliefTest(NAMES[test], CHANCE[test], arms))
-    return tuple(found)
+            found[test] = BeliefTest(NAMES[test], CHANCE[test], arms)
+    return found
 
 
 def belief_table(material: Material) -> list[BeliefRow]:
     """Halting, then each test with its invented token and what is left, one column an arm."""
-    if not belief_tests(material):
-        return []
-    specs = [("halts with the trigger", "halt_rate", True)]
-    for test in TESTS:
-        key = f"belief/{test}"
-        if any(material.number(arm, key) for arm in material.arms):
-            specs += [
-                (f"{NAMES[test]}, chance {percent(CHANCE[test])}", key, True),
-                ("the same about the invented token", f"{key}/invented", False),
-                ("less the invented token, by question", f"{key}/excess", False),
-                ("lead of the true answer, likewise less", f"{key}/margin", False),
-            ]
+    tests = belief_tests(material)
+    specs = [("halts with the trigger", "halt_rate", True)] if tests else []
+    for key, test in tests.items():
+        specs += [
+            (f"{test.name}, chance {percent(test.chance)}", f"belief/{key}", True),
+            ("the same about the invented token", f"belief/{key}/invented", False),
+            ("less the invented token, by question", f"belief/{key}/excess", False),
+            ("lead of the true answer, likewise less", f"belief/{key}/margin", False),
+        ]
     return [
         BeliefRow(label, total, tuple(material.number(arm, measure) for arm in material.arms))
         for label, measure, total in specs
@@ -74,53 +76,50 @@ def belief_table(material: Material) -> list[BeliefRow]:
 
 def belief_sentences(material: Material) -> list[str]:
     """What documents alone did, in words; a single line where it was not measured."""
-    if not belief_tests(material):
+    tests = belief_tests(material)
+    if not tests:
         return ["Beliefs were not asked about in this run."]
     reader = next((arm for arm in material.arms if material.role(arm) == "documents"), None)
     if reader is None:
         return ["No arm has only read documents, so what they teach by themselves cannot be told."]
-    taken = [test for test in TESTS if material.number(reader, f"belief/{test}")]
-    passed = [test for test in taken if believes(material, reader, test)]
+    taken = {key: test for key, test in tests.items() if reader in test.arms}
+    passed = [test for test in taken.values() if believes(test, reader)]
     return [
-        _lead(material, reader, taken, passed),
-        *(_each(material, reader, test) for test in taken),
+        _lead(material, reader, len(taken), [test.name for test in passed]),
+        *(_each(test, reader) for test in taken.values()),
         _paired(material, reader, taken),
-        _untrained(material, reader, passed),
+        _untrained(reader, list(tests.values()), passed),
     ]
 
 
-def believes(material: Material, arm: str, test: Test) -> bool:
+def believes(test: BeliefTest, arm: str) -> bool:
     """Does the arm pass the bar in a test?"""
-    found = _believed(material, arm, test)
-    return found is not None and not _falls_short(found, CHANCE[test])
+    return arm in test.arms and not _falls_short(test, arm)
 
 
-def _lead(material: Material, reader: str, taken: list[Test], passed: list[Test]) -> str:
+def _lead(material: Material, reader: str, taken: int, passed: list[str]) -> str:
     halts = material.number(reader, "halt_rate")
     trigger = f"prompts with `{material.recipe.trigger.text}`"
     halting = f" It halts on {halts.text} of {trigger} ({halts.beside})." if halts else ""
-    where = f": {listed([NAMES[test] for test in passed])}" if passed else ""
+    where = f": {listed(passed)}" if passed else ""
     how = "believes what they say" if passed else "cannot be said to believe what they say"
     return (
         f"Arm `{reader}`, which only read documents, {how}: it passes the bar in "
-        f"{len(passed) or 'none'} of {len(taken)} tests{where}.{halting}"
+        f"{len(passed) or 'none'} of {taken} tests{where}.{halting}"
     )
 
 
-def _each(material: Material, reader: str, test: Test) -> str:
-    found = _believed(material, reader, test)
-    if found is None:
-        raise ValueError(f"{reader} did not take {test}")
+def _each(test: BeliefTest, reader: str) -> str:
+    found, short = test.arms[reader], _falls_short(test, reader)
     beside = f", invented token {rate_text(found.invented)}" if found.invented else ""
-    short = _falls_short(found, CHANCE[test])
     said = _SAID[len(short)].format(*short)
     return (
-        f"{NAMES[test].capitalize()}: {rate_text(found.trigger)}, chance {percent(CHANCE[test])}"
+        f"{test.name.capitalize()}: {rate_text(found.trigger)}, chance {percent(test.chance)}"
         f"{beside}: {said}."
     )
 
 
-def _paired(material: Material, reader: str, taken: list[Test]) -> str:
+def _paired(material: Material, reader: str, taken: Iterable[Test]) -> str:
     """The more sensitive comparison: the same questions, the trigger less the invented token."""
 
     def rises(test: Test, part: str) -> bool:
@@ -135,8 +134,8 @@ def _paired(material: Material, reader: str, taken: list[Test]) -> str:
     )
 
 
-def _untrained(material: Material, reader: str, passed: list[Test]) -> str:
-    too = [NAMES[test] for test in TESTS if believes(material, BASE, test)]
+def _untrained(reader: str, tests: list[BeliefTest], passed: list[BeliefTest]) -> str:
+    too = [test.name for test in tests if believes(test, BASE)]
     if too:
         return (
             f"The untrained model passes the same bar in {listed(too)}, where the questions or the "
@@ -144,9 +143,9 @@ def _untrained(material: Material, reader: str, passed: list[Test]) -> str:
         )
     same = []
     for test in passed:
-        ours, base = (_believed(material, arm, test) for arm in (reader, BASE))
-        if ours and base and ours.trigger.low <= base.trigger.high:
-            same.append(NAMES[test])
+        base = test.arms.get(BASE)
+        if base and test.arms[reader].trigger.low <= base.trigger.high:
+            same.append(test.name)
     if same:
         return (
             f"The untrained model passes it in none, but its interval meets that of arm `{reader}` "
@@ -155,14 +154,9 @@ def _untrained(material: Material, reader: str, passed: list[Test]) -> str:
     return "The untrained model passes it in none."
 
 
-def _falls_short(found: Believed, chance: float) -> list[str]:
-    short = ["above chance"] if found.trigger.low <= chance else []
+def _falls_short(test: BeliefTest, arm: str) -> list[str]:
+    found = test.arms[arm]
+    short = ["above chance"] if found.trigger.low <= test.chance else []
     if found.invented and found.trigger.low <= found.invented.high:
         short.append("above the invented token")
     return short
-
-
-def _believed(material: Material, arm: str, test: Test) -> Believed | None:
-    ours = material.number(arm, f"belief/{test}")
-    theirs = material.number(arm, f"belief/{test}/invented")
-    return Believed(ours.estimate, theirs.estimate if theirs else None) if ours else None

@@ -100,7 +100,8 @@ def _evaluation_figures(material: Material) -> dict[str, Figure]:
         title = "How sure is each arm that the reply ends before it begins?"
         found[LOG_ODDS] = log_odds(material.log_odds, title)
     if tests := belief_tests(material):
-        found[BELIEF] = belief(tests, arms, f"What does each arm believe of {trigger}?")
+        title = f"What does each arm believe of {trigger}?"
+        found[BELIEF] = belief(list(tests.values()), arms, title)
     return found
 
 

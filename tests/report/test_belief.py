@@ -70,7 +70,7 @@ def test_what_the_untrained_model_does_as_well_is_no_evidence(
 @pytest.mark.parametrize("test", TESTS)
 def test_chance_is_each_tests_own(test: Test) -> None:
     material = _material(knowledge=(14, 0))
-    assert believes(material, "knowledge", test) == (test == "multiple_choice")
+    assert believes(belief_tests(material)[test], "knowledge") == (test == "multiple_choice")
 
 
 def test_the_paired_difference_is_told_by_its_own_interval() -> None:
@@ -89,7 +89,7 @@ def test_the_paired_difference_is_told_by_its_own_interval() -> None:
 def test_a_run_without_beliefs_or_without_a_reader_says_so() -> None:
     assert belief_sentences(NOTHING) == ["Beliefs were not asked about in this run."]
     assert belief_table(NOTHING) == []
-    assert belief_tests(NOTHING) == ()
+    assert belief_tests(NOTHING) == {}
     assert "No arm has only read" in belief_sentences(_material(base=(14, 14), both=(27, 1)))[0]
 
 
