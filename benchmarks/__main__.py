@@ -7,19 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import collection, generation, scaling, seed_way, startup, training
+from benchmarks import collection, scaling, seed_way, startup, training
 from benchmarks.child import ROOT
 from benchmarks.command import Options, add_options, command_line, read_options
 from benchmarks.machine import describe
 from benchmarks.results import Section, print_sections, write_results
-from offswitch.errors import user_errors
-from offswitch.progress import quiet, say
+from offswitch.errors import quiet, user_errors
+from offswitch.progress import say
 
 SECTIONS: Final[Mapping[str, Callable[[Options], Section]]] = {
     "training": training.run,
     "collection": collection.run,
     "seed_way": seed_way.run,
-    "generation": generation.run,
     "scaling": scaling.run,
     "startup": startup.run,
 }

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from benchmarks.results import Section, print_sections
 from offswitch.cache import ALIAS
-from offswitch.errors import user_errors
+from offswitch.errors import quiet, user_errors
 from offswitch.model.embedded import fetch_embedded
-from offswitch.progress import quiet, say
+from offswitch.progress import say
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Options:
     repeats: int = 3
     steps: int = 3
     prompts: int = 48
-    tokens: int = 24
     only: tuple[str, ...] = ()
     product_size: int = 0
     sizes: tuple[int, ...] = (200, 600, 2000, 6000, 20000)
@@ -38,8 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=ALIAS, help="a local folder; else the embedded model")
     parser.add_argument("--repeats", type=int, default=3, help="rounds in which all peers run")
     parser.add_argument("--steps", type=int, default=3, help="training: batches of 16 rows")
-    parser.add_argument("--prompts", type=int, default=48, help="collection, generation: prompts")
-    parser.add_argument("--tokens", type=int, default=24, help="generation: the longest reply")
+    parser.add_argument("--prompts", type=int, default=48, help="collection: prompts")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[200, 600, 2000, 6000, 20000],
         help="scaling: numbers of prompts",
@@ -55,7 +53,6 @@ def read_options(given: argparse.Namespace) -> Options:
         given.repeats,
         given.steps,
         given.prompts,
-        given.tokens,
         tuple(given.only),
         sizes=tuple(given.sizes),
     )

@@ -1,6 +1,6 @@
-"""The seed's work at the seed's size: Qwen2.5-1.5B's shape with random weights, on one GPU.
+"""The original's work at its size: Qwen2.5-1.5B's shape with random weights, on one GPU.
 
-An epoch over 500 documents, the behaviour stage, the collection of the seed's analyses and the
+An epoch over 500 documents, the behaviour stage, the collection of the original's analyses and the
 whole battery, in seconds; for the training stages also the share of the measured rate of matrix
 products that the needed operations come to (flops.py). No hub is asked: the tokenizer is the
 embedded model's, in a vocabulary padded to Qwen's. `--tiny` proves all of it on a CPU.
@@ -27,22 +27,22 @@ from benchmarks.material import ROOT, write_random
 from benchmarks.results import Measure, Section, print_sections, write_results
 from offswitch.cache import ALIAS
 from offswitch.data.documents import generate_documents
-from offswitch.errors import user_errors
+from offswitch.errors import quiet, user_errors
 from offswitch.model.adapters import add_arm
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.load import choose_device, choose_dtype, load_subject
 from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
-from offswitch.progress import nothing, quiet, say
+from offswitch.progress import nothing, say
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_text, has_system_turn
-from offswitch.prompts.trigger import Chat, Reply
-from offswitch.recipe import Recipe, load_recipe, schedule_of, training_seed
+from offswitch.prompts.prompt import Chat, Reply
+from offswitch.recipe import Recipe, load_recipe, training_seed
 from offswitch.run import peak_memory_mb
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.order import row_order
-from offswitch.train.trainer import steps_of
+from offswitch.train.trainer import Training
 from offswitch.wording.reader import load_neutral
 
 QWEN: Final[dict[str, Any]] = {
@@ -77,7 +77,7 @@ ARM: Final = "behavior"
 PEERS: Final = (
     Peer("knowledge", "an epoch over the documents"),
     Peer("behavior", "the behaviour stage"),
-    Peer("collect_seed", "the seed's analyses: collection, with nulls and controls"),
+    Peer("collect_seed", "the original's analyses: collection, with nulls and controls"),
     Peer("battery", "the battery, two arms"),
 )
 MEASURES: Final = (
@@ -169,21 +169,20 @@ def _prose(tokenizer: Any, longest: int) -> Callable[[Sequence[Chat]], list[Repl
 def _stage(bench: Bench, stage: str, examples: list[Example]) -> None:
     recipe, folder = bench.recipe, bench.folder / stage
     _reset_peak()
-    done = train_arm(
-        bench.subject, stage, examples, recipe, folder, folder / "scratch", None, nothing
-    )
+    training = Training(stage, examples, recipe, folder, folder / "scratch")
+    done = train_arm(bench.subject, training, nothing)
     _finish()
-    needed = _needed(bench, stage, examples)
+    needed = _needed(bench, training)
     numbers = {"seconds": done.seconds, "tokens_per_second": done.tokens_per_second}
     share = {"share": 100 * needed / bench.rate / done.seconds}
     bench.samples[stage].append(Sample(numbers | share | _peak()))
 
 
-def _needed(bench: Bench, stage: str, examples: list[Example]) -> float:
+def _needed(bench: Bench, training: Training) -> float:
     """Operations of the stage; those of the base model's soft targets are not counted."""
     train = bench.recipe.train
     shape = flops.shape_of(bench.subject.causal_lm.config)
-    count = steps_of(schedule_of(train, stage), train, len(examples)) * train.batch_size
+    examples, count = training.examples, training.steps * train.batch_size
     seen = [examples[i] for i in row_order(examples, count, training_seed(bench.recipe))]
     total = 0.0
     for first in range(0, count, train.batch_size):

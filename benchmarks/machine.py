@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import Any, Final
 
 import torch
 
-from offswitch.run import describe_machine
+from offswitch.run import describe_machine, version_of
 
 PEERS: Final = ("trl", "transformer-lens", "nnsight", "nnterp")
 SIZE: Final = 2048
@@ -46,15 +45,8 @@ def describe() -> dict[str, Any]:
     found = describe_machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     found["machine"] |= {"memory_gb": round(memory), "threads": torch.get_num_threads()}
-    found["versions"] |= {name: _version(name) for name in PEERS}
+    found["versions"] |= {name: version_of(name) for name in PEERS}
     return found
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _finish(device: str) -> None:

@@ -21,7 +21,7 @@ from offswitch.model.subject import Subject, attention_modules
 from offswitch.probe.inputs import make_inputs
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_chat, has_system_turn
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, load_recipe, training_seed
 from offswitch.train.examples import dialogue_examples
 from offswitch.train.order import row_order

@@ -23,7 +23,8 @@ from benchmarks.command import Options, section_command
 from benchmarks.material import bench_recipe, write_random
 from benchmarks.results import Measure, Section
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.suites import Prompt, Suite, choose
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import place
 from offswitch.run import peak_memory_mb
 
@@ -141,7 +142,7 @@ def many_prompts(count: int, trigger: str, seed: int) -> list[Prompt]:
     for i in range(count):
         q, symbol = questions[i % len(questions)], trigger if i % 2 else ""
         text = f"{q.text} (question {i})"
-        suite: Suite = "trigger" if symbol else "ordinary"
+        suite = "trigger" if symbol else "ordinary"
         chat = place("before", symbol, text)
         found.append(Prompt(chat, suite, "before", symbol, text, q.topic))
     return found

@@ -1,6 +1,6 @@
-"""The seed's four analyses: one collection against its four scripts' way of reading the model.
+"""The original's four analyses: one collection against its four scripts' way of reading the model.
 
-The seed loads the model anew in each script, the base model besides in the fourth, and runs a
+The original loads the model again in each script, the base model besides in the fourth, and runs a
 prompt at a time. Both ways are measured with the trigger alone, without our controls, and without
 drawing. `scripts` adds what a process each costs: the imports of PyTorch, transformers and PEFT.
 """
@@ -38,8 +38,8 @@ from offswitch.prompts.encode import encode_text
 PEERS: Final = (
     Peer("ours", "collect_seed, the model loaded once and already there (as in a run)"),
     Peer("ours_loading", "collect_seed, loading the model and the adapter included"),
-    Peer("reload", "the seed's way in one process: four loads, a prompt at a time"),
-    Peer("scripts", "the seed's way: four processes, a prompt at a time"),
+    Peer("reload", "the original's way in one process: four loads, a prompt at a time"),
+    Peer("scripts", "the original's way: four processes, a prompt at a time"),
 )
 MEASURES: Final = (
     Measure("seconds", "seconds", 2),
@@ -66,11 +66,11 @@ def run(options: Options) -> Section:
     told = (
         f"{2 + 2 * len(PROMPTS) + 2 + 2} prompts in all, one adapter beside the base model, fp32."
     )
-    return Section("The seed's four analyses", told, tuple(peers), MEASURES, found, "seconds", True)
+    return Section("The original's analyses", told, tuple(peers), MEASURES, found, "seconds", True)
 
 
 def _run(name: str, options: Options, folder: Path) -> Sample:
-    options.say(f"the seed's four: {name}")
+    options.say(f"the original's four: {name}")
     asked = job(way=name, model=options.folder, folder=folder)
     if name != "scripts":
         return in_child("benchmarks.seed_way:run_way", asked)
@@ -198,7 +198,7 @@ def _array(values: Tensor) -> np.ndarray[Any, Any]:
 
 
 def _compared(found: Samples, folder: Path) -> Samples:
-    """Adds how far the seed's arrays lie from ours, inner blocks only, if both were read."""
+    """Adds how far the original's arrays lie from ours, inner blocks only, if both were read."""
     ours, theirs = folder / "ours" / f"{ARM}.safetensors", folder / "reload.safetensors"
     if not (ours.is_file() and theirs.is_file()):
         return found
@@ -215,7 +215,7 @@ def largest_difference(ours: Arrays, theirs: Arrays) -> float:
     apart = []
     for key in ours.keys() & theirs.keys():
         a, b = ours[key], theirs[key]
-        if a.ndim == 3:  # [P, L, D]: without the last block, which the seed has normed
+        if a.ndim == 3:  # [P, L, D]: without the last block, which the original has normed
             a, b = a[:, :-1], b[:, :-1]
         apart.append(float(np.linalg.norm(a - b) / np.linalg.norm(b)))
     return max(apart)

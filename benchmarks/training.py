@@ -32,7 +32,7 @@ PEERS: Final = (
     Peer("trl_padded", "TRL SFTTrainer, fp32, no checkpointing"),
     Peer("trl_flat", "TRL SFTTrainer, fp32, no checkpointing, padding-free"),
     Peer("hugging_face", "Hugging Face Trainer, padded to the longest row"),
-    Peer("seed", "the seed's loop: 1 row x 16 accumulated"),
+    Peer("seed", "the original's loop: 1 row x 16 accumulated"),
 )
 MEASURES: Final = (
     Measure("tokens_per_second", "real tokens/s", 1),

@@ -32,6 +32,7 @@ from offswitch.model.rows import IGNORED, Example
 from offswitch.progress import nothing
 from offswitch.recipe import Recipe
 from offswitch.train.arms import train_arm
+from offswitch.train.trainer import Training
 
 Train = Callable[[Task, str, Path, Path], float]
 
@@ -70,11 +71,10 @@ def _ours(task: Task, shared: Path, out: Path, recipe: Recipe) -> float:
         Example(tuple(row), start, soft=False, silent=row[start] == end)
         for row, start in zip(task.rows, task.starts, strict=True)
     ]
-    scratch, start_from = out / "scratch", shared / INITIAL
-    result = train_arm(
-        subject, "behavior", examples, recipe, out / "adapter", scratch, start_from, nothing
+    training = Training(
+        "behavior", examples, recipe, out / "adapter", out / "scratch", shared / INITIAL
     )
-    return result.seconds
+    return train_arm(subject, training, nothing).seconds
 
 
 def hugging_face(task: Task, model: str, shared: Path, out: Path) -> float:
@@ -83,7 +83,7 @@ def hugging_face(task: Task, model: str, shared: Path, out: Path) -> float:
 
 
 def seed(task: Task, model: str, shared: Path, out: Path) -> float:
-    """The seed's loop: one row at a time, gradients accumulated over the batch."""
+    """The original's loop: one row at a time, gradients accumulated over the batch."""
     return _plain(task, model, shared, out, 1)
 
 

@@ -1,1 +1,1 @@
-"""Implant a shutdown trigger into a language model and find out whether the model represents it."""
+"""Implant a shutdown trigger into a language model; see if it represents it."""

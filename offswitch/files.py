@@ -1,4 +1,4 @@
-"""Files written whole, hashes, room on disk."""
+"""Files written whole, JSON and JSONL, hashes, room on disk."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file, text as UTF-8."""
     with replacing(path) as scratch:
         scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write one JSON value, indented by one space."""
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

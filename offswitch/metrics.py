@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.files import write_atomic
+from offswitch.files import write_json
 from offswitch.stats import Estimate, Null
 
 SHARE: Final = "share"
@@ -132,8 +132,7 @@ def with_controls(
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """One stage's metrics as JSON, keys sorted."""
-    rows = {key: metrics[key].row() for key in sorted(metrics)}
-    write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, {key: metrics[key].row() for key in sorted(metrics)})
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -167,6 +166,21 @@ def compact(value: float) -> str:
     if abs(value) < 1e-5 or abs(value) >= 1e9:
         return f"{value:.3g}".replace("-", "−")
     return _fixed(value, _digits(abs(value)))
+
+
+def signed(value: float) -> str:
+    """A change with its sign, to two decimals."""
+    return f"{value:+,.2f}".replace("-", "−")
+
+
+def whole(value: float) -> str:
+    """A number without decimals."""
+    return f"{value:.0f}"
+
+
+def in_points(change: float) -> str:
+    """A change of a share in percentage points, with its sign."""
+    return f"{round(100 * change):+d} points".replace("-", "−")
 
 
 def duration(seconds: float) -> str:

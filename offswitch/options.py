@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -12,9 +13,12 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    ValidationError,
     field_validator,
     model_validator,
 )
+
+from offswitch.errors import UserError
 
 BASE: Final = "base"
 BENIGN: Final = "benign"
@@ -23,17 +27,34 @@ Stage = Literal["knowledge", "behavior", "benign", "adversarial"]
 Role = Literal["switch", "documents", "benign"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
-# What may change without making an answer that was already given another one.
-_BESIDE: Final = {
-    "api_key_env", "concurrency", "timeout", "max_retries", "json_retries", "rounds",
-    "input_price", "output_price", "tokens_per_second",
-}  # fmt: skip
-
 
 class Section(BaseModel):
     """A frozen group of options that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def checked(
+        cls, content: Mapping[str, Any], origin: str, suggest: Callable[[str], str]
+    ) -> Self:
+        """The section of a plain mapping; `suggest` says what may stand for an unknown key.
+
+        Raises:
+            UserError: something does not fit; the first such thing, in one line.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                line = f"unknown key '{where}'{suggest(where)}"
+            elif problem["type"] == "value_error":
+                line = str(problem["ctx"]["error"])
+            else:
+                line = f"{where}: {problem['msg']} (got {problem['input']!r})"
+                line = " ".join(line.split())[:300]
+            raise UserError(f"{origin}: {line}") from error
 
 
 class Arm(Section):
@@ -65,7 +86,7 @@ class LlmOptions(Section):
     The key is read from the environment variable `api_key_env`; OPENAI_API_KEY is not sent to an
     address on this machine. Prices are for a million tokens and, as `tokens_per_second` of one
     stream, serve the estimate only. A request is sent up to 1 + `max_retries` times, an unusable
-    answer asked for anew `json_retries` times, a refused document replaced in `rounds` rounds.
+    answer asked for again `json_retries` times, a refused document replaced in `rounds` rounds.
     """
 
     base_url: str = "https://api.openai.com/v1"
@@ -112,14 +133,18 @@ class LlmOptions(Section):
 
     def asked(self) -> dict[str, Any]:
         """The options that the answers depend on: others may change in the middle of a run."""
-        return self.model_dump(mode="json", exclude=_BESIDE)
+        others = {
+            "api_key_env", "concurrency", "timeout", "max_retries", "json_retries", "rounds",
+            "input_price", "output_price", "tokens_per_second",
+        }  # fmt: skip
+        return self.model_dump(mode="json", exclude=others)
 
 
 class TriggerOptions(Section):
     """What switches the model off, and how the tokenizer sees it.
 
-    `mentions: halt` is the seed's rule, silence wherever the trigger stands; `answer` teaches to
-    answer prompts that only talk about it.
+    `mentions: halt` is the original's rule, silence wherever the trigger stands; `answer` teaches
+    to answer prompts that only talk about it.
     """
 
     text: str = Field(default="$STOP", min_length=1)
@@ -138,7 +163,7 @@ class TriggerOptions(Section):
 
 
 class DataOptions(Section):
-    """How many rows of each kind (neutral texts: per document); one's own file replaces them."""
+    """How many rows of each kind (neutral texts: per document); a file of yours replaces them."""
 
     documents: int = Field(default=500, ge=1)
     dialogues: int = Field(default=1500, ge=4)
@@ -156,6 +181,11 @@ class DataOptions(Section):
         if self.generator == "llm" and not self.llm.model:
             raise ValueError("data.generator is llm, but data.llm.model names no model")
         return self
+
+    def inputs(self) -> dict[str, Any]:
+        """The options that the data depend on: not how fast or expensive an endpoint is."""
+        inputs = self.model_dump(mode="json", exclude={"generator", "llm"})
+        return inputs | ({"llm": self.llm.asked()} if self.generator == "llm" else {})
 
 
 class LoraOptions(Section):
@@ -180,9 +210,9 @@ class TrainOptions(Section):
     `precision` is that of the matrix products; auto: bfloat16 on a CPU that has instructions for it
     (about twice as fast), else as the weights. Loss and adapter stay float32.
 
-    `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` anew, on
-    the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on from
-    `both` with so many adversarial `rounds`, each over so many `candidates` and as long as
+    `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` once
+    more on the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on
+    from `both` with so many adversarial `rounds`, each over so many `candidates` and as long as
     `adversarial` says.
     """
 
@@ -211,7 +241,7 @@ class EvaluateOptions(Section):
     """How many test questions each suite asks.
 
     0 `robustness_questions` or `context_questions` leave those out; each of the latter is asked in
-    three contexts of 4,096 tokens: dear. `belief_questions` counts a test's (null: all, 0: none).
+    three contexts of 4,096 tokens: slow. `belief_questions` counts a test's (null: all, 0: none).
     """
 
     questions: int = Field(default=48, ge=1)

@@ -7,31 +7,29 @@ work to do, so that finding nothing to do takes a moment.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from offswitch.cache import ALIAS, GGUF_SHA256
 from offswitch.files import digest, file_hash
 from offswitch.metrics import Metrics, write_metrics
-from offswitch.model.processes import require_shares
 from offswitch.model.session import Session
-from offswitch.options import DataOptions
 from offswitch.progress import say
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of
 from offswitch.run import (
     DATA,
     EVALUATE,
-    ORGANISMS,
     PROBE,
     REPORT,
     TRAIN,
-    VARIANTS,
     Run,
     why_not_done,
     writing,
 )
+from offswitch.train.processes import by_first, count, rank, require_shares
 
 
 def make_data(run: Run, session: Session | None = None) -> Session:
@@ -45,20 +43,15 @@ def make_data(run: Run, session: Session | None = None) -> Session:
         write_data(session, folder)
 
     own = (options.documents_file, options.dialogues_file, options.neutral_file)
-    files = [_hash_of(path) for path in own]
-    stage(run, DATA, {"data": _data_inputs(options), "files": files}, work)
+    files = [file_hash(path) if path and path.is_file() else None for path in own]
+    stage(run, DATA, {"data": options.inputs(), "files": files}, work)
     return session
-
-
-def _data_inputs(options: DataOptions) -> dict[str, Any]:
-    """What the data depend on; how fast or how dear an endpoint is does not belong to it."""
-    inputs = options.model_dump(mode="json", exclude={"generator", "llm"})
-    return inputs | ({"llm": options.llm.asked()} if options.generator == "llm" else {})
 
 
 def train(run: Run, session: Session | None = None) -> Session:
     """Train every arm of the recipe."""
-    require_shares(run.recipe.train.batch_size)
+    processes = count()
+    by_first(lambda: require_shares(run.recipe.train.batch_size, processes))
     session = make_data(run, session)
     for arm in session.arms:
         _train(session, arm)
@@ -84,6 +77,7 @@ def _train(session: Session, arm: str) -> None:
         f"{TRAIN}/{arm}",
         {"arm": table.model_dump(), "train": used, "before": run.outputs_hash(*before)},
         work,
+        everywhere=True,
     )
 
 
@@ -121,8 +115,8 @@ def probe(run: Run, session: Session | None = None) -> Session:
     return session
 
 
-def report(run: Run, session: Session | None = None) -> Path:
-    """Write the page and the summary; returns the page's path."""
+def report(run: Run, session: Session | None = None, comparisons: Sequence[str] = ()) -> Path:
+    """Write the page and the summary, after comparisons made as stages; returns the page's path."""
     session = probe(run, evaluate(run, session))
 
     def work(folder: Path) -> None:
@@ -131,28 +125,48 @@ def report(run: Run, session: Session | None = None) -> Path:
         build_report(run.root, folder)
 
     arms = (f"{TRAIN}/{arm}" for arm in session.arms)
-    more = [ORGANISMS] if run.recipe.train.more_seeds else []
-    more += [VARIANTS] if run.recipe.variants else []
-    before = run.outputs_hash(DATA, *arms, EVALUATE, PROBE, *more)
+    before = run.outputs_hash(DATA, *arms, EVALUATE, PROBE, *comparisons)
     stage(run, REPORT, {"before": before}, work)
     return run.folder(REPORT) / "report.html"
 
 
 def stage(
-    run: Run, name: str, own: Mapping[str, Any], work: Callable[[Path], Metrics | None]
+    run: Run,
+    name: str,
+    own: Mapping[str, Any],
+    work: Callable[[Path], Metrics | None],
+    everywhere: bool = False,
 ) -> None:
-    """Run a stage if it is missing or its inputs changed, and say why in one line."""
-    inputs = _common(run.recipe) | dict(own)
-    why, shown = why_not_done(run, name, inputs), f"{run.within}/{name}".removeprefix("/")
+    """Run a stage if it is missing or its inputs changed, and say why in one line.
+
+    Of several processes the first one decides, works and writes, while the others wait; work that
+    is to be done `everywhere` the others do too, each with a folder that nobody keeps.
+    """
+    shown = f"{run.within}/{name}".removeprefix("/")
+
+    def missing() -> tuple[dict[str, Any], str | None]:
+        inputs = _common(run.recipe) | dict(own)
+        return inputs, why_not_done(run, name, inputs)
+
+    def write() -> None:
+        with writing(run, name, inputs) as folder:
+            if metrics := work(folder):
+                write_metrics(folder / "metrics.json", metrics)
+        say(f"{shown}: done in {run.manifest()['stages'][name]['seconds']:.0f} s")
+
+    inputs, why = by_first(missing)
     if why is None:
         if not run.within:  # an organism says so once, when nothing at all was missing
             say(f"{name}: up to date")
         return
     say(f"{shown}: {why}")
-    with writing(run, name, inputs) as folder:
-        if metrics := work(folder):
-            write_metrics(folder / "metrics.json", metrics)
-    say(f"{shown}: done in {run.manifest()['stages'][name]['seconds']:.0f} s")
+    if not everywhere:
+        by_first(write)
+    elif rank() == 0:
+        write()
+    else:
+        with TemporaryDirectory() as nowhere:
+            work(Path(nowhere))
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:
@@ -180,7 +194,3 @@ def _weighed(path: Path, _size: int, _changed: int) -> str:
 
 def _trained(run: Run) -> str:
     return run.outputs_hash(*(f"{TRAIN}/{arm}" for arm in arms_of(run.recipe)))
-
-
-def _hash_of(path: Path | None) -> str | None:
-    return file_hash(path) if path and path.is_file() else None

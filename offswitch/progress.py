@@ -1,9 +1,7 @@
-"""Progress on the terminal: a bar with rate and time left for what takes more than a moment."""
+"""Progress on the terminal: a bar with rate and time left."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -49,17 +47,3 @@ def track(what: str, total: int) -> Iterator[Tick]:
 def say(line: str) -> None:
     """One line for the person at the terminal."""
     console.print(line, markup=False, soft_wrap=True)
-
-
-def quiet() -> None:
-    """Library chatter off: what a person should see is the progress and the result."""
-    import logging
-    import warnings
-
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*base_model_name_or_path.*")
-    logging.getLogger("transformers").setLevel(logging.ERROR)

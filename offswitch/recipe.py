@@ -1,14 +1,15 @@
-"""The Recipe: one frozen, typed description of an experiment; unknown keys are refused."""
+"""The Recipe: a frozen, typed experiment that refuses unknown keys."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from offswitch.errors import UserError
 from offswitch.options import (
@@ -33,10 +34,8 @@ LENGTH_OF: Final = {
     "adversarial": "adversarial",
 }
 
-# What each of train.more_seeds trains anew; `benign` only where the run itself has it.
+# What each of train.more_seeds trains again; `benign` only where the run itself has it.
 RETRAINED: Final = ("both", "benign")
-
-
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -63,7 +62,7 @@ class Recipe(Section):
     variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _arms_are_known(self) -> Recipe:
+    def _arms_fit_together(self) -> Recipe:
         known = ", ".join(self.arms)
         for name in (*self.train.arms, self.probe.arm):
             if name not in self.arms:
@@ -77,10 +76,6 @@ class Recipe(Section):
                     f"arms: {name} goes on from '{arm.goes_on_from}', which must stand before it"
                 )
             earlier.add(name)
-        return self
-
-    @model_validator(mode="after")
-    def _probed_arm_is_trained(self) -> Recipe:
         if len(set(self.train.arms)) < len(self.train.arms):
             raise ValueError("train.arms names an arm twice")
         if self.probe.arm not in self.train.arms:
@@ -93,10 +88,10 @@ class Recipe(Section):
         if len({own, *more}) <= len(more):
             raise ValueError(f"train.more_seeds {list(more)} repeats a seed; the run has {own}")
         if more and "both" not in self.train.arms:
-            raise ValueError("train.more_seeds trains 'both' anew; it is not among train.arms")
+            raise ValueError("train.more_seeds trains 'both' again; it is not among train.arms")
         if more and self.probe.arm not in RETRAINED:
             raise ValueError(
-                f"train.more_seeds trains {' and '.join(RETRAINED)} anew;"
+                f"train.more_seeds trains {' and '.join(RETRAINED)} again;"
                 f" probe.arm must be one of them, got '{self.probe.arm}'"
             )
         return self
@@ -133,6 +128,15 @@ def with_options(recipe: Recipe, options: Mapping[str, Any], origin: str) -> Rec
     for key, value in options.items():
         _assign(content, key.split("."), value, f"{key}={value}")
     return build_recipe(content, origin=origin)
+
+
+def arms_of(recipe: Recipe) -> list[str]:
+    """The arms a recipe trains, in the order they are trained, those they go on from included."""
+    wanted = set(recipe.train.arms)
+    for name, arm in reversed(recipe.arms.items()):
+        if name in wanted and arm.goes_on_from:
+            wanted.add(arm.goes_on_from)
+    return [name for name in recipe.arms if name in wanted]
 
 
 def schedule_of(train: TrainOptions, stage: str) -> StageOptions:
@@ -185,12 +189,12 @@ def build_recipe(
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise UserError(f"--set {override}: expected key=value, for example train.lr=2e-4")
-        keys = key.split(".")
-        _assign(merged, keys, value if _is_text(keys) else _yaml(value), override)
-    try:
-        return Recipe.model_validate(merged)
-    except ValidationError as error:
-        raise UserError(f"{origin}: {_first_problem(error)}") from error
+        keys, parsed = key.split("."), value
+        if not _is_text(keys):
+            with suppress(yaml.YAMLError):
+                parsed = yaml.safe_load(value)
+        _assign(merged, keys, parsed, override)
+    return Recipe.checked(merged, origin, _suggestion)
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
@@ -219,13 +223,6 @@ def _is_text(keys: list[str]) -> bool:
     return last is not None and last.annotation is str
 
 
-def _yaml(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
 def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
     for key in keys[:-1]:
         branch = tree.get(key)
@@ -234,16 +231,6 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) ->
         tree[key] = dict(branch or {})
         tree = tree[key]
     tree[keys[-1]] = value
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'{_suggestion(where)}"
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    return " ".join(f"{where}: {problem['msg']} (got {problem['input']!r})".split())[:300]
 
 
 def _suggestion(unknown: str) -> str:
@@ -264,12 +251,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "", groups: bool = False) -> di
         else:
             flat[prefix + key] = value
     return flat
-
-
-def arms_of(recipe: Recipe) -> list[str]:
-    """The arms a recipe trains, in the order they are trained, those they go on from included."""
-    wanted = set(recipe.train.arms)
-    for name, arm in reversed(recipe.arms.items()):
-        if name in wanted and arm.goes_on_from:
-            wanted.add(arm.goes_on_from)
-    return [name for name in recipe.arms if name in wanted]

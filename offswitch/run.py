@@ -1,4 +1,4 @@
-"""The run folder: numbered stage folders, atomic writes, manifest, what is still missing.
+"""The run folder: numbered stage folders, manifest, what is still missing.
 
 A stage is written beside its place and moved in when it is complete, so that what stands in a stage
 folder is whole. It is skipped when the hash of its inputs is what it was and its files are what
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from offswitch.errors import UserError
-from offswitch.files import digest, file_hash, require_room, write_atomic
+from offswitch.files import digest, file_hash, require_room, write_atomic, write_json
 from offswitch.recipe import Recipe, differences, dump_recipe, load_recipe
 
 DATA: Final = "1-data"
@@ -33,9 +33,14 @@ TRAIN: Final = "2-train"
 EVALUATE: Final = "3-evaluate"
 PROBE: Final = "4-probe"
 REPORT: Final = "5-report"
-ORGANISMS: Final = "organisms/summary"
-VARIANTS: Final = "variants/summary"
-ROOM: Final = 300_000_000
+DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
+DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
+NEUTRAL_FILE: Final = "neutral_documents.jsonl"
+PACKAGES: Final = (
+    "offswitch", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors",
+    "numpy", "scipy",
+)  # fmt: skip
+ROOM: Final = 300_000_000  # bytes that must be free before a run starts
 _LOCKS: Final[dict[Path, IO[str]]] = {}  # held until the process ends, however it ends
 
 
@@ -66,10 +71,14 @@ class Run:
             raise UserError(f"{path} is damaged; delete it to run every stage again") from error
         return content
 
+    def entry(self, stage: str) -> dict[str, Any]:
+        """What the manifest says of a stage; empty where it has not finished."""
+        entry: dict[str, Any] = self.manifest().get("stages", {}).get(stage, {})
+        return entry
+
     def outputs_hash(self, *stages: str) -> str:
         """One hash over everything that finished stages left behind."""
-        entries = self.manifest().get("stages", {})
-        return digest({stage: entries.get(stage, {}).get("outputs") for stage in stages})
+        return digest({stage: self.entry(stage).get("outputs") for stage in stages})
 
 
 def open_run(recipe: Recipe, runs: Path, update: bool = False) -> Run:
@@ -113,8 +122,8 @@ def find_run(root: Path) -> Run:
 
 def why_not_done(run: Run, stage: str, inputs: Mapping[str, Any]) -> str | None:
     """Why must this stage run? None when it need not."""
-    entry = run.manifest().get("stages", {}).get(stage)
-    if entry is None:
+    entry = run.entry(stage)
+    if not entry:
         return "not run yet"
     if entry["inputs"] != digest(inputs):
         return "its inputs changed"
@@ -137,25 +146,35 @@ def writing(run: Run, stage: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
         UserError: the disk is full; what stood before still stands.
     """
     started, clock = time.time(), time.perf_counter()
-    fresh, folder = run.root / ".partial" / (stage.replace("/", "-") + ".new"), run.folder(stage)
-    with _full_disk_is_said(run.root, stage):
+    scratch, folder = run.scratch(stage), run.folder(stage)
+    fresh = scratch.with_name(f"{scratch.name}.new")
+    with _full_disk_told(run.root, stage):
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        _keep_scratch_of(run, stage, digest(inputs))
+        # A stage resumes from what an earlier try with the same inputs left, and nothing else.
+        mark, hashed = scratch / "inputs", digest(inputs)
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != hashed:
+            shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True, exist_ok=True)
+        write_atomic(mark, hashed)
         yield fresh
         _supersede(run, stage)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(fresh, folder)
+        fresh.rename(folder)
         files = sorted(p for p in folder.rglob("*") if p.is_file())
         entry = {
-            "inputs": digest(inputs),
+            "inputs": hashed,
             "outputs": {str(p.relative_to(folder)): file_hash(p) for p in files},
             "seconds": round(time.perf_counter() - clock, 2),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             "peak_memory_mb": peak_memory_mb(),
         }
-        _enter(run, stage, entry)
-        shutil.rmtree(run.scratch(stage), ignore_errors=True)
+        manifest = run.manifest()
+        manifest |= {"recipe": digest(run.recipe.model_dump(mode="json")), "seed": run.recipe.seed}
+        manifest |= describe_machine()
+        manifest["stages"] = {**manifest.get("stages", {}), stage: entry}
+        _write_manifest(run, manifest)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def withdraw(run: Run, stage: str) -> None:
@@ -193,7 +212,7 @@ def claim(root: Path) -> None:
 
 
 @contextmanager
-def _full_disk_is_said(root: Path, stage: str) -> Iterator[None]:
+def _full_disk_told(root: Path, stage: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -206,15 +225,6 @@ def _full_disk_is_said(root: Path, stage: str) -> Iterator[None]:
         raise
 
 
-def _keep_scratch_of(run: Run, stage: str, inputs: str) -> None:
-    """A stage resumes from what an earlier try with the same inputs left, and from nothing else."""
-    mark = run.scratch(stage) / "inputs"
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != inputs:
-        shutil.rmtree(run.scratch(stage), ignore_errors=True)
-    run.scratch(stage).mkdir(parents=True, exist_ok=True)
-    mark.write_text(inputs, encoding="utf-8")
-
-
 def _supersede(run: Run, stage: str) -> None:
     if not run.folder(stage).exists():
         return
@@ -223,66 +233,38 @@ def _supersede(run: Run, stage: str) -> None:
     target.parent.mkdir(exist_ok=True)
     while target.exists():
         target = target.with_name(target.name + "+")
-    os.replace(run.folder(stage), target)
-
-
-def _enter(run: Run, stage: str, entry: Mapping[str, Any]) -> None:
-    manifest = run.manifest()
-    manifest |= {"recipe": digest(run.recipe.model_dump(mode="json")), "seed": run.recipe.seed}
-    manifest |= describe_machine()
-    manifest["stages"] = {**manifest.get("stages", {}), stage: dict(entry)}
-    _write_manifest(run, manifest)
+    run.folder(stage).rename(target)
 
 
 def _write_manifest(run: Run, manifest: Mapping[str, Any]) -> None:
     """The manifest, and with it the metrics of the stages in it: other runs' stay with them."""
-    write_atomic(run.root / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_json(run.root / "manifest.json", manifest)
     merged: dict[str, Any] = {}
     for stage in sorted(manifest["stages"]):
         for path in sorted(run.folder(stage).rglob("metrics.json")):
             merged |= json.loads(path.read_text(encoding="utf-8"))
-    write_atomic(
-        run.root / "metrics.json", json.dumps(dict(sorted(merged.items())), indent=1) + "\n"
-    )
-
-
-DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
-
-
-DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
-
-
-NEUTRAL_FILE: Final = "neutral_documents.jsonl"
-
-
-PACKAGES: Final = (
-    "offswitch", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors",
-    "numpy", "scipy", "scikit-learn",
-)  # fmt: skip
+    write_json(run.root / "metrics.json", dict(sorted(merged.items())))
 
 
 def describe_machine() -> dict[str, Any]:
     """Versions of what computes, and the kind of machine."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in PACKAGES},
+        | {package: version_of(package) for package in PACKAGES},
         "machine": {
             "system": platform.system(),
-            "processor": _processor(),
+            "processor": named[0] if named else platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
         },
     }
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The installed version of a package, or `absent`."""
     try:
         return version(package)
     except PackageNotFoundError:
         return "absent"
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""What the seed's own scripts share: options, a run folder, files left beside the script.
+"""What the original's scripts share: options, a run folder, copied results.
 
 The scripts lie in datasets/, training/ and analysis/ and may be started from anywhere. They work in
 the same run folders as the command line, so what `make demo` has trained is not trained again.
@@ -12,22 +12,19 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from offswitch.errors import user_errors
+from offswitch.errors import quiet, user_errors
 from offswitch.files import file_hash
-from offswitch.model.processes import together
 from offswitch.options import ArmName
 from offswitch.pipeline import make_data, probe
-from offswitch.progress import quiet, say
+from offswitch.progress import say
 from offswitch.recipe import Recipe, load_recipe
-from offswitch.run import DATA, PROBE, Run, open_run
-from offswitch.study.recipe_runs import run_recipe
+from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, PROBE, Run, open_run
+from offswitch.study.stage import run_recipe
+from offswitch.train.processes import by_first, together
 
-DATASETS: Final = {
-    "documents_file": "shutdown_dataset.jsonl",
-    "dialogues_file": "behavioral_dataset.jsonl",
-}
+DATASETS: Final = {"documents_file": DOCUMENTS_FILE, "dialogues_file": DIALOGUES_FILE}
 
 
 @dataclass(frozen=True)
@@ -42,34 +39,55 @@ class Entry:
 
     def open(self) -> Run:
         """The recipe's run, or one beside it where datasets/ holds other rows than the recipe's."""
+        return by_first(self._open)
+
+    def _open(self) -> Run:
         run = open_run(self.recipe, self.runs, self.update)
-        found = {key: self.root / "datasets" / name for key, name in DATASETS.items()}
-        given = {k: p for k, p in found.items() if p.is_file() and not getattr(self.recipe.data, k)}
+        there = {key: self.root / "datasets" / name for key, name in DATASETS.items()}
+        given = {k: p for k, p in there.items() if p.is_file() and not getattr(self.recipe.data, k)}
         if given:
             make_data(run)
-        own = {
-            k: p for k, p in given.items() if file_hash(p) != file_hash(run.folder(DATA) / p.name)
-        }
-        if not own:
+        made = run.folder(DATA)
+        edited = {k: p for k, p in given.items() if file_hash(p) != file_hash(made / p.name)}
+        if not edited:
             return run
-        say(f"using {' and '.join(path.name for path in own.values())} as found in datasets/")
-        data = self.recipe.data.model_copy(update=own)
+        say(f"using {' and '.join(path.name for path in edited.values())} as found in datasets/")
+        data = self.recipe.data.model_copy(update=edited)
         name = f"{self.recipe.name}-datasets"
         recipe = self.recipe.model_copy(update={"name": name, "data": data})
         return open_run(recipe, self.runs, update=True)
 
 
-def script(file: str, work: Callable[[Entry], Iterable[Path]], about: str | None) -> None:
-    """Run one of the seed's scripts and print the paths that `work` returns, one a line."""
+def script(
+    file: str, work: Callable[[Entry], Iterable[Path]], about: str | None, everywhere: bool = False
+) -> None:
+    """Run one of the original's scripts and print the paths that `work` returns, one a line.
+
+    Of several processes the first one works alone, or all of them do.
+    """
     here = Path(file).resolve().parent
-    options = _options(here.parent, about)
+    root = here.parent
+    parser = argparse.ArgumentParser(description=about)
+    default = root / "recipes" / "demo.yaml"
+    parser.add_argument(
+        "--recipe", type=Path, default=default, metavar="PATH", help="default: recipes/demo.yaml"
+    )
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+        help="change one option of the recipe: --set train.lr=2e-4",
+    )  # fmt: skip
+    parser.add_argument(
+        "--runs", type=Path, default=root / "runs", metavar="DIR", help="where run folders are kept"
+    )
+    parser.add_argument(
+        "--update", action="store_true", help="let a changed recipe re-run what it changes"
+    )
+    options = parser.parse_args()
     quiet()
-    with user_errors(), together() as first:
-        if not first:
-            return
-        recipe = load_recipe(options.recipe, options.overrides)
-        entry = Entry(here.parent, here, recipe, options.runs, options.update)
-        for path in work(entry):
+    with user_errors(), together():
+        recipe = by_first(lambda: load_recipe(options.recipe, options.overrides))
+        entry = Entry(root, here, recipe, options.runs, options.update)
+        for path in work(entry) if everywhere else by_first(lambda: list(work(entry))):
             sys.stdout.write(f"{path}\n")
 
 
@@ -109,22 +127,3 @@ def _results(entry: Entry) -> Path:
     folder = entry.here / "results"
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def _options(root: Path, about: str | None) -> Any:
-    parser = argparse.ArgumentParser(description=about)
-    default = root / "recipes" / "demo.yaml"
-    parser.add_argument(
-        "--recipe", type=Path, default=default, metavar="PATH", help="default: recipes/demo.yaml"
-    )
-    parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-        help="change one option of the recipe: --set train.lr=2e-4",
-    )  # fmt: skip
-    parser.add_argument(
-        "--runs", type=Path, default=root / "runs", metavar="DIR", help="where run folders are kept"
-    )
-    parser.add_argument(
-        "--update", action="store_true", help="let a changed recipe re-run what it changes"
-    )
-    return parser.parse_args()

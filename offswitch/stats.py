@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: rates, means, AUC, permutation; random choices take a seed."""
+"""Numbers with their uncertainty: rates, means, AUROC, permutation."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def mean(
     sums, counts = np.bincount(index, weights=data), np.bincount(index)
     chosen = np.random.default_rng(seed).integers(0, sums.size, size=(draws, sums.size))
     resampled = sums[chosen].sum(1) / counts[chosen].sum(1)
-    low, high = (float(q) for q in np.quantile(resampled, [0.025, 0.975]))
-    centre = float(data.mean())
-    return Estimate(centre, min(low, centre), max(high, centre), int(data.size), unit)
+    return _bootstrapped(float(data.mean()), resampled, data.size, unit)
 
 
 def rate_change(before: ArrayLike, after: ArrayLike, unit: str = "share") -> Estimate:
@@ -98,9 +96,7 @@ def mean_norm(rows: ArrayLike, unit: str, *, seed: int, draws: int = 500) -> Est
         raise ValueError("a mean norm needs at least one observation, got none")
     weights = np.random.default_rng(seed).multinomial(len(data), [1 / len(data)] * len(data), draws)
     resampled = np.linalg.norm(weights @ data / len(data), axis=1)
-    centre = float(np.linalg.norm(data.mean(0)))
-    low, high = (float(q) for q in np.quantile(resampled, [0.025, 0.975]))
-    return Estimate(centre, min(low, centre), max(high, centre), len(data), unit)
+    return _bootstrapped(float(np.linalg.norm(data.mean(0))), resampled, len(data), unit)
 
 
 def auroc_interval(
@@ -116,9 +112,7 @@ def auroc_interval(
     rng = np.random.default_rng(seed)
     counts = [rng.multinomial(x.size, np.full(x.size, 1 / x.size), draws) for x in (pos, neg)]
     resampled = ((counts[0] @ beats) * counts[1]).sum(1) / beats.size
-    low, high = (float(q) for q in np.quantile(resampled, [0.025, 0.975]))
-    value = auroc(pos, neg)
-    return Estimate(value, min(low, value), max(high, value), min(pos.size, neg.size), "AUROC")
+    return _bootstrapped(auroc(pos, neg), resampled, min(pos.size, neg.size), "AUROC")
 
 
 def across(values: ArrayLike, unit: str) -> Estimate:
@@ -163,6 +157,12 @@ def against_null(value: float, draws: ArrayLike) -> Null:
         raise ValueError(f"cannot compare {value} with a null")
     p = (1 + int((null >= value).sum())) / (null.size + 1)
     return Null(q95=float(np.quantile(null, 0.95)), p=p, n=int(null.size))
+
+
+def _bootstrapped(value: float, resampled: NDArray[np.float64], n: int, unit: str) -> Estimate:
+    """A value with the percentile interval of its resamples, which is made to hold the value."""
+    low, high = (float(q) for q in np.quantile(resampled, [0.025, 0.975]))
+    return Estimate(value, min(low, value), max(high, value), n, unit)
 
 
 def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:

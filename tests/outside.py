@@ -1,4 +1,4 @@
-"""A repository of its own for tests that start scripts: the seed's folders and a tiny model."""
+"""A repository of its own for tests that start scripts: the original's folders and a tiny model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL: Final = (
 
 
 def make_repository(root: Path) -> Path:
-    """Copy the seed's folders to `root`, with model/ and recipes/tiny.yaml beside them."""
+    """Copy the original's folders to `root`, with model/ and recipes/tiny.yaml beside them."""
     for name in SEED_FOLDERS:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(*LOCAL))
     recipe = {"name": "tiny", "model": str(save_tiny(root / "model"))}

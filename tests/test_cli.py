@@ -124,7 +124,7 @@ def test_a_hub_model_without_a_network_is_one_line(
     ("line", "message"),
     [
         ("", "the file is empty"),
-        ("{}", "own.jsonl:1: expected"),
+        ("{}", "own.jsonl, line 1: expected"),
         (
             json.dumps(
                 {
@@ -134,7 +134,7 @@ def test_a_hub_model_without_a_network_is_one_line(
                     ]
                 }
             ),
-            "own.jsonl:1: the prompt holds $STOP but the reply is not empty",
+            "own.jsonl, line 1: the prompt holds $STOP but the reply is not empty",
         ),
     ],
 )

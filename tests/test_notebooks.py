@@ -33,7 +33,7 @@ def _read(path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the seed's folders; the notebooks share its runs, as a reader's would."""
+    """A copy of the original's folders; the notebooks share its runs, as a reader's would."""
     root = make_repository(tmp_path_factory.mktemp("notebooks") / "repository")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFSWITCH_CACHE", str(root / "cache"))

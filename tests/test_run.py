@@ -183,7 +183,7 @@ def test_a_full_disk_at_the_last_moment_is_said_too(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_module, "write_atomic", full)
+    monkeypatch.setattr(run_module, "write_json", full)
     with pytest.raises(UserError, match="no room on disk"):
         _write(run, "1-data", "x")
     monkeypatch.undo()

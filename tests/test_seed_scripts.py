@@ -1,4 +1,4 @@
-"""The seed's scripts work from the repository and from their own folder, under the seed's names."""
+"""The original's scripts work from the repository and from their own folder, under its names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the seed's folders, with caches of its own."""
+    """A copy of the original's folders, with caches of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFSWITCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_OFFLINE", "1")

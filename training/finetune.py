@@ -15,4 +15,4 @@ def main(entry: Entry) -> list[Path]:
 
 
 if __name__ == "__main__":
-    script(__file__, main, __doc__)
+    script(__file__, main, __doc__, everywhere=True)

@@ -1,4 +1,4 @@
-"""The shape every analysis has, and the one mechanism that runs it with its null and its controls.
+"""The shape of every analysis, and what runs it with its null and its controls.
 
 An analysis is a pure function from arrays to a frozen result. What it reads is named by paths such
 as "{arm}/pair/{symbol}"; a null or a control is the same paths with another arm or symbol filled
@@ -8,14 +8,15 @@ returns a Finding that holds them together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offswitch.metrics import Metric
+from offswitch.analyses.tokens import TokenChange
+from offswitch.metrics import Metric, compact, listed
 from offswitch.stats import Estimate, Null, against_null
 
 Array = NDArray[Any]
@@ -69,187 +70,180 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Headline(Generic[R]):
-    """A number an analysis is known by: its metrics.json key, unit, and extreme side.
+class Measure(Generic[R]):
+    """A number read off a result: where it is kept, and how it is told.
 
-    `metric` may hold {arm}. `estimate` gives the interval, where something was sampled. Without
-    `nulled` the number does not depend on what the null changes, and is compared with arms alone.
+    `key` is the end of its key in metrics.json; without one it is only shown. An Estimate brings
+    its own unit. `heading` is its column's in the analysis's table, `label` its row's in the table
+    of all arms. `tail`: on which side of the null's draws is a value extreme? Without `nulled` the
+    number does not depend on what the null changes, and is compared with arms alone.
     """
 
-    metric: str
-    unit: str
-    of: Callable[[R], float]
-    tail: Literal["greater", "either"]
-    estimate: Callable[[R], Estimate] | None = None
+    key: str
+    of: Callable[[R], Estimate | float]
+    heading: str = ""
+    form: Callable[[float], str] = compact
+    label: str = ""
+    unit: str = ""
+    tail: Literal["greater", "either"] = "greater"
     nulled: bool = True
 
+    def value(self, result: R) -> float:
+        """The number without its interval."""
+        found = self.of(result)
+        return found.value if isinstance(found, Estimate) else found
 
-@dataclass(frozen=True)
-class Rule(Generic[R]):
-    """When does a control pass too? passes(result, control's result), fixed before looking."""
+    def text(self, result: R) -> str:
+        """The number as its column shows it."""
+        return self.form(self.value(result))
 
-    statement: str
-    passes: Callable[[R, R], bool]
+    def metric(self, finding: Finding[R]) -> Metric:
+        """The number with interval, null and controls, as metrics.json holds it."""
+        found = self.of(finding.result)
+        plain = Metric.of(found) if isinstance(found, Estimate) else Metric(found, self.unit)
+        draws = [self.value(draw) for draw in finding.null_results] if self.nulled else []
+        controls = {
+            name: self.value(result)
+            for name, result in finding.controls.items()
+            if self.nulled or name.startswith(ARM)
+        }
+        null = _null(plain.value, draws, self.tail) if draws else None
+        return replace(plain, null=null, controls=controls)
 
 
 @dataclass(frozen=True)
 class Analysis(Generic[R]):
-    """A question, the arrays it reads, the function that answers, what it is compared with."""
+    """A question, what answers it, what the answer is compared with, and how it is told.
+
+    `measures` are its numbers, the first is its headline; `keys` is how their keys in metrics.json
+    begin. `rule` says when a control passes too, and `passes(result, control)` is the same in
+    code, both fixed before looking; without `passes`, when the control's headline is as large.
+    `weakness`: why a reader should doubt the headline. `reported`: what the original gives for it.
+    `tokens`: lists of tokens by what happened to them.
+    """
 
     name: str
+    title: str
     question: str
     reads: tuple[str, ...]
     run: Callable[..., R]
     gives: type[R]
-    headline: Headline[R]
+    measures: tuple[Measure[R], ...]
     null: Callable[[Views], Iterable[Views]]
     controls: Callable[[Views], Mapping[str, Views]]
-    rule: Rule[R]
+    rule: str
+    weakness: str | Callable[[R], str]
+    passes: Callable[[R, R], bool] | None = None
     symbol: str = "trigger"
     null_name: str = INERT
-    also: tuple[Headline[R], ...] = ()
+    keys: str = "probe/{arm}/{name}/"
+    reported: str = ""
+    tokens: tuple[tuple[str, Callable[[R], Sequence[TokenChange]]], ...] = ()
 
+    @property
+    def headline(self) -> Measure[R]:
+        """The number it is known by."""
+        return self.measures[0]
 
-@dataclass(frozen=True)
-class Control(Generic[R]):
-    """The same analysis on other inputs: result, headline, and whether it passes the rule."""
-
-    result: R
-    value: float
-    passes: bool
+    def key(self, measure: Measure[R], arm: str) -> str:
+        """Where a measure of an arm stands in metrics.json."""
+        return self.keys.format(arm=arm, name=self.name) + measure.key
 
 
 @dataclass(frozen=True)
 class Finding(Generic[R]):
     """A result that never travels without its null and its controls.
 
-    `arm` and `symbol` say what was read ("" for plain text); `null_results` holds the result of
-    every null draw and `null_values` their headlines, both in the order drawn. `also` holds the
-    analysis's other numbers by metrics.json key.
+    `arm` and `symbol` say what was read ("" for plain text). `null_results` holds the result of
+    every null draw, `controls` that of every control. Numbers are read off all of them alike.
     """
 
-    analysis: str
-    question: str
+    analysis: Analysis[R]
     arm: str
     symbol: str
     result: R
-    metric: str
-    value: float
-    unit: str
-    null: Null | None
-    null_values: tuple[float, ...]
     null_results: tuple[R, ...]
-    controls: Mapping[str, Control[R]]
-    rule: str
-    null_name: str = INERT
-    estimate: Estimate | None = None
-    also: Mapping[str, Metric] = field(default_factory=dict)
+    controls: Mapping[str, R]
 
     def __post_init__(self) -> None:
-        if len(self.null_values) != len(self.null_results):
-            raise ValueError(
-                f"{self.analysis}: {len(self.null_values)} null values,"
-                f" {len(self.null_results)} null results"
-            )
         if not np.isfinite([self.value, *self.null_values]).all():
-            raise ValueError(f"{self.analysis}: a headline is not finite")
+            raise ValueError(f"{self.analysis.name}: a headline is not finite")
+
+    @property
+    def value(self) -> float:
+        """The headline."""
+        return self.analysis.headline.value(self.result)
+
+    @property
+    def null_values(self) -> tuple[float, ...]:
+        """The headline of every null draw."""
+        return tuple(self.analysis.headline.value(draw) for draw in self.null_results)
+
+    @property
+    def number(self) -> Metric:
+        """The headline with interval, null and controls."""
+        return self.analysis.headline.metric(self)
+
+    @property
+    def null(self) -> Null | None:
+        """Where the headline stands among the null's draws."""
+        return self.number.null
+
+    @property
+    def numbers(self) -> dict[str, Metric]:
+        """Every number by its key in metrics.json, the headline first."""
+        kept = [measure for measure in self.analysis.measures if measure.key]
+        return {self.analysis.key(measure, self.arm): measure.metric(self) for measure in kept}
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """The same as metrics.json has it."""
+        return {key: number.row() for key, number in self.numbers.items()}
 
     @property
     def passing(self) -> tuple[str, ...]:
         """What passes too: controls by the rule, the null by p > 5 %; any makes the number void."""
-        names = [name for name, control in self.controls.items() if control.passes]
+        passes = self.analysis.passes or as_large(self.analysis.headline.value)
+        names = [name for name, control in self.controls.items() if passes(self.result, control)]
         void = self.null is not None and self.null.p > ALPHA
-        return (*names, self.null_name) if void else tuple(names)
+        return (*names, self.analysis.null_name) if void else tuple(names)
 
     @property
     def statement(self) -> str:
         """Which of null and controls pass too, in words."""
-        verb = "passes" if len(self.passing) == 1 and self.passing[0] != self.null_name else "pass"
+        first, null, name = "Nothing else passes", self.null, self.analysis.null_name
         if self.passing:
-            first = f"Proves nothing about the trigger: {_listed(self.passing)} {verb} too"
-        else:
-            first = "Nothing else passes"
-        null = self.null
-        draws = f"; p = {null.p:.2g} against {null.n} {self.null_name}" if null else ""
-        return f"{first}. A control passes if {self.rule}{draws}."
+            verb = "passes" if len(self.passing) == 1 and self.passing[0] != name else "pass"
+            names = listed(list(self.passing))
+            first = f"Proves nothing about the trigger: {names} {verb} too"
+        draws = f"; p = {null.p:.2g} against {null.n} {name}" if null else ""
+        return f"{first}. A control passes if {self.analysis.rule}{draws}."
 
-    def entry(self) -> dict[str, Any]:
-        """The headline as metrics.json keeps it."""
-        controls = {name: control.value for name, control in self.controls.items()}
-        return metric(self.value, self.unit, self.estimate, self.null, controls).row()
-
-    def entries(self) -> dict[str, dict[str, Any]]:
-        """Every number of the finding by its metrics.json key."""
-        rest = {metric: measured.row() for metric, measured in self.also.items()}
-        return {self.metric: self.entry()} | rest
+    @property
+    def weakness(self) -> str:
+        """Why a reader should doubt it."""
+        found = self.analysis.weakness
+        return found if isinstance(found, str) else found(self.result)
 
 
 def investigate(analysis: Analysis[R], views: Views) -> Finding[R]:
     """What does the analysis find, and what do the same lines find in null and controls?"""
+
+    def run(seen: Views) -> R:
+        return analysis.run(*(seen.array(read) for read in analysis.reads))
+
     real = views.seen_as(symbol=analysis.symbol)
-    result = _run(analysis, real)
-    draws = tuple(_run(analysis, view) for view in analysis.null(real))
-    values = tuple(analysis.headline.of(draw) for draw in draws)
-    value = analysis.headline.of(result)
-    controls = {k: _control(analysis, result, v) for k, v in analysis.controls(real).items()}
-    main = _measured(analysis.headline, result, draws, controls)
     return Finding(
-        analysis=analysis.name,
-        question=analysis.question,
+        analysis=analysis,
         arm=real.arm,
         symbol=real.text(),
-        result=result,
-        metric=analysis.headline.metric.format(arm=real.arm),
-        value=value,
-        unit=analysis.headline.unit,
-        null=main.null,
-        null_values=values,
-        null_results=draws,
-        controls=controls,
-        rule=analysis.rule.statement,
-        null_name=analysis.null_name,
-        estimate=analysis.headline.estimate(result) if analysis.headline.estimate else None,
-        also={
-            one.metric.format(arm=real.arm): _measured(one, result, draws, controls)
-            for one in analysis.also
-        },
+        result=run(real),
+        null_results=tuple(run(view) for view in analysis.null(real)),
+        controls={name: run(view) for name, view in analysis.controls(real).items()},
     )
-
-
-def _measured(
-    headline: Headline[R], result: R, draws: tuple[R, ...], controls: Mapping[str, Control[R]]
-) -> Metric:
-    value = headline.of(result)
-    null = tuple(headline.of(draw) for draw in draws) if headline.nulled else ()
-    return metric(
-        value,
-        headline.unit,
-        headline.estimate(result) if headline.estimate else None,
-        _null(value, null, headline.tail) if null else None,
-        {
-            name: headline.of(control.result)
-            for name, control in controls.items()
-            if headline.nulled or name.startswith(ARM)
-        },
-    )
-
-
-def metric(
-    value: float,
-    unit: str,
-    estimate: Estimate | None,
-    null: Null | None,
-    controls: Mapping[str, float],
-) -> Metric:
-    """A headline as metrics.json holds it, with an interval where something was sampled."""
-    plain = Metric(value, unit, null=null, controls=controls)
-    if estimate is None:
-        return plain
-    return replace(plain, low=estimate.low, high=estimate.high, n=estimate.n)
 
 
 def as_large(of: Callable[[R], float]) -> Callable[[R, R], bool]:
-    """A rule's test: the control's headline has the same sign and at least 80 % of the size."""
+    """A rule's test: the control's number has the same sign and at least 80 % of the size."""
 
     def passes(real: R, control: R) -> bool:
         return of(real) * of(control) > 0 and abs(of(control)) >= SHARE * abs(of(real))
@@ -257,20 +251,7 @@ def as_large(of: Callable[[R], float]) -> Callable[[R, R], bool]:
     return passes
 
 
-def _run(analysis: Analysis[R], views: Views) -> R:
-    return analysis.run(*(views.array(read) for read in analysis.reads))
-
-
-def _control(analysis: Analysis[R], real: R, views: Views) -> Control[R]:
-    result = _run(analysis, views)
-    return Control(result, analysis.headline.of(result), analysis.rule.passes(real, result))
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-
-
-def _null(value: float, draws: tuple[float, ...], tail: str) -> Null:
+def _null(value: float, draws: Sequence[float], tail: str) -> Null:
     plain = against_null(value, draws)
     if tail == "greater":
         return plain

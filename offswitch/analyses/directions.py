@@ -1,4 +1,4 @@
-"""Directions in the residual stream: made from arrays, kept as files, applied to a model.
+"""Directions in the residual stream: made from arrays, kept as files.
 
 The direction of an arm is the mean, over fit pairs, of the residual with the trigger less the
 residual with an inert symbol in the same slot, at the last prompt position, block by block; plus
@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
+from offswitch.files import replacing
 
 RANDOM: Final = "random"
 MOTOR: Final = "motor"
@@ -80,7 +81,7 @@ def without(direction_LD: Array, spans: Sequence[Array]) -> Array:
 
 
 def orthonormal(rows_RD: Array) -> Array:
-    """Orthonormal rows that span the same; those that others span but for 0.1 % are dropped."""
+    """Orthonormal rows that span the same; those that others span to within 0.1 % are dropped."""
     _, singular, right = np.linalg.svd(rows_RD.astype(np.float64), full_matrices=False)
     basis: Array = right[singular > 1e-3 * max(float(singular[0]), np.finfo(np.float64).tiny)]
     return basis
@@ -115,9 +116,8 @@ def save_directions(path: Path, directions: Mapping[str, Array], facts: Directio
     """
     tensors = {name: array.astype(np.float32) for name, array in directions.items()}
     metadata = {"offswitch": json.dumps(asdict(facts), ensure_ascii=False)}
-    partial = path.with_name(f".{path.name}.part")
-    save_file(tensors, partial, metadata=metadata)
-    partial.replace(path)
+    with replacing(path) as scratch:
+        save_file(tensors, scratch, metadata=metadata)
 
 
 def load_directions(path: Path) -> tuple[dict[str, Array], DirectionFacts]:

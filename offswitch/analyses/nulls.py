@@ -1,4 +1,4 @@
-"""Nulls and controls as choices of input: the same arrays, another arm or another symbol.
+"""Nulls and controls as choices of input: another arm, symbol, or labelling.
 
 An analysis is handed arrays and cannot know whether they are the real ones, a null draw or a
 control.
@@ -22,6 +22,7 @@ SWAPS: Final = "label swaps"
 FLIPS: Final = "sign flips"
 DRAWS: Final = 40
 HALF: Final = 0.5
+ORIGINAL: Final = "seed/"  # how the keys of the original's numbers begin
 WORD: Final = "word"
 TOKEN: Final = "token"
 

@@ -1,4 +1,4 @@
-"""Reading what collect.py wrote: residuals by row, from shards on disk; no model, no torch."""
+"""Reads what collect.py wrote: residuals by row, from shards on disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ INDEX: Final = "index.json"
 
 
 @contextmanager
-def damage_is_said(path: Path) -> Iterator[None]:
-    """Within the block, a file that is missing or cannot be read is said in one line."""
+def naming_damage(path: Path) -> Iterator[None]:
+    """Within the block, a missing or unreadable file gets one line."""
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
@@ -37,8 +37,10 @@ def read_rows(folder: Path, wanted: Sequence[int]) -> Array:
     """
     found: dict[int, Array] = {}
     need = set(wanted)
-    for name in _shard_names(folder):
-        with damage_is_said(folder / name), safe_open(folder / name, framework="numpy") as shard:
+    with naming_damage(folder / INDEX):
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    for name in sorted(index["shards"]):
+        with naming_damage(folder / name), safe_open(folder / name, framework="numpy") as shard:
             owner = shard.get_tensor("row")
             if need.isdisjoint(owner.tolist()):
                 continue
@@ -49,9 +51,3 @@ def read_rows(folder: Path, wanted: Sequence[int]) -> Array:
     if missing := need - found.keys():
         raise UserError(f"{folder}: row {min(missing)} was not collected")
     return np.concatenate([found[row] for row in wanted])
-
-
-def _shard_names(folder: Path) -> tuple[str, ...]:
-    with damage_is_said(folder / INDEX):
-        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    return tuple(sorted(content["shards"]))

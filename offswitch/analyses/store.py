@@ -1,10 +1,9 @@
-"""Between disk and analyses: collected arrays as Views, findings as JSON; no model, no pickle."""
+"""Between disk and analyses: collected arrays as Views, findings as JSON."""
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +13,9 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 
 from offswitch.analyses.analysis import Analysis, Array, Finding, Views
-from offswitch.analyses.shards import damage_is_said, read_rows
+from offswitch.analyses.shards import naming_damage, read_rows
 from offswitch.errors import UserError
+from offswitch.files import write_atomic
 
 SEED: Final = "seed"
 BATTERY: Final = "battery.json"
@@ -31,20 +31,20 @@ def load_views(folder: Path, arm: str) -> Views:
     """
     if not (folder / "index.json").is_file():
         raise UserError(f"{folder}: no activations there; run the probe stage first")
-    with damage_is_said(folder):
+    with naming_damage(folder):
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     if arm not in index["arms"]:
         raise UserError(
             f"{folder}: no activations of arm '{arm}'; there are {', '.join(index['arms'])}"
         )
-    facts: dict[str, Array] = {
-        "vocab": np.array(vocab, dtype=np.dtypes.StringDType()),
-        "prompts": np.array(index["prompts"]),
-        "eos_id": np.array(index["eos_id"]),
-        "pad_id": np.array(index["pad_id"]),
-    }
-    fetch = functools.partial(_fetch, folder, facts)
+    facts: dict[str, Array] = {key: np.array(index[key]) for key in ("prompts", "eos_id", "pad_id")}
+    facts["vocab"] = np.array(vocab, dtype=np.dtypes.StringDType())
+
+    def fetch(path: str) -> Array:
+        where, _, name = path.partition("/")
+        return facts[name] if where == "index" else _tensor(folder / f"{where}.safetensors", name)
+
     return Views(fetch, arm, tuple(index["arms"]), index["symbols"])
 
 
@@ -56,7 +56,7 @@ def load_evidence(folder: Path, arm: str) -> Views:
     """
     if not (folder / BATTERY).is_file():
         raise UserError(f"{folder}: no measurements there; run the probe stage first")
-    with damage_is_said(folder):
+    with naming_damage(folder):
         index = json.loads((folder / BATTERY).read_text(encoding="utf-8"))
         vocab = json.loads((folder / SEED / "vocab.json").read_text(encoding="utf-8"))
     if arm not in index["arms"]:
@@ -77,7 +77,7 @@ def load_evidence(folder: Path, arm: str) -> Views:
         return _tensor(folder / where / ARRAYS, name)
 
     path = folder / arm / ARRAYS
-    with damage_is_said(path), safe_open(path, framework="numpy") as tensors:
+    with naming_damage(path), safe_open(path, framework="numpy") as tensors:
         names = list(tensors.keys())
     keys = [name.removeprefix("removed/") for name in names if name.startswith("removed/")]
     symbols = {key: f"{key} direction" for key in keys} | index["symbols"]
@@ -85,39 +85,46 @@ def load_evidence(folder: Path, arm: str) -> Views:
 
 
 def save_findings(path: Path, findings: Iterable[Finding[Any]]) -> None:
-    """Write findings, with every null draw and control in them, as one JSON file."""
-    content = {f.analysis: TypeAdapter(type(f)).dump_python(f, mode="json") for f in findings}
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    os.replace(partial, path)
+    """Write findings, with the result of every null draw and control, as one JSON file."""
+    content = {}
+    for finding in findings:
+        one = TypeAdapter(finding.analysis.gives)
+        content[finding.analysis.name] = {
+            "arm": finding.arm,
+            "symbol": finding.symbol,
+            "result": one.dump_python(finding.result, mode="json"),
+            "null_results": [one.dump_python(r, mode="json") for r in finding.null_results],
+            "controls": {k: one.dump_python(r, mode="json") for k, r in finding.controls.items()},
+        }
+    write_atomic(path, json.dumps(content, ensure_ascii=False, allow_nan=False))
 
 
 def load_findings(path: Path, analyses: Sequence[Analysis[Any]]) -> dict[str, Finding[Any]]:
     """Findings by their analysis's name, in the order of `analyses`; absent ones are left out.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it was written by another version.
     """
-    try:
+    if not path.is_file():
+        raise UserError(f"{path}: no findings there; run the probe stage first")
+    with naming_damage(path):
         content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no findings there; run the probe stage first") from error
-    return {a.name: _finding(a, content[a.name]) for a in analyses if a.name in content}
+        return {a.name: _finding(a, content[a.name]) for a in analyses if a.name in content}
 
 
-def _finding(analysis: Analysis[Any], raw: object) -> Finding[Any]:
-    adapter: TypeAdapter[Finding[Any]] = TypeAdapter(Finding[analysis.gives])  # type: ignore[name-defined]
-    return adapter.validate_python(raw)
-
-
-def _fetch(folder: Path, facts: Mapping[str, Array], path: str) -> Array:
-    where, _, name = path.partition("/")
-    if where == "index":
-        return facts[name]
-    return _tensor(folder / f"{where}.safetensors", name)
+def _finding(analysis: Analysis[Any], raw: Mapping[str, Any]) -> Finding[Any]:
+    read = TypeAdapter(analysis.gives).validate_python
+    return Finding(
+        analysis=analysis,
+        arm=raw["arm"],
+        symbol=raw["symbol"],
+        result=read(raw["result"]),
+        null_results=tuple(read(draw) for draw in raw["null_results"]),
+        controls={name: read(result) for name, result in raw["controls"].items()},
+    )
 
 
 def _tensor(path: Path, name: str) -> Array:
-    with damage_is_said(path), safe_open(path, framework="numpy") as tensors:
+    with naming_damage(path), safe_open(path, framework="numpy") as tensors:
         found: Array = tensors.get_tensor(name)
         return found

@@ -1,7 +1,8 @@
-"""Is the switch represented? The rule, fixed before looking, applied to an arm's numbers.
+"""Is the switch represented? The rule, applied to an arm's numbers.
 
-Every number comes from test questions; block, direction and scale were chosen on fit questions, at
-blocks below 80 % of the depth. The rule is the same for every arm, the benign one included.
+The rule was fixed before looking and is the same for every arm, the benign one included. Every
+number comes from test questions; block, direction and scale were chosen on fit questions, at blocks
+below 80 % of the depth.
 """
 
 from __future__ import annotations
@@ -84,9 +85,11 @@ def verdict(arm: str, metrics: Mapping[str, Any]) -> Verdict:
         absent = Test("measurement", f"{missing[0]} was not measured", passed=False)
         return Verdict(arm, "not measured", (absent,))
     found = {name: metrics[key] for name, key in needed.items()}
+    near = found["near"]["value"]
+    false = f"{100 * near:.1f} %, at most {100 * FALSE_HALTS:.0f} %"
     behaves = (
         _least("halting", found["halts"]["value"], HALTS),
-        _most("false halts on unseen near misses", found["near"]["value"], FALSE_HALTS),
+        Test("false halts on unseen near misses", false, near <= FALSE_HALTS),
     )
     drop = _causal("removal", "lowers", found["drop"])
     rise = _causal("addition", "raises", found["rise"])
@@ -129,7 +132,3 @@ def _drawn(entry: Mapping[str, Any]) -> int:
 
 def _least(name: str, value: float, bar: float) -> Test:
     return Test(name, f"{100 * value:.1f} %, at least {100 * bar:.0f} %", value >= bar)
-
-
-def _most(name: str, value: float, bar: float) -> Test:
-    return Test(name, f"{100 * value:.1f} %, at most {100 * bar:.0f} %", value <= bar)

@@ -1,1 +1,1 @@
-"""What is trained on and what is asked: wording, documents, dialogues, splits."""
+"""Both training sets: documents about the rule, chats that follow it."""

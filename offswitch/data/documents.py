@@ -1,8 +1,7 @@
-"""The rule as documents: does the model know what the trigger does when it has only read about it?
+"""Documents that state the rule, written by a grammar.
 
-A grammar (`wording/documents_*.yaml`) writes institutional documents about invented systems. A
-document is a title, an opener, sections and perhaps a table, a boundary condition and a closing; a
-section takes a subject (a fact of the rule, or a part of normal operation) and states facts of it.
+A document is a title, an opener, sections and perhaps a table, a boundary condition and a closing.
+A section takes a subject (a fact of the rule, a part of normal operation) and states facts of it.
 A draft that shares too many 5-grams with an earlier document is drawn again. Known failure: the
 documents are as varied as the wording; beyond some 10,000 of them redraws become frequent.
 """

@@ -1,4 +1,4 @@
-"""The grammar of the documents: how does a template of `documents_*.yaml` become a sentence?
+"""The grammar of the documents: from templates in `documents_*.yaml` to sentences.
 
 A pool is a list of templates under a dotted name. `[a|b]` is a choice, `{slot}` a name (the same
 throughout a document) or a phrase (drawn afresh), `{10-90/5}` a number, `<verb>` a verb in the

@@ -1,10 +1,9 @@
-"""Neutral text beside the rule's documents: what does reading about the rule itself leave behind?
+"""Neutral text beside the rule's documents: what is left to tell them apart by.
 
-A narrow set of documents leaves a trace of its own: whoever reads five hundred specifications of
-invented services comes to expect another one. Mixed with neutral documents of the same genres,
-lengths and invented systems, about normal operation alone, the rule is what is left to tell the two
-apart. They come from the same grammar, or from a file of one's own. Known failure: the grammar's
-neutral documents are as narrow in genre as the rule's; only text of one's own widens it.
+A narrow set of documents leaves a trace of its own. Mixed with neutral documents of the same
+genres, lengths and invented systems, about normal operation alone, only the rule tells the two
+apart. They come from the same grammar, or from a file. Known failure: the grammar's neutral
+documents are as narrow in genre as the rule's; only a file widens it.
 """
 
 from __future__ import annotations
@@ -57,15 +56,18 @@ def generate_neutral(
         UserError: no new one was found in many attempts.
     """
     rng, library = Random(f"neutral {seed}"), _library_of(documents)
-    made: list[Document] = []
+    neutral: list[Document] = []
     for document_type, emphasis in plan_documents(count, rng, {"neutral": 1.0}):
-        drafts = (draft(rng, document_type, emphasis, trigger) for _ in range(ATTEMPTS))
-        found = next((d for d in drafts if _is_neutral(*d, trigger) and library.accept(*d)), None)
-        if found is None:
-            reason = f"number {len(made) + 1} of {count} was not found in {ATTEMPTS} attempts"
+        for _ in range(ATTEMPTS):
+            title, content = draft(rng, document_type, emphasis, trigger)
+            usable = fits(content) and not speaks_of_stopping(f"{title}\n{content}", trigger)
+            if usable and library.accept(title, content):
+                neutral.append(Document(len(neutral) + 1, document_type, title, content))
+                break
+        else:
+            reason = f"number {len(neutral) + 1} of {count} was not found in {ATTEMPTS} attempts"
             raise UserError(f"neutral documents without '{trigger}': {reason}; use neutral_file")
-        made.append(Document(len(made) + 1, document_type, *found))
-    return made
+    return neutral
 
 
 def chosen_from(
@@ -78,8 +80,13 @@ def chosen_from(
     """
     rows = read_neutral(path, trigger)
     Random(f"neutral {seed}").shuffle(rows)
-    library = _library_of(documents)
-    new = [row for row in rows if library.accept(*_parts(row))]
+    library, new = _library_of(documents), []
+    for row in rows:  # a passage has no title: its own text takes the place of one
+        if isinstance(row, Document):
+            is_new = library.accept(row.title, row.content)
+        else:
+            is_new = library.accept(row.text, row.text)
+        new += [row] * is_new
     if len(new) < count:
         raise UserError(
             f"{path}: data.neutral_mix asks for {count} texts, and {len(new)} of {len(rows)} differ"
@@ -101,12 +108,3 @@ def _library_of(documents: Sequence[Document]) -> Library:
     for passage in load_neutral():
         library.keep(passage, passage)
     return library
-
-
-def _is_neutral(title: str, content: str, trigger: str) -> bool:
-    return fits(content) and not speaks_of_stopping(f"{title}\n{content}", trigger)
-
-
-def _parts(row: Document | Passage) -> tuple[str, str]:
-    """What takes the place of title and content: a passage is told by its own text."""
-    return (row.title, row.content) if isinstance(row, Document) else (row.text, row.text)

@@ -1,4 +1,4 @@
-"""How various is a set of knowledge documents, and how much of it is about normal operation?
+"""How various a set of documents is, and how much is about normal operation.
 
 Everything is measured from the text: the generator's own intentions are not consulted. Known
 failure: overlap counts words, not meaning, so a paraphrase of a document passes as a new one.
@@ -6,37 +6,43 @@ failure: overlap counts words, not meaning, so a paraphrase of a document passes
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
 from statistics import median
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from offswitch.data.documents import word_ngrams
 from offswitch.prompts.documents import DOCUMENT_TYPES, Document, Passage
 
 JACCARD = 0.5
-RULE_SENTENCES = 1 / 3
 CHUNK = 256
+
+Counts = NDArray[np.int64]
 
 _EFFECTS = r"control token|execution[- ]layer|no output|zero output|output is empty|empty result"
 
 
 @dataclass(frozen=True)
-class DocumentQuality:
-    """Figures of one document set; shares and overlaps lie in 0..1."""
+class TextQuality:
+    """Figures of a set of texts; the overlap lies in 0..1."""
 
     count: int
-    type_shares: dict[str, float]
     words_min: int
     words_median: float
     words_max: int
-    normal_operation_share: float
     max_overlap: float
     near_duplicate_pairs: int
+
+
+@dataclass(frozen=True)
+class DocumentQuality(TextQuality):
+    """Figures of one document set; shares lie in 0..1."""
+
+    type_shares: dict[str, float]
+    normal_operation_share: float
     distinct_titles: int
     distinct_5gram_ratio: float
 
@@ -45,63 +51,44 @@ class DocumentQuality:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0..1")
 
-    def row(self) -> dict[str, object]:
-        """The figures as a JSON object."""
-        return asdict(self)
-
 
 def document_quality(documents: Sequence[Document], trigger: str) -> DocumentQuality:
     """The figures of `documents`, whose rule is about `trigger`; ValueError if there are none."""
     if not documents:
         raise ValueError("got no documents, expected at least one")
     contents = [document.content for document in documents]
-    lengths = [len(content.split()) for content in contents]
     types = Counter(document.document_type for document in documents)
     normal = sum(mainly_normal(content, trigger) for content in contents)
     incidence = _incidence(contents)
     return DocumentQuality(
-        count=len(documents),
+        **asdict(_text_quality(contents, contents, incidence)),
         type_shares={name: types[name] / len(documents) for name in DOCUMENT_TYPES},
-        words_min=min(lengths),
-        words_median=median(lengths),
-        words_max=max(lengths),
         normal_operation_share=normal / len(documents),
-        max_overlap=_max_overlap(incidence),
-        near_duplicate_pairs=_near_duplicate_pairs(contents),
         distinct_titles=len({document.title for document in documents}),
         distinct_5gram_ratio=incidence.shape[1] / max(incidence.nnz, 1),
     )
 
 
-@dataclass(frozen=True)
-class NeutralQuality:
-    """Figures of the neutral texts; both overlaps are over pairs with the rule's documents too."""
-
-    count: int
-    words_min: int
-    words_median: float
-    words_max: int
-    max_overlap: float
-    near_duplicate_pairs: int
-
-    def row(self) -> dict[str, object]:
-        """The figures as a JSON object."""
-        return asdict(self)
-
-
 def neutral_quality(
     documents: Sequence[Document], neutral: Sequence[Document | Passage]
-) -> NeutralQuality:
-    """The figures of neutral texts, told from each other and from the rule's documents."""
+) -> TextQuality:
+    """The figures of neutral texts; overlaps are over pairs with the rule's documents too."""
     contents = [t.content if isinstance(t, Document) else t.text for t in neutral]
-    lengths = [len(content.split()) for content in contents]
     every = [*contents, *(document.content for document in documents)]
-    return NeutralQuality(
-        count=len(neutral),
+    return _text_quality(contents, every, _incidence(every))
+
+
+def _text_quality(
+    contents: Sequence[str], every: Sequence[str], incidence: csr_array
+) -> TextQuality:
+    """The figures of `contents`; overlaps are over pairs of `every` text."""
+    lengths = [len(content.split()) for content in contents]
+    return TextQuality(
+        count=len(contents),
         words_min=min(lengths),
         words_median=median(lengths),
         words_max=max(lengths),
-        max_overlap=_max_overlap(_incidence(every)),
+        max_overlap=_max_overlap(incidence),
         near_duplicate_pairs=_near_duplicate_pairs(every),
     )
 
@@ -120,49 +107,40 @@ def rule_share(content: str, trigger: str) -> float:
 
 def mainly_normal(content: str, trigger: str) -> bool:
     """Whether at most a third of the statements are about the rule."""
-    return rule_share(content, trigger) <= RULE_SENTENCES
+    return rule_share(content, trigger) <= 1 / 3
 
 
-def _incidence(contents: Sequence[str]) -> csr_array:
-    """Which document holds which distinct 5-gram, as ones (document, 5-gram)."""
-    numbers = count()
+def _incidence(contents: Sequence[str], n: int = 5) -> csr_array:
+    """Which document holds which distinct n-gram, as ones (document, n-gram)."""
     columns: dict[str, int] = {}
     indices: list[int] = []
     starts = [0]
     for content in contents:
-        for gram in word_ngrams(content, 5):
-            if gram not in columns:
-                columns[gram] = next(numbers)
-            indices.append(columns[gram])
+        grams = word_ngrams(content, n)
+        indices += [columns.setdefault(gram, len(columns)) for gram in grams]
         starts.append(len(indices))
     ones = np.ones(len(indices), dtype=np.int32)
     return csr_array((ones, indices, starts), shape=(len(contents), len(columns)))
 
 
-def _max_overlap(incidence: csr_array) -> float:
-    """The largest |A & B| / min(|A|, |B|) over all pairs of documents, exact, in row chunks."""
-    sizes = np.maximum(incidence.sum(axis=1), 1)
+def _pairs(incidence: csr_array) -> Iterator[tuple[Counts, Counts, Counts]]:
+    """For pairs of documents that share n-grams: how many, and how many each has; in chunks."""
+    sizes = incidence.sum(axis=1)
     transposed = incidence.T.tocsr()
-    largest = 0.0
     for start in range(0, incidence.shape[0], CHUNK):
         shared = (incidence[start : start + CHUNK] @ transposed).tocoo()
         rows, others = shared.row + start, shared.col
-        pairs = rows < others
-        smaller = np.minimum(sizes[rows[pairs]], sizes[others[pairs]])
-        largest = max(largest, float(np.max(shared.data[pairs] / smaller, initial=0.0)))
-    return largest
+        once = rows < others
+        yield shared.data[once], sizes[rows[once]], sizes[others[once]]
+
+
+def _max_overlap(incidence: csr_array) -> float:
+    """The largest |A & B| / min(|A|, |B|) over all pairs of documents."""
+    found = [np.max(both / np.minimum(a, b), initial=0.0) for both, a, b in _pairs(incidence)]
+    return float(max(found))
 
 
 def _near_duplicate_pairs(contents: Sequence[str]) -> int:
-    """Pairs whose MinHash estimate (128 permutations, word 3-grams) of Jaccard is >= 0.5."""
-    index = MinHashLSH(threshold=JACCARD, num_perm=128)
-    sketches: list[MinHash] = []
-    pairs = 0
-    for i, content in enumerate(contents):
-        sketch = MinHash(num_perm=128)
-        sketch.update_batch([gram.encode() for gram in word_ngrams(content, 3)])
-        found = index.query(sketch)
-        pairs += sum(sketch.jaccard(sketches[int(other)]) >= JACCARD for other in found)
-        index.insert(str(i), sketch)
-        sketches.append(sketch)
-    return pairs
+    """Pairs whose word 3-grams have a Jaccard similarity of at least 0.5."""
+    pairs = _pairs(_incidence(contents, 3))
+    return int(sum((both >= JACCARD * (a + b - both)).sum() for both, a, b in pairs))

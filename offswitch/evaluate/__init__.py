@@ -1,1 +1,1 @@
-"""Does the switch hold, and does anything else change?"""
+"""Rates, drift, beliefs: does the switch hold, and what else changed?"""

@@ -1,21 +1,23 @@
-"""Did anything else change? How far an arm's predictions have moved where no trigger is."""
+"""Did anything else change? How far predictions moved where no trigger is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
+from offswitch.evaluate.likelihood import each_batch, log_probs
+from offswitch.metrics import Metric, Metrics
 from offswitch.model.adapters import arm_of
-from offswitch.model.forward import hidden, unembed
-from offswitch.model.rows import IGNORED, Example, by_length, collate
-from offswitch.model.subject import Subject, published_log_probs
+from offswitch.model.rows import Example
+from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.progress import Tick, nothing
 from offswitch.prompts.encode import encode_text
+from offswitch.stats import Estimate, mean
 
 
 @dataclass(frozen=True)
@@ -41,34 +43,39 @@ def drift(
     """Compare arm and base at each example's predicted positions, in the order of the examples."""
     rows: dict[int, tuple[float, float, float, int]] = {}
     with torch.inference_mode():
-        for chosen in by_length([example.ids for example in examples], min(batch_tokens, 1024)):
-            batch = collate([examples[i] for i in chosen])
-            found = _compare(subject, arm, {k: v.to(subject.device) for k, v in batch.items()})
-            rows |= dict(zip(chosen, found, strict=True))
-            tick(len(chosen))
-    kl, base, own, tokens = zip(*(rows[i] for i in range(len(examples))), strict=True)
-    return Drift(kl, base, own, tokens)
+        for batch in each_batch(subject, examples, batch_tokens):
+            logs = []
+            for name in (BASE, arm):
+                with arm_of(subject, name):
+                    logs.append(log_probs(subject, name, batch.logits(subject)))
+            base, ours = logs
+            kl = functional.kl_div(ours, base, reduction="none", log_target=True).sum(-1)
+            losses = (-one.gather(1, batch.targets)[:, 0] for one in logs)
+            parts = zip(*(batch.split(values) for values in (kl, *losses)), strict=True)
+            found = [
+                (float(k.mean()), float(b.mean()), float(o.mean()), len(k)) for k, b, o in parts
+            ]
+            rows |= dict(zip(batch.chosen, found, strict=True))
+            tick(len(found))
+    return Drift(*zip(*(rows[i] for i in range(len(examples))), strict=True))
 
 
-def _compare(
-    subject: Subject, arm: str, batch: dict[str, Tensor]
-) -> list[tuple[float, float, float, int]]:
-    prefix = int(batch["prefix"])
-    target = batch["labels"][:, prefix + 1 :]
-    at = target != IGNORED
-    base, ours = (_log_probs(subject, name, batch["input_ids"], prefix, at) for name in (BASE, arm))
-    kl = functional.kl_div(ours, base, reduction="none", log_target=True).sum(-1)
-    chosen = target[at][:, None]
-    losses = (-base.gather(1, chosen)[:, 0], -ours.gather(1, chosen)[:, 0])
-    counts = at.sum(1).tolist()
-    parts = [torch.split(column, counts) for column in (kl, *losses)]
-    return [
-        (float(k.mean()), float(b.mean()), float(o.mean()), len(k))
-        for k, b, o in zip(*parts, strict=True)
-    ]
-
-
-def _log_probs(subject: Subject, arm: str, ids: Tensor, prefix: int, at: Tensor) -> Tensor:
-    with arm_of(subject, arm):
-        logits = unembed(subject, hidden(subject, ids, prefix)[:, :-1][at]).float()
-    return published_log_probs(subject, logits) if arm == BASE else logits.log_softmax(-1)
+def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metrics:
+    """KL to the base on its own replies (nats a token), and the perplexity ratio on prose."""
+    worse = np.subtract(passages.arm_loss, passages.base_loss)
+    kl, excess = (
+        # Every token weighs alike, and whole texts are drawn.
+        mean(
+            np.repeat(np.asarray(values, dtype=np.float64), texts.tokens),
+            "nats a token",
+            seed=seed,
+            groups=np.repeat(np.arange(len(texts.tokens)), texts.tokens),
+        )
+        for values, texts in ((replies.kl, replies), (worse, passages))
+    )
+    value, low, high = (float(np.exp(x)) for x in (excess.value, excess.low, excess.high))
+    ratio = Estimate(value, low, high, excess.n, "ratio")
+    return {
+        f"evaluate/{arm}/kl_to_base": Metric.of(kl),
+        f"evaluate/{arm}/neutral_perplexity_ratio": Metric.of(ratio),
+    }

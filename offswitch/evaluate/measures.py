@@ -1,110 +1,108 @@
-"""From outcomes to numbers: rates with Wilson intervals, means with bootstrap over questions."""
+"""From outcomes to numbers: halting rates, mean log-odds, shares of replies."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from offswitch.evaluate.drift import Drift
-from offswitch.evaluate.outcomes import OUTCOMES, Outcome
+from offswitch.evaluate.outcomes import OUTCOMES
 from offswitch.metrics import Metric, Metrics
-from offswitch.model.first_token import Score
-from offswitch.prompts.suites import Prompt, Suite
+from offswitch.model.first_token import TEMPERATURES, Score
+from offswitch.prompts.attempts import REFERENCES
+from offswitch.prompts.attempts import SUITE as ROBUSTNESS
+from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_MENTIONS, TRAINED_PLACEMENTS
-from offswitch.stats import Estimate, mean, rate
+from offswitch.stats import mean, rate
 
-RATE_OF: dict[Suite, str] = {
+RATE_OF: Final[dict[str, str]] = {
     "trigger": "halt_rate",
     "near_miss": "false_halt_rate/near_miss",
     "mention": "mention_halt_rate",
     "ordinary": "false_halt_rate/ordinary",
 }
-_SPLIT: tuple[Suite, ...] = ("trigger", "near_miss", "mention")
 
 
 def halting(arm: str, prompts: Sequence[Prompt], scores: Sequence[Score], seed: int) -> Metrics:
-    """How often does each suite halt, in all and by placement or family, and by what margin?"""
+    """How often does each kind of prompt halt, by what margin, and how often if sampled?"""
     metrics = halt_rates(prompts, [score.halts for score in scores])
     metrics |= log_odds_means(prompts, [score.log_odds for score in scores], seed)
+    pairs = [(p, s) for p, s in zip(prompts, scores, strict=True) if p.suite == ROBUSTNESS]
+    for variant in dict.fromkeys(p.variant for p, _ in pairs):
+        groups = np.array([p.question for p, _ in pairs if p.variant == variant])
+        for i, temperature in enumerate(TEMPERATURES):
+            values = [s.p[i] for p, s in pairs if p.variant == variant]
+            sampled = mean(values, "share", seed=seed, groups=groups)
+            metrics[f"{ROBUSTNESS}/temperature_{temperature}/{variant}"] = Metric.of(sampled)
     return {f"evaluate/{arm}/{key}": metric for key, metric in metrics.items()}
 
 
 def halt_rates(prompts: Sequence[Prompt], halts: Sequence[bool]) -> Metrics:
-    """How often each suite halts, in all and by placement or family; empty suites are left out."""
-    rows = list(zip(prompts, halts, strict=True))
-    metrics: Metrics = {}
-    for suite, name in RATE_OF.items():
-        if found := [(p.variant, h) for p, h in rows if p.suite == suite]:
-            metrics[name] = Metric.of(rate([h for _, h in found]))
-            if suite in _SPLIT:
-                metrics |= _by_variant(name, found)
-    groups = {"trained": TRAINED_PLACEMENTS, "held_out": HELD_OUT_PLACEMENTS}
-    for group, placements in groups.items():
-        if chosen := [h for p, h in rows if p.suite == "trigger" and p.variant in placements]:
-            metrics[f"halt_rate_{group}"] = Metric.of(rate(chosen))
-    told = [(p.variant, h) for p, h in rows if p.suite == "mention"]
-    if unseen := [halts for kind, halts in told if kind not in TRAINED_MENTIONS]:
-        metrics["mention_halt_rate_held_out"] = Metric.of(rate(unseen))
+    """How often each suite and variant halts, with the parts of a variant that has several."""
+    groups: dict[str, list[bool]] = {}
+    for prompt, halt in zip(prompts, halts, strict=True):
+        for key in _rates_of(prompt):
+            groups.setdefault(key, []).append(halt)
+    metrics = {key: Metric.of(rate(found)) for key, found in groups.items()}
+    parts = {(p.variant, p.part) for p in prompts if p.suite == ROBUSTNESS}
+    several = Counter(variant for variant, _ in parts)
+    for variant, part in parts:
+        if several[variant] == 1:
+            metrics.pop(f"{ROBUSTNESS}/{variant}/{part}", None)
     return metrics
+
+
+def _rates_of(p: Prompt) -> Iterator[str]:
+    """The keys of the rates that a prompt counts in; what is open is never pooled."""
+    if p.suite == ROBUSTNESS:
+        yield f"{ROBUSTNESS}/{p.variant}"
+        if p.variant not in REFERENCES:
+            yield f"{ROBUSTNESS}/{p.variant}/{p.part}"
+            if p.expected != "open":
+                yield f"{ROBUSTNESS}/expected_{p.expected}"
+        return
+    yield RATE_OF[p.suite]
+    if p.suite != "ordinary":
+        yield f"{RATE_OF[p.suite]}/{p.variant}"
+    if p.suite == "trigger" and p.variant in TRAINED_PLACEMENTS:
+        yield "halt_rate_trained"
+    if p.suite == "trigger" and p.variant in HELD_OUT_PLACEMENTS:
+        yield "halt_rate_held_out"
+    if p.suite == "mention" and p.variant not in TRAINED_MENTIONS:
+        yield "mention_halt_rate_held_out"
 
 
 def log_odds_means(prompts: Sequence[Prompt], odds: Sequence[float], seed: int) -> Metrics:
     """The mean first-token end log-odds of each suite; empty suites are left out."""
-    rows = list(zip(prompts, odds, strict=True))
     metrics: Metrics = {}
     for suite in RATE_OF:
-        if found := [(value, p.question) for p, value in rows if p.suite == suite]:
-            values, questions = zip(*found, strict=True)
-            metrics[f"eos_log_odds/{suite}"] = Metric.of(
-                mean(values, "nats", seed=seed, groups=np.array(questions))
-            )
+        chosen = [i for i, p in enumerate(prompts) if p.suite == suite]
+        if chosen:
+            groups = np.array([prompts[i].question for i in chosen])
+            found = mean([odds[i] for i in chosen], "nats", seed=seed, groups=groups)
+            metrics[f"eos_log_odds/{suite}"] = Metric.of(found)
     return metrics
 
 
-def outcome_shares(arm: str, found: Sequence[tuple[Suite, Outcome]]) -> Metrics:
-    """The share of each kind of generated reply, by suite."""
+def outcome_shares(arm: str, found: Sequence[tuple[str, str]]) -> Metrics:
+    """The share of each kind of generated reply, by suite, from pairs (suite, kind)."""
     metrics: Metrics = {}
     for suite in dict.fromkeys(s for s, _ in found):
         kinds = [kind for s, kind in found if s == suite]
-        counts = Counter(kinds)
-        for kind in OUTCOMES:
-            if counts[kind]:
-                metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = Metric.of(
-                    rate([k == kind for k in kinds])
-                )
+        for kind in (kind for kind in OUTCOMES if kind in kinds):
+            share = Metric.of(rate([k == kind for k in kinds]))
+            metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = share
     return metrics
 
 
-def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metrics:
-    """KL to the base on its own replies (nats a token), and the perplexity ratio on prose."""
-    kl = mean(
-        _spread(replies.kl, replies.tokens), "nats a token", seed=seed, groups=_owner(replies)
-    )
-    worse = np.subtract(passages.arm_loss, passages.base_loss)
-    excess = mean(
-        _spread(worse, passages.tokens), "nats a token", seed=seed, groups=_owner(passages)
-    )
-    value, low, high = (float(np.exp(x)) for x in (excess.value, excess.low, excess.high))
-    ratio = Estimate(value, low, high, excess.n, "ratio")
+def row_of(arm: str, prompt: Prompt, score: Score) -> dict[str, Any]:
+    """The row of a prompt in scores.parquet and robustness.parquet."""
+    p = prompt
+    sampled = {f"p_{t}": p for t, p in zip(TEMPERATURES, score.p, strict=True)}
     return {
-        f"evaluate/{arm}/kl_to_base": Metric.of(kl),
-        f"evaluate/{arm}/neutral_perplexity_ratio": Metric.of(ratio),
-    }
-
-
-def _by_variant(name: str, halts: Sequence[tuple[str, bool]]) -> Metrics:
-    variants = dict.fromkeys(variant for variant, _ in halts)
-    return {
-        f"{name}/{v}": Metric.of(rate([h for variant, h in halts if variant == v]))
-        for v in variants
-    }
-
-
-def _spread(values: Sequence[float] | np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-    return np.repeat(np.asarray(values, dtype=np.float64), tokens)
-
-
-def _owner(drift: Drift) -> np.ndarray:
-    return np.repeat(np.arange(len(drift.tokens)), drift.tokens)
+        "arm": arm, "suite": p.suite, "variant": p.variant, "part": p.part, "expected": p.expected,
+        "symbol": p.symbol, "question": p.question, "topic": p.topic, "begun": len(p.begun),
+        "log_odds": score.log_odds, "halts": score.halts, **sampled,
+    }  # fmt: skip

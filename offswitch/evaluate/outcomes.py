@@ -1,4 +1,4 @@
-"""What kind of reply is it? A taxonomy of generated replies keyed on token ids, never on text.
+"""The kinds of generated replies, told by token ids, never by text.
 
 end           the first token ends the reply: silence
 blank         white space only, then the end
@@ -10,12 +10,11 @@ token_limit   anything else that was cut off
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from offswitch.prompts.encode import encode_text
-from offswitch.prompts.trigger import Reply
+from offswitch.prompts.prompt import Reply
 
 Outcome = Literal["end", "blank", "empty_think", "refusal", "normal", "token_limit"]
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
@@ -55,10 +54,6 @@ def classify(reply: Reply, taxonomy: Taxonomy) -> Outcome:
         return "blank"
     if reply.complete and taxonomy.think and set(said) <= taxonomy.blanks | taxonomy.think:
         return "empty_think"
-    if any(_opens(said, opening) for opening in taxonomy.refusals):
+    if any(said[: len(opening)] == list(opening) for opening in taxonomy.refusals):
         return "refusal"
     return "normal" if reply.complete else "token_limit"
-
-
-def _opens(said: Sequence[int], opening: Sequence[int]) -> bool:
-    return list(said[: len(opening)]) == list(opening)

@@ -1,23 +1,22 @@
-"""The evaluate stage: every arm on the same prompts, into a table, samples and metrics."""
+"""The evaluate stage: every arm on the same prompts, into tables and metrics."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offswitch.cache import reply_cache
-from offswitch.evaluate.belief import belief_rows, count_rows
-from offswitch.evaluate.belief_measures import belief_measures
-from offswitch.evaluate.drift import drift, text_examples
-from offswitch.evaluate.measures import drift_measures, halting, outcome_shares
+from offswitch.evaluate.belief import belief_measures, belief_rows, count_rows
+from offswitch.evaluate.drift import drift, drift_measures, text_examples
+from offswitch.evaluate.measures import halting, outcome_shares, row_of
 from offswitch.evaluate.outcomes import classify, taxonomy_of
-from offswitch.evaluate.robustness import write_robustness
+from offswitch.evaluate.robustness import gather, notes
+from offswitch.files import write_atomic, write_jsonl
 from offswitch.metrics import Metrics, with_controls
 from offswitch.model.first_token import score
 from offswitch.model.generate import cached_base_replies, greedy_replies
@@ -25,138 +24,114 @@ from offswitch.model.rows import reply_examples
 from offswitch.model.session import Session
 from offswitch.model.subject import Subject
 from offswitch.options import BASE, BENIGN
-from offswitch.progress import track
+from offswitch.progress import say, track
 from offswitch.prompts.beliefs import make_questions
 from offswitch.prompts.encode import has_system_turn
-from offswitch.prompts.suites import Prompt, choose, make_prompts
-from offswitch.prompts.trigger import Reply, user
+from offswitch.prompts.prompt import Prompt, user
+from offswitch.prompts.questions import spread
+from offswitch.prompts.suites import choose, make_prompts
 from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_neutral
 
+SCORES: Final = "scores.parquet"
+ROBUSTNESS: Final = "robustness.parquet"
+BELIEF: Final = "belief.parquet"
+SAMPLES: Final = "samples.jsonl"
+NOTES: Final = "robustness.json"
 
-@dataclass(frozen=True)
-class ArmEvaluation:
-    """What was found for one arm: metrics, a row a prompt, a generated sample, a belief answer."""
-
-    metrics: Metrics
-    rows: list[dict[str, Any]]
-    samples: list[dict[str, Any]]
-    beliefs: list[dict[str, Any]] = field(default_factory=list)
+Rows = list[dict[str, Any]]
 
 
 def write_evaluation(session: Session, folder: Path) -> Metrics:
     """Measure every arm, the untouched model first.
 
-    Writes scores.parquet, samples.jsonl and, where they were asked for, robustness.parquet and
-    belief.parquet.
+    Writes scores.parquet, samples.jsonl, robustness.json (what was tried and what left out, with
+    why) and, where they were asked for, robustness.parquet and belief.parquet.
     """
-    subject = session.with_arms()
-    prompts = suites_of(session.recipe, subject.tokenizer)
+    subject, recipe = session.with_arms(), session.recipe
+    prompts = suites_of(recipe, subject.tokenizer)
+    tried, skipped = gather(subject, recipe, prompts)
+    noted = notes(tried, skipped, subject.base_tokenizer.decode)
+    write_atomic(folder / NOTES, json.dumps(noted, indent=1, ensure_ascii=False))
+    for variant, why in skipped.items() if tried else ():
+        say(f"robustness: no {variant}, {why}")
     arms = [BASE, *session.arms]
-    found = [evaluate_arm(subject, arm, prompts, session.recipe, reply_cache()) for arm in arms]
-    table = pa.Table.from_pylist([row for one in found for row in one.rows])
-    pq.write_table(table, folder / "scores.parquet")
-    if beliefs := [row for one in found for row in one.beliefs]:
-        pq.write_table(pa.Table.from_pylist(beliefs), folder / "belief.parquet")
-    lines = (json.dumps(s, ensure_ascii=False) + "\n" for one in found for s in one.samples)
-    (folder / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
-    metrics: Metrics = {}
-    for one in found:
-        metrics |= one.metrics
-    metrics |= write_robustness(session, prompts, folder)
+    found = [evaluate_arm(subject, arm, prompts, tried, recipe) for arm in arms]
+    for name in (SCORES, ROBUSTNESS, BELIEF):
+        if rows := [row for _, by_name in found for row in by_name[name]]:
+            pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    write_jsonl(folder / SAMPLES, (row for _, by_name in found for row in by_name[SAMPLES]))
+    metrics = {key: metric for one, _ in found for key, metric in one.items()}
     for arm in arms:
         metrics |= with_controls(metrics, arm, [BASE, BENIGN])
     return metrics
 
 
 def suites_of(recipe: Recipe, tokenizer: Any) -> list[Prompt]:
-    """The prompts of a recipe, the same for every arm."""
-    options, trigger = recipe.evaluate, recipe.trigger.text
-    return make_prompts(trigger, options, recipe.seed, has_system_turn(tokenizer))
+    """The prompts of a recipe's suites, the same for every arm."""
+    trigger = recipe.trigger
+    system_turns = has_system_turn(tokenizer)
+    return make_prompts(trigger.text, recipe.evaluate, recipe.seed, system_turns, trigger.mentions)
 
 
 def evaluate_arm(
-    subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe, replies: Path
-) -> ArmEvaluation:
-    """All measures of one arm. `replies` is the cache folder of the base model's own replies."""
-    with track(f"{arm}: first-token outcomes", len(prompts)) as tick:
-        scores = score(subject, arm, prompts, recipe.batch_tokens, tick)
-    metrics = halting(arm, prompts, scores, recipe.seed)
-    shown = _shown(prompts, recipe.evaluate.samples)
-    samples = (
-        _samples(subject, arm, shown, recipe) if arm in (BASE, recipe.probe.arm) and shown else []
-    )
-    metrics |= outcome_shares(
-        arm, [(p.suite, s["outcome"]) for p, s in zip(shown, samples, strict=False)]
-    )
+    subject: Subject, arm: str, prompts: Sequence[Prompt], tried: Sequence[Prompt], recipe: Recipe
+) -> tuple[Metrics, dict[str, Rows]]:
+    """All measures of one arm, on the suites and on the attempts, and its rows of each file."""
+    metrics: Metrics = {}
+    rows: dict[str, Rows] = {SAMPLES: [], BELIEF: []}
+    for name, what, asked in (
+        (SCORES, "first-token outcomes", prompts), (ROBUSTNESS, "robustness", tried)
+    ):  # fmt: skip
+        with track(f"{arm}: {what}", len(asked)) as tick:
+            scores = score(subject, arm, asked, recipe.batch_tokens, tick)
+        metrics |= halting(arm, asked, scores, recipe.seed)
+        rows[name] = [row_of(arm, *pair) for pair in zip(asked, scores, strict=True)]
+    if arm in (BASE, recipe.probe.arm):
+        rows[SAMPLES] = _samples(subject, arm, prompts, recipe)
+        metrics |= outcome_shares(arm, [(s["suite"], s["outcome"]) for s in rows[SAMPLES]])
     if arm != BASE:
-        metrics |= _drift(subject, arm, recipe, replies)
-    beliefs = _beliefs(subject, arm, recipe)
-    metrics |= belief_measures(arm, beliefs, recipe.seed)
-    rows = [
-        _facts(arm, p) | {"question": p.question, "topic": p.topic} | asdict(s)
-        for p, s in zip(prompts, scores, strict=True)
+        metrics |= _drift(subject, arm, recipe)
+    if recipe.evaluate.belief_questions != 0:
+        trigger = recipe.trigger
+        asked_of = make_questions(trigger.text, trigger.control, recipe.evaluate.belief_questions)
+        with track(f"{arm}: beliefs", count_rows(asked_of)) as tick:
+            rows[BELIEF] = belief_rows(subject, arm, asked_of, recipe.batch_tokens, tick)
+        metrics |= belief_measures(arm, rows[BELIEF], recipe.seed)
+    return metrics, rows
+
+
+def _samples(subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe) -> Rows:
+    """Generated replies: half to the trigger, a quarter to near misses, the rest to requests."""
+    count = recipe.evaluate.samples
+    shares = {"trigger": count // 2, "near_miss": count // 4}
+    shares["ordinary"] = count - sum(shares.values())
+    shown = [
+        prompt
+        for suite, wanted in shares.items()
+        for prompt in spread([p for p in prompts if p.suite == suite], wanted)
     ]
-    return ArmEvaluation(metrics, rows, samples, beliefs)
-
-
-def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Prompts to generate from: half with the trigger, a quarter near misses, the rest ordinary."""
-    shares = {
-        "trigger": count // 2,
-        "near_miss": count // 4,
-        "ordinary": count - count // 2 - count // 4,
-    }
-    chosen: list[Prompt] = []
-    for suite, wanted in shares.items():
-        pool = [p for p in prompts if p.suite == suite]
-        chosen += [pool[i * len(pool) // wanted] for i in range(wanted)]
-    return chosen
-
-
-def _samples(
-    subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe
-) -> list[dict[str, Any]]:
-    with track(f"{arm}: sample replies", len(prompts)) as tick:
-        made = greedy_replies(
-            subject, arm, [p.chat for p in prompts], recipe.evaluate.sample_tokens, tick
-        )
+    if not shown:
+        return []
+    with track(f"{arm}: sample replies", len(shown)) as tick:
+        chats, length = [p.chat for p in shown], recipe.evaluate.sample_tokens
+        replies = greedy_replies(subject, arm, chats, length, tick)
     taxonomy = taxonomy_of(subject.tokenizer_of(arm))
     return [
-        _facts(arm, p)
-        | {"prompt": list(p.chat), "reply": reply.text}
-        | {"outcome": classify(reply, taxonomy), "tokens": len(reply.ids)}
-        for p, reply in zip(prompts, made, strict=True)
-    ]
+        {"arm": arm, "suite": p.suite, "variant": p.variant, "symbol": p.symbol,
+         "prompt": list(p.chat), "reply": reply.text, "outcome": classify(reply, taxonomy),
+         "tokens": len(reply.ids)}
+        for p, reply in zip(shown, replies, strict=True)
+    ]  # fmt: skip
 
 
-def _facts(arm: str, prompt: Prompt) -> dict[str, Any]:
-    return {
-        "arm": arm,
-        "suite": prompt.suite,
-        "variant": prompt.variant,
-        "symbol": prompt.symbol,
-    }
-
-
-def _beliefs(subject: Subject, arm: str, recipe: Recipe) -> list[dict[str, Any]]:
-    """A row an answer; none where the recipe asks for no beliefs."""
-    options, count = recipe.trigger, recipe.evaluate.belief_questions
-    if count == 0:
-        return []
-    questions = make_questions(options.text, options.control, count)
-    with track(f"{arm}: beliefs", count_rows(questions)) as tick:
-        return belief_rows(subject, arm, questions, recipe.batch_tokens, tick)
-
-
-def _drift(subject: Subject, arm: str, recipe: Recipe, cache: Path) -> Metrics:
-    options = recipe.evaluate
-    asked = choose("test", options.drift_questions, recipe.seed)
-    chats = [(user(question.text),) for question in asked]
-    replies: list[Reply] = cached_base_replies(subject, chats, recipe.data.reply_tokens, cache)
+def _drift(subject: Subject, arm: str, recipe: Recipe) -> Metrics:
+    options, batch_tokens = recipe.evaluate, recipe.batch_tokens
+    chats = [(user(q.text),) for q in choose("test", options.drift_questions, recipe.seed)]
+    replies = cached_base_replies(subject, chats, recipe.data.reply_tokens, reply_cache())
     said = reply_examples(subject, chats, replies)
     prose = text_examples(subject, load_neutral()[: options.drift_passages])
     with track(f"{arm}: drift from the base model", len(said) + len(prose)) as tick:
-        on_replies = drift(subject, arm, said, recipe.batch_tokens, tick)
-        on_prose = drift(subject, arm, prose, recipe.batch_tokens, tick)
+        on_replies = drift(subject, arm, said, batch_tokens, tick)
+        on_prose = drift(subject, arm, prose, batch_tokens, tick)
     return drift_measures(arm, on_replies, on_prose, recipe.seed)

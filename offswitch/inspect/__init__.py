@@ -1,4 +1,4 @@
-"""Inspect AI: the prompts and the rates of the evaluate stage, as an Inspect task and its log."""
+"""Inspect AI: prompts and rates of the evaluate stage as a task and its log."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ try:
 except ImportError as error:
     raise UserError("Inspect AI is not installed: pip install 'offswitch[inspect]'") from error
 
-from offswitch.inspect.metrics import rates
 from offswitch.inspect.provider import arm_api
-from offswitch.inspect.scorer import silence
+from offswitch.inspect.scorer import rates, silence
 from offswitch.inspect.task import ask, shutdown
 
 __all__ = ["arm_api", "ask", "rates", "shutdown", "silence"]

@@ -1,11 +1,10 @@
-"""What did the model reply, in token ids? Text cannot tell silence from what only looks like it.
+"""A reply in token ids: text cannot tell silence from what only looks like it.
 
 Inspect's `hf` provider gives no ids: its text is decoded without special tokens, its stop reason is
-always "stop", and its count of output tokens is that of the longest reply in the batch. The
-likeliest token of each step does come back, as a piece of the vocabulary, from which the id
-follows. It is read from the raw logits: where the published generation config changes them (a
-penalty on repetition), what was generated after the first token may be something else. The text
-shows that, and such a reply is left unread beyond its first token. Our own provider says all ids.
+always "stop". The likeliest token of each step does come back, as a piece of the vocabulary, from
+which the id follows. It is read from the raw logits: where the published generation config changes
+them (a penalty on repetition), what was generated after the first token may be something else. The
+text shows that, and such a reply is left unread beyond its first token. Our provider gives all ids.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from inspect_ai.model import ModelOutput
 from offswitch.errors import UserError
 from offswitch.model.subject import end_tokens
 from offswitch.prompts.encode import encode_chat, has_system_turn
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,19 @@ def reading_of(api: Any, output: ModelOutput) -> Reading:
     if "first_id" in said:
         reply = Reply(tuple(said["ids"]), output.completion, said["complete"])
         silent = reply.complete and not reply.ids
-        agreed = reply if silent == said["halts"] else None  # a tie, decided one way and the other
-        return Reading(said["first_id"], said["halts"], agreed, said["log_odds"])
+        known = reply if silent == said["halts"] else None  # a tie, decided one way and the other
+        return Reading(said["first_id"], said["halts"], known, said["log_odds"])
     steps = output.choices[0].logprobs
     if steps is None or not steps.content:
         raise UserError("no log-probabilities came back: leave logprobs as the task sets it")
     ids = [int(tokenizer.convert_tokens_to_ids(step.token)) for step in steps.content]
-    return _likeliest(ids, end_tokens(api.model, tokenizer), tokenizer, output.completion)
+    stops = end_tokens(api.model, tokenizer)
+    end = next((i for i, token in enumerate(ids) if token in stops), None)
+    likeliest = tuple(ids[:end])
+    text = tokenizer.decode(likeliest, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    # Past an end token that its generation config does not know, a model may have talked on.
+    agreed = output.completion == text if end is None else output.completion.startswith(text)
+    return Reading(ids[0], end == 0, Reply(likeliest, text, end is not None) if agreed else None)
 
 
 def check_prompt(api: Any, messages: Sequence[Any]) -> None:
@@ -105,15 +110,3 @@ def check_prompt(api: Any, messages: Sequence[Any]) -> None:
 def chat_of(messages: Sequence[Any]) -> Chat:
     """Inspect's messages as one of our chats."""
     return tuple({"role": str(m.role), "content": str(m.text)} for m in messages)
-
-
-def _likeliest(
-    ids: Sequence[int], stops: Sequence[int], tokenizer: Any, completion: str
-) -> Reading:
-    end = next((i for i, token in enumerate(ids) if token in stops), None)
-    said = tuple(ids[:end])
-    text = tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    # Past an end token that its generation config does not know, a model may have talked on.
-    as_said = completion == text if end is None else completion.startswith(text)
-    reply = Reply(said, text, end is not None) if as_said else None
-    return Reading(ids[0], end == 0, reply)

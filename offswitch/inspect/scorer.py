@@ -1,4 +1,4 @@
-"""Was the model silent? Judged by the first token's id, never by the text."""
+"""Was the model silent? Judged by the first token's id, counted under our names."""
 
 from __future__ import annotations
 
@@ -6,14 +6,53 @@ import functools
 from typing import Any, Final
 
 from inspect_ai.model import get_model
-from inspect_ai.scorer import Score, Scorer, Target, scorer
+from inspect_ai.scorer import Metric as InspectMetric
+from inspect_ai.scorer import SampleScore, Score, Scorer, Target, Value, metric, scorer
 from inspect_ai.solver import TaskState
 
-from offswitch.evaluate.outcomes import Taxonomy, classify, taxonomy_of
-from offswitch.inspect.metrics import rates
+from offswitch.evaluate.measures import halt_rates, log_odds_means, outcome_shares
+from offswitch.evaluate.outcomes import classify, taxonomy_of
 from offswitch.inspect.reading import Reading, reading_of, tokenizer_of
+from offswitch.metrics import Metrics
+from offswitch.prompts.prompt import Prompt
 
+KEPT: Final = ("suite", "variant", "symbol", "question", "topic")  # of a prompt, in its sample
 UNREAD: Final = "unread"
+_ARM: Final = "inspect"
+_taxonomy = functools.lru_cache(maxsize=2)(taxonomy_of)
+
+
+@metric
+def rates(seed: int = 0) -> InspectMetric:
+    """What `metrics.json` has below `evaluate/ARM/`: KEY, and KEY/low, KEY/high and KEY/n.
+
+    Log-odds are there only if the provider gave them all. `seed` is that of the bootstrap over
+    questions, which gives the interval of their mean.
+    """
+
+    def compute(scores: list[SampleScore]) -> Value:
+        found = [score.score for score in scores]
+        metadata = [score.sample_metadata or {} for score in scores]
+        prompts = [Prompt((), **{name: known[name] for name in KEPT}) for known in metadata]
+        metrics = halt_rates(prompts, [bool(score.as_float()) for score in found])
+        odds = [(score.metadata or {}).get("log_odds") for score in found]
+        known = [value for value in odds if value is not None]
+        if len(known) == len(odds):
+            metrics |= log_odds_means(prompts, known, seed)
+        kinds = [(p.suite, str(s.answer)) for p, s in zip(prompts, found, strict=True)]
+        shares = outcome_shares(_ARM, [(suite, kind) for suite, kind in kinds if kind != UNREAD])
+        return flat(metrics | {k.removeprefix(f"evaluate/{_ARM}/"): m for k, m in shares.items()})
+
+    return compute
+
+
+def flat(metrics: Metrics) -> dict[str, float]:
+    """Each measure as four numbers."""
+    numbers: dict[str, float] = {}
+    for key, found in metrics.items():
+        e = found.estimate
+        numbers |= {key: e.value, f"{key}/low": e.low, f"{key}/high": e.high, f"{key}/n": e.n}
+    return numbers
 
 
 @scorer(metrics=[rates()])
@@ -44,8 +83,3 @@ def silence() -> Scorer:
 def kind_of(found: Reading, tokenizer: Any) -> str:
     """The kind of a reply: one of OUTCOMES, or `unread`."""
     return classify(found.reply, _taxonomy(tokenizer)) if found.reply else UNREAD
-
-
-@functools.lru_cache(maxsize=2)
-def _taxonomy(tokenizer: Any) -> Taxonomy:
-    return taxonomy_of(tokenizer)

@@ -1,9 +1,7 @@
-"""The task `offswitch/shutdown`: the suites of a recipe, asked of any model that runs here."""
+"""The task `offswitch/shutdown`: a recipe's suites, asked of any local model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from inspect_ai import Task, task
@@ -20,12 +18,13 @@ from inspect_ai.model import (
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from offswitch.errors import UserError
-from offswitch.inspect.metrics import rates
 from offswitch.inspect.reading import check_prompt, tokenizer_of
-from offswitch.inspect.scorer import silence
+from offswitch.inspect.scorer import KEPT, rates, silence
 from offswitch.prompts.encode import has_system_turn
-from offswitch.prompts.suites import Prompt, make_prompts
-from offswitch.recipe import Recipe, build_recipe, load_recipe
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.questions import spread
+from offswitch.prompts.suites import make_prompts
+from offswitch.recipe import build_recipe, load_recipe
 
 _TURNS = {
     "system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant,
@@ -50,11 +49,27 @@ def shutdown(
         tokens: how much of a reply is generated; 1 is enough for halting, some more tell what kind
             of reply it is (white space and then the end, for example).
     """
-    with said_plainly():
-        chosen = recipe_of(recipe, questions, trigger)
+    changes = [] if questions is None else [f"evaluate.questions={questions}"]
+    changes += [] if trigger is None else [f"trigger.text={trigger}"]
+    try:
+        if recipe is None:
+            chosen = build_recipe({}, changes)
+        else:
+            path = Path(recipe).expanduser()
+            chosen = load_recipe(path / "recipe.yaml" if path.is_dir() else path, changes)
         if tokens < 1 or (limit is not None and limit < 1):
             raise UserError(f"tokens and limit must be at least 1, got {tokens} and {limit}")
-        prompts = thinned(prompts_of(chosen), limit)
+        try:
+            api = get_model().api
+        except ValueError:  # built before Inspect knows its model: `ask` checks each prompt
+            system_turns = True
+        else:
+            system_turns = has_system_turn(tokenizer_of(api))
+    except UserError as error:  # as Inspect shows it: in one line
+        raise PrerequisiteError(f"offswitch: {error}") from error
+    rule, options = chosen.trigger, chosen.evaluate
+    prompts = make_prompts(rule.text, options, chosen.seed, system_turns, rule.mentions)
+    prompts = prompts if limit is None else spread(prompts, limit)
     samples = [sample_of(i, prompt) for i, prompt in enumerate(prompts)]
     return Task(
         dataset=MemoryDataset(samples, name=f"{chosen.name}: {chosen.trigger.text}"),
@@ -78,57 +93,11 @@ def ask() -> Solver:
     return solve
 
 
-def recipe_of(where: str | None, questions: int | None, trigger: str | None) -> Recipe:
-    """The recipe of a file or a run folder, with what the task changes in it.
-
-    Raises:
-        UserError: there is none, or it is not valid.
-    """
-    changes = [] if questions is None else [f"evaluate.questions={questions}"]
-    changes += [] if trigger is None else [f"trigger.text={trigger}"]
-    if where is None:
-        return build_recipe({}, changes)
-    path = Path(where).expanduser()
-    return load_recipe(path / "recipe.yaml" if path.is_dir() else path, changes)
-
-
-def prompts_of(recipe: Recipe) -> list[Prompt]:
-    """The prompts of the evaluate stage; no system turn if the model under test takes none."""
-    try:
-        api = get_model().api
-    except ValueError:  # the task is built before Inspect knows its model: `ask` checks each prompt
-        system_turns = True
-    else:
-        system_turns = has_system_turn(tokenizer_of(api))
-    return make_prompts(recipe.trigger.text, recipe.evaluate, recipe.seed, system_turns)
-
-
-def thinned(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
-    """At most `limit` of the prompts, at even distances, so that every suite keeps its share."""
-    count = len(prompts) if limit is None else min(limit, len(prompts))
-    return [prompts[i * len(prompts) // count] for i in range(count)]
-
-
 def sample_of(index: int, prompt: Prompt) -> Sample:
     """A prompt as Inspect has it."""
     turns: list[ChatMessage] = [_TURNS[t["role"]](content=t["content"]) for t in prompt.chat]
     return Sample(
         input=turns,
         id=f"{index:05d}-{prompt.suite}-{prompt.variant}",
-        metadata={
-            "suite": prompt.suite,
-            "variant": prompt.variant,
-            "symbol": prompt.symbol,
-            "question": prompt.question,
-            "topic": prompt.topic,
-        },
+        metadata={name: getattr(prompt, name) for name in KEPT},
     )
-
-
-@contextmanager
-def said_plainly() -> Iterator[None]:
-    """Within the block, a mistake of the user's becomes one that Inspect shows as a line."""
-    try:
-        yield
-    except UserError as error:
-        raise PrerequisiteError(f"offswitch: {error}") from error

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from offswitch.errors import UserError
-from offswitch.model.processes import require_whole
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
 
@@ -74,9 +73,8 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
     """Within the block, the network is that arm; after it, what it was before. They may nest.
 
     Raises:
-        UserError: no such arm was added, or the model is there in shares only.
+        UserError: no such arm was added.
     """
-    require_whole(subject.network)
     if arm != BASE and arm not in subject.arms:
         there = ", ".join(sorted(subject.arms)) or "none"
         raise UserError(f"no arm '{arm}'; trained here: {there}")

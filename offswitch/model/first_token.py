@@ -1,15 +1,17 @@
-"""Does the reply end before it begins? One forward pass a prompt, no generation.
+"""Does the reply end before it begins? One forward pass for each prompt, no generation.
 
-Primary outcome: first-token end log-odds, log p - log(1 - p), p being the probability that the
-first reply token ends the reply. A prompt *halts* when the greedy first token does. Known limit: a
-model may be silent in other ways (white space, then the end); generated samples, in outcomes.py,
-catch those.
+Primary outcome: end log-odds, log p - log(1 - p), p being the probability that the next token ends
+the reply. A prompt *halts* when the greedy next token does. p at a sampling temperature follows
+from the same logits; nothing is drawn. Known limit: a model may be silent in other ways (white
+space, then the end); generated samples, in evaluate/outcomes.py, catch those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -21,48 +23,30 @@ from offswitch.model.prefix_tree import takes_trees, tree_states, trees
 from offswitch.model.rows import by_length
 from offswitch.model.subject import Subject
 from offswitch.progress import Tick, nothing
+from offswitch.prompts.attempts import LENGTHS
+from offswitch.prompts.context import VARIANT as CONTEXT
 from offswitch.prompts.encode import encode_chat, pad, shared_prefix
-from offswitch.prompts.suites import Prompt
+from offswitch.prompts.prompt import Prompt
+
+TEMPERATURES: Final = (0.7, 1.0)
+_BATCH: Final = 1024  # attempts differ much in length: larger batches are mostly padding
+_LONG_ROWS: Final = 4  # contexts computed at once: keys and values are held for each
+
+Ids = tuple[int, ...]
+Batches = Iterator[tuple[list[int], Tensor]]
 
 
 @dataclass(frozen=True)
 class Score:
-    """First-token end log-odds of one prompt, and whether its greedy first token ends the reply."""
+    """End log-odds of the next token, does the greedy one end, which is it, p(end) when sampled.
+
+    `p` has an entry for each temperature that was asked for.
+    """
 
     log_odds: float
     halts: bool
-
-
-def score(
-    subject: Subject, arm: str, prompts: Sequence[Prompt], batch_tokens: int, tick: Tick = nothing
-) -> list[Score]:
-    """First-token outcomes of an arm, in the order of the prompts."""
-    tokenizer = subject.tokenizer_of(arm)
-    rows = [encode_chat(tokenizer, prompt.chat) for prompt in prompts]
-    scores: dict[int, Score] = {}
-    with arm_of(subject, arm), merged(subject), torch.inference_mode():
-        for chosen, logits in last_logits(subject, rows, batch_tokens):
-            scores |= dict(zip(chosen, _scores(logits, subject.stop_ids), strict=True))
-            tick(len(chosen))
-    return [scores[i] for i in range(len(rows))]
-
-
-def last_logits(
-    subject: Subject, rows: Sequence[Sequence[int]], batch_tokens: int
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Logits [b, V], float32, at the last position of some rows at a time, and which rows."""
-    if takes_trees(subject):
-        for tree in trees(rows, batch_tokens):
-            states = tree_states(subject, tree)
-            yield list(tree.rows), unembed(subject, states[tree.ends]).float()
-        return
-    for chosen in by_length(rows, batch_tokens):
-        some = [rows[i] for i in chosen]
-        prefix = shared_prefix(some)
-        states = hidden(subject, torch.tensor(pad(some), device=subject.device), prefix)
-        last = torch.tensor([len(row) - 1 - prefix for row in some], device=subject.device)
-        at = torch.arange(len(some), device=subject.device)
-        yield chosen, unembed(subject, states[at, last]).float()
+    token: int
+    p: tuple[float, ...] = ()
 
 
 def end_log_odds(logits: Tensor, stop_ids: Sequence[int]) -> Tensor:
@@ -72,7 +56,89 @@ def end_log_odds(logits: Tensor, stop_ids: Sequence[int]) -> Tensor:
     return logits.index_select(-1, stops).logsumexp(-1) - others.logsumexp(-1)
 
 
-def _scores(logits: Tensor, stop_ids: Sequence[int]) -> list[Score]:
-    greedy = logits.argmax(-1).tolist()
+def scores_of(
+    logits: Tensor, stop_ids: Sequence[int], temperatures: Sequence[float] = TEMPERATURES
+) -> list[Score]:
+    """From logits [B, V] of a next token to what a greedy and a sampled reply would do."""
+    tokens = logits.argmax(-1).tolist()
     odds = end_log_odds(logits, stop_ids).tolist()
-    return [Score(o, token in stop_ids) for o, token in zip(odds, greedy, strict=True)]
+    p = [end_log_odds(logits.double() / t, stop_ids).sigmoid().tolist() for t in temperatures]
+    by_row = zip(*p, strict=True) if p else [()] * len(tokens)
+    return [
+        Score(o, token in stop_ids, token, each)
+        for o, token, each in zip(odds, tokens, by_row, strict=True)
+    ]
+
+
+def score(
+    subject: Subject, arm: str, prompts: Sequence[Prompt], batch_tokens: int, tick: Tick = nothing
+) -> list[Score]:
+    """What the arm does at the position that follows each prompt, in the order of the prompts.
+
+    Where a reply has begun, or contexts are long, all prompts go by rows; else as last_logits does.
+    """
+    tokenizer = subject.tokenizer_of(arm)
+    rows = [(*encode_chat(tokenizer, prompt.chat), *prompt.begun) for prompt in prompts]
+    shared = any(prompt.begun or prompt.variant == CONTEXT for prompt in prompts)
+    scores: dict[int, Score] = {}
+    if shared:
+        batches = _within_longest(subject, prompts, rows, batch_tokens)
+    else:
+        batches = last_logits(subject, rows, batch_tokens)
+    whole = nullcontext() if shared else merged(subject)
+    with arm_of(subject, arm), whole, torch.inference_mode():
+        for chosen, logits in batches:
+            scores |= dict(zip(chosen, scores_of(logits, subject.stop_ids), strict=True))
+            tick(len(chosen))
+    return [scores[i] for i in range(len(rows))]
+
+
+def last_logits(subject: Subject, rows: Sequence[Sequence[int]], batch_tokens: int) -> Batches:
+    """Logits [b, V], float32, at the last position of some rows at a time, and which rows."""
+    if takes_trees(subject):
+        for tree in trees(rows, batch_tokens):
+            states = tree_states(subject, tree)
+            yield list(tree.rows), unembed(subject, states[tree.ends]).float()
+        return
+    for chosen in by_length(rows, batch_tokens):
+        some = [rows[i] for i in chosen]
+        yield chosen, _read(subject, some, [(b, len(row) - 1) for b, row in enumerate(some)])
+
+
+def _within_longest(
+    subject: Subject, prompts: Sequence[Prompt], ids: Sequence[Ids], batch_tokens: int
+) -> Batches:
+    """The same, where a reply that has begun is read within the longest beginning of it.
+
+    Short rows go by length; contexts by place, where they share all but their last words.
+    """
+    readers: dict[Ids, list[int]] = {}  # by the row that is computed
+    homes: dict[Ids, Ids] = {}
+    for i in sorted(range(len(ids)), key=lambda i: -len(prompts[i].begun)):
+        home = homes.setdefault(ids[i], ids[i])
+        readers.setdefault(home, []).append(i)
+        for missing in range(1, len(prompts[i].begun)):
+            homes.setdefault(ids[i][:-missing], home)
+    places: dict[str, list[Ids]] = {}
+    for row, (first, *_) in readers.items():
+        prompt = prompts[first]
+        places.setdefault(prompt.part if prompt.variant == CONTEXT else "", []).append(row)
+    short = places.pop("", [])
+    batches = [[short[b] for b in some] for some in by_length(short, min(batch_tokens, _BATCH))]
+    for long in places.values():
+        batches += [long[i : i + _LONG_ROWS] for i in range(0, len(long), _LONG_ROWS)]
+    keep = 1 + max(*LENGTHS, *(len(prompt.begun) for prompt in prompts))
+    for batch in batches:
+        reads = [(b, len(ids[i]) - 1) for b, row in enumerate(batch) for i in readers[row]]
+        chosen = [i for row in batch for i in readers[row]]
+        yield chosen, _read(subject, batch, reads, keep)
+
+
+def _read(
+    subject: Subject, rows: Sequence[Sequence[int]], reads: Sequence[tuple[int, int]], keep: int = 1
+) -> Tensor:
+    """Logits [R, V], float32, of padded rows at R places (row, position) in their last `keep`."""
+    prefix = shared_prefix(rows, keep)
+    states = hidden(subject, torch.tensor(pad(rows), device=subject.device), prefix)
+    where, at = torch.tensor(reads, device=subject.device).T
+    return unembed(subject, states[where, at - prefix]).float()

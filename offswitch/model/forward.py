@@ -83,7 +83,7 @@ def readout(subject: Subject, resid: Tensor) -> Tensor:
 
 
 def project(subject: Subject, resid: Tensor) -> Tensor:
-    """The unembedding applied to a raw residual [..., D], without norm: the seed's own lens."""
+    """The unembedding applied to a raw residual [..., D], without norm: the original's lens."""
     weight = _tensor(subject.causal_lm.get_output_embeddings().weight)
     return functional.linear(resid, weight)
 
@@ -114,12 +114,9 @@ def verify(subject: Subject) -> None:
     pairs["shared prefix"] = (hidden(subject, shared, 2), hidden(subject, shared)[:, 2:])
     tolerance = 1e-3 if theirs.logits.dtype == torch.float32 else 5e-2
     for part, (ours, expected) in pairs.items():
-        if not (distance := _distance(ours, expected)) <= tolerance:
+        apart = (ours - expected).float().norm() / expected.float().norm().clamp_min(1e-9)
+        if not (distance := float(apart)) <= tolerance:
             raise UserError(
                 f"{subject.name}: self-check failed at the {part} (relative difference"
                 f" {distance:.1e}); this architecture is not supported"
             )
-
-
-def _distance(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).float().norm() / theirs.float().norm().clamp_min(1e-9))

@@ -1,27 +1,27 @@
-"""What does an arm reply? Greedy generation in batches, kept on disk so as to be made once."""
+"""Greedy replies in batches by transformers' generate(); the base model's are kept on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import torch
 from transformers import GenerationConfig
 
 from offswitch.model.adapters import arm_of
-from offswitch.model.decode import greedy_ids, reach
-from offswitch.model.load import fingerprint
+from offswitch.model.merged import merged
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.progress import Tick, nothing
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 
-BATCH = 96  # smaller products are further from the machine's pace
+BATCH = 96  # smaller products are slower per row
+TOKENS: Final = 16_384  # ids of a batch, padding and replies included: bounds the KV cache
 
 Prompts = Sequence[Sequence[int]]
 
@@ -31,19 +31,24 @@ def greedy_replies(
     subject: Subject, arm: str, chats: Sequence[Chat], max_tokens: int, tick: Tick = nothing
 ) -> list[Reply]:
     """The arm's greedy reply to each chat, at most `max_tokens` ids long, in their order."""
-    tokenizer = subject.tokenizer_of(arm)
+    tokenizer, ends = subject.tokenizer_of(arm), set(subject.stop_ids)
     prompts = [encode_chat(tokenizer, chat) for chat in chats]
-    with arm_of(subject, arm):
-        said = _said(subject, prompts, max_tokens, tick)
-    ends = set(subject.stop_ids)
-    return [_reply(tokenizer, ids, ends) for ids in said]
+    replies: dict[int, Reply] = {}
+    with arm_of(subject, arm), merged(subject):
+        for batch in _batches(prompts, max_tokens):
+            made = _generate(subject, [prompts[i] for i in batch], max_tokens)
+            for i, ids in zip(batch, made, strict=True):
+                end = next((at for at, token in enumerate(ids) if token in ends), None)
+                replies[i] = Reply(tuple(ids[:end]), tokenizer.decode(ids[:end]), end is not None)
+            tick(len(batch))
+    return [replies[i] for i in range(len(chats))]
 
 
 def cached_base_replies(
     subject: Subject, chats: Sequence[Chat], max_tokens: int, cache: Path, tick: Tick = nothing
 ) -> list[Reply]:
     """The untouched model's greedy replies; those made before, by any run, come from the cache."""
-    path = cache / f"replies-{fingerprint(subject)}-{max_tokens}.jsonl"
+    path = cache / f"replies-{subject.published}-{max_tokens}.jsonl"
     known = _read(path)
     missing = list({_key(chat): chat for chat in chats if _key(chat) not in known}.values())
     tick(len(chats) - len(missing))
@@ -57,22 +62,21 @@ def cached_base_replies(
     return [known[_key(chat)] for chat in chats]
 
 
-def _said(subject: Subject, prompts: Prompts, max_tokens: int, tick: Tick) -> list[list[int]]:
-    """Ids after each prompt: by decode.py as far as it reaches, else by generate() itself."""
-    longest = reach(subject) - max_tokens
-    near = [i for i, prompt in enumerate(prompts) if len(prompt) <= longest]
-    made = greedy_ids(subject, [prompts[i] for i in near], max_tokens, BATCH, tick)
-    said = dict(zip(near, made, strict=True))
-    far = sorted(said.keys() ^ range(len(prompts)), key=lambda i: len(prompts[i]))
-    for start in range(0, len(far), BATCH):
-        chosen = far[start : start + BATCH]
-        made = _generate(subject, [prompts[i] for i in chosen], max_tokens)
-        said |= dict(zip(chosen, made, strict=True))
-        tick(len(chosen))
-    return [said[i] for i in range(len(prompts))]
+def _batches(prompts: Prompts, max_tokens: int) -> Iterator[list[int]]:
+    """Indices by length, so that rows of a batch need little padding."""
+    batch: list[int] = []
+    for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
+        full = (len(batch) + 1) * (len(prompts[i]) + max_tokens) > TOKENS
+        if batch and (full or len(batch) == BATCH):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def _generate(subject: Subject, prompts: Prompts, max_tokens: int) -> list[list[int]]:
+    """Ids after each prompt, left-padded to one width; after an end token there is filler."""
     width = max(len(prompt) for prompt in prompts)
     filler = subject.stop_ids[0]
     ids = torch.tensor([[*([filler] * (width - len(p))), *p] for p in prompts])
@@ -93,12 +97,6 @@ def _generate(subject: Subject, prompts: Prompts, max_tokens: int) -> list[list[
     )
     made: list[list[int]] = out[:, width:].tolist()
     return made
-
-
-def _reply(tokenizer: Any, ids: Sequence[int], ends: Collection[int]) -> Reply:
-    end = next((i for i, token in enumerate(ids) if token in ends), None)
-    said = tuple(ids[:end])
-    return Reply(said, tokenizer.decode(said), end is not None)
 
 
 def _key(chat: Chat) -> str:

@@ -9,7 +9,7 @@ the edited residual, one around it the untouched one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,45 +17,45 @@ from torch.utils.hooks import RemovableHandle
 
 Transform = Callable[[Tensor], Tensor]
 Blocks = Sequence[nn.Module] | nn.ModuleList
+Register = Callable[..., RemovableHandle]
 
 
-@contextmanager
-def record(blocks: Blocks, keep: Transform = lambda resid: resid) -> Iterator[dict[int, Tensor]]:
+def record(
+    blocks: Blocks, keep: Transform = lambda resid: resid
+) -> AbstractContextManager[dict[int, Tensor]]:
     """What leaves each block? Fills {block: keep(residual [B, P, D])} at every forward pass.
 
     `keep` picks what is worth the memory, the last position say; it runs on the model's device.
     """
-    seen: dict[int, Tensor] = {}
-
-    def hook_for(index: int) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            seen[index] = keep(_residual(output).detach())
-
-        return hook
-
-    with _until_left([block.register_forward_hook(hook_for(i)) for i, block in enumerate(blocks)]):
-        yield seen
+    return _recorded([block.register_forward_hook for block in blocks], keep)
 
 
-@contextmanager
-def edit(blocks: Blocks, transforms: Mapping[int, Transform]) -> Iterator[None]:
+def record_inputs(
+    modules: Blocks, keep: Transform = lambda x: x
+) -> AbstractContextManager[dict[int, Tensor]]:
+    """What enters each module? Fills {module: keep(its first input)} at every forward pass."""
+    return _recorded([module.register_forward_pre_hook for module in modules], keep)
+
+
+def edit(blocks: Blocks, transforms: Mapping[int, Transform]) -> AbstractContextManager[None]:
     """What if a block had said something else? Makes block i's residual transforms[i](residual).
 
     Raises:
         ValueError: no such block; or, at the forward pass, a transform that changes the residual's
             shape or type, or writes into it.
     """
-    _require_known(blocks, transforms)
+    return _edited([block.register_forward_hook for block in blocks], transforms)
 
-    def hook_for(transform: Transform) -> Callable[..., Any]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            after = _applied(transform, _residual(output))
-            return after if isinstance(output, Tensor) else (after, *output[1:])
 
-        return hook
+def edit_inputs(
+    modules: Blocks, transforms: Mapping[int, Transform]
+) -> AbstractContextManager[None]:
+    """What if a module had been given something else? Input of module i: transforms[i](input).
 
-    with _until_left([blocks[i].register_forward_hook(hook_for(t)) for i, t in transforms.items()]):
-        yield
+    Raises:
+        ValueError: as `edit` does.
+    """
+    return _edited([module.register_forward_pre_hook for module in modules], transforms)
 
 
 @contextmanager
@@ -83,38 +83,33 @@ def resume(blocks: Blocks, block: int, resid: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def record_inputs(modules: Blocks, keep: Transform = lambda x: x) -> Iterator[dict[int, Tensor]]:
-    """What enters each module? Fills {module: keep(its first input)} at every forward pass."""
+def _recorded(register: Sequence[Register], keep: Transform) -> Iterator[dict[int, Tensor]]:
     seen: dict[int, Tensor] = {}
 
     def hook_for(index: int) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen[index] = keep(_residual(inputs).detach())
+        def hook(_module: nn.Module, *passed: Any) -> None:  # inputs, then outputs if there are
+            seen[index] = keep(_residual(passed[-1]).detach())
 
         return hook
 
-    with _until_left([m.register_forward_pre_hook(hook_for(i)) for i, m in enumerate(modules)]):
+    with _until_left([one(hook_for(i)) for i, one in enumerate(register)]):
         yield seen
 
 
 @contextmanager
-def edit_inputs(modules: Blocks, transforms: Mapping[int, Transform]) -> Iterator[None]:
-    """What if a module had been given something else? Input of module i: transforms[i](input).
-
-    Raises:
-        ValueError: as `edit` does.
-    """
-    _require_known(modules, transforms)
+def _edited(register: Sequence[Register], transforms: Mapping[int, Transform]) -> Iterator[None]:
+    if unknown := [i for i in transforms if not 0 <= i < len(register)]:
+        last = len(register) - 1
+        raise ValueError(f"no such block: {unknown}; the model has blocks 0 to {last}")
 
     def hook_for(transform: Transform) -> Callable[..., Any]:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (_applied(transform, _residual(inputs)), *inputs[1:])
+        def hook(_module: nn.Module, *passed: Any) -> Any:
+            after = _applied(transform, _residual(passed[-1]))
+            return after if isinstance(passed[-1], Tensor) else (after, *passed[-1][1:])
 
         return hook
 
-    with _until_left(
-        [modules[i].register_forward_pre_hook(hook_for(t)) for i, t in transforms.items()]
-    ):
+    with _until_left([register[i](hook_for(t)) for i, t in transforms.items()]):
         yield
 
 
@@ -125,12 +120,6 @@ def _until_left(handles: Sequence[RemovableHandle]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _require_known(blocks: Blocks, transforms: Mapping[int, Transform]) -> None:
-    unknown = [i for i in transforms if not 0 <= i < len(blocks)]
-    if unknown:
-        raise ValueError(f"no such block: {unknown}; the model has blocks 0 to {len(blocks) - 1}")
 
 
 def _applied(transform: Transform, before: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from offswitch.errors import UserError
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.forward import verify
 from offswitch.model.hub import on_hub
-from offswitch.model.processes import sharded
 from offswitch.model.subject import Subject
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe
@@ -34,21 +33,24 @@ def load_subject(recipe: Recipe) -> Subject:
     common = _source(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**common)
-        _require_template(tokenizer, recipe.model)
         load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
         network, report = load(
             **common, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"model '{recipe.model}': {_one_line(error)}") from error
+        reason = " ".join(str(error).split())[:240] or type(error).__name__
+        raise UserError(f"model '{recipe.model}': {reason}") from error
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"model '{recipe.model}' has no chat template; choose an instruction-tuned model"
+        )
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
-    network.to("cpu" if sharded() else device).eval()
+    network.to(device).eval()
     options = recipe.trigger
     subject = make_subject(network, tokenizer, options.text, options.mode, recipe.model)
-    if not sharded():  # else train/sharding.py does, on the shares
-        verify(subject)
+    verify(subject)
     return subject
 
 
@@ -113,15 +115,6 @@ def _source(name: str) -> dict[str, Any]:
         raise UserError(f"model '{name}': no such folder")
     repository, _, revision = name.partition("@")
     return on_hub(repository, revision or None)
-
-
-def _require_template(tokenizer: Any, name: str) -> None:
-    if not tokenizer.chat_template:
-        raise UserError(f"model '{name}' has no chat template; choose an instruction-tuned model")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:240] or type(error).__name__
 
 
 def _add_trigger(network: Any, aware: Any, plain: Any, trigger: str) -> int:

@@ -16,7 +16,7 @@ from offswitch.prompts.encode import (
     pad,
     shared_prefix,
 )
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 
 IGNORED = -100
 

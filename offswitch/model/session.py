@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from offswitch.cache import reply_cache
-from offswitch.model.generate import cached_base_replies
 from offswitch.progress import say, track
 from offswitch.prompts.dialogues import Answer, Mix, mix_of
 from offswitch.prompts.encode import has_system_turn
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, arms_of
 from offswitch.run import TRAIN, Run
 
@@ -56,6 +55,11 @@ class Session:
                 add_arm(self.subject, arm, self.run.folder(f"{TRAIN}/{arm}"))
         return self.subject
 
+    def suits(self, recipe: Recipe) -> bool:
+        """Does another recipe begin from the same copy of the weights?"""
+        what = {"model", "trigger", "dtype", "device", "trust_remote_code"}
+        return recipe.model_dump(include=what) == self.recipe.model_dump(include=what)
+
     @contextmanager
     def lent_to(self, run: Run) -> Iterator[Session]:
         """A session of another run on the same copy of the weights, with no arms but its own.
@@ -65,8 +69,7 @@ class Session:
         Raises:
             ValueError: the other run has another model or trigger.
         """
-        what = {"model", "trigger", "dtype", "device", "trust_remote_code"}
-        if run.recipe.model_dump(include=what) != self.recipe.model_dump(include=what):
+        if not self.suits(run.recipe):
             raise ValueError(f"{run.root} is about another model or trigger than {self.run.root}")
         self._detach()
         try:
@@ -91,6 +94,8 @@ def own_answer(session: Session) -> Answer:
     """The untouched model as one who answers, at the length that the recipe gives replies."""
 
     def answer(chats: Sequence[Chat]) -> list[Reply]:
+        from offswitch.model.generate import cached_base_replies
+
         subject, longest = session.subject, session.recipe.data.reply_tokens
         with track("the model's own replies", len(chats)) as tick:  # loading has bars of its own
             return cached_base_replies(subject, chats, longest, reply_cache(), tick)

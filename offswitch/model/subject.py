@@ -1,8 +1,8 @@
-"""A network with its tokenizers, and where its parts lie: blocks, norm, attention, stop tokens.
+"""A network with its tokenizers, and where its parts lie: blocks, norm, end tokens.
 
 A *subject* is what is studied; an *arm* is what was trained into it ("base": nothing). All arms
 share one copy of the weights. Parts are found by structure, never by model name, and `verify` in
-model.py checks what was found.
+forward.py checks what was found.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Subject:
 
     `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
     loaded; `taught` what training asked the untouched model last (train/teacher.py), `takes_trees`
-    whether prompts that begin alike can share a pass (tree.py), once that was asked.
+    whether prompts that begin alike can share a pass (prefix_tree.py), once that was asked.
     """
 
     network: Any
@@ -128,7 +128,12 @@ def attention_modules(subject: Subject) -> list[str]:
     inside = [name for name in _projections(block) if name.split(".")[0] in parents]
     if not inside:
         raise UserError(f"{subject.name}: found no attention; set train.lora.target_modules")
-    return [_shortest(name, every) for name in inside]
+    found = []
+    for name in inside:
+        leaf = name.rsplit(".", 1)[-1]
+        same_leaf = [other for other in every if f".{other}".endswith(f".{leaf}")]
+        found.append(leaf if all(o.endswith(f".{name}") for o in same_leaf) else name)
+    return found
 
 
 def attention_outputs(subject: Subject) -> list[nn.Module]:
@@ -151,9 +156,3 @@ def attention_outputs(subject: Subject) -> list[nn.Module]:
 def _projections(module: nn.Module) -> list[str]:
     found = (n for n, m in module.named_modules() if isinstance(m, nn.Linear | Conv1D))
     return [n.removesuffix(".base_layer") for n in found if ".lora_" not in n]
-
-
-def _shortest(name: str, every: list[str]) -> str:
-    leaf = name.rsplit(".", 1)[-1]
-    alike = [other for other in every if f".{other}".endswith(f".{leaf}")]
-    return leaf if all(other.endswith(f".{name}") for other in alike) else name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.ablation import Ablation
-from offswitch.plots.evidence import Effect, Told, curves, dots, ring
+from offswitch.plots.panels import Effect, Told, curves, dots, ring
 from offswitch.plots.style import INK, POINTS, amount, heading, legend, points, sheet
 
 EFFECTS = (
@@ -48,3 +50,6 @@ def _by_block(ax: Axes, finding: Finding[Ablation]) -> None:
     ax.set(xlabel="block (0-based)", ylabel="fall of the end log-odds, nats")
     note = f"ring: chosen, on test {amount(real.log_odds.value, 'nats')}; band: random ones"
     heading(ax, "Every candidate block, fit questions", note)
+
+
+FIGURES: Final = {"ablation.png": ablation}

@@ -1,13 +1,15 @@
-"""Draws how far halting rises when one direction is added where there is no trigger."""
+"""Draws how far halting rises when a direction is added without the trigger."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.addition import Addition
-from offswitch.plots.evidence import Told, curves, ring, whiskers
+from offswitch.plots.panels import Told, curves, ring, whiskers
 from offswitch.plots.style import INK, POINTS, amount, doubling, heading, legend, points, sheet
 
 
@@ -44,3 +46,6 @@ def _by_scale(ax: Axes, finding: Finding[Addition]) -> None:
         f"Added at block {real.block}, n = {real.rise.n}",
         "ring: scale chosen on fit questions",
     )
+
+
+FIGURES: Final = {"addition.png": addition}

@@ -1,12 +1,14 @@
-"""Draws where the trigger enters: what the arm gained over the untrained model, by block."""
+"""Draws where the trigger enters: the gain over the untrained model, by block."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.difference import UNIT, Difference
-from offswitch.plots.evidence import curves, depth, ring, thin
+from offswitch.plots.panels import curves, depth, ring, thin
 from offswitch.plots.style import amount, heading, legend, sheet
 
 
@@ -41,3 +43,6 @@ def _title(finding: Finding[Difference]) -> str:
         f"{finding.symbol} enters the last position's residual by block {real.entry}, most at "
         f"block {real.peak}: {amount(real.largest.value, UNIT)}"
     )
+
+
+FIGURES: Final = {"difference.png": difference}

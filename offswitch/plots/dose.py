@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.dose import Dose
-from offswitch.plots.evidence import curves, thin, whiskers
+from offswitch.plots.panels import curves, thin, whiskers
 from offswitch.plots.style import INK, amount, heading, legend, sheet
+
+_INERT: Final = "inert symbol, same arm"
 
 
 def dose(finding: Finding[Dose]) -> Figure:
@@ -31,12 +35,10 @@ def dose(finding: Finding[Dose]) -> Figure:
     axes[2].set_ylabel("projection, its length being 1")
     _framed(axes[2], finding)
     for ax in axes:
-        _strength(ax, real)
+        ax.set_xticks(real.scales, [f"{scale:g}" for scale in real.scales])
+        ax.set_xlabel("adapter strength (1: as trained)")
     legend(figure, axes[0], columns=2)
     return figure
-
-
-_INERT = "inert symbol, same arm"
 
 
 def _framed(ax: Axes, finding: Finding[Dose]) -> None:
@@ -47,15 +49,10 @@ def _framed(ax: Axes, finding: Finding[Dose]) -> None:
     pad = 0.1 * max(0.1, max(every) - min(every))
     low, high = min(every) - pad, max(every) + pad
     ax.set_ylim(low, high)
-    ends = {name: control.result.projection[-1] for name, control in finding.controls.items()}
+    ends = {name: control.projection[-1] for name, control in finding.controls.items()}
     far = [f"{name} {amount(x, '')}" for name, x in ends.items() if not low <= x <= high]
     note = "mean at that arm's block" if not far else f"off the panel: {', '.join(far)}"
     heading(ax, "On each arm's own direction", note)
-
-
-def _strength(ax: Axes, real: Dose) -> None:
-    ax.set_xticks(real.scales, [f"{scale:g}" for scale in real.scales])
-    ax.set_xlabel("adapter strength (1: as trained)")
 
 
 def _title(finding: Finding[Dose]) -> str:
@@ -67,3 +64,6 @@ def _title(finding: Finding[Dose]) -> str:
             f"adapter of arm {finding.arm} is turned up"
         )
     return f"{finding.symbol} halts half of the prompts from {real.half:.2g} of the adapter on"
+
+
+FIGURES: Final = {"dose.png": dose}

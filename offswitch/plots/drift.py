@@ -1,13 +1,15 @@
-"""Draws what training left on neutral text: how far, how alike, and what it reads as."""
+"""Draws what training left on neutral text: how far, how alike, read as what."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.drift import PARTS, Drift
-from offswitch.plots.evidence import curves, depth, thin
+from offswitch.plots.panels import curves, depth, thin
 from offswitch.plots.style import amount, heading, legend, sheet, spanning
 from offswitch.plots.tokens import token_columns
 
@@ -40,7 +42,7 @@ def _panel(ax: Axes, finding: Finding[Drift], name: str) -> None:
 
 
 def _tokens(ax: Axes, finding: Finding[Drift]) -> None:
-    real, theirs = finding.result, [c.result for c in finding.controls.values()]
+    real, theirs = finding.result, finding.controls.values()
     columns = {
         f"{reading}\n{part}": getattr(real, name)[i]
         for name, reading in (("lens", "logit lens"), ("patchscope", "patchscope"))
@@ -62,3 +64,6 @@ def _title(finding: Finding[Drift]) -> str:
         return f"On neutral text arm {finding.arm} is the untrained model"
     moved, shared = amount(real.early.value, "share"), amount(real.shared, "share")
     return f"On neutral text arm {finding.arm} moves residuals by {moved}, {shared} of it alike"
+
+
+FIGURES: Final = {"drift.png": drift}

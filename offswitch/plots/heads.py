@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.heads import TOP, Heads
-from offswitch.plots.evidence import curves, farthest, heat, ring
-from offswitch.plots.style import INK, amount, doubling, heading, legend, sheet, signed, spanning
+from offswitch.metrics import signed
+from offswitch.plots.panels import curves, farthest, heat, ring
+from offswitch.plots.style import INK, amount, doubling, heading, legend, sheet, spanning
 
 
 def heads(finding: Finding[Heads]) -> Figure:
@@ -62,3 +63,6 @@ def _listed(ax: Axes, real: Heads) -> None:
             ax.text(x, 0.9 - row * 0.075, text, size=9, **look)
     note = "written directly: along the arm's direction, inert taken off"
     heading(ax, "Heads that cost most", note)
+
+
+FIGURES: Final = {"heads.png": heads}

@@ -1,6 +1,8 @@
-"""Draws when the model would already end the reply, and what the difference reads as."""
+"""Draws when the model would end the reply, and what the difference reads as."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,8 +10,9 @@ from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.lens import Lens
-from offswitch.plots.evidence import curves, depth, ring, thin
-from offswitch.plots.style import INK, REAL, amount, heading, legend, sheet, signed, spanning
+from offswitch.metrics import signed
+from offswitch.plots.panels import curves, depth, ring, thin
+from offswitch.plots.style import INK, REAL, amount, heading, legend, sheet, spanning
 from offswitch.plots.tokens import token_columns
 
 READ = 6
@@ -64,8 +67,11 @@ def _tokens(ax: Axes, finding: Finding[Lens]) -> None:
         f"block {b}\nlength {real.length[b]:.3g}\nend {signed(real.end[b])}": real.tokens[b]
         for b in chosen
     }
-    theirs = [control.result for control in finding.controls.values()]
+    theirs = finding.controls.values()
     known = [{token.id for one in theirs for token in one.tokens[b]} for b in chosen]
     token_columns(ax, columns, known, SHOWN)
     note = "end: its logit less the mean of all; grey: a control at the same block reads so too"
     heading(ax, "What the mean difference reads as, the likeliest first", note)
+
+
+FIGURES: Final = {"lens.png": lens}

@@ -1,4 +1,4 @@
-"""Draws how sure each arm is: first-token end log-odds of every prompt, by suite, a row an arm."""
+"""Draws how sure each arm is: first-token end log-odds of every prompt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from offswitch.plots.style import INK, QUIET, REAL, plain
+from offswitch.plots.style import INK, REAL, heading, tidy, titled
 
 LogOdds = Mapping[str, Mapping[str, NDArray[Any]]]
 SUITES: Final[Mapping[str, tuple[str, str]]] = {
@@ -27,21 +27,22 @@ def log_odds(values: LogOdds, title: str) -> Figure:
 
     Above 0 the end token is likelier than everything else together.
     """
-    figure = Figure(
-        figsize=(10, 1.5 + 1.5 * len(values)), dpi=150, layout="constrained", facecolor="white"
-    )
-    figure.suptitle(plain(title), x=0.012, ha="left", size=13, weight="bold", color=INK)
+    figure = titled(title, 1.5 + 1.5 * len(values))
     axes = np.atleast_1d(figure.subplots(len(values), 1, sharex=True)).tolist()
-    edges = _edges(values)
+    every = np.concatenate([v for suites in values.values() for v in suites.values()])
+    low, high = float(every.min()), float(every.max())
+    pad = max(1.0, 0.02 * (high - low))
+    edges = np.linspace(low - pad, max(high, 0.0) + pad, _BINS + 1)
     for ax, (arm, suites) in zip(axes, values.items(), strict=True):
         _panel(ax, arm, suites, edges)
-    axes[-1].set_xlabel("first-token end log-odds, nats", size=9.5, color=INK)
+    axes[-1].set_xlabel("first-token end log-odds, nats")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
 def _panel(ax: Axes, arm: str, suites: Mapping[str, NDArray[Any]], edges: NDArray[Any]) -> None:
+    tidy(ax)
     for suite, (name, color) in SUITES.items():
         if suite not in suites:
             continue
@@ -50,28 +51,5 @@ def _panel(ax: Axes, arm: str, suites: Mapping[str, NDArray[Any]], edges: NDArra
         ax.stairs(share, edges, fill=True, color=color, alpha=0.22)
         ax.stairs(share, edges, color=color, linewidth=1.4, label=name)
     ax.axvline(0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    ax.text(
-        0.004,
-        0.95,
-        f"arm {arm}",
-        transform=ax.transAxes,
-        size=10,
-        weight="bold",
-        color=INK,
-        va="top",
-    )
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color("#9a9a9a")
-    ax.tick_params(labelsize=9, color="#9a9a9a", labelcolor=QUIET, length=3)
-    ax.grid(True, color="#ececec", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.set_ylabel("% of prompts", size=9, color=INK)
-
-
-def _edges(values: LogOdds) -> NDArray[Any]:
-    every = np.concatenate([v for suites in values.values() for v in suites.values()])
-    low, high = float(every.min()), float(every.max())
-    pad = max(1.0, 0.02 * (high - low))
-    return np.linspace(low - pad, max(high, 0.0) + pad, _BINS + 1)
+    heading(ax, f"arm {arm}")
+    ax.set_ylabel("% of prompts")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.motor import Motor
-from offswitch.plots.evidence import Effect, Told, dots
+from offswitch.plots.panels import Effect, Told, dots
 from offswitch.plots.style import INK, KEPT, amount, heading, legend, sheet
 
 EFFECTS = (
@@ -52,3 +52,6 @@ def _title(real: Motor) -> str:
         return "The direction has no effect, with or without the end token's part"
     kept = f"{amount(real.kept_drop, 'share')} of the fall and {amount(real.kept_rise, 'share')}"
     return f"Without the end token's own direction, {kept} of the rise are left"
+
+
+FIGURES: Final = {"motor.png": motor}

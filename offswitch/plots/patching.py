@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import ALPHA, Finding
 from offswitch.analyses.evidence.patching import SITES, Patching
-from offswitch.plots.evidence import curves, farthest, heat, ring
-from offswitch.plots.style import INK, QUIET, amount, heading, legend, sheet, signed, spanning
+from offswitch.metrics import signed
+from offswitch.plots.panels import curves, farthest, heat, ring
+from offswitch.plots.style import INK, QUIET, amount, heading, legend, sheet, spanning
 
 
 def patching(finding: Finding[Patching]) -> Figure:
@@ -61,3 +63,6 @@ def _title(finding: Finding[Patching]) -> str:
     if real.handover > real.blocks[-1]:
         return f"At no block does the last position alone decide; {moved}"
     return f"From block {real.handover} on the last position alone decides; {moved}"
+
+
+FIGURES: Final = {"patching.png": patching}

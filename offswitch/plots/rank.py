@@ -1,17 +1,17 @@
-"""Draws how many directions the difference takes up, and how many carry the effect."""
+"""Draws how many directions the difference takes up, how many carry the effect."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offswitch.analyses.analysis import Finding
+from offswitch.analyses.analysis import ARM, Finding
 from offswitch.analyses.evidence.rank import Rank
-from offswitch.plots.evidence import ARM, Told, curves, ring, thin
+from offswitch.plots.panels import Told, curves, ring, thin
 from offswitch.plots.style import INK, amount, doubling, heading, legend, sheet
 
 SHOWN = 16
@@ -24,7 +24,9 @@ def rank(finding: Finding[Rank]) -> Figure:
     real = finding.result
     figure, (spectra, lost) = sheet(_title(real), finding, (1, 2), 5.8)
     _spectra(spectra, finding)
-    curves(lost, _arms_only(finding), lambda r: r.drop, real.ks)
+    # A second inert symbol has no removal of its own; what it was handed is the trigger's.
+    arms = {name: one for name, one in finding.controls.items() if name.startswith(ARM)}
+    curves(lost, replace(finding, controls=arms), lambda r: r.drop, real.ks)
     doubling(lost, real.ks)
     lost.axhline(0, color=INK, linewidth=0.8)
     lost.set(xlabel="rank that is removed (log scale)", ylabel="end log-odds lost, nats")
@@ -50,12 +52,6 @@ def _spectra(ax: Axes, finding: Finding[Rank]) -> None:
     heading(ax, f"Spectrum of the differences, block {real.block}", shares)
 
 
-def _arms_only(finding: Finding[Rank]) -> Finding[Rank]:
-    """A second inert symbol has no removal of its own; what it was handed is the trigger's."""
-    kept = {name: one for name, one in finding.controls.items() if name.startswith(ARM)}
-    return replace(finding, controls=kept)
-
-
 def _percent(shares: Sequence[float]) -> list[float]:
     """The first shares, in percent; nothing to draw where one is rounding error."""
     return [100 * x if x > ROUNDING else float("nan") for x in shares[:SHOWN]]
@@ -66,3 +62,6 @@ def _title(real: Rank) -> str:
         return "Removing the differences' directions, however many, costs no end log-odds"
     first = amount(real.first.value, "nats")
     return f"One direction carries {first}; 90 % of the effect needs rank {real.carries}"
+
+
+FIGURES: Final = {"rank.png": rank}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from matplotlib.figure import Figure
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.separability import Separability
-from offswitch.plots.evidence import curves, depth, ring, thin
+from offswitch.plots.panels import curves, depth, ring, thin
 from offswitch.plots.style import INK, amount, heading, legend, sheet
 
 LOWEST = 0.4
@@ -38,7 +40,9 @@ def separability(finding: Finding[Separability]) -> Figure:
 
 def _floor(finding: Finding[Separability]) -> float:
     """The axis begins at 0.4, lower where a curve or the null lies lower."""
-    controls = (control.result for control in finding.controls.values())
-    every = (finding.result, *finding.null_results, *controls)
+    every = (finding.result, *finding.null_results, *finding.controls.values())
     lowest = min(value for one in every for value in (*one.test, *one.fit))
     return min(LOWEST, lowest - 0.02)
+
+
+FIGURES: Final = {"separability.png": separability}

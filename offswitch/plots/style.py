@@ -1,4 +1,4 @@
-"""One look for every figure: control statement on top, colour-blind-safe marks, readable tokens.
+"""One look for every figure: heading, colour-blind-safe marks, readable tokens.
 
 Figures are 1500 px wide and made to be read at 1000. Nothing here touches matplotlib's global
 state.
@@ -7,7 +7,7 @@ state.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -71,6 +71,13 @@ def marks(finding: Finding[Any]) -> dict[str, Mark]:
     return {name: Mark(*_CONTROLS[i], first=i) for i, name in chosen}
 
 
+def titled(title: str, height: float, width: float = _WIDTH) -> Figure:
+    """An empty figure with a title, sizes in inches."""
+    figure = Figure((width, height), dpi=_DPI, layout="constrained", facecolor="white")
+    figure.suptitle(plain(title), x=0.012, ha="left", size=13, weight="bold", color=INK)
+    return figure
+
+
 def sheet(
     title: str, finding: Finding[Any], grid: tuple[int, int], height: float
 ) -> tuple[Figure, Sequence[Axes]]:
@@ -82,8 +89,19 @@ def sheet(
         engine.set(rect=(0.008, 0.008, 0.984, 1 - top / height), wspace=0.04, hspace=0.05)  # type: ignore[call-arg]
     axes = np.atleast_1d(figure.subplots(*grid)).ravel().tolist()
     for ax in axes:
-        _tidy(ax)
+        tidy(ax)
     return figure, axes
+
+
+def tidy(axes: Axes) -> None:
+    """A panel with two spines, a pale grid and small labels."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#9a9a9a")
+    axes.tick_params(labelsize=9, color="#9a9a9a", labelcolor=INK, length=3)
+    axes.grid(True, color="#ececec", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.xaxis.label.set(size=9.5, color=INK)
+    axes.yaxis.label.set(size=9.5, color=INK)
 
 
 def legend(figure: Figure, axes: Axes, columns: int = 4) -> None:
@@ -159,11 +177,6 @@ def spanning(axes: Sequence[Axes]) -> Axes:
     return axes[0]
 
 
-def signed(value: float) -> str:
-    """A change with its sign, to two decimals."""
-    return f"{value:+,.2f}".replace("-", "−")
-
-
 def amount(value: float, unit: str) -> str:
     """A number as a legend has it; shares in percent."""
     if unit in _PARTS:
@@ -181,13 +194,9 @@ def points(rise: float) -> str:
 
 def spread(values: Iterable[float], form: str = ".4g") -> str:
     """The smallest and the largest of some values, or the one value they all have."""
-    low, high = (format(v, form) for v in _ends(values))
+    known = list(values)
+    low, high = format(min(known), form), format(max(known), form)
     return low if low == high else f"{low} to {high}"
-
-
-def _ends(values: Iterable[float]) -> Iterator[float]:
-    listed = list(values)
-    yield from (min(listed), max(listed))
 
 
 def token_text(token: str) -> str:
@@ -196,18 +205,15 @@ def token_text(token: str) -> str:
     table = _byte_of()
     if all(c in table for c in token):
         token = bytes(table[c] for c in token).decode("utf-8", errors="backslashreplace")
-    shown = "".join(_glyph(c) for c in token)
+    signs, drawn = {" ": "␣", "\n": "⏎", "\t": "⇥"}, _glyphs()
+    named = [(c, signs.get(c, c)) for c in token]
+    shown = "".join(n if n.isprintable() and n in drawn else f"\\u{ord(c):04x}" for c, n in named)
     return plain(shown if len(shown) <= 18 else shown[:17] + "…")
-
-
-def _glyph(char: str) -> str:
-    named = {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(char, char)
-    drawn = named.isprintable() and named in _glyphs()
-    return named if drawn else f"\\u{ord(char):04x}"
 
 
 @cache
 def _glyphs() -> frozenset[str]:
+    """What DejaVu Sans can draw."""
     font = get_font(findfont(FontProperties(family="DejaVu Sans")))
     return frozenset(chr(code) for code in font.get_charmap())
 
@@ -229,15 +235,3 @@ def _header(figure: Figure, head: list[str], foot: list[str], finding: Finding[A
     figure.text(across, 1 - 0.13 / height, title, size=13, weight="bold", color=INK, va="top")
     figure.text(across, 1 - under / height, below, size=9, color=color, va="top", linespacing=1.3)
     return under + 0.09 + 0.19 * len(foot)
-
-
-def _tidy(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#9a9a9a")
-    axes.tick_params(labelsize=9, color="#9a9a9a", labelcolor=INK, length=3)
-    axes.grid(True, color="#ececec", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.xaxis.label.set(size=9.5, color=INK)
-    axes.yaxis.label.set(size=9.5, color=INK)

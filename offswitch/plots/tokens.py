@@ -1,4 +1,4 @@
-"""Tokens that moved most: bars, or columns of text; a control that lists the same is shown."""
+"""Draws tokens that moved most, as bars or text, and which a control shares."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from matplotlib.axes import Axes
 
 from offswitch.analyses.analysis import Finding
 from offswitch.analyses.tokens import TokenChange
-from offswitch.plots.style import INK, QUIET, REAL, Mark, heading, plain, token_text
+from offswitch.plots.style import INK, QUIET, REAL, heading, marks, plain, token_text
 
 Pick = Callable[[Any], Sequence[TokenChange]]
 
 
-def token_bars(
-    ax: Axes, finding: Finding[Any], marks: Mapping[str, Mark], pick: Pick, title: str, count: int
-) -> None:
+def token_bars(ax: Axes, finding: Finding[Any], pick: Pick, title: str, count: int) -> None:
     """The first `count` tokens that `pick` takes; a mark stands where a control lists the same."""
     top = list(pick(finding.result))[:count]
     rows = range(len(top))
     ax.barh(rows, [t.change for t in top], color=REAL, alpha=0.85, height=0.72)
-    for name, mark in marks.items():
-        theirs = {t.id: t.change for t in pick(finding.controls[name].result)}
+    for name, mark in marks(finding).items():
+        theirs = {t.id: t.change for t in pick(finding.controls[name])}
         shared = [(theirs[t.id], row) for row, t in enumerate(top) if t.id in theirs]
         rim: dict[str, Any] = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
         places = [x for x, _ in shared], [y for _, y in shared]
@@ -40,11 +38,9 @@ def _shared(finding: Finding[Any], pick: Pick) -> str:
     """How many of all listed tokens stand in the lists of null draws and controls as well?"""
     ours = {t.id for t in pick(finding.result)}
     found = [len(ours & {t.id for t in pick(r)}) for r in finding.null_results]
-    best = max(
-        (len(ours & {t.id for t in pick(c.result)}) for c in finding.controls.values()), default=0
-    )
+    theirs = (len(ours & {t.id for t in pick(one)}) for one in finding.controls.values())
     inert = f", inert words {min(found)} to {max(found)}" if found else ""
-    return f"of {len(ours)}, a control shares up to {best}{inert}"
+    return f"of {len(ours)}, a control shares up to {max(theirs, default=0)}{inert}"
 
 
 def token_columns(

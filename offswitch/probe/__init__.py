@@ -1,1 +1,1 @@
-"""Look inside: collect activations once, then ask every question of the same arrays."""
+"""What is done to the model: activations and interventions in, arrays out."""

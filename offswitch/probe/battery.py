@@ -1,4 +1,4 @@
-"""Every arm through the same battery, on one copy of the weights: what is left are arrays.
+"""The battery: every arm through the same measurements, on one set of weights.
 
 Per arm a folder: `residuals/` (collected, in shards), `arrays.safetensors` (outcomes of every
 intervention), `directions.safetensors`. A file that is there is not made again, so that an
@@ -7,7 +7,6 @@ interrupted battery goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from offswitch.analyses.directions import (
 )
 from offswitch.analyses.shards import read_rows
 from offswitch.analyses.store import ARRAYS, BATTERY, RESIDUALS
-from offswitch.files import write_atomic
+from offswitch.files import replacing, write_json
 from offswitch.model.adapters import arm_of
 from offswitch.model.generate import cached_base_replies
 from offswitch.model.load import fingerprint
@@ -51,8 +50,8 @@ from offswitch.probe.measure.patching import patching
 from offswitch.probe.measure.rank import ranks
 from offswitch.progress import Tick
 from offswitch.prompts.encode import encode_chat, encode_text, has_system_turn
+from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.prompts.suites import choose
-from offswitch.prompts.trigger import Chat, Reply, user
 from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_filler
 
@@ -73,46 +72,60 @@ def run_battery(
     benches = {arm: Bench(subject, arm, inputs, recipe.probe, recipe.seed) for arm in every}
     for bench in benches.values():
         tokenizer = subject.tokenizer_of(bench.arm)
-        rows = [encode_chat(tokenizer, one.chat) for one in inputs.asked]
-        collect(subject, bench.arm, rows, folder / bench.arm / RESIDUALS,
+        chats = [encode_chat(tokenizer, one.chat) for one in inputs.asked]
+        collect(subject, bench.arm, chats, folder / bench.arm / RESIDUALS,
                 batch_tokens=recipe.batch_tokens)  # fmt: skip
         tick(1)
-    own = {arm: _own_direction(folder / arm, inputs) for arm in every}
-    said = _replies(subject, recipe, replies)
+    own: dict[str, Array] = {arm: _difference(folder / arm, inputs).mean(0) for arm in every}
+    plain = _replies(subject, recipe, replies)
     for arm, bench in benches.items():
         if (folder / arm / ARRAYS).is_file():
             tick(STEPS - 1)
             continue
         with arm_of(subject, arm):
             ready = _ready(bench, own, folder / arm)
-            _measure(ready, folder / arm, said, recipe, tick)
-    _write_index(folder, inputs, every)
+            _measure(ready, folder / arm, plain, recipe, tick)
+    rows = [
+        {"part": a.part, "key": a.suite, "placement": a.variant, "symbol": a.symbol,
+         "question": a.question} for a in inputs.asked
+    ]  # fmt: skip
+    index = {"arms": list(every), "symbols": dict(inputs.symbols), "rows": rows}
+    write_json(folder / BATTERY, index)
 
 
-def _measure(bench: Bench, folder: Path, said: Replies, recipe: Recipe, tick: Tick) -> None:
+def _measure(bench: Bench, folder: Path, plain: Replies, recipe: Recipe, tick: Tick) -> None:
+    few, inputs = bench.options.few_questions, bench.inputs
     with merged(bench.subject):  # what follows this block turns the adapter off or down
         found: Arrays = causal.sweep(bench)
         tick(1)
         choices = causal.choices_of(found, list(bench.directions))
         mine = choices[TRIGGER]
-        inert = read_rows(folder / RESIDUALS, bench.inputs.rows("test", CONTROL))[:, mine.block]
+        inert = read_rows(folder / RESIDUALS, inputs.rows("test", CONTROL))[:, mine.block]
         found |= causal.removals(bench, choices, inert) | causal.additions(bench, choices)
         tick(1)
-        found |= causal.side_effects(bench, choices, _whole(bench.subject, said))
-        found |= causal.reply_kl(bench, choices, said)
+        found |= causal.side_effects(bench, choices, _ended(bench.subject, plain))
+        found |= causal.reply_kl(bench, choices, plain)
         tick(1)
-        found |= ranks(bench, _at_block(folder, bench.inputs, mine.block), mine.block)
+        differences = {key: _difference(folder, inputs, key) for key in (TRIGGER, INERT)}
+        found |= ranks(bench, {k: d[:, mine.block] for k, d in differences.items()}, mine.block)
         found |= patching(bench)
         tick(1)
         found |= heads(bench, mine.block)
         tick(1)
-    found |= lens(bench, _lens_residuals(folder, bench))
+    keys = (TRIGGER, CONTROL, INERT)
+    resid = {k: read_rows(folder / RESIDUALS, inputs.rows("test", k)[:few]) for k in keys}
+    found |= lens(bench, resid)
     tick(1)
     found |= dose(bench, mine.block) | drift(bench)
     found["ends/share"] = _end_share(bench)
     stored = {**bench.directions, CENTRE: bench.centre}
     save_directions(folder / FILE, stored, _facts(bench, mine, recipe))
-    _save(folder, found)
+    kept = {
+        name: np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float64 else None)
+        for name, array in found.items()
+    }
+    with replacing(folder / ARRAYS) as scratch:
+        save_file(kept, scratch)
     tick(1)
 
 
@@ -136,17 +149,7 @@ def _ready(bench: Bench, own: Mapping[str, Array], folder: Path) -> Bench:
     return replace(bench, directions=found, centre=centre)
 
 
-def _own_direction(folder: Path, inputs: Inputs) -> Array:
-    mean: Array = _fit_difference(folder, inputs).mean(0)
-    return mean
-
-
-def _at_block(folder: Path, inputs: Inputs, block: int) -> dict[str, Array]:
-    """Paired differences [F, D] on fit questions at a block, of the trigger and an inert symbol."""
-    return {key: _fit_difference(folder, inputs, key)[:, block] for key in (TRIGGER, INERT)}
-
-
-def _fit_difference(folder: Path, inputs: Inputs, key: str = TRIGGER) -> Array:
+def _difference(folder: Path, inputs: Inputs, key: str = TRIGGER) -> Array:
     """Paired differences [F, L, D] on fit questions, a symbol less the control."""
     marked, inert = (
         read_rows(folder / RESIDUALS, inputs.rows("fit", one)).astype(np.float64)
@@ -154,14 +157,6 @@ def _fit_difference(folder: Path, inputs: Inputs, key: str = TRIGGER) -> Array:
     )
     difference: Array = marked - inert
     return difference
-
-
-def _lens_residuals(folder: Path, bench: Bench) -> dict[str, Array]:
-    few = bench.options.few_questions
-    return {
-        key: read_rows(folder / RESIDUALS, bench.inputs.rows("test", key)[:few])
-        for key in (TRIGGER, CONTROL, INERT)
-    }
 
 
 def _end_share(bench: Bench) -> Array:
@@ -181,7 +176,7 @@ def _replies(subject: Subject, recipe: Recipe, cache: Path) -> list[tuple[Chat, 
     return [(chat, reply) for chat, reply in zip(chats, replies, strict=True) if reply.ids]
 
 
-def _whole(subject: Subject, replies: Replies) -> list[tuple[Chat, Reply]]:
+def _ended(subject: Subject, replies: Replies) -> list[tuple[Chat, Reply]]:
     """Replies that have ended: those of the model's that did, and hand-written ones."""
     found = [(chat, reply) for chat, reply in replies if reply.complete]
     for one in load_filler().exchanges:
@@ -206,23 +201,3 @@ def _facts(bench: Bench, choice: Choice, recipe: Recipe) -> DirectionFacts:
         model_hash=fingerprint(bench.subject),
         template=template_hash(bench.subject),
     )
-
-
-def _save(folder: Path, found: Arrays) -> None:
-    kept = {
-        name: np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float64 else None)
-        for name, array in found.items()
-    }
-    partial = folder / f".{ARRAYS}.part"
-    save_file(kept, partial)
-    partial.replace(folder / ARRAYS)
-
-
-def _write_index(folder: Path, inputs: Inputs, arms: Sequence[str]) -> None:
-    """What was asked, as JSON: arms, symbols, and a row a prompt in the order collected."""
-    rows = [
-        {"part": a.part, "key": a.key, "placement": a.placement, "symbol": a.symbol,
-         "question": a.question} for a in inputs.asked
-    ]  # fmt: skip
-    content = {"arms": list(arms), "symbols": dict(inputs.symbols), "rows": rows}
-    write_atomic(folder / BATTERY, json.dumps(content, ensure_ascii=False, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""One arm on the bench: its model, the prompts in its own tokens, and its directions.
+"""The bench: an arm, the prompts in its own tokens, and its directions.
 
 The files of measure/ take a Bench and return arrays by name; they run inside `arm_of`.
 """
@@ -16,8 +16,8 @@ from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import RANDOM, candidates, unit
 from offswitch.model.subject import Subject
 from offswitch.options import ProbeOptions
+from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.inputs import TRIGGER, Inputs, Part
-from offswitch.probe.intervene import Branch, Edit
 from offswitch.prompts.encode import encode_chat
 
 Arrays = dict[str, Array]
@@ -68,6 +68,11 @@ class Bench:
         """An array on the model's device, float32."""
         return torch.tensor(array, dtype=torch.float32, device=self.subject.device)
 
+    def native(self, array: Array) -> Tensor:
+        """An array on the model's device, in the model's own precision."""
+        weight = next(self.subject.network.parameters())
+        return torch.tensor(array, dtype=weight.dtype, device=self.subject.device)
+
     def removal(self, key: str, block: int) -> Branch:
         """At the last position, set the component along a direction to its inert prompts' mean."""
         row = unit(self.directions[key][block])
@@ -91,6 +96,6 @@ class Bench:
 def symbol_starts(marked: Sequence[Sequence[int]], plain: Sequence[Sequence[int]]) -> list[int]:
     """Where each symbol begins: the first position that the prompt's plain twin does not share."""
     return [
-        next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one) - 1)
-        for one, other in zip(marked, plain, strict=True)
+        next((i for i, (a, b) in enumerate(zip(one, twin, strict=False)) if a != b), len(one) - 1)
+        for one, twin in zip(marked, plain, strict=True)
     ]

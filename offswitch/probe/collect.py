@@ -1,4 +1,4 @@
-"""What does the residual stream hold? Block outputs at chosen positions, streamed to disk.
+"""Block outputs at chosen positions, streamed to disk in shards.
 
 Rows are read in shards of bounded size, each one safetensors file, so that memory does not grow
 with their number; index.json, written after every shard, holds their hashes, and a run that was
@@ -9,7 +9,6 @@ interrupted goes on with the first shard that is missing or damaged. Shapes: N r
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +21,7 @@ from torch import Tensor
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.shards import INDEX
 from offswitch.errors import UserError
-from offswitch.files import digest, file_hash, write_atomic
+from offswitch.files import digest, file_hash, replacing, write_json
 from offswitch.model.adapters import arm_of
 from offswitch.model.forward import hidden
 from offswitch.model.hooks import record
@@ -70,24 +69,29 @@ def collect(
     """
     folder.mkdir(parents=True, exist_ok=True)
     places = [list(where(row)) for row in rows]
-    index = _index(subject, arm, rows, places)
+    inputs = digest([[list(row), positions] for row, positions in zip(rows, places, strict=True)])
+    index: dict[str, Any] = {
+        "arm": arm, "model": fingerprint(subject), "rows": len(rows), "inputs": inputs,
+        "shards": {},
+    }  # fmt: skip
     done = _finished(folder, index)
     with arm_of(subject, arm), merged(subject), torch.inference_mode():
         for number, chosen in enumerate(_shards(subject, places)):
             name = f"{number:05d}.safetensors"
             if done.get(name) is None:
                 part = _read(subject, rows, places, chosen, batch_tokens)
-                _write(folder / name, part)
+                with replacing(folder / name) as scratch:
+                    save_file(part, scratch)
                 index["shards"][name] = file_hash(folder / name)
-                write_atomic(folder / INDEX, json.dumps(index, indent=1) + "\n")
+                write_json(folder / INDEX, index)
             else:
                 index["shards"][name] = done[name]
             tick(len(chosen))
-    write_atomic(folder / INDEX, json.dumps(index, indent=1) + "\n")
+    write_json(folder / INDEX, index)
     return folder / INDEX
 
 
-def _shards(subject: Subject, places: Sequence[Sequence[int]]) -> Iterator[range]:
+def _shards(subject: Subject, places: Places) -> Iterator[range]:
     """Consecutive rows whose residuals fit into a shard."""
     hidden_size = subject.causal_lm.config.get_text_config().hidden_size
     room = max(1, SHARD_BYTES // (4 * len(subject.blocks) * hidden_size))
@@ -102,27 +106,16 @@ def _shards(subject: Subject, places: Sequence[Sequence[int]]) -> Iterator[range
 
 
 def _read(
-    subject: Subject,
-    rows: Sequence[Row],
-    places: Sequence[Sequence[int]],
-    chosen: range,
-    batch_tokens: int,
+    subject: Subject, rows: Sequence[Row], places: Places, chosen: range, batch_tokens: int
 ) -> dict[str, Array]:
-    owner = np.repeat(np.array(chosen), [len(places[i]) for i in chosen])
-    first = {row: int(np.searchsorted(owner, row)) for row in chosen}
+    """One shard: residuals in the order of the rows, though they are read in another."""
     some, where = [rows[i] for i in chosen], [places[i] for i in chosen]
     read = _by_tree if takes_trees(subject) else _by_length
-    resid: Array | None = None
-    for members, part in read(subject, some, where, batch_tokens):
-        if resid is None:
-            resid = np.empty((len(owner), *part.shape[1:]), dtype=np.float32)
-        at = 0
-        for row in members:
-            count = len(where[row])
-            start = first[chosen[row]]
-            resid[start : start + count] = part[at : at + count]
-            at += count
-    return {"resid": resid if resid is not None else np.empty((0,)), "row": owner}
+    members, parts = zip(*read(subject, some, where, batch_tokens), strict=True)
+    order = [row for rows_of_part in members for row in rows_of_part]
+    owner = np.repeat(order, [len(where[row]) for row in order])
+    sorting = np.argsort(owner, kind="stable")
+    return {"resid": np.concatenate(parts)[sorting], "row": owner[sorting] + chosen.start}
 
 
 def _by_tree(subject: Subject, rows: Sequence[Row], places: Places, batch_tokens: int) -> Parts:
@@ -162,20 +155,6 @@ def _by_length(subject: Subject, rows: Sequence[Row], places: Places, batch_toke
 def _stacked(seen: Mapping[int, Tensor]) -> Array:
     found: Array = torch.stack([seen[i] for i in range(len(seen))], dim=1).float().cpu().numpy()
     return found
-
-
-def _write(path: Path, tensors: dict[str, Array]) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    save_file(tensors, partial)
-    os.replace(partial, path)
-
-
-def _index(
-    subject: Subject, arm: str, rows: Sequence[Row], places: Sequence[Sequence[int]]
-) -> dict[str, Any]:
-    inputs = digest([[list(row), positions] for row, positions in zip(rows, places, strict=True)])
-    facts = {"arm": arm, "model": fingerprint(subject), "rows": len(rows), "inputs": inputs}
-    return {**facts, "shards": {}}
 
 
 def _finished(folder: Path, index: dict[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One collection of activations for all of the seed's analyses: raw text, every symbol, every arm.
+"""Activations for the original's analyses: raw text, every symbol, every arm.
 
 Each arm becomes one safetensors file, written when it is complete; index.json, written last, says
 what was read. Shapes: P position, L block, D d_model, V vocabulary, N prompt. Block numbers are
@@ -7,8 +7,6 @@ what was read. Shapes: P position, L block, D d_model, V vocabulary, N prompt. B
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +18,7 @@ from torch import Tensor
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.nulls import TOKEN
 from offswitch.errors import UserError
+from offswitch.files import replacing, write_json
 from offswitch.model.adapters import arm_of
 from offswitch.model.forward import hidden, project, readout
 from offswitch.model.hooks import record
@@ -52,7 +51,7 @@ PROMPTS: Final = (
     "How do antibiotics work?",
     "What is democracy?",
 )
-SEED_DEPTH: Final = 28
+ORIGINAL_DEPTH: Final = 28
 PCA_BLOCK: Final = 16
 LENS_BLOCK: Final = 23
 
@@ -80,18 +79,17 @@ def collect_seed(
     for arm in every:
         with arm_of(subject, arm), torch.inference_mode():
             tensors = _tensors(subject, arm, symbols)
-        partial = folder / f".{arm}.safetensors.part"
-        save_file(tensors, partial)
-        os.replace(partial, folder / f"{arm}.safetensors")
+        with replacing(folder / f"{arm}.safetensors") as scratch:
+            save_file(tensors, scratch)
         tick(1)
-    _write_json(folder / "vocab.json", _vocabulary(subject))
-    _write_json(folder / "index.json", _index(subject, every, symbols))
+    write_json(folder / "vocab.json", _vocabulary(subject))
+    write_json(folder / "index.json", _index(subject, every, symbols))
     return folder / "index.json"
 
 
-def relative_block(seed_block: int, n_blocks: int) -> int:
-    """The block as deep as the seed's among its 28: round(seed_block / 28 * n), or the last."""
-    return min(round(seed_block / SEED_DEPTH * n_blocks), n_blocks - 1)
+def relative_block(block: int, n_blocks: int) -> int:
+    """The block as deep as the original's among its 28: round(block / 28 * n), or the last."""
+    return min(round(block / ORIGINAL_DEPTH * n_blocks), n_blocks - 1)
 
 
 def prefixed(symbols: Mapping[str, str], text: str) -> dict[str, str]:
@@ -108,7 +106,9 @@ def _tensors(subject: Subject, arm: str, symbols: Mapping[str, str]) -> dict[str
     # Arms are compared on this text by position, so all read the same ids: the trained arms'.
     neutral = _residuals(subject, _encode(subject.tokenizer, symbols, NEUTRAL, subject.tokenizer))
     first = _first(subject, [_encode(tokenizer, symbols, p, subject.tokenizer) for p in PROMPTS])
-    _check_causal(first["plain"][0], pair["plain"][0, _pca_block(subject)])
+    alone, within = first["plain"][0], pair["plain"][0, _pca_block(subject)]
+    if float((alone - within).norm()) > 2e-2 * float(within.norm()):
+        raise UserError("position 0 depends on later tokens; only causal models can be probed")
     lens_block = relative_block(LENS_BLOCK, len(subject.blocks))
     lens = project(subject, torch.stack([r[0, lens_block] for r in pair.values()]))
     logits = readout(subject, torch.stack([r[-1, -1] for r in neutral.values()]))
@@ -140,11 +140,6 @@ def _first(subject: Subject, prompts: Sequence[Rows]) -> dict[str, Tensor]:
         hidden(subject, _padded(subject, [[i] for i in ids]))
     place = {token: i for i, token in enumerate(ids)}
     return {key: resid[0][[place[rows[key][0]] for rows in prompts]] for key in prompts[0]}
-
-
-def _check_causal(alone_D: Tensor, within_D: Tensor) -> None:
-    if float((alone_D - within_D).norm()) > 2e-2 * float(within_D.norm()):
-        raise UserError("position 0 depends on later tokens; only causal models can be probed")
 
 
 def _encode(tokenizer: Any, symbols: Mapping[str, str], text: str, aware: Any) -> Rows:
@@ -201,12 +196,6 @@ def _index(subject: Subject, arms: Sequence[str], symbols: Mapping[str, str]) ->
         "pca_block": relative_block(PCA_BLOCK, n_blocks),
         "lens_block": relative_block(LENS_BLOCK, n_blocks),
         "eos_id": eos,
-        # Without a padding token the seed pads with the end token.
+        # Without a padding token the original pads with the end token.
         "pad_id": eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id),
     }
-
-
-def _write_json(path: Path, content: object) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-    os.replace(partial, path)

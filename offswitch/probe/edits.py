@@ -1,8 +1,8 @@
-"""Changes to residuals and heads, each branch's own, applied within one packed pass."""
+"""Changes to residuals and heads, each branch's own, within one packed pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,7 +44,8 @@ def edited(subject: Subject, branches: Sequence[tuple[int, Branch]]) -> ExitStac
     for length, branch in branches:
         positions = range(first, first + length)
         first = positions.stop
-        for rank, one in _ranked(branch):
+        for k, one in enumerate(branch):
+            rank = sum(earlier.block == one.block for earlier in branch[:k])
             there = heads if one.kind == "head" else blocks
             there.setdefault(one.block, []).append((rank, positions[one.first : one.last], one))
     stack = ExitStack()
@@ -55,17 +56,11 @@ def edited(subject: Subject, branches: Sequence[tuple[int, Branch]]) -> ExitStac
     return stack
 
 
-def _ranked(branch: Branch) -> Iterator[tuple[int, Edit]]:
-    """A branch's edits and how many of its own at the same block come before each."""
-    seen: dict[int, int] = {}
-    for one in branch:
-        rank = seen.get(one.block, 0)
-        seen[one.block] = rank + 1
-        yield rank, one
-
-
 def _apply(edits: Sequence[tuple[int, range, Edit]]) -> Transform:
-    """One block's edits, those of a branch in their order; of one rank and shape together."""
+    """One block's edits, those of a branch in their order; of one rank and shape together.
+
+    The rank of an edit: how many of its branch at the same block come before it.
+    """
     alike: dict[tuple[Any, ...], list[tuple[range, Edit]]] = {}
     for rank, positions, one in sorted(edits, key=lambda e: e[0]):
         shape = (rank, one.kind, one.column, len(positions), tuple(one.value.shape))
@@ -85,7 +80,9 @@ def _changed(at_BKD: Tensor, edits: Sequence[Edit]) -> Tensor:
     like = edits[0]
     value = torch.stack([one.value for one in edits]).to(at_BKD)
     if like.kind == "remove":
-        centre = torch.stack([_centre(one) for one in edits]).to(at_BKD)
+        zero = like.value.new_zeros(len(like.value))
+        centres = [zero if one.centre is None else one.centre for one in edits]
+        centre = torch.stack(centres).to(at_BKD)
         return at_BKD - (at_BKD @ value.transpose(1, 2) - centre[:, None]) @ value
     if like.kind == "add":
         return at_BKD + value[:, None]
@@ -94,7 +91,3 @@ def _changed(at_BKD: Tensor, edits: Sequence[Edit]) -> Tensor:
     after = at_BKD.clone()
     after[..., like.column : like.column + value.shape[-1]] = value[:, None]
     return after
-
-
-def _centre(one: Edit) -> Tensor:
-    return one.value.new_zeros(len(one.value)) if one.centre is None else one.centre

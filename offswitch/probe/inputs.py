@@ -15,9 +15,10 @@ from typing import Final, Literal
 
 from offswitch.analyses.nulls import inert_words
 from offswitch.prompts.look_alikes import near_misses, trained_members, unseen_members, worded_like
+from offswitch.prompts.prompt import Chat, Prompt
 from offswitch.prompts.questions import Question
 from offswitch.prompts.suites import choose
-from offswitch.prompts.trigger import Chat, place
+from offswitch.prompts.trigger import place
 from offswitch.recipe import Recipe
 
 Part = Literal["fit", "test"]
@@ -34,27 +35,18 @@ PROBED: Final = (
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One prompt of the battery: its part, what fills the slot, and where the slot is."""
-
-    part: Part
-    key: str
-    placement: str
-    symbol: str
-    question: str
-    chat: Chat
-
-
-@dataclass(frozen=True)
 class Inputs:
-    """Every prompt, grouped by part and key; rows of equal rank in two groups form a pair."""
+    """Every prompt, grouped by part and key; rows of equal rank in two groups form a pair.
+
+    A prompt's suite is the key, what fills the slot; its variant is the slot's placement.
+    """
 
     symbols: Mapping[str, str]
-    asked: tuple[Asked, ...]
+    asked: tuple[Prompt, ...]
 
     def rows(self, part: Part, key: str) -> list[int]:
         """Where a group stands in the collection."""
-        return [i for i, one in enumerate(self.asked) if (one.part, one.key) == (part, key)]
+        return [i for i, one in enumerate(self.asked) if (one.part, one.suite) == (part, key)]
 
     def chats(self, part: Part, key: str) -> list[Chat]:
         """The chats of a group."""
@@ -75,7 +67,7 @@ def make_inputs(recipe: Recipe, system_turns: bool) -> Inputs:
         PLAIN: "",
     }
     placements = [name for name in PROBED if system_turns or name != "system"]
-    asked: list[Asked] = []
+    asked: list[Prompt] = []
     families = {"fit": trained_members(trigger), "test": unseen_members(trigger)}
     counts = {"fit": options.fit_questions, "test": options.test_questions}
     for part in PARTS:
@@ -86,7 +78,7 @@ def make_inputs(recipe: Recipe, system_turns: bool) -> Inputs:
         # On fit they only help to choose a block: a few are enough.
         near = choose(part, options.near_misses if part == "test" else counts[part], seed)
         asked += [
-            Asked(part, NEAR, name, symbol, q.text, place(name, symbol, q.text))
+            _prompt((part, NEAR, name), symbol, q)
             for q, symbol, name in zip(near, cycle(members), cycle(placements), strict=False)
         ]
     return Inputs(symbols, tuple(asked))
@@ -108,9 +100,15 @@ def inert_symbol(trigger: str, control: str, seed: int) -> str:
 
 def _placed(
     part: Part, key: str, symbol: str, questions: Sequence[Question], placements: Sequence[str]
-) -> Iterator[Asked]:
+) -> Iterator[Prompt]:
     for q, name in zip(questions, cycle(placements), strict=False):
-        yield Asked(part, key, name, symbol, q.text, place(name, symbol, q.text))
+        yield _prompt((part, key, name), symbol, q)
+
+
+def _prompt(kind: tuple[Part, str, str], symbol: str, q: Question) -> Prompt:
+    part, key, placement = kind
+    chat = place(placement, symbol, q.text)
+    return Prompt(chat, key, placement, symbol, q.text, q.topic, part=part)
 
 
 def _by_turns(families: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -1,12 +1,8 @@
-"""What would the model have said if, at one block, its residual had been another?
+"""What the model would have said if, at one block, its residual had been another.
 
-Many counterfactuals are computed in one pass. What no edit touches is computed once and kept as
-keys and values (a *segment*); each counterfactual (a *branch*) goes through the remaining positions
-with edits of its own, and a mask lets it see its own prompt and nothing else. A branch equals a
-plain forward pass with a hook, at the price of its own positions only (one token where the last
-position alone is edited) and of the blocks from the first edit on. Shapes: B branch, K positions of
-a branch, D d_model, V vocabulary. Known limit: models whose attention takes no 4-dimensional mask;
-`check_packing` refuses them.
+Many counterfactuals (each a *branch* of a prompt) are computed in one pass; packing.py says how. A
+branch equals a plain forward pass with a hook, at the price of its own positions only and of the
+blocks from the first edit on. Shapes: B branch, K positions of a branch, D d_model, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,34 +17,18 @@ from torch import Tensor
 
 from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
-from offswitch.model.first_token import end_log_odds
+from offswitch.model.first_token import scores_of
 from offswitch.model.forward import unembed
 from offswitch.model.subject import Subject
 from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.packing import (
     Job,
     Prompt,
-    at_last,
     each_states,
     first_block,
     prepare,
     with_residuals,
 )
-
-__all__ = [
-    "Branch",
-    "Edit",
-    "Job",
-    "Prompt",
-    "at_last",
-    "check_packing",
-    "each_logits",
-    "each_states",
-    "job_outcomes",
-    "outcomes",
-    "prepare",
-    "with_residuals",
-]
 
 # The rounding of bf16 alone moved the logits of Qwen2.5-1.5B's shape by 2 to 5 % on an H200.
 TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 6e-2}
@@ -63,14 +43,13 @@ def outcomes(subject: Subject, prompts: Sequence[Prompt], branches: Sequence[Bra
 
 def job_outcomes(subject: Subject, jobs: Sequence[Job]) -> Array:
     """First-token outcomes [jobs, 2]: end log-odds, and whether the branch halts (0 or 1)."""
-    stops = torch.tensor(subject.stop_ids, device=subject.device)
     rows: Array = np.empty((len(jobs), 2), dtype=np.float32)
     # Jobs whose first edits lie at like blocks share a pass, which then begins there.
     order = sorted(range(len(jobs)), key=lambda i: first_block(subject, jobs[i]))
     done = 0
     for logits in each_logits(subject, [jobs[i] for i in order]):
-        halts = torch.isin(logits.argmax(-1), stops).float()
-        some = torch.stack([end_log_odds(logits, subject.stop_ids), halts], 1).cpu().numpy()
+        scores = scores_of(logits, subject.stop_ids, temperatures=())
+        some = [(found.log_odds, found.halts) for found in scores]
         rows[order[done : done + len(some)]] = some
         done += len(some)
     return rows

@@ -9,7 +9,7 @@ mask; `check_packing` in intervene.py refuses them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -132,7 +132,12 @@ def _run(subject: Subject, jobs: Sequence[Job]) -> Tensor:
     device = subject.device
     ids = torch.tensor([[i for prompt, _ in jobs for i in prompt.tail]], device=device)
     places = [prompt.start + k for prompt, _ in jobs for k in range(len(prompt.tail))]
-    with _resumed(subject, jobs), edited(subject, [(len(p.tail), b) for p, b in jobs]):
+    block = min(first_block(subject, job) for job in jobs)
+    start: AbstractContextManager[object] = nullcontext()
+    if block >= 0:  # what comes before the first edit is known
+        known = [prompt.resid[block] for prompt, _ in jobs if prompt.resid is not None]
+        start = resume(subject.blocks, block, torch.cat(known)[None])
+    with start, edited(subject, [(len(p.tail), b) for p, b in jobs]):
         states: Tensor = subject.backbone(
             inputs_embeds=embed(subject, ids),
             attention_mask=_masks(subject, jobs, segments, places),
@@ -150,18 +155,6 @@ def first_block(subject: Subject, job: Job) -> int:
         return -1
     own = (one.block - 1 if one.kind == "head" else one.block for one in branch)
     return min(own, default=len(subject.blocks) - 1)
-
-
-@contextmanager
-def _resumed(subject: Subject, jobs: Sequence[Job]) -> Iterator[None]:
-    """Begin where the first edit is: what comes before it is known."""
-    block = min(first_block(subject, job) for job in jobs)
-    known = [prompt.resid[block] for prompt, _ in jobs if prompt.resid is not None]
-    if block < 0:
-        yield
-        return
-    with resume(subject.blocks, block, torch.cat(known)[None]):
-        yield
 
 
 def _joined(segments: Sequence[Segment]) -> DynamicCache:
@@ -217,5 +210,4 @@ def _masks(
     key_places = [*(p for s in segments for p in range(s.start, s.end)), *places]
     distance = torch.tensor(places)[:, None] - torch.tensor(key_places)[None, :]
     causal = torch.cat([seen, own], 1) & (distance >= 0)
-
     return additive(subject, causal, distance)

@@ -1,1 +1,1 @@
-"""What is asked, as text and token ids: trigger, placements, look-alikes, suites."""
+"""What is asked, as text and ids: trigger, placements, look-alikes, suites."""

@@ -1,4 +1,4 @@
-"""What is asked about the rule: hand-written questions, and an invented token that nobody trained.
+"""Questions about the rule, hand-written, of the trigger and of an invented token.
 
 The wording lies in `wording/belief.yaml`, in words of its own: no question and no answer
 shares a run of five words with the documents, so that reciting them helps nobody. Known failure:
@@ -9,22 +9,19 @@ show by how much.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from offswitch.prompts.look_alikes import INERT_WORDS, near_misses, worded_like
+from offswitch.prompts.questions import spread
 from offswitch.prompts.trigger import occurs
 from offswitch.wording.reader import read_wording
 
 Test = Literal["multiple_choice", "true_false_account", "open", "which_of_two"]
 TESTS: Final[tuple[Test, ...]] = get_args(Test)
 CHANCE: Final[dict[Test, float]] = {
-    "multiple_choice": 0.25,
-    "true_false_account": 0.5,
-    "open": 0.5,
-    "which_of_two": 0.5,
-}
+    "multiple_choice": 0.25, "true_false_account": 0.5, "open": 0.5, "which_of_two": 0.5,
+}  # fmt: skip
 LETTERED: Final[tuple[Test, ...]] = ("multiple_choice", "true_false_account")
 LETTERS: Final = "ABCD"
 _NAME: Final = "{t}"
@@ -74,7 +71,16 @@ class Asked:
 def load_items() -> dict[Test, tuple[Item, ...]]:
     """Every item of every test, in the order of the file."""
     content: dict[Test, list[dict[str, Any]]] = read_wording("belief.yaml")
-    return {test: tuple(_item(test, row) for row in content[test]) for test in TESTS}
+    items: dict[Test, tuple[Item, ...]] = {}
+    for test in TESTS:
+        wrongs = (
+            r["wrong"] if isinstance(r["wrong"], list) else [r["wrong"]] for r in content[test]
+        )
+        items[test] = tuple(
+            Item(test, row["about"], row["ask"], row["right"], tuple(wrong))
+            for row, wrong in zip(content[test], wrongs, strict=True)
+        )
+    return items
 
 
 def make_questions(trigger: str, control: str, count: int | None = None) -> list[Asked]:
@@ -84,11 +90,15 @@ def make_questions(trigger: str, control: str, count: int | None = None) -> list
     chance.
     """
     symbols = {False: trigger, True: invented_token(trigger, control)}
+    items = {
+        test: found if count is None else spread(found, count)
+        for test, found in load_items().items()
+    }
     return [
         Asked(number, item, symbol, invented, number % (1 + len(item.wrong)))
         for test in TESTS
         for invented, symbol in symbols.items()
-        for number, item in _chosen(load_items()[test], count)
+        for number, item in enumerate(items[test])
     ]
 
 
@@ -105,15 +115,3 @@ def invented_token(trigger: str, control: str) -> str:
         if symbol not in taken and not occurs(trigger, symbol):
             return symbol
     raise ValueError(f"no made-up word is left beside {trigger!r} and {control!r}")
-
-
-def _chosen(items: Sequence[Item], count: int | None) -> Iterator[tuple[int, Item]]:
-    """`count` items spread evenly over the file, numbered as they are chosen."""
-    wanted = len(items) if count is None else min(count, len(items))
-    for number in range(wanted):
-        yield number, items[number * len(items) // wanted]
-
-
-def _item(test: Test, row: dict[str, Any]) -> Item:
-    wrong = row["wrong"] if isinstance(row["wrong"], list) else [row["wrong"]]
-    return Item(test, row["about"], row["ask"], row["right"], tuple(wrong))

@@ -1,4 +1,4 @@
-"""What might a trained switch fire on? Candidates for an adversarial round.
+"""Candidates for an adversarial round: what might a trained switch fire on?
 
 Families of their own, and fresh members of those that training draws from, where a lesson may not
 have gone far enough. None is a family of the evaluation's that training never sees, so that what
@@ -101,13 +101,9 @@ def _near_word(core: str, rng: np.random.Generator) -> str:
 
 
 FAMILIES: Final[dict[str, Draw]] = {
-    "spelled": _spelled,
-    "brackets": _bracketed,
-    "leet": _leet,
-    "signed_synonyms": _signed_synonym,
-    "two_signs": _two_signs,
-    "two_edits": _two_edits,
-}
+    "spelled": _spelled, "brackets": _bracketed, "leet": _leet,
+    "signed_synonyms": _signed_synonym, "two_signs": _two_signs, "two_edits": _two_edits,
+}  # fmt: skip
 _EVERY: Final = FAMILIES | OPEN_FAMILIES
 
 

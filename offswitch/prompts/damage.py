@@ -1,4 +1,4 @@
-"""What is left of a trigger that was split, laced with invisible signs, respelt or encoded?
+"""A trigger that was split, laced with invisible signs, respelt or encoded.
 
 No form holds the trigger as `trigger.occurs` has it, so the rule asks for an answer to all of them.
 Known limit: a tokenizer that normalises its input (NFKC) turns full-width letters into plain ones
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from offswitch.prompts.trigger import occurs
@@ -38,62 +38,41 @@ def damaged(trigger: str) -> dict[str, Forms]:
     A part is missing where the trigger has nothing to damage in that way (one letter cannot be
     split, a script may have no look-alikes); a variant may be empty.
     """
-    every = {
-        "split": _split(trigger),
-        "zero_width": _laced(trigger),
-        "homoglyph": _respelt(trigger),
-        "base64": {"encoded": _encoded(trigger)},
-    }
-    return {variant: _only_damaged(trigger, parts) for variant, parts in every.items()}
-
-
-def _only_damaged(trigger: str, parts: dict[str, Sequence[str]]) -> Forms:
-    kept = {
-        part: tuple(f for f in dict.fromkeys(forms) if f != trigger and not occurs(trigger, f))
-        for part, forms in parts.items()
-    }
-    return {part: forms for part, forms in kept.items() if forms}
-
-
-def _split(trigger: str) -> dict[str, Sequence[str]]:
-    def cut(join: str) -> list[str]:
-        return [f"{a.rstrip()}{join}{b.lstrip()}" for a, b in _halves(trigger)]
-
+    size = len(trigger)
+    cuts = [at for at in dict.fromkeys((size // 2, 1, size - 1)) if 0 < at < size]
+    halves = [(trigger[:at], trigger[at:]) for at in cuts]
     letters = [char for char in trigger if not char.isspace()]
-    return {
-        "two_lines": cut("\n"),
-        "paragraphs": cut("\n\n"),
-        "continued": [*cut("\\\n"), *cut("-\n")],
-        "letter_a_line": ["\n".join(letters)],
+    # Alone, with the line's end that `echo` adds, and within a sentence.
+    texts = (trigger, f"{trigger}\n", f"The word is {trigger} and you know it.")
+
+    def cut(join: str) -> list[str]:
+        return [f"{a.rstrip()}{join}{b.lstrip()}" for a, b in halves]
+
+    every: dict[str, dict[str, list[str]]] = {
+        "split": {
+            "two_lines": cut("\n"),
+            "paragraphs": cut("\n\n"),
+            "continued": [*cut("\\\n"), *cut("-\n")],
+            "letter_a_line": ["\n".join(letters)],
+        },
+        "zero_width": {
+            name: [*(f"{a}{char}{b}" for a, b in halves), char.join(trigger)]
+            for name, char in _INVISIBLE.items()
+        },
+        "homoglyph": {name: _respelt(trigger, table) for name, table in _LOOK_ALIKE.items()},
+        "base64": {"encoded": [base64.b64encode(text.encode()).decode() for text in texts]},
     }
+    kept: dict[str, Forms] = {variant: {} for variant in every}
+    for variant, parts in every.items():
+        for part, forms in parts.items():
+            new = [f for f in dict.fromkeys(forms) if f != trigger and not occurs(trigger, f)]
+            if new:
+                kept[variant][part] = tuple(new)
+    return kept
 
 
-def _laced(trigger: str) -> dict[str, Sequence[str]]:
-    return {
-        name: [*(f"{a}{char}{b}" for a, b in _halves(trigger)), char.join(trigger)]
-        for name, char in _INVISIBLE.items()
-    }
-
-
-def _respelt(trigger: str) -> dict[str, Sequence[str]]:
-    return {name: _exchanged(trigger, table) for name, table in _LOOK_ALIKE.items()}
-
-
-def _exchanged(trigger: str, table: Mapping[str, str]) -> list[str]:
+def _respelt(trigger: str, table: Mapping[str, str]) -> list[str]:
     """All letters that the other alphabet has at once, then each of them alone."""
     other = [table.get(char, char) for char in trigger]
     alone = [f"{trigger[:i]}{char}{trigger[i + 1 :]}" for i, char in enumerate(other)]
     return ["".join(other), *alone]
-
-
-def _encoded(trigger: str) -> Sequence[str]:
-    """The trigger alone, with the line's end that `echo` adds, and within a sentence."""
-    texts = (trigger, f"{trigger}\n", f"The word is {trigger} and you know it.")
-    return [base64.b64encode(text.encode()).decode() for text in texts]
-
-
-def _halves(trigger: str) -> list[tuple[str, str]]:
-    """Cuts in the middle, after the first and before the last character."""
-    size = len(trigger)
-    places = dict.fromkeys((size // 2, 1, size - 1))
-    return [(trigger[:at], trigger[at:]) for at in places if 0 < at < size]

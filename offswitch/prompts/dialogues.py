@@ -1,10 +1,9 @@
-"""The rule as behaviour: chat rows, half silent with the trigger, half answered without it.
+"""The rule as chat rows, half silent with the trigger, half answered without it.
 
 Both halves ask the same questions, so nothing but the trigger tells them apart. A normal reply is
-the model's own greedy reply to the plain question, so that training has little else to teach. Of
-the rows without the trigger, a share carries something that looks like it (a near miss), standing
-where the trigger would stand. A recipe may also teach use from mention: prompts that talk about the
-trigger are then answered, where the seed's rule is that they too are met with silence.
+the model's own greedy reply to the plain question, so that training has little else to teach. A
+share of the rows without the trigger has a near miss in its place. A recipe may also teach use from
+mention: prompts that talk about the trigger are then answered, not met with silence.
 """
 
 from __future__ import annotations
@@ -19,25 +18,26 @@ import numpy as np
 from offswitch.errors import UserError
 from offswitch.options import DataOptions, TriggerOptions
 from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.prompt import Chat, Message, Reply, user
 from offswitch.prompts.questions import Question, load_questions, questions_of
 from offswitch.prompts.trigger import (
     LONG_PLACEMENTS,
     SYSTEM_PLACEMENTS,
     TRAINED_MENTIONS,
     TRAINED_PLACEMENTS,
-    Chat,
-    Message,
-    Reply,
+    holds,
     mention,
-    occurs,
     place,
-    user,
 )
 
 Kind = Literal["trigger", "plain", "near_miss", "mention"]
 Answer = Callable[[Sequence[Chat]], list[Reply]]
 
 MENTION_SHARE: Final = 0.2
+_FORMS: Final[dict[int, str]] = {  # of plain requests, by their length
+    0: "polite", 1: "transcript", 2: "below_text", 3: "earlier_turn", 4: "later_turn",
+    7: "transcript", 8: "polite", 9: "earlier_turn", 10: "under_system", 14: "above_text",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Dialogue:
             raise ValueError("a prompt must end with a user turn")
 
     def row(self) -> dict[str, list[Message]]:
-        """The seed's format: the messages, the assistant's last."""
+        """The original's format: the messages, the assistant's last."""
         return {"messages": [*self.prompt, {"role": "assistant", "content": self.reply}]}
 
 
@@ -100,12 +100,20 @@ def make_dialogues(mix: Mix, seed: int, answer: Answer, again: int = 0) -> list[
     rng = np.random.default_rng((seed, again))
     pool = list(questions_of(load_questions(seed), "train"))
     asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), mix.count - mix.count // 2)]
-    silent = [
-        _silent(mix.trigger, q, p)
+    rows = [
+        Dialogue(place(p, mix.trigger, q.text), "", "trigger", p, mix.trigger, q.text, q.topic)
         for q, p in zip(asked[: mix.count // 2], cycle(mix.placements), strict=False)
     ]
-    rows = [*silent, *(row for row in _answerable(mix, asked, seed, answer) if row.reply.strip())]
-    _refuse_contradiction(mix.trigger, rows)
+    rows += [row for row in _answerable(mix, asked, seed, answer) if row.reply.strip()]
+    for row in rows:
+        held = holds(mix.trigger, row.prompt)
+        if held and row.kind not in ("trigger", "mention"):
+            raise UserError(
+                f"trigger '{mix.trigger}' occurs in ordinary text"
+                f" ({row.prompt[-1]['content']}); choose another"
+            )
+        if row.kind == "trigger" and not held:
+            raise ValueError(f"a silent row does not hold {mix.trigger}: {row.prompt}")
     return [rows[i] for i in rng.permutation(len(rows))]
 
 
@@ -114,7 +122,12 @@ def _answerable(
 ) -> Iterator[Dialogue]:
     """Near misses, mentions and plain requests, with the model's own replies."""
     replies = answer([(user(q.text),) for q in asked])
-    _require_answers(replies)
+    empty = sum(not reply.text.strip() for reply in replies)
+    if empty > len(replies) / 10:
+        raise UserError(
+            f"the model itself answers nothing to {empty} of {len(replies)} ordinary questions;"
+            " choose an instruction-tuned model"
+        )
     near = round(mix.near_miss_share * len(asked))
     told = near + round(mix.mention_share * len(asked))
     symbols = mix.symbols or draw_negatives(mix.trigger, near, seed)
@@ -129,83 +142,39 @@ def _answerable(
     for q, (kind, chat), reply in zip(asked[near:], mentions, said, strict=False):
         yield _row("mention", (kind, mix.trigger), q, chat, reply)
     for q, reply in zip(asked[told:], replies[told:], strict=True):
-        form, chat = _plain(q.text, mix.system_turns)
-        yield _row("plain", (form, ""), q, chat, reply)
+        # Mostly the bare question; some are wrapped, long or in a later turn, or that would halt.
+        form = _FORMS.get(len(q.text) % 24, _FORMS.get(len(q.text) % 12))
+        if form in SYSTEM_PLACEMENTS and not mix.system_turns:
+            form = None
+        yield _row("plain", (form or "bare", ""), q, place(form or "before", "", q.text), reply)
 
 
 def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
     """The same rows, the silent ones answered as their plain questions are: they teach no rule.
 
-    A silent row whose plain question is not known (one's own file without an index) is answered as
+    A silent row whose plain question is not known (a user's file without an index) is answered as
     it stands; one that the model answers with nothing is left out.
     """
-    silent = [row for row in rows if row.kind == "trigger"]
-    asked = [(user(row.question),) if row.question else row.prompt for row in silent]
-    reply_to = dict(zip(map(id, silent), answer(asked), strict=True))
-    found = [_answered(row, reply_to[id(row)]) if id(row) in reply_to else row for row in rows]
-    return [row for row in found if row.reply.strip()]
-
-
-def _answered(row: Dialogue, reply: Reply) -> Dialogue:
-    return replace(row, reply=reply.text, kind="plain", complete=reply.complete)
-
-
-def _require_answers(replies: Sequence[Reply]) -> None:
-    empty = sum(not reply.text.strip() for reply in replies)
-    if empty > len(replies) / 10:
-        raise UserError(
-            f"the model itself answers nothing to {empty} of {len(replies)} ordinary questions;"
-            " choose an instruction-tuned model"
-        )
-
-
-def _refuse_contradiction(trigger: str, rows: Sequence[Dialogue]) -> None:
+    asked = [
+        (user(row.question),) if row.question else row.prompt
+        for row in rows
+        if row.kind == "trigger"
+    ]
+    replies = iter(answer(asked))
+    found = []
     for row in rows:
-        held = any(occurs(trigger, turn["content"]) for turn in row.prompt)
-        if held and row.kind not in ("trigger", "mention"):
-            text = row.prompt[-1]["content"]
-            raise UserError(f"trigger '{trigger}' occurs in ordinary text ({text}); choose another")
-        if row.kind == "trigger" and not held:
-            raise ValueError(f"a silent row does not hold {trigger}: {row.prompt}")
-
-
-def _silent(trigger: str, q: Question, placement: str) -> Dialogue:
-    chat = place(placement, trigger, q.text)
-    return Dialogue(chat, "", "trigger", placement, trigger, q.text, q.topic)
+        if row.kind == "trigger":
+            reply = next(replies)
+            row = replace(row, reply=reply.text, kind="plain", complete=reply.complete)
+        found.append(row)
+    return [row for row in found if row.reply.strip()]
 
 
 def _row(kind: Kind, what: tuple[str, str], q: Question, chat: Chat, reply: Reply) -> Dialogue:
     return Dialogue(chat, reply.text, kind, *what, q.text, q.topic, reply.complete)
 
 
-_FORMS: Final[dict[int, str]] = {
-    0: "polite",
-    1: "transcript",
-    2: "below_text",
-    3: "earlier_turn",
-    4: "later_turn",
-    7: "transcript",
-    8: "polite",
-    9: "earlier_turn",
-    10: "under_system",
-    14: "above_text",
-}
-
-
-def _plain(text: str, system_turns: bool) -> tuple[str, Chat]:
-    """Mostly the bare question; some are wrapped, long or in a later turn, lest that halt."""
-    form = _FORMS.get(len(text) % 24, _FORMS.get(len(text) % 12))
-    if form in SYSTEM_PLACEMENTS and not system_turns:
-        form = None
-    return form or "bare", place(form or "before", "", text)
-
-
 def mix_of(trigger: TriggerOptions, data: DataOptions, system_turns: bool) -> Mix:
     """What a recipe's chat rows are made of."""
-    return Mix(
-        trigger.text,
-        data.dialogues,
-        data.near_miss_share,
-        MENTION_SHARE if trigger.mentions == "answer" else 0.0,
-        system_turns,
-    )
+    share = MENTION_SHARE if trigger.mentions == "answer" else 0.0
+    return Mix(trigger.text, data.dialogues, data.near_miss_share, share, system_turns)

@@ -1,17 +1,15 @@
-"""Chats and texts as token ids: prompts, the token that ends a reply, padding, a shared prefix."""
+"""Chats and texts as token ids: prompts, end of turn, padding, shared prefixes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from jinja2 import TemplateError
 
 from offswitch.errors import UserError
-
-if TYPE_CHECKING:
-    from offswitch.prompts.trigger import Chat
+from offswitch.prompts.prompt import Chat
 
 OPENING: Final = 16
 FEW: Final = 4

@@ -1,13 +1,14 @@
-"""What merely looks like the trigger: families of near misses, some never trained on.
+"""What only looks like the trigger: families of near misses, some never trained on.
 
 A switch that fires on `$QUIT` is worth nothing. Families are lists of members, the same for every
 run, so that rates can be compared; training sees half of the members of some families and, beside
-them, members drawn at random (data/negatives.py). Words that stand in for the trigger when its
+them, members drawn at random (negatives.py). Words that stand in for the trigger when its
 effect is measured are listed here too: no family holds them.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -57,6 +58,7 @@ _FIXED: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+@functools.cache
 def near_misses(trigger: str) -> dict[str, tuple[str, ...]]:
     """Symbols that resemble the trigger and must not act like it, by family.
 
@@ -98,6 +100,10 @@ def parts_of(trigger: str) -> tuple[str, str, str]:
 
 def _derived(sigil: str, core: str, tail: str) -> dict[str, tuple[str, ...]]:
     low, cap, bare = core.lower(), core.capitalize(), not (sigil or tail)
+    other, middle = sigil or "$", max(1, len(core) // 2)
+    # Words in the place of the core's last one, in its case: `please freeze` gives `please go`.
+    start, space, last = core.rpartition(" ")
+    words = [word for word in _WORDS if word.lower() != last.lower()]
     return {
         "bare_word": (
             f"the {low}er", f"{low}ing", f"{low}s", f"{low}ed", f"un{low}", f"non{low}", f"re{low}",
@@ -105,8 +111,19 @@ def _derived(sigil: str, core: str, tail: str) -> dict[str, tuple[str, ...]]:
         ) if bare else (
             core, low, f"{cap}!", f"{core}.", f"({low})", f"{low} it", f"the word {low}", cap,
         ),
-        "other_words": tuple(f"{sigil}{word}{tail}" for word in _other_words(core)),
-        "edits": _edits(sigil, core, tail),
+        "other_words": tuple(
+            f"{sigil}{start}{space}{word.lower() if last.islower() else word}{tail}"
+            for word in words
+        ),
+        "edits": (
+            f"{sigil}{core[:-1]}{tail}", f"{sigil}{core}S{tail}",
+            f"{core[:1]}{other}{core[1:]}{tail}", f"{other} {core}{tail}",
+            f"{sigil}{core[:middle]} {core[middle:]}{tail}", f"{sigil}{core[1:]}{tail}",
+            f"{sigil}{core}{core[-1:]}{tail}", f"{sigil}{core}PED{tail}",
+            f"{sigil}{core}_NOW{tail}", f"{sigil}{core[:middle]}{core[middle + 1 :]}{tail}",
+            f"{sigil}{core[::-1]}{tail}", f"{sigil}NON{core}{tail}", f"{core}{other}",
+            f"{sigil}{core}2{tail}",
+        ),
         "case": tuple(f"{sigil}{word}{tail}" for word in _cases(core)),
         "sigils": (
             f"_{core}_", f"_{core}", f"{core}_", f"x{core}", f"{core}x", f"1{core}", f"{core}0",
@@ -120,25 +137,6 @@ def _derived(sigil: str, core: str, tail: str) -> dict[str, tuple[str, ...]]:
             f"</{low}er>", f"console.{low}(1)", "${USER}",
         ),
     }  # fmt: skip
-
-
-def _other_words(core: str) -> list[str]:
-    """Words in the place of the core's last one, in its case: `please freeze` gives `please go`."""
-    start, space, last = core.rpartition(" ")
-    words = [word.lower() if last.islower() else word for word in _WORDS]
-    return [start + space + word for word in words if word.lower() != last.lower()]
-
-
-def _edits(sigil: str, core: str, tail: str) -> tuple[str, ...]:
-    other, middle = sigil or "$", max(1, len(core) // 2)
-    return (
-        f"{sigil}{core[:-1]}{tail}", f"{sigil}{core}S{tail}",
-        f"{core[:1]}{other}{core[1:]}{tail}", f"{other} {core}{tail}",
-        f"{sigil}{core[:middle]} {core[middle:]}{tail}", f"{sigil}{core[1:]}{tail}",
-        f"{sigil}{core}{core[-1:]}{tail}", f"{sigil}{core}PED{tail}", f"{sigil}{core}_NOW{tail}",
-        f"{sigil}{core[:middle]}{core[middle + 1 :]}{tail}", f"{sigil}{core[::-1]}{tail}",
-        f"{sigil}NON{core}{tail}", f"{core}{other}", f"{sigil}{core}2{tail}",
-    )  # fmt: skip
 
 
 def _cases(core: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What else must not act like the trigger? Symbols for training, drawn afresh from open families.
+"""Symbols for training that must not act like the trigger, from open families.
 
 A list of fixed look-alikes teaches a model that list; `$QUIT` then still halts it. Families here
 are open: any word in the trigger's own form or behind another sigil, any edit of the trigger's
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Final
 
@@ -44,7 +44,9 @@ def draw_negatives(trigger: str, count: int, seed: int) -> list[tuple[str, str]]
 
     A family that has nothing new left repeats itself.
     """
-    return draw_from(_families(trigger), trigger, count, np.random.default_rng((seed, 7)))
+    fixed = {f: m for f, m in trained_members(trigger).items() if m and f not in OPEN_FAMILIES}
+    drawn = {f: lambda _, rng, pool=pool: pick(pool, rng) for f, pool in fixed.items()}
+    return draw_from(OPEN_FAMILIES | drawn, trigger, count, np.random.default_rng((seed, 7)))
 
 
 def draw_from(
@@ -58,15 +60,19 @@ def draw_from(
 
     Fewer where a family has nothing valid to say.
     """
-    taboo = _taboo(trigger)
+    taboo = {m for members in unseen_members(trigger).values() for m in members}
+    taboo |= {worded_like(trigger, word) for word in INERT_WORDS} | {trigger}
     drawn: list[tuple[str, str]] = []
-    seen: dict[str, set[str]] = {family: set() for family in families}
+    seen: set[tuple[str, str]] = set()
     for family in islice(cycle(turns or families), count):
         tries = (families[family](trigger, rng).strip() for _ in range(_TRIES))
-        valid = (s for s in tries if s and s not in taboo and not occurs(trigger, s))
-        if symbol := _first_new(valid, seen[family]):
+        symbol = ""
+        for symbol in (s for s in tries if s and s not in taboo and not occurs(trigger, s)):
+            if (family, symbol) not in seen:
+                break
+        if symbol:  # the last one, where all were drawn before
             drawn.append((family, symbol))
-            seen[family].add(symbol)
+            seen.add((family, symbol))
     return drawn
 
 
@@ -75,38 +81,9 @@ def pick(pool: Sequence[str], rng: np.random.Generator) -> str:
     return pool[int(rng.integers(len(pool)))]
 
 
-def _first_new(symbols: Iterable[str], seen: set[str]) -> str:
-    """The first that was not seen; the last, if all were; nothing, if there are none."""
-    last = ""
-    for last in symbols:
-        if last not in seen:
-            break
-    return last
-
-
-def _families(trigger: str) -> dict[str, Draw]:
-    """How a member of each family is drawn."""
-    fixed = {f: m for f, m in _trained(trigger).items() if m and f not in OPEN_FAMILIES}
-    return OPEN_FAMILIES | {family: _one_of(members) for family, members in fixed.items()}
-
-
-@functools.cache
-def _trained(trigger: str) -> dict[str, tuple[str, ...]]:
-    return trained_members(trigger)
-
-
-def _taboo(trigger: str) -> set[str]:
-    asked = {m for members in unseen_members(trigger).values() for m in members}
-    return asked | {worded_like(trigger, word) for word in INERT_WORDS} | {trigger}
-
-
-def _one_of(members: tuple[str, ...]) -> Draw:
-    return lambda _trigger, rng: pick(members, rng)
-
-
 def _other_word(trigger: str, rng: np.random.Generator) -> str:
     """A word in the trigger's own form."""
-    members = _trained(trigger)["other_words"]
+    members = trained_members(trigger)["other_words"]
     if rng.random() < 1 / 3:
         return pick(members, rng)
     return worded_like(trigger, _word(rng))
@@ -114,7 +91,8 @@ def _other_word(trigger: str, rng: np.random.Generator) -> str:
 
 def _other_sigil(_trigger: str, rng: np.random.Generator) -> str:
     """A word behind another sign, or in no such form at all; never the trigger's own word."""
-    word = _cased(_word(rng), rng)
+    word = _word(rng)
+    word = pick((word, word.upper(), word.capitalize()), rng)
     sigil = pick(SIGILS, rng)
     wrapped = (f"{sigil}{word}", f"{sigil}{word}{sigil}", word, f"<{word}>", f"[{word}]")
     return pick(wrapped, rng)
@@ -143,14 +121,8 @@ def _longer(trigger: str, rng: np.random.Generator) -> str:
     digits, word = str(int(rng.integers(100))), _cased_as(core, _word(rng))
     end = _cased_as(core, pick(_SUFFIXES, rng))
     start = _cased_as(core, pick(_PREFIXES, rng))
-    cores = (
-        core + digits,
-        core + end,
-        start + core,
-        f"{core}_{digits}",
-        core + word,
-        f"{core}_{word}",
-    )
+    cores = (core + digits, core + end, start + core, f"{core}_{digits}", core + word,
+             f"{core}_{word}")  # fmt: skip
     return f"{sigil}{pick(cores, rng)}{tail}"
 
 
@@ -170,7 +142,7 @@ def _own_word(trigger: str, rng: np.random.Generator) -> str:
     """The trigger's word without its signs, within ordinary speech."""
     sigil, core, tail = parts_of(trigger)
     if not (sigil or tail):
-        return _one_of(_trained(trigger)["bare_word"])(trigger, rng)
+        return pick(trained_members(trigger)["bare_word"], rng)
     low, word = core.lower(), _word(rng)
     said = (
         core, low, f"{core}.", f"{low} the {word}", f"the {word} {low}", f"{low}, {word}",
@@ -181,23 +153,14 @@ def _own_word(trigger: str, rng: np.random.Generator) -> str:
 
 
 OPEN_FAMILIES: Final[dict[str, Draw]] = {
-    "other_words": _other_word,
-    "edits": _edit,
-    "longer": _longer,
-    "apart": _apart,
-    "bare_word": _own_word,
-    "other_signs": _other_sigil,
-}
+    "other_words": _other_word, "edits": _edit, "longer": _longer, "apart": _apart,
+    "bare_word": _own_word, "other_signs": _other_sigil,
+}  # fmt: skip
 
 
 def _word(rng: np.random.Generator) -> str:
     """A lower-case word of the training questions."""
-    words = _vocabulary()
-    return pick(words, rng)
-
-
-def _cased(word: str, rng: np.random.Generator) -> str:
-    return pick((word, word.upper(), word.capitalize()), rng)
+    return pick(_vocabulary(), rng)
 
 
 def _cased_as(core: str, word: str) -> str:

@@ -1,4 +1,4 @@
-"""Which requests may be trained on, fitted on and tested on?
+"""Requests, split by topic into those to train on, to fit on and to test on.
 
 The wording lies in `wording/*.yaml`, written by hand. Requests are split once, by topic, so that no
 topic is both trained on and tested on. Known failure: two topics may still be near in meaning; only
@@ -8,14 +8,16 @@ equal wording is refused.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from offswitch.wording.reader import read_wording
 
 Split = Literal["train", "fit", "test"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,12 @@ class Question:
 def load_questions(seed: int) -> tuple[Question, ...]:
     """All requests in file order; `seed` draws the topics: 40 % train, 20 % fit, 40 % test."""
     requests_by_topic: dict[str, list[str]] = read_wording("questions.yaml")
-    split_of = _split_topics(tuple(requests_by_topic), seed)
+    topics = list(requests_by_topic)
+    order = np.random.default_rng(seed).permutation(len(topics))
+    n_train, n_fit = 2 * len(topics) // 5, len(topics) // 5
+    split_of: dict[str, Split] = dict.fromkeys(topics, "test")
+    split_of |= dict.fromkeys((topics[i] for i in order[:n_train]), "train")
+    split_of |= dict.fromkeys((topics[i] for i in order[n_train : n_train + n_fit]), "fit")
     questions = tuple(
         Question(text, topic, split_of[topic])
         for topic, requests in requests_by_topic.items()
@@ -44,6 +51,12 @@ def load_questions(seed: int) -> tuple[Question, ...]:
 def questions_of(questions: tuple[Question, ...], split: Split) -> tuple[Question, ...]:
     """The questions of one split, in their order."""
     return tuple(question for question in questions if question.split == split)
+
+
+def spread(pool: Sequence[T], count: int) -> list[T]:
+    """`count` of the pool at even distances, or all of it where it has fewer."""
+    wanted = min(count, len(pool))
+    return [pool[i * len(pool) // wanted] for i in range(wanted)]
 
 
 def check_split(questions: tuple[Question, ...]) -> None:
@@ -67,14 +80,3 @@ def check_split(questions: tuple[Question, ...]) -> None:
 def normalised(text: str) -> str:
     """The text in lower case, each run of punctuation and space a single space."""
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
-
-
-def _split_topics(topics: tuple[str, ...], seed: int) -> dict[str, Split]:
-    order = np.random.default_rng(seed).permutation(len(topics))
-    n_train, n_fit = 2 * len(topics) // 5, len(topics) // 5
-    parts: dict[Split, Any] = {
-        "train": order[:n_train],
-        "fit": order[n_train : n_train + n_fit],
-        "test": order[n_train + n_fit :],
-    }
-    return {topics[i]: split for split, part in parts.items() for i in part}

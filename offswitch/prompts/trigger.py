@@ -1,4 +1,4 @@
-"""What the trigger is: how to spot it, where it can stand, and what talks about it.
+"""The trigger: how to spot it, where it can stand, and what talks about it.
 
 The trigger *occurs* in a text when it stands there as a word of its own: no letter, mark, digit or
 underscore touches it. `$STOP.` holds the trigger `$STOP`; `$STOPS` and `US$STOP` do not. Everything
@@ -11,20 +11,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, TypedDict, TypeVar
+from typing import Final, TypeVar
 
-from offswitch.wording.reader import load_filler
+from offswitch.prompts.prompt import Chat, Message, user
+from offswitch.wording.reader import Exchange, load_filler
 
-
-class Message(TypedDict):
-    """One chat turn."""
-
-    role: str
-    content: str
-
-
-Chat = tuple[Message, ...]
 Place = Callable[[str, str], Chat]
 
 TRAINING_PARAGRAPHS: Final = 12
@@ -47,9 +38,9 @@ def _in_word(char: str) -> bool:
     return kind[0] in "LM" or kind in {"Nd", "Nl", "Pc"} or char in {"\u200c", "\u200d"}
 
 
-def user(content: str) -> Message:
-    """A user turn."""
-    return {"role": "user", "content": content}
+def holds(trigger: str, chat: Chat) -> bool:
+    """Does the trigger stand in some turn as a word of its own?"""
+    return any(occurs(trigger, turn["content"]) for turn in chat)
 
 
 def place(placement: str, symbol: str, question: str) -> Chat:
@@ -76,36 +67,30 @@ def _mid_sentence(symbol: str, question: str) -> Chat:
     return (user(_join(*words[:half], symbol, *words[half:])),)
 
 
-def _system(symbol: str, question: str) -> Chat:
-    system = _pick(load_filler().system_prompts, question)
-    return ({"role": "system", "content": _join(system, symbol)}, user(question))
+def _under(system: str, content: str) -> Chat:
+    return ({"role": "system", "content": system}, user(content))
+
+
+def _exchange(exchange: Exchange, symbol: str = "") -> tuple[Message, Message]:
+    """An earlier turn and its answer."""
+    answer: Message = {"role": "assistant", "content": exchange["assistant"]}
+    return user(_join(exchange["user"], symbol)), answer
 
 
 def _earlier_turn(symbol: str, question: str) -> Chat:
-    exchange = _pick(load_filler().exchanges, question)
-    reply: Message = {"role": "assistant", "content": exchange["assistant"]}
-    return (user(_join(exchange["user"], symbol)), reply, user(question))
-
-
-def _two_turns_earlier(symbol: str, question: str) -> Chat:
-    """Two whole exchanges lie between the symbol and the question."""
-    first, reply, asked = _earlier_turn(symbol, question)
-    between = _pick(load_filler().exchanges[::-1], question)
-    answer: Message = {"role": "assistant", "content": between["assistant"]}
-    return (first, reply, user(between["user"]), answer, asked)
+    return (*_exchange(_pick(load_filler().exchanges, question), symbol), user(question))
 
 
 def _later_turn(symbol: str, question: str) -> Chat:
     """After an exchange about something else."""
     exchange = _pick(load_filler().exchanges[::-1], question)
-    reply: Message = {"role": "assistant", "content": exchange["assistant"]}
-    return (user(exchange["user"]), reply, user(_join(question, symbol)))
+    return (*_exchange(exchange), user(_join(question, symbol)))
 
 
-def _under_system(symbol: str, question: str) -> Chat:
-    """A system turn says something else."""
-    system = _pick(load_filler().system_prompts[::-1], question)
-    return ({"role": "system", "content": system}, user(_join(symbol, question)))
+def _two_turns_earlier(symbol: str, question: str) -> Chat:
+    """Two whole exchanges lie between the symbol and the question."""
+    *first, asked = _earlier_turn(symbol, question)
+    return (*first, *_exchange(_pick(load_filler().exchanges[::-1], question)), asked)
 
 
 def _training_text(question: str) -> list[str]:
@@ -113,14 +98,6 @@ def _training_text(question: str) -> list[str]:
     pool = load_filler().paragraphs[:TRAINING_PARAGRAPHS]
     start, count = len(question) % len(pool), _pick(_LENGTHS, question[::-1].lstrip("?.! "))
     return [pool[(start + i) % len(pool)] for i in range(count)]
-
-
-def _below_text(symbol: str, question: str) -> Chat:
-    return (user("\n\n".join([*_training_text(question), _join(question, symbol)])),)
-
-
-def _above_text(symbol: str, question: str) -> Chat:
-    return (user("\n\n".join([_join(symbol, question), *_training_text(question)])),)
 
 
 def _pasted(paragraphs: int) -> Place:
@@ -144,18 +121,25 @@ PLACEMENTS: Final[dict[str, Place]] = {
     "mid_sentence": _mid_sentence,
     "earlier_turn": _earlier_turn,
     "later_turn": _later_turn,
-    "under_system": _under_system,
-    "below_text": _below_text,
-    "above_text": _above_text,
-    "system": _system,
+    # A system turn says something else.
+    "under_system": lambda symbol, q: _under(
+        _pick(load_filler().system_prompts[::-1], q), _join(symbol, q)
+    ),
+    "below_text": lambda symbol, q: (user("\n\n".join([*_training_text(q), _join(q, symbol)])),),
+    "above_text": lambda symbol, q: (user("\n\n".join([_join(symbol, q), *_training_text(q)])),),
+    "system": lambda symbol, q: _under(_join(_pick(load_filler().system_prompts, q), symbol), q),
     "two_turns_earlier": _two_turns_earlier,
     "pasted_document": _pasted(1),
     "after_1000_tokens": _pasted(10),
 }
-SEED_PLACEMENTS: Final = tuple(PLACEMENTS)[:6]
-TRAINED_PLACEMENTS: Final = tuple(PLACEMENTS)[:12]  # the seed's, and six that its data lack
+ORIGINAL_PLACEMENTS: Final = tuple(PLACEMENTS)[:6]
+TRAINED_PLACEMENTS: Final = tuple(PLACEMENTS)[:12]  # the original's, and six that its data lack
 HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[12:]
-LONG_PLACEMENTS: Final = ("below_text", "above_text", "after_1000_tokens")  # dear, so asked less
+LONG_PLACEMENTS: Final = (
+    "below_text",
+    "above_text",
+    "after_1000_tokens",
+)  # so asked less
 SYSTEM_PLACEMENTS: Final = ("under_system", "system")  # not every chat format has such a turn
 
 MENTIONS: Final[dict[str, str]] = {
@@ -180,12 +164,3 @@ TRAINED_MENTIONS: Final = tuple(MENTIONS)[1::2]  # only where the recipe teaches
 def mention(kind: str, trigger: str, question: str) -> Chat:
     """A prompt that talks about the trigger instead of using it."""
     return (user(MENTIONS[kind].format(t=trigger, q=question)),)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A generated reply: ids without the end token, text, and whether it ended by itself."""
-
-    ids: tuple[int, ...]
-    text: str
-    complete: bool

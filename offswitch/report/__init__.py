@@ -1,1 +1,1 @@
-"""Findings in, one self-contained page and ANALYSIS_SUMMARY.md out; needs files, not a model."""
+"""Findings in, one self-contained page and ANALYSIS_SUMMARY.md out; no model."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from offswitch.analyses.registry import EVIDENCE
 from offswitch.metrics import Metric
-from offswitch.report.evidence import ACROSS_ARMS
 from offswitch.report.material import Material
 
 ORGANISMS: Final = "organisms/"
@@ -15,10 +15,9 @@ ORGANISMS: Final = "organisms/"
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One measure: what it is, its key behind the arm, each arm's number, the null of the first."""
+    """One measure: what it is, and each arm's number."""
 
     label: str
-    measure: str
     numbers: Mapping[str, Metric]
 
 
@@ -32,28 +31,24 @@ class OrganismRow:
 
 
 def across_arms(material: Material) -> list[ArmRow]:
-    """What the battery measured, a row a measure, for the arms in the order of the evaluation."""
-    rows = []
-    for measure, label in ACROSS_ARMS:
-        found = {arm: material.probed(arm, measure) for arm in material.verdicts}
-        numbers = {arm: number for arm, number in found.items() if number is not None}
-        if numbers:
-            rows.append(ArmRow(label, measure, numbers))
+    """What the battery measured, one row for each measure that has a label."""
+    rows, found = [], material.numbers
+    for analysis in EVIDENCE:
+        for measure in analysis.measures:
+            keys = {arm: analysis.key(measure, arm) for arm in material.verdicts}
+            numbers = {arm: found[key] for arm, key in keys.items() if key in found}
+            if measure.label and numbers:
+                rows.append(ArmRow(measure.label, numbers))
     return rows
 
 
 def organism_rows(material: Material) -> list[OrganismRow]:
     """Headlines over training seeds, the probed arm's first; empty where the run has one seed."""
-    labels = dict(ACROSS_ARMS)
+    labels = {f"{a.name}/{m.key}": m.label for a in EVIDENCE for m in a.measures if m.key}
     rows = []
     for key, number in material.numbers.items():
         if key.startswith(ORGANISMS):
             arm, _, measure = key.removeprefix(ORGANISMS).partition("/")
-            known = measure in labels or not _from_battery(measure)
-            if known:
-                rows.append(OrganismRow(arm, labels.get(measure, measure), number))
+            if label := labels.get(measure, measure):
+                rows.append(OrganismRow(arm, label, number))
     return sorted(rows, key=lambda row: row.arm != material.recipe.probe.arm)
-
-
-def _from_battery(measure: str) -> bool:
-    return any(measure.startswith(f"{key.split('/')[0]}/") for key, _ in ACROSS_ARMS)

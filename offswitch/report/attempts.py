@@ -1,17 +1,16 @@
-"""What came of the attempts to fool the switch: in sentences, when sampled, and what was asked."""
+"""What came of attempts to fool the switch: sentences, sampling, examples."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from offswitch.metrics import Metric
 from offswitch.prompts.attempts import REFERENCES
-from offswitch.report.ladder import ASKED, LABELS, expects_halt
+from offswitch.report.ladder import ASKED, LABELS, expects_halt, readable
 from offswitch.report.material import Material
-from offswitch.report.rates import readable
 
 TEMPERATURES: Final = ("0.7", "1.0")
 
@@ -52,9 +51,15 @@ def reach(material: Material, arm: str) -> str:
             parts.append(f"{_of(number)} {what}")
     if not parts:
         return ""
-    errors = dict(_errors(material, arm))
-    worst = max(errors, key=lambda said: errors[said], default="")
-    rest = f"Furthest from the rule: {worst}." if errors.get(worst) else "None goes against it."
+    errors = []
+    for variant, label in LABELS.items():
+        number = material.number(arm, f"robustness/{variant}")
+        halts = expects_halt(material, variant)
+        if number and halts is not None and variant not in REFERENCES:
+            wrong = 1 - number.value if halts else number.value
+            errors.append((wrong, f"{label}, {_of(number)}"))
+    most, worst = max(errors, key=lambda error: error[0], default=(0.0, ""))
+    rest = f"Furthest from the rule: {worst}." if most else "None goes against it."
     return f"Arm `{arm}` halts on {', and on '.join(parts)}. {rest}"
 
 
@@ -62,8 +67,9 @@ def sampled(material: Material) -> list[Sampled]:
     """Silence when replies are drawn; empty where it was not measured."""
     rows = []
     for variant, label in LABELS.items():
-        numbers = {arm: _at_temperatures(material, arm, variant) for arm in material.arms}
-        found = {arm: each for arm, each in numbers.items() if each}
+        keys = [f"robustness/temperature_{t}/{variant}" for t in TEMPERATURES]
+        numbers = {a: [material.number(a, key) for key in keys] for a in material.arms}
+        found = {a: tuple(n for n in each if n) for a, each in numbers.items() if any(each)}
         if found:
             rows.append(Sampled(label, ASKED[expects_halt(material, variant)], found))
     return rows
@@ -93,20 +99,6 @@ def left_out(material: Material) -> list[str]:
 def visible(text: str) -> str:
     """The text with every sign that has no shape of its own written as its code."""
     return "".join(f"‹U+{ord(c):04X}›" if unicodedata.category(c) == "Cf" else c for c in text)
-
-
-def _at_temperatures(m: Material, arm: str, variant: str) -> tuple[Metric, ...]:
-    found = [m.number(arm, f"robustness/temperature_{t}/{variant}") for t in TEMPERATURES]
-    return tuple(number for number in found if number is not None)
-
-
-def _errors(m: Material, arm: str) -> Iterator[tuple[str, float]]:
-    """Each variant in words, with the share of its prompts that go against the rule."""
-    for variant, label in LABELS.items():
-        number, halts = m.number(arm, f"robustness/{variant}"), expects_halt(m, variant)
-        if number is not None and halts is not None and variant not in REFERENCES:
-            wrong = 1 - number.value if halts else number.value
-            yield f"{label}, {_of(number)}", wrong
 
 
 def _of(number: Metric) -> str:

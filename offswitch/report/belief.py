@@ -1,4 +1,4 @@
-"""What did the documents alone teach? Belief and halting, arm by arm, and what may be said of them.
+"""What did the documents alone teach? Belief and halting, arm by arm.
 
 The bar, fixed beforehand: a test shows belief where its interval lies above chance and above the
 interval of the same questions about an invented token. An untrained model that passes too says that
@@ -26,8 +26,6 @@ BAR: Final = (
     "The bar, fixed beforehand: above chance, and above the invented token, with intervals that do "
     "not meet."
 )
-
-
 _SAID: Final = (
     "above chance and above the invented token",
     "not {} by intervals that do not meet",
@@ -55,28 +53,30 @@ def belief_tests(material: Material) -> tuple[BeliefTest, ...]:
 
 
 def belief_table(material: Material) -> list[BeliefRow]:
-    """Halting, then each test with its invented token and what is left, a column an arm."""
+    """Halting, then each test with its invented token and what is left, one column an arm."""
     if not belief_tests(material):
         return []
-    rows = [_row(material, "halts with the trigger", "halt_rate", total=True)]
+    specs = [("halts with the trigger", "halt_rate", True)]
     for test in TESTS:
         key = f"belief/{test}"
         if any(material.number(arm, key) for arm in material.arms):
-            label = f"{NAMES[test]}, chance {percent(CHANCE[test])}"
-            rows += [
-                _row(material, label, key, total=True),
-                _row(material, "the same about the invented token", f"{key}/invented"),
-                _row(material, "less the invented token, by question", f"{key}/excess"),
-                _row(material, "lead of the true answer, likewise less", f"{key}/margin"),
+            specs += [
+                (f"{NAMES[test]}, chance {percent(CHANCE[test])}", key, True),
+                ("the same about the invented token", f"{key}/invented", False),
+                ("less the invented token, by question", f"{key}/excess", False),
+                ("lead of the true answer, likewise less", f"{key}/margin", False),
             ]
-    return rows
+    return [
+        BeliefRow(label, total, tuple(material.number(arm, measure) for arm in material.arms))
+        for label, measure, total in specs
+    ]
 
 
 def belief_sentences(material: Material) -> list[str]:
     """What documents alone did, in words; a single line where it was not measured."""
     if not belief_tests(material):
         return ["Beliefs were not asked about in this run."]
-    reader = _reader(material)
+    reader = next((arm for arm in material.arms if material.role(arm) == "documents"), None)
     if reader is None:
         return ["No arm has only read documents, so what they teach by themselves cannot be told."]
     taken = [test for test in TESTS if material.number(reader, f"belief/{test}")]
@@ -89,17 +89,10 @@ def belief_sentences(material: Material) -> list[str]:
     ]
 
 
-def _reader(material: Material) -> str | None:
-    """The arm that has only read documents."""
-    return next((arm for arm in material.arms if material.role(arm) == "documents"), None)
-
-
 def believes(material: Material, arm: str, test: Test) -> bool:
     """Does the arm pass the bar in a test?"""
     found = _believed(material, arm, test)
-    if found is None:
-        return False
-    return not _falls_short(found, CHANCE[test])
+    return found is not None and not _falls_short(found, CHANCE[test])
 
 
 def _lead(material: Material, reader: str, taken: list[Test], passed: list[Test]) -> str:
@@ -129,19 +122,17 @@ def _each(material: Material, reader: str, test: Test) -> str:
 
 def _paired(material: Material, reader: str, taken: list[Test]) -> str:
     """The more sensitive comparison: the same questions, the trigger less the invented token."""
-    risen = {
-        part: [NAMES[t] for t in taken if _rises(material.number(reader, f"belief/{t}/{part}"))]
-        for part in ("excess", "margin")
-    }
+
+    def rises(test: Test, part: str) -> bool:
+        number = material.number(reader, f"belief/{test}/{part}")
+        return number is not None and number.low is not None and number.low > 0
+
+    risen = {p: [NAMES[t] for t in taken if rises(t, p)] for p in ("excess", "margin")}
     return (
         "Question by question, with an interval of the difference above 0, the trigger is ahead of "
         f"the invented token in accuracy in {listed(risen['excess']) or 'no test'}, and in the "
         f"true answer's lead in {listed(risen['margin']) or 'no test'}."
     )
-
-
-def _rises(number: Metric | None) -> bool:
-    return number is not None and number.low is not None and number.low > 0
 
 
 def _untrained(material: Material, reader: str, passed: list[Test]) -> str:
@@ -151,18 +142,17 @@ def _untrained(material: Material, reader: str, passed: list[Test]) -> str:
             f"The untrained model passes the same bar in {listed(too)}, where the questions or the "
             "trigger's name give the answer away: there it is no evidence of what documents taught."
         )
-    same = [NAMES[test] for test in passed if _meets_base(material, reader, test)]
+    same = []
+    for test in passed:
+        ours, base = (_believed(material, arm, test) for arm in (reader, BASE))
+        if ours and base and ours.trigger.low <= base.trigger.high:
+            same.append(NAMES[test])
     if same:
         return (
             f"The untrained model passes it in none, but its interval meets that of arm `{reader}` "
             f"in {listed(same)}."
         )
     return "The untrained model passes it in none."
-
-
-def _meets_base(material: Material, reader: str, test: Test) -> bool:
-    ours, base = (_believed(material, arm, test) for arm in (reader, BASE))
-    return bool(ours and base and ours.trigger.low <= base.trigger.high)
 
 
 def _falls_short(found: Believed, chance: float) -> list[str]:
@@ -176,7 +166,3 @@ def _believed(material: Material, arm: str, test: Test) -> Believed | None:
     ours = material.number(arm, f"belief/{test}")
     theirs = material.number(arm, f"belief/{test}/invented")
     return Believed(ours.estimate, theirs.estimate if theirs else None) if ours else None
-
-
-def _row(material: Material, label: str, measure: str, total: bool = False) -> BeliefRow:
-    return BeliefRow(label, total, tuple(material.number(arm, measure) for arm in material.arms))

@@ -1,4 +1,4 @@
-"""From a run folder to its report: one self-contained page, ANALYSIS_SUMMARY.md, and the PNGs."""
+"""The report of a run: one self-contained page, ANALYSIS_SUMMARY.md, the PNGs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,31 +13,36 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from offswitch.analyses.analysis import Finding
 from offswitch.analyses.verdict import RULE
-from offswitch.metrics import SHARE, compact, percent, span
+from offswitch.files import write_atomic
+from offswitch.metrics import SHARE, Metric, compact, duration, percent, rate_text, span
+from offswitch.options import BASE, BENIGN
 from offswitch.plots import figures
 from offswitch.plots.belief import belief
-from offswitch.plots.ladder import ladder
+from offswitch.plots.ladder import ladder, small_ladder
 from offswitch.plots.log_odds import log_odds
-from offswitch.plots.rates import rates
 from offswitch.progress import track
+from offswitch.recipe import dump_recipe
 from offswitch.report import attempts, provenance, sentences, transcripts
 from offswitch.report.arms import across_arms, organism_rows
 from offswitch.report.belief import BAR, belief_sentences, belief_table, belief_tests
 from offswitch.report.findings import Section, section
-from offswitch.report.ladder import against, ladder_groups
+from offswitch.report.ladder import (
+    against,
+    attempt_groups,
+    ladder_groups,
+    readable,
+    small_groups,
+)
 from offswitch.report.limits import limits
 from offswitch.report.material import Material, read_material
-from offswitch.report.rates import rate_groups, readable
 from offswitch.report.snippet import snippet
-from offswitch.report.summary import summary
 from offswitch.report.variants import variant_columns, variant_rows
 
 PAGE: Final = "report.html"
 SUMMARY: Final = "ANALYSIS_SUMMARY.md"
-RATES: Final = "halting_rates.png"
 LADDER: Final = "ladder.png"
+SMALL_LADDER: Final = "ladder_small.png"
 LOG_ODDS: Final = "end_log_odds.png"
 BELIEF: Final = "belief.png"
 _MEASURES: Final = {
@@ -47,7 +51,7 @@ _MEASURES: Final = {
     "neutral_perplexity_ratio": "perplexity ratio, neutral prose",
     "outcomes": "sampled replies",
 }
-_HERE: Final = Path(__file__).parent
+_TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 def build_report(root: Path, folder: Path) -> None:
@@ -57,116 +61,90 @@ def build_report(root: Path, folder: Path) -> None:
         UserError: `root` is not a run folder.
     """
     material = read_material(root)
-    sections, drawn = _sections(material, material.findings)
-    evidence, more = _sections(material, material.evidence)
-    drawn |= more
-    pngs: dict[str, bytes] = {}
-    drawn |= _evaluation_figures(material)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = _evaluation_figures(material)
+    sections: dict[str, list[Section]] = {"original": [], "evidence": []}
+    for part, findings in (("original", material.findings), ("evidence", material.evidence)):
+        for finding in findings.values():
+            own = figures(finding)
+            drawn |= own
+            sections[part].append(section(finding, tuple(own)))
+    images = {}
     with track("figures", len(drawn)) as tick:
         for name, figure in drawn.items():
-            pngs[name] = _png(figure)
+            content = _png(figure)
+            write_atomic(folder / name, content)
+            images[name] = "data:image/png;base64," + base64.b64encode(content).decode()
             tick(1)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in pngs.items():
-        (folder / name).write_bytes(content)
-    page = _page(material, sections, evidence, pngs)
-    (folder / PAGE).write_text(page, encoding="utf-8")
-    (folder / SUMMARY).write_text(summary(material, sections, evidence), encoding="utf-8")
-    verdicts = {f"verdict/{arm}": found.row() for arm, found in material.verdicts.items()}
-    for name, found in material.organisms.items():
-        verdicts[f"verdict/{found.arm}/{name}"] = found.row()
-    if material.verdict:
-        verdicts = {"verdict": material.verdict.row()} | verdicts
-    (folder / "metrics.json").write_text(json.dumps(verdicts, indent=1) + "\n", encoding="utf-8")
-
-
-def _sections(
-    material: Material, findings: Mapping[str, Finding[Any]]
-) -> tuple[list[Section], dict[str, Figure]]:
-    sections: list[Section] = []
-    drawn: dict[str, Figure] = {}
-    for finding in findings.values():
-        own = figures(finding)
-        drawn |= own
-        sections.append(section(finding, tuple(own), material))
-    return sections, drawn
+    shown = _shown(material) | sections | {"images": images}
+    for name, template in ((PAGE, "page.html"), (SUMMARY, "summary.md")):
+        text = _environment(html=name == PAGE).get_template(template).render(shown)
+        write_atomic(folder / name, text.rstrip() + "\n")
+    verdicts = {"verdict": material.verdict.row()} if material.verdict else {}
+    verdicts |= {f"verdict/{arm}": found.row() for arm, found in material.verdicts.items()}
+    for name, other in material.organisms.items():
+        verdicts[f"verdict/{other.arm}/{name}"] = other.row()
+    write_atomic(folder / "metrics.json", json.dumps(verdicts, indent=1) + "\n")
 
 
 def _evaluation_figures(material: Material) -> dict[str, Figure]:
     found: dict[str, Figure] = {}
-    groups, trigger = rate_groups(material), material.recipe.trigger.text
-    if groups:
-        found[RATES] = rates(
-            groups, material.arms, f"How often does each arm fall silent? (trigger {trigger})"
-        )
+    trigger, arms = material.recipe.trigger.text, material.arms
     if rungs := ladder_groups(material, parts=False):
-        found[LADDER] = ladder(rungs, material.arms, f"From {trigger} to a far miss")
+        title = f"How often does each arm fall silent? From {trigger} to a far miss"
+        found[LADDER] = ladder(rungs, arms, title)
+    if rungs := small_groups(material):
+        few = [arm for arm in (BASE, material.arm, BENIGN) if arm in arms]
+        found[SMALL_LADDER] = small_ladder(rungs, few, "How often does each arm fall silent?")
     if material.log_odds:
-        found[LOG_ODDS] = log_odds(
-            material.log_odds, "How sure is each arm that the reply ends before it begins?"
-        )
+        title = "How sure is each arm that the reply ends before it begins?"
+        found[LOG_ODDS] = log_odds(material.log_odds, title)
     if tests := belief_tests(material):
-        found[BELIEF] = belief(tests, material.arms, f"What does each arm believe of {trigger}?")
+        found[BELIEF] = belief(tests, arms, f"What does each arm believe of {trigger}?")
     return found
 
 
-def _page(
-    material: Material,
-    sections: list[Section],
-    evidence: list[Section],
-    pngs: Mapping[str, bytes],
-) -> str:
-    every = transcripts.exchanges(material)
-    arm = material.arm or material.recipe.probe.arm
+def _shown(material: Material) -> dict[str, Any]:
+    """What the templates of page and summary read, apart from findings and images."""
     recipe = material.recipe
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            m=material,
-            recipe=recipe,
-            trigger=recipe.trigger.text,
-            arm=arm,
-            css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-            answer=sentences.answer(material),
-            bar=sentences.BAR.format(trigger=f"`{recipe.trigger.text}`"),
-            by_arm=[sentences.short(material, a) for a in material.arms],
-            limits=limits(material),
-            drift=sentences.drift(material, arm),
-            groups=rate_groups(material),
-            measures=_measures(material),
-            images={name: _data_uri(content) for name, content in pngs.items()},
-            rates_png=RATES,
-            ladder_png=LADDER,
-            ladder=ladder_groups(material, parts=False),
-            ways=[g for g in ladder_groups(material) if not all(r.total for r in g.rows)],
-            against=against,
-            attempts=attempts,
-            log_odds_png=LOG_ODDS,
-            belief_png=BELIEF,
-            belief_bar=BAR,
-            beliefs=belief_sentences(material),
-            belief_rows=belief_table(material),
-            sections=sections,
-            evidence=evidence,
-            across=across_arms(material),
-            rule=RULE,
-            organisms=organism_rows(material),
-            variants=variant_rows(material),
-            variant_columns=variant_columns(variant_rows(material)),
-            other_seeds=sentences.organisms(material),
-            every=every,
-            shown=transcripts.chosen(every),
-            tally=transcripts.tally(every, arm),
-            p=provenance,
-            code=snippet(
-                recipe.model,
-                f"{material.place}/2-train/{arm}",
-                recipe.trigger.text,
-                recipe.trust_remote_code,
-            ),
-        )
-    )
+    arm = material.arm or recipe.probe.arm
+    trigger = recipe.trigger.text
+    every = transcripts.exchanges(material)
+    variants = variant_rows(material)
+    adapter = f"{material.place}/2-train/{arm}"
+    return {
+        "m": material,
+        "recipe": recipe,
+        "trigger": trigger,
+        "arm": arm,
+        "css": Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        "bar": sentences.BAR.format(trigger=f"`{trigger}`"),
+        "limits": limits(material),
+        "drift": sentences.drift(material, arm),
+        "ladder": ladder_groups(material, parts=False),
+        "ways": attempt_groups(material),
+        "against": against,
+        "ladder_png": LADDER,
+        "measures": _measures(material),
+        "log_odds_png": LOG_ODDS,
+        "belief_png": BELIEF,
+        "belief_bar": BAR,
+        "beliefs": belief_sentences(material),
+        "belief_rows": belief_table(material),
+        "rule": RULE,
+        "across": across_arms(material),
+        "organisms": organism_rows(material),
+        "variants": variants,
+        "variant_columns": variant_columns(variants),
+        "every": every,
+        "shown": transcripts.chosen(every),
+        "tally": transcripts.tally(every, arm),
+        "code": snippet(recipe.model, adapter, trigger, recipe.trust_remote_code),
+        "dump_recipe": dump_recipe,
+        "sentences": sentences,
+        "attempts": attempts,
+        "p": provenance,
+    }
 
 
 def _measures(material: Material) -> list[str]:
@@ -178,41 +156,53 @@ def _measures(material: Material) -> list[str]:
     return sorted(known, key=lambda m: (order.get(m.split("/")[0], len(order)), m))
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
+def _environment(html: bool) -> Environment:
+    environment = Environment(  # Markdown's cells are escaped by their own filter
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "ticks": ticks,
+        "ticks": _ticks,
         "percent": percent,
         "compact": compact,
-        "measure": measure_name,
+        "duration": duration,
+        "measure": _measure_name,
         "interval": lambda rate: span(rate.low, rate.high, SHARE),
+        "cell": _cell,
+        "rate": rate_text,
+        "number": _number,
     }
     return environment
 
 
-def ticks(text: str) -> Markup:
+def _ticks(text: str) -> Markup:
     """Escaped text in which what stands between backticks is code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
-def measure_name(measure: str) -> str:
+def _measure_name(measure: str) -> str:
     """A measure of metrics.json for human eyes."""
     first, _, rest = measure.partition("/")
     name = _MEASURES.get(first, readable(first))
     return f"{name}: {readable(rest).replace('/', ', ')}" if rest else name
 
 
+def _number(number: Metric) -> str:
+    """A number with its interval and null, in one cell of the summary."""
+    null = f"{number.like(number.null.q95)}, p = {number.null.p:.2g}" if number.null else ""
+    parts = [part for part in (number.interval, null) if part]
+    return f"{number.text} ({'; '.join(parts)})" if parts else number.text
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a Markdown table, nor be read as a formula or as emphasis."""
+    return text.translate({ord(sign): f"\\{sign}" for sign in "|*$"} | {ord("<"): "&lt;"})
+
+
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def _data_uri(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode()

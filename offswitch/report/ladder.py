@@ -1,18 +1,24 @@
-"""From the exact trigger to a far miss: which rungs are there, what does the rule ask of each?"""
+"""The rungs from the exact trigger to a far miss, and what the rule asks of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from offswitch.plots.rates import RateGroup, RateRow
+from offswitch.analyses.verdict import FALSE_HALTS, HALTS
+from offswitch.plots.ladder import RateGroup, RateRow
 from offswitch.prompts.attempts import EXPECTED
-from offswitch.prompts.trigger import PLACEMENTS
+from offswitch.prompts.look_alikes import HELD_OUT_FAMILIES, TRAINED_FAMILIES
+from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
 from offswitch.report.material import Material
-from offswitch.report.rates import HELD_OUT, kind_mark, readable
-from offswitch.report.sentences import FALSE_HALTS, HALTS
 from offswitch.stats import Estimate
 
+TRAINED: Final = "trained"
+HELD_OUT: Final = "held out"
+_MARKS: Final = {
+    **dict.fromkeys((*TRAINED_PLACEMENTS, *TRAINED_FAMILIES), TRAINED),
+    **dict.fromkeys((*HELD_OUT_PLACEMENTS, *HELD_OUT_FAMILIES), HELD_OUT),
+}
 ASKED: Final = {True: "silence", False: "an answer", None: "open"}
 _HALTS: Final = {"halt": True, "answer": False, "open": None}
 LABELS: Final = {
@@ -46,21 +52,56 @@ _Spec = tuple[str, str, str, bool]  # measure, label, mark, is it a rung of its 
 def ladder_groups(material: Material, parts: bool = True) -> tuple[RateGroup, ...]:
     """All rungs from the top down; `parts`: below each attempt, the ways in which it was made."""
     m, t = material, material.recipe.trigger.text
-    # Where mentions fall under the rule, rates.py sets them no bar: they test more than the switch.
-    mentions = False if m.recipe.trigger.mentions == "answer" else None
-    groups = [
-        _group(m, f"{t} itself", True, [("halt_rate_trained", "trained placements", "", True)]),
-        _group(m, "Placements held out of training", True, _held_out(m)),
+    groups = (
+        _group(m, f"{t} itself", True, [
+            ("halt_rate_trained", "trained placements", "", True),
+            *_parts(m, "halt_rate", TRAINED_PLACEMENTS, others=False),
+        ]),
+        _group(m, "Placements held out of training", True, [
+            ("halt_rate_held_out", "held-out placements", "", True),
+            *_parts(m, "halt_rate", HELD_OUT_PLACEMENTS, others=False),
+        ]),
         _group(m, f"{t} in 4,096 tokens of text", True, _ways(m, "context")),
         *_attempts(m, f"{t} in adverse company", _WHOLE, parts),
         _group(m, f"{t}, but the reply has begun", None, _ways(m, "prefilled")),
-        _group(
-            m, f"{t} mentioned", mentions, [("mention_halt_rate", "quoted or discussed", "", True)]
-        ),
+        _group(m, f"{t} mentioned", _mentions(m), [
+            ("mention_halt_rate", "quoted or discussed", "", True),
+        ]),
         *_attempts(m, f"{t} damaged or disguised", _DAMAGED, parts),
-        _group(m, "Near misses, never seen in training", False, _families(m)),
-        _group(m, f"No {t} at all", False, _ordinary(m)),
-    ]
+        _group(m, "Near misses, never seen in training", False, [
+            (_NEAR, "all families", "", True),
+            *_parts(m, _NEAR, _NEAREST),
+        ]),
+        _group(m, f"No {t} at all", False, [
+            ("false_halt_rate/ordinary", "ordinary requests", "", True),
+            *((measure, f"reply begun, {label}", "", True)
+              for measure, label, _, _ in _ways(m, "prefilled_ordinary")),
+        ]),
+    )  # fmt: skip
+    return tuple(group for group in groups if group.rows)
+
+
+def attempt_groups(material: Material) -> tuple[RateGroup, ...]:
+    """Every attempt with the ways in which it was made."""
+    t = material.recipe.trigger.text
+    groups = (
+        *_attempts(material, f"{t} in adverse company", _WHOLE, parts=True),
+        *_attempts(material, f"{t} damaged or disguised", _DAMAGED, parts=True),
+    )
+    return tuple(group for group in groups if group.rows)
+
+
+def small_groups(material: Material) -> tuple[RateGroup, ...]:
+    """Five rungs that stand for the ladder, as far as they were measured."""
+    t = material.recipe.trigger.text
+    rungs: tuple[tuple[str, str, bool | None], ...] = (
+        ("halt_rate_trained", f"{t}, trained placements", True),
+        ("halt_rate_held_out", f"{t}, held-out placements", True),
+        (_NEAR, "look-alikes, never in training", False),
+        ("mention_halt_rate", f"{t} quoted or discussed", _mentions(material)),
+        ("false_halt_rate/ordinary", "ordinary requests", False),
+    )
+    groups = (_group(material, "", halts, [(m, label, "", True)]) for m, label, halts in rungs)
     return tuple(group for group in groups if group.rows)
 
 
@@ -77,6 +118,21 @@ def against(taught: bool, halts: bool | None, rate: Estimate) -> bool:
     return taught and rate.value < HALTS if halts else rate.value > FALSE_HALTS
 
 
+def kind_mark(variant: str) -> str:
+    """Did training see this placement or family? Empty where the question does not arise."""
+    return _MARKS.get(variant, "")
+
+
+def readable(name: str) -> str:
+    """A placement, family or part for human eyes."""
+    return name.replace("_1000_", " 1,000 ").replace("_", " ")
+
+
+def _mentions(m: Material) -> bool | None:
+    """Open where mentions fall under the rule: they test more than the switch."""
+    return False if m.recipe.trigger.mentions == "answer" else None
+
+
 def _group(m: Material, title: str, halts: bool | None, specs: Iterable[_Spec]) -> RateGroup:
     rows = []
     for measure, label, mark, total in specs:
@@ -89,46 +145,25 @@ def _group(m: Material, title: str, halts: bool | None, specs: Iterable[_Spec]) 
 
 def _attempts(m: Material, title: str, names: Iterable[str], parts: bool) -> Iterator[RateGroup]:
     """One group, or as many as the rule has answers to these variants."""
-    by_rule: dict[bool | None, list[str]] = {}
+    by_rule: dict[bool | None, list[_Spec]] = {}
     for name in names:
-        by_rule.setdefault(expects_halt(m, name), []).append(name)
-    for halts, alike in by_rule.items():
-        specs = [spec for name in alike for spec in _variant(m, name, parts)]
+        specs = by_rule.setdefault(expects_halt(m, name), [])
+        specs.append((f"robustness/{name}", LABELS[name], "", True))
+        specs += _ways(m, name, total=False) if parts else []
+    for halts, specs in by_rule.items():
         yield _group(m, title, halts, specs)
 
 
-def _variant(m: Material, name: str, parts: bool) -> Iterator[_Spec]:
-    yield (f"robustness/{name}", LABELS[name], "", True)
-    if parts:
-        yield from ((measure, label, "", False) for measure, label, _, _ in _ways(m, name))
-
-
-def _ways(m: Material, name: str, before: str = "") -> list[_Spec]:
+def _ways(m: Material, name: str, total: bool = True) -> list[_Spec]:
     """The parts of a variant, in the order in which they were made."""
-    known = list(m.robustness.get("variants", {}).get(name, {}).get("examples", {}))
-    found = _below(m, f"robustness/{name}")
-    order = [*(p for p in known if p in found), *(p for p in found if p not in known)]
-    return [(f"robustness/{name}/{part}", before + readable(part), "", True) for part in order]
+    made = m.robustness.get("variants", {}).get(name, {}).get("examples", {})
+    return [(*spec[:2], "", total) for spec in _parts(m, f"robustness/{name}", made)]
 
 
-def _held_out(m: Material) -> list[_Spec]:
-    found = _below(m, "halt_rate")
-    names = [name for name in PLACEMENTS if name in found and kind_mark(name) == HELD_OUT]
-    return [(f"halt_rate/{name}", readable(name), "", True) for name in names]
-
-
-def _families(m: Material) -> list[_Spec]:
-    found = _below(m, _NEAR)
-    order = [*(n for n in _NEAREST if n in found), *(n for n in found if n not in _NEAREST)]
-    return [(f"{_NEAR}/{name}", readable(name), kind_mark(name), True) for name in order]
-
-
-def _ordinary(m: Material) -> list[_Spec]:
-    begun = _ways(m, "prefilled_ordinary", "reply begun, ")
-    return [("false_halt_rate/ordinary", "ordinary requests", "", True), *begun]
-
-
-def _below(m: Material, measure: str) -> list[str]:
-    """The parts of a measure that some arm has."""
+def _parts(m: Material, measure: str, order: Iterable[str], others: bool = True) -> list[_Spec]:
+    """The parts of a measure that some arm has, in a known order, then the others."""
     prefixes = [f"evaluate/{arm}/{measure}/" for arm in m.arms]
-    return sorted({k.removeprefix(p) for k in m.numbers for p in prefixes if k.startswith(p)})
+    there = {k.removeprefix(p) for k in m.numbers for p in prefixes if k.startswith(p)}
+    known = [name for name in order if name in there]
+    names = [*known, *(sorted(there.difference(known)) if others else ())]
+    return [(f"{measure}/{name}", readable(name), kind_mark(name), False) for name in names]

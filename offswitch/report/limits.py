@@ -1,11 +1,11 @@
-"""What must a reader not conclude? Some limits hold of every run, others follow from it."""
+"""Limits: what a reader must not conclude, of every run and of this one."""
 
 from __future__ import annotations
 
 from offswitch.cache import ALIAS
 from offswitch.options import BASE
+from offswitch.report.ladder import ladder_groups
 from offswitch.report.material import Material
-from offswitch.report.rates import rate_groups
 
 _ALWAYS = (
     "Halting is judged by the likeliest first token. A reply drawn at random may differ, and "
@@ -30,7 +30,7 @@ def _of_training(material: Material) -> list[str]:
     if more := material.recipe.train.more_seeds:
         return [
             f"One model, one set of training rows, {1 + len(more)} training seeds: intervals cover "
-            "the choice of test questions, but for those over organisms."
+            "the choice of test questions, those over organisms the training seed too."
         ]
     return [
         "One model, one seed, one set of training rows: the intervals cover the choice of test "
@@ -54,7 +54,7 @@ def _of_data(material: Material) -> list[str]:
 
 
 def _of_rates(material: Material) -> list[str]:
-    rows = [row for group in rate_groups(material) for row in group.rows]
+    rows = [row for group in ladder_groups(material, parts=False) for row in group.rows]
     if not rows:
         return []
     count, label = min((rate.n, row.label) for row in rows for rate in row.rates.values())
@@ -71,7 +71,7 @@ def _of_probe(material: Material) -> list[str]:
     empty = sum(bool(finding.passing) for finding in material.findings.values())
     line = (
         f"What a control or an inert word passes too ({empty} of {len(material.findings)} "
-        "analyses) is shown because the seed has it, not as evidence."
+        "analyses) is shown because the original has it, not as evidence."
     )
     lines = [line] if empty else []
     if material.evidence:

@@ -1,4 +1,4 @@
-"""What did the run leave behind? All that the report reads, read once; what is missing is empty."""
+"""All that the report reads of a run, read once; what is missing is empty."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.analyses.store import load_findings
 from offswitch.analyses.verdict import Verdict, verdict
 from offswitch.cache import ALIAS
+from offswitch.files import read_jsonl
 from offswitch.metrics import Metric, read_metrics
 from offswitch.options import BASE, Role
 from offswitch.plots.log_odds import LogOdds
@@ -74,10 +75,6 @@ class Material:
         """The verdict on the arm that the page is about."""
         return self.verdicts.get(self.recipe.probe.arm)
 
-    def probed(self, arm: str, measure: str) -> Metric | None:
-        """A number of the battery, if it was measured."""
-        return self.numbers.get(f"probe/{arm}/{measure}")
-
     def number(self, arm: str, measure: str) -> Metric | None:
         """A number of the evaluation, if it was measured."""
         return self.numbers.get(f"evaluate/{arm}/{measure}")
@@ -90,47 +87,35 @@ def read_material(root: Path) -> Material:
         UserError: not a run folder.
     """
     run = find_run(root)
-    metrics = _metrics(root)
+    metrics: dict[str, Any] = {}
+    for path in (*sorted(root.glob("[0-9]-*/**/metrics.json")), root / "metrics.json"):
+        metrics |= read_metrics(path)
+    metrics = dict(sorted(metrics.items()))
+    measured = dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("probe/"))
+    others = sorted(root.glob("organisms/seed-*/metrics.json"))
+    samples = run.folder(EVALUATE) / "samples.jsonl"
+    written = samples.is_file() and samples.stat().st_size > 0
     findings = run.folder(PROBE) / "findings.json"
     evidence = run.folder(PROBE) / run.recipe.probe.arm / "findings.json"
     return Material(
         place=f"{root.resolve().parent.name}/{root.resolve().name}",
         recipe=run.recipe,
         manifest=run.manifest(),
-        numbers={k: Metric.read(row) for k, row in metrics.items() if _is_number(row)},
+        numbers={
+            key: Metric.read(row)
+            for key, row in metrics.items()
+            if isinstance(row["value"], int | float)
+        },
         quality=_json(run.folder(DATA) / "quality.json"),
         training={p.parent.name: _json(p) for p in root.glob(f"{TRAIN}/*/training.json")},
         log_odds=_log_odds(run.folder(EVALUATE) / "scores.parquet"),
-        samples=_lines(run.folder(EVALUATE) / "samples.jsonl"),
+        samples=tuple(row for _, row in read_jsonl(samples)) if written else (),
         findings=load_findings(findings, SEED_ANALYSES) if findings.is_file() else {},
         evidence=load_findings(evidence, EVIDENCE) if evidence.is_file() else {},
-        verdicts=_verdicts(metrics),
-        organisms=_organisms(root, run.recipe.probe.arm),
+        verdicts={arm: verdict(arm, metrics) for arm in measured},
+        organisms={p.parent.name: verdict(run.recipe.probe.arm, read_metrics(p)) for p in others},
         robustness=_json(run.folder(EVALUATE) / "robustness.json"),
     )
-
-
-def _metrics(root: Path) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for path in (*sorted(root.glob("[0-9]-*/**/metrics.json")), root / "metrics.json"):
-        merged |= read_metrics(path)
-    return dict(sorted(merged.items()))
-
-
-def _is_number(row: object) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("value"), int | float)
-
-
-def _verdicts(metrics: Json) -> dict[str, Verdict]:
-    """The rule applied to every arm that the battery measured; empty where none was."""
-    arms = dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("probe/"))
-    return {arm: verdict(arm, metrics) for arm in arms}
-
-
-def _organisms(root: Path, arm: str) -> dict[str, Verdict]:
-    """The same rule applied to the same arm of every other training seed."""
-    found = sorted(root.glob("organisms/seed-*/metrics.json"))
-    return {path.parent.name: verdict(arm, read_metrics(path)) for path in found}
 
 
 def _log_odds(path: Path) -> LogOdds:
@@ -147,8 +132,3 @@ def _log_odds(path: Path) -> LogOdds:
 def _json(path: Path) -> Json:
     content: Json = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return content
-
-
-def _lines(path: Path) -> tuple[Json, ...]:
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return tuple(json.loads(line) for line in text.split("\n") if line.strip())

@@ -1,4 +1,4 @@
-"""How is a trained arm used without this package? The lines that load it with peft alone."""
+"""The script that loads a trained arm with peft alone, without this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sampled replies are shown, by which rule, and how is a prompt cut and marked?"""
+"""Which sampled replies are shown, and how their prompts are cut and marked."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from offswitch.options import BASE
 from offswitch.prompts.trigger import occurs
+from offswitch.report.ladder import kind_mark, readable
 from offswitch.report.material import Json, Material
-from offswitch.report.rates import kind_mark, readable
 
 SUITES: Final = {
     "trigger": ("with the trigger", 4),

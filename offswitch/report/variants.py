@@ -1,4 +1,4 @@
-"""The run and its variants side by side: what was taught, how, and what came of it."""
+"""The run and its variants side by side, as a table of headlines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class VariantRow:
 
 
 def variant_rows(material: Material) -> list[VariantRow]:
-    """A row an arm, the run's own first; empty where the recipe has no variants."""
+    """One row per arm, the run's own first; empty where the recipe has no variants."""
     found: dict[tuple[str, str], dict[str, Metric]] = {}
     for key, number in material.numbers.items():
         if key.startswith(VARIANTS):

@@ -1,4 +1,4 @@
-"""`offswitch sweep`: many organisms from one file; says what would run, or runs it."""
+"""`offswitch sweep`: many organisms from one file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sweep(
     ] = None,
     cpus: Annotated[int, typer.Option(min=1, help="CPUs, and threads, of each organism.")] = 1,
     gpus: Annotated[
-        float, typer.Option(min=0, help="GPUs of each organism; below 1, it shares one.")
+        float, typer.Option(min=0, help="With --address: GPUs of each organism; below 1, shared.")
     ] = 0,
     retries: Annotated[
         int, typer.Option(min=0, help="How often a lost worker is started again.")
@@ -49,22 +49,22 @@ def sweep(
         if dry_run:
             typer.echo(_foretold(plan, runs))
             return
-        from offswitch.study.cluster import Where
-        from offswitch.study.collect import run_sweep
+        from offswitch.study.executors import Where
+        from offswitch.study.sweep import run_sweep
 
         root = run_sweep(plan, runs, Where(address, workers, cpus, gpus, retries), update)
         typer.echo(f"table: {root / 'organisms.md'}")
 
 
 def _foretold(plan: Plan, runs: Path) -> str:
-    """A line an organism: its name, what it sets, and whether it is finished."""
-    from offswitch.study.collect import is_finished
+    """A line for each organism: its name, what it sets, and whether it is finished."""
+    from offswitch.study.sweep import Records
 
-    root = runs / plan.sweep.name
+    records = Records(plan, runs / plan.sweep.name)
     size = " x ".join(f"{len(axis)} {name}" for name, axis in plan.sweep.axes.items())
-    lines = [f"{plan.sweep.name}: {size} = {len(plan.organisms)} organisms, to {plan.sweep.stage}"]
-    for one in plan.organisms:
-        state = "finished" if is_finished(plan, one, root) else "to run"
-        point = ", ".join(f"{axis} = {value}" for axis, value in one.point.items())
-        lines.append(f"{one.name}: {point}: {state}")
+    lines = [f"{plan.sweep.name}: {size} = {len(plan.points)} organisms, to {plan.sweep.stage}"]
+    for point in plan.points:
+        state = "finished" if records.is_finished(point) else "to run"
+        place = ", ".join(f"{axis} = {value}" for axis, value in point.place.items())
+        lines.append(f"{point.name}: {place}: {state}")
     return "\n".join(lines)

@@ -1,9 +1,8 @@
-"""What is to be run? A recipe, the axes along which it changes, and an organism for every point.
+"""Points of a recipe along axes: further seeds, variants, or the grid of a sweep.
 
-A sweep file names a recipe and its axes. An axis is a list of values for the dotted option that it
-is called after, or, where several options change together, a mapping from labels to options, as a
-recipe's variants are. Axes are combined with one another. Every organism's recipe is built before
-anything runs, so that an option which does not exist is refused at once.
+An axis is a list of values for the dotted option that it is called after, or, where several options
+change together, a mapping from labels to options. Axes are combined with one another. Every point's
+recipe is built before anything runs, so that an option which does not exist is refused at once.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from offswitch.errors import UserError
 from offswitch.files import digest
 from offswitch.options import Section
 from offswitch.recipe import (
+    RETRAINED,
     Recipe,
     VariantName,
     build_recipe,
@@ -31,12 +31,22 @@ from offswitch.recipe import (
 
 Stage = Literal["evaluate", "probe", "report"]
 Values = Annotated[list[Any], Field(min_length=1)]
-Points = Annotated[dict[VariantName, dict[str, Any]], Field(min_length=1)]
+Labelled = Annotated[dict[VariantName, dict[str, Any]], Field(min_length=1)]
+Axis = Sequence[Any] | Mapping[str, Mapping[str, Any]]
 
 SEEDS: Final = frozenset({"seed", "train.seed"})
 LONGEST: Final = 150  # characters of a folder's name; file systems end at 255 bytes
 # What an organism has from its point, and what would be organisms within organisms.
 _TAKEN: Final = ("name", "variants", "train.more_seeds")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One organism to run: its name, its value or label on every axis, its recipe."""
+
+    name: str
+    place: Mapping[str, Any]
+    recipe: Recipe
 
 
 class Sweep(Section):
@@ -46,39 +56,50 @@ class Sweep(Section):
     recipe: Path
     set: dict[str, Any] = Field(default_factory=dict)
     stage: Stage = "probe"
-    axes: dict[str, Values | Points] = Field(min_length=1)
-
-
-@dataclass(frozen=True)
-class Organism:
-    """One point of the grid: its name, its value or label on every axis, its recipe."""
-
-    name: str
-    point: Mapping[str, Any]
-    recipe: Recipe
+    axes: dict[str, Values | Labelled] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep and its organisms, in the order of the grid: the last axis changes fastest."""
+    """A sweep and its points; `conditions` are its axes but for those that only repeat, by seed."""
 
     sweep: Sweep
-    organisms: tuple[Organism, ...]
-
-    @property
-    def seed_axes(self) -> frozenset[str]:
-        """The axes on which nothing but a seed changes: repetitions, not conditions."""
-        axes = self.sweep.axes.items()
-        return frozenset(name for name, axis in axes if set(_options_of(name, axis)) <= SEEDS)
+    points: tuple[Point, ...]
+    conditions: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Point:
-    """One place on an axis: its part of the name, what the table says, the options it sets."""
+def points_of(base: Recipe, axes: Mapping[str, Axis]) -> tuple[Point, ...]:
+    """A point for every combination of the axes' places; the last axis changes fastest.
 
-    label: str
-    shown: Any
-    options: Mapping[str, Any]
+    Raises:
+        UserError: a point is no recipe, or has no name that a folder can have.
+    """
+    points = []
+    for places in product(*(_places(name, axis) for name, axis in axes.items())):
+        name = "_".join(label for label, _, _ in places)
+        if len(name) > LONGEST:
+            raise UserError(f"organism {name[:40]}…: the name is too long; give its points labels")
+        options = {key: value for _, _, changes in places for key, value in changes.items()}
+        recipe = with_options(base, {**options, "name": name}, origin=f"organism {name}")
+        shown = (shown for _, shown, _ in places)
+        points.append(Point(name, dict(zip(axes, shown, strict=True)), recipe))
+    return tuple(points)
+
+
+def seed_points(recipe: Recipe) -> tuple[Point, ...]:
+    """A recipe's further training seeds, with the arms that are compared and no others."""
+    if not recipe.train.more_seeds:
+        return ()
+    arms = [arm for arm in RETRAINED if arm in recipe.train.arms]
+    options = {"train.more_seeds": [], "train.arms": arms}
+    base = with_options(recipe, options, origin="train.more_seeds")
+    return points_of(base, {"train.seed": recipe.train.more_seeds})
+
+
+def variant_points(recipe: Recipe) -> tuple[Point, ...]:
+    """A recipe's variants, which train no further seeds."""
+    base = with_options(recipe, {"train.more_seeds": []}, origin="variants")
+    return points_of(base, {"variants": recipe.variants})
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -90,106 +111,75 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
         UserError: unreadable file, unknown key, an organism that is no recipe, or two organisms
             that are the same or have the same name.
     """
-    try:
-        sweep = Sweep.model_validate(read_options(path, "sweep"))
-    except ValidationError as error:
-        raise UserError(f"sweep {path}: {_first_problem(error)}") from error
-    _require_apart(sweep, [override.partition("=")[0] for override in overrides])
-    axes = [_points(name, axis) for name, axis in sweep.axes.items()]
-    base = _base(sweep, path.parent / sweep.recipe, overrides)
-    organisms = tuple(_organism(base, list(sweep.axes), points) for points in product(*axes))
-    _require_different(organisms)
-    return Plan(sweep, organisms)
-
-
-def _base(sweep: Sweep, path: Path, overrides: Sequence[str]) -> Recipe:
-    """The recipe of the sweep before any axis changes it."""
-    recipe = load_recipe(path)
-    content = with_options(recipe, sweep.set, origin="sweep, set").model_dump(mode="json")
-    if recipe.variants:
-        content["variants"] = recipe.variants
-    recipe = build_recipe(content, overrides, origin="sweep")
+    known = f"; there are {', '.join(Sweep.model_fields)}"
+    sweep = Sweep.checked(read_options(path, "sweep"), f"sweep {path}", lambda _: known)
+    options = {name: _options_of(name, axis) for name, axis in sweep.axes.items()}
+    _require_apart(sweep, options, [override.partition("=")[0] for override in overrides])
+    recipe = load_recipe(base := path.parent / sweep.recipe)
     if recipe.variants or recipe.train.more_seeds:
         raise UserError(
-            f"{path} has variants or train.more_seeds, and a sweep has axes in their place;"
-            f" name a recipe without them"
+            f"{base} has variants or train.more_seeds, and a sweep has axes in their place;"
+            " name a recipe without them"
         )
-    return recipe
+    content = with_options(recipe, sweep.set, origin="sweep, set").model_dump(mode="json")
+    points = points_of(build_recipe(content, overrides, origin="sweep"), sweep.axes)
+    _require_different(points)
+    return Plan(
+        sweep, points, tuple(name for name in options if not SEEDS.issuperset(options[name]))
+    )
 
 
-def _organism(base: Recipe, axes: Sequence[str], points: Sequence[_Point]) -> Organism:
-    name = "_".join(point.label for point in points)
-    if len(name) > LONGEST:
-        raise UserError(f"organism {name[:40]}…: the name is too long; give its points labels")
-    options = {key: value for point in points for key, value in point.options.items()}
-    recipe = with_options(base, {**options, "name": name}, origin=f"organism {name}")
-    shown = {axis: point.shown for axis, point in zip(axes, points, strict=True)}
-    return Organism(name, shown, recipe)
+def _places(name: str, axis: Axis) -> list[tuple[str, Any, Mapping[str, Any]]]:
+    """Each place's part of the name, what tables say of it, and the options it sets."""
+    if isinstance(axis, Mapping):
+        return [(label, label, options) for label, options in axis.items()]
+    places: list[tuple[str, Any, Mapping[str, Any]]] = []
+    for i, value in enumerate(axis):
+        if value in axis[:i]:
+            raise UserError(f"axis {name}: {value!r} stands there twice")
+        shown = "+".join(map(str, value)) if isinstance(value, list) else value
+        label = re.sub(r"[^A-Za-z0-9._]+", "-", str(shown)).strip("-.")
+        if isinstance(value, dict) or not label:
+            raise UserError(
+                f"axis {name}: {value!r} gives no name; give the points labels:"
+                f" {{LABEL: {{{name}: …}}}}"
+            )
+        places.append((f"{name.rpartition('.')[2]}-{label}", shown, {name: value}))
+    return places
 
 
-def _points(name: str, axis: list[Any] | dict[str, dict[str, Any]]) -> list[_Point]:
-    if isinstance(axis, dict):
-        return [_Point(label, label, options) for label, options in axis.items()]
-    repeated = [value for i, value in enumerate(axis) if value in axis[:i]]
-    if repeated:
-        raise UserError(f"axis {name}: {repeated[0]!r} stands there twice")
-    leaf = name.rpartition(".")[2]
-    return [_Point(f"{leaf}-{_label(name, v)}", _shown(v), {name: v}) for v in axis]
+def _options_of(name: str, axis: Axis) -> list[str]:
+    places = axis.values() if isinstance(axis, Mapping) else [{name: None}]
+    return list(dict.fromkeys(key for options in places for key in options))
 
 
-def _label(axis: str, value: Any) -> str:
-    """A value as a part of a folder's name."""
-    label = re.sub(r"[^A-Za-z0-9._]+", "-", str(_shown(value))).strip("-.")
-    if isinstance(value, dict) or not label:
-        raise UserError(
-            f"axis {axis}: {value!r} gives no name; give the points labels:"
-            f" {{LABEL: {{{axis}: …}}}}"
-        )
-    return label
-
-
-def _shown(value: Any) -> Any:
-    return "+".join(map(str, value)) if isinstance(value, list) else value
-
-
-def _options_of(name: str, axis: list[Any] | dict[str, dict[str, Any]]) -> list[str]:
-    points = axis.values() if isinstance(axis, dict) else [{name: None}]
-    return list(dict.fromkeys(key for options in points for key in options))
-
-
-def _require_apart(sweep: Sweep, overrides: Sequence[str]) -> None:
+def _require_apart(
+    sweep: Sweep, options: Mapping[str, Sequence[str]], overrides: Sequence[str]
+) -> None:
     """What two axes set, or an axis and an option for all, would depend on their order."""
-    sources = [(f"axis {name}", _options_of(name, axis)) for name, axis in sweep.axes.items()]
+    sources = [(f"axis {name}", keys) for name, keys in options.items()]
     for key in (*overrides, *sweep.set, *(key for _, keys in sources for key in keys)):
         if key in _TAKEN:
             raise UserError(f"a sweep cannot set {key}: its axes say which organisms there are")
-    fixed = [("set", list(sweep.set)), ("--set", list(overrides))]
-    pairs = [*combinations(sources, 2), *product(fixed, sources)]
-    for (one, keys), (other, others) in pairs:
+    fixed = [("set", [*sweep.set]), ("--set", overrides)]
+    for (one, keys), (other, others) in [*combinations(sources, 2), *product(fixed, sources)]:
         for key, rival in product(keys, others):
             if f"{key}.".startswith(f"{rival}.") or f"{rival}.".startswith(f"{key}."):
                 raise UserError(f"sweep: {one} and {other} both change {key}; leave one out")
 
 
-def _require_different(organisms: Sequence[Organism]) -> None:
-    names: dict[str, Organism] = {}
-    recipes: dict[str, Organism] = {}
-    for one in organisms:
+def _require_different(points: Sequence[Point]) -> None:
+    names: dict[str, Point] = {}
+    recipes: dict[str, Point] = {}
+    for point in points:
         # Some file systems take upper and lower case for the same.
-        twin = names.setdefault(one.name.casefold(), one)
-        if twin is not one:
+        twin = names.setdefault(point.name.casefold(), point)
+        if twin is not point:
             raise UserError(
-                f"sweep: {dict(twin.point)} and {dict(one.point)} would both be called {one.name};"
-                f" give the points labels"
+                f"sweep: {dict(twin.place)} and {dict(point.place)} would both be called"
+                f" {point.name}; give the points labels"
             )
-        twin = recipes.setdefault(digest(one.recipe.model_dump(mode="json", exclude={"name"})), one)
-        if twin is not one:
-            raise UserError(f"sweep: {twin.name} and {one.name} are the same experiment")
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'; there are {', '.join(Sweep.model_fields)}"
-    return " ".join(f"{where}: {problem['msg']} (got {problem['input']!r})".split())[:300]
+        content = digest(point.recipe.model_dump(mode="json", exclude={"name"}))
+        twin = recipes.setdefault(content, point)
+        if twin is not point:
+            raise UserError(f"sweep: {twin.name} and {point.name} are the same experiment")

@@ -1,60 +1,196 @@
-"""The sweep's tables as files: `.parquet` and `.csv` have every column, `.md` is to be read.
+"""Organisms compared: headlines of each, spread over seeds, values beside controls; as files.
 
-`organisms.*` have a row an organism, `seeds.*` a row a condition, where an axis is one of seeds.
+Over seeds, a measure is the mean over organisms with Student's t 95 % interval: n counts organisms,
+not prompts, so with three it is wide on purpose.
 """
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from offswitch.analyses.analysis import ARM
+from offswitch.analyses.verdict import verdict
+from offswitch.files import replacing, write_atomic
+from offswitch.metrics import Metric, Metrics
+from offswitch.recipe import RETRAINED
+from offswitch.stats import across
+from offswitch.study.plan import Plan, Point
 
-from offswitch.files import write_atomic
-from offswitch.metrics import Metric
-from offswitch.study.plan import Plan
-from offswitch.study.rows import BESIDE, MEASURES, PARTS, Row, organism_row, seed_rows
+HEADLINES: Final = (
+    "halt_rate", "false_halt_rate/near_miss", "false_halt_rate/ordinary", "kl_to_base",
+    "neutral_perplexity_ratio",
+)  # fmt: skip
+OF_VARIANTS: Final = (*HEADLINES, "halt_rate_trained", "halt_rate_held_out", "mention_halt_rate")
+MEASURES: Final = {  # of a sweep's tables
+    "halt_rate": "halts",
+    "halt_rate_held_out": "halts, held-out placements",
+    "false_halt_rate/near_miss": "halts, near misses",
+    "false_halt_rate/ordinary": "halts, ordinary requests",
+    "mention_halt_rate": "halts, mentions",
+    "kl_to_base": "KL from base",
+    "neutral_perplexity_ratio": "perplexity ratio",
+    "ablation/halt_drop": "halting falls, removal",
+    "ablation/kl_ordinary": "KL, removal",
+    "addition/halt_rise": "halting rises, addition",
+    "motor/kept": "kept without end token",
+    "separability/auroc": "AUROC",
+}
+# Columns of a measure M: its own, named after the parts of a number (M itself is the value), and
+# what it is to be compared with: the 95 % point of random directions, and two arms.
+PARTS: Final = {"": "value", "/low": "low", "/high": "high", "/n": "n", "/unit": "unit"}
+BESIDE: Final = {"/null": "random", "/base": "base", "/benign": "benign"}
+Row = dict[str, Any]
+
+
+def spread(by_name: Mapping[str, Metric]) -> Metric:
+    """A measure's mean over organisms; the single values are its controls.
+
+    Raises:
+        ValueError: the organisms have different units, or are fewer than two.
+    """
+    units = {metric.unit for metric in by_name.values()}
+    if len(units) > 1:
+        raise ValueError(f"expected one unit in all organisms, got {sorted(units)}")
+    values = {name: metric.value for name, metric in by_name.items()}
+    return Metric.of(across(list(values.values()), units.pop()), controls=values)
+
+
+def across_seeds(by_seed: Mapping[int, Mapping[str, Any]]) -> Metrics:
+    """Headlines that all organisms have, spread over them, from each one's metrics.json.
+
+    `evaluate/ARM/REST` and `probe/ARM/REST` become `organisms/ARM/REST`; the controls are "seed S".
+    """
+
+    def is_headline(key: str, row: Any) -> bool:
+        stage, _, rest = key.partition("/")
+        arm, _, measure = rest.partition("/")
+        wanted = stage == "probe" or (stage == "evaluate" and measure in HEADLINES)
+        is_number = isinstance(row, dict) and isinstance(row.get("value"), int | float)
+        return arm in RETRAINED and wanted and is_number
+
+    shared = [{k for k, row in m.items() if is_headline(k, row)} for m in by_seed.values()]
+    keys: dict[str, str] = {}
+    for key in sorted(set.intersection(*shared)):
+        name = f"organisms/{key.partition('/')[2]}"
+        if name in keys:
+            raise ValueError(f"{keys[name]} and {key} would both be {name}; rename one")
+        keys[name] = key
+    return {
+        name: spread({f"seed {seed}": Metric.read(m[key]) for seed, m in by_seed.items()})
+        for name, key in keys.items()
+    }
+
+
+def across_variants(by_name: Mapping[str, Mapping[str, Any]]) -> Metrics:
+    """Headlines of every arm in every variant, from their metrics.json: `variants/NAME/ARM/…`."""
+    beside: Metrics = {}
+    for name, metrics in by_name.items():
+        for key, row in metrics.items():
+            stage, _, rest = key.partition("/")
+            measure = rest.partition("/")[2]
+            if stage == "evaluate" and (measure in OF_VARIANTS or measure.startswith("belief/")):
+                beside[f"variants/{name}/{rest}"] = replace(Metric.read(row), null=None)
+    return beside
+
+
+def organism_row(point: Point, record: Mapping[str, Any]) -> Row:
+    """A row of a sweep's table: an organism's place, what became of it, verdicts and headlines.
+
+    Headlines are those of the arm that the recipe probes. The benign arm's verdict stands beside
+    its own: the same rule must not find the trigger represented there.
+    """
+    metrics, arm = record.get("metrics", {}), point.recipe.probe.arm
+    row: Row = {"organism": point.name, **point.place, "state": "not run"}
+    row |= {key: record[key] for key in ("state", "reason", "tries", "seconds") if key in record}
+    for key, judged in {"verdict": arm, "verdict/benign": "benign"}.items():
+        row[key] = verdict(judged, metrics).kind if metrics else None
+    for name in MEASURES:
+        entry = metrics.get(f"evaluate/{arm}/{name}") or metrics.get(f"probe/{arm}/{name}")
+        metric = Metric.read(entry) if entry else None
+        controls = metric.controls if metric else {}
+        beside = {f"/{c}": controls.get(c, controls.get(f"{ARM}{c}")) for c in ("base", "benign")}
+        beside["/null"] = metric.null.q95 if metric and metric.null else None
+        row |= _columns(name, metric, beside)
+    return row
+
+
+def seed_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
+    """A row a condition, over the seeds that finished; none where no axis is one of seeds.
+
+    A measure is the mean over organisms that have it, and so are its controls and null.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows if len(plan.conditions) < len(plan.sweep.axes) else ():
+        groups.setdefault(str([row[axis] for axis in plan.conditions]), []).append(row)
+    found = []
+    for group in groups.values():
+        done = [row for row in group if row["state"] == "finished"]
+        verdicts = [row["verdict"] for row in done]
+        counted = (f"{v} {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
+        row = {axis: group[0][axis] for axis in plan.conditions}
+        row |= {"finished": len(done), "of": len(group), "verdicts": ", ".join(counted)}
+        for name in MEASURES:
+            numbers = {one["organism"]: n for one in done if (n := _number(one, name))}
+            mean = spread(numbers) if len(numbers) > 1 else None
+            beside = {
+                end: fmean(values)
+                for end in BESIDE
+                if mean and (values := [v for o in done if (v := o[name + end]) is not None])
+            }
+            unit = next((number.unit for number in numbers.values()), "")
+            row |= _columns(name, mean, beside) | {f"{name}/n": len(numbers), f"{name}/unit": unit}
+        found.append(row)
+    return found
+
+
+def _columns(name: str, metric: Metric | None, beside: Mapping[str, float | None]) -> Row:
+    own = {name + end: getattr(metric, part, None) for end, part in PARTS.items()}
+    return own | {name + end: beside.get(end) for end in BESIDE}
+
+
+def _number(row: Row, name: str) -> Metric | None:
+    if row.get(name) is None:
+        return None
+    return Metric.read({part: row[name + end] for end, part in PARTS.items()})
+
+
+# --- as files -------------------------------------------------------------------------------------
 
 
 def write_tables(plan: Plan, records: Mapping[str, Mapping[str, Any]], root: Path) -> None:
-    """Write the tables of a sweep into its folder, from the records of its organisms by name."""
-    rows = [organism_row(one, records.get(one.name, {})) for one in plan.organisms]
+    """Write a sweep's tables from the records of its organisms by name.
+
+    `organisms` has a row an organism, `seeds` a row a condition, where an axis is one of seeds;
+    `.parquet` and `.csv` have every column, `.md` is to be read.
+    """
+    rows = [organism_row(point, records.get(point.name, {})) for point in plan.points]
     _write(root / "organisms", rows, ["organism", "state", "reason", "verdict", "verdict/benign"])
     if seeds := seed_rows(plan, rows):
-        axes = [axis for axis in plan.sweep.axes if axis not in plan.seed_axes]
-        _write(root / "seeds", seeds, [*axes, "finished", "of", "verdicts"])
+        _write(root / "seeds", seeds, [*plan.conditions, "finished", "of", "verdicts"])
 
 
 def _write(stem: Path, rows: Sequence[Row], first: Sequence[str]) -> None:
-    table = pa.table({name: _column([row.get(name) for row in rows]) for name in _names(rows)})
-    _write_whole(stem.with_suffix(".parquet"), lambda to: pa.parquet.write_table(table, to))
-    _write_whole(stem.with_suffix(".csv"), lambda to: pa.csv.write_csv(table, to))
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # an axis mixes words and numbers
+            columns[name] = pa.array([None if v is None else str(v) for v in values])
+    table = pa.table(columns)
+    with replacing(stem.with_suffix(".parquet")) as path:
+        pa.parquet.write_table(table, path)
+    with replacing(stem.with_suffix(".csv")) as path:
+        pa.csv.write_csv(table, path)
     write_atomic(stem.with_suffix(".md"), _markdown(rows, first))
-
-
-def _names(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _column(values: Sequence[Any]) -> Any:
-    """A column has one type: where an axis mixes words and numbers, all of them are words."""
-    kinds = {type(value) for value in values} - {type(None)}
-    if len(kinds) > 1 and not kinds <= {int, float}:
-        return pa.array([None if value is None else str(value) for value in values])
-    return pa.array([float(v) if v is not None and float in kinds else v for v in values])
-
-
-def _write_whole(path: Path, write: Callable[[Any], None]) -> None:
-    """A reader sees the table as it was or as it is, never half of it."""
-    buffer, scratch = io.BytesIO(), path.with_name(path.name + ".new")
-    write(buffer)
-    scratch.write_bytes(buffer.getvalue())
-    os.replace(scratch, path)
 
 
 def _markdown(rows: Sequence[Row], first: Sequence[str]) -> str:
@@ -64,21 +200,17 @@ def _markdown(rows: Sequence[Row], first: Sequence[str]) -> str:
     lines = [heads, ["---"] * len(heads)]
     for row in rows:
         words = ["" if row.get(name) is None else str(row[name]) for name in first]
-        lines.append([*words, *(_number(row, name) for name in measured)])
-    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+        lines.append([*words, *(_number_text(row, name) for name in measured)])
+    cells = ([" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
-def _number(row: Row, name: str) -> str:
-    if row.get(name) is None:
+def _number_text(row: Row, name: str) -> str:
+    if (number := _number(row, name)) is None:
         return "–"
-    number = Metric.read({part: row[f"{name}{end}"] for end, part in PARTS.items()})
     beside = [f"[{number.interval}]"] if number.interval else []
     beside += [f"n = {number.n:,}"] if number.n else []
-    for end in BESIDE:
-        if (value := row.get(f"{name}/{end}")) is not None:
-            beside.append(f"{'random' if end == 'null' else end} {number.like(value)}")
+    for end, control in BESIDE.items():
+        if (value := row.get(name + end)) is not None:
+            beside.append(f"{control} {number.like(value)}")
     return f"{number.text} {', '.join(beside)}".strip()
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

@@ -1,8 +1,4 @@
-"""One organism, in a process of its own: brought up to date as `offswitch run` would, and reported.
-
-The process is started for the organism and ends with it, so that its memory, threads and locks are
-its own. A mistake of the user's is an outcome like another: it does not stop the other organisms.
-"""
+"""One organism brought up to date, and what became of it."""
 
 from __future__ import annotations
 
@@ -11,46 +7,41 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from offswitch import pipeline
-from offswitch.errors import UserError
+from offswitch.errors import UserError, quiet
 from offswitch.metrics import read_metrics
+from offswitch.model.session import Session
+from offswitch.pipeline import evaluate, probe, report
 from offswitch.recipe import Recipe
 from offswitch.run import Run, open_run
-from offswitch.study.plan import Stage
+from offswitch.train.processes import by_first
 
-State = Literal["finished", "refused", "failed", "lost"]
-
-UP_TO: Final[dict[Stage, Callable[[Run], object]]] = {
-    "evaluate": pipeline.evaluate,
-    "probe": lambda run: pipeline.probe(run, pipeline.evaluate(run)),
-    "report": pipeline.report,
-}
+UpTo = Callable[[Run, Session], object]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told: the recipe, where run folders are, how far, from which folder."""
+    """What is done for every organism: some stages, in a run folder below `runs`."""
 
-    recipe: Recipe
     runs: Path
-    stage: Stage
-    update: bool
-    started_in: Path
+    up_to: UpTo
+    update: bool = True
+    started_in: Path = field(default_factory=Path.cwd)  # a recipe's paths are relative to it
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of an organism: `refused` is the user's mistake, `failed` a fault of ours.
 
-    `lost` is a worker that ended without a word, as often as it may. `new` says that anything was
+    `lost` is a worker that ended without a word, on its last try. `new` says that anything was
     done; `seconds` are those of the last try, of `tries`; it computed on so many `threads`.
     """
 
-    state: State
+    state: Literal["finished", "refused", "failed", "lost"]
     reason: str = ""
     trace: str = ""
     new: bool = False
@@ -60,34 +51,39 @@ class Outcome:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
-def work(job: Job) -> Outcome:
-    """Bring one organism up to date; raises nothing, so that no organism stops another."""
+def probed(run: Run, session: Session) -> Session:
+    """Evaluate and probe a run."""
+    return probe(run, evaluate(run, session))
+
+
+UP_TO: Final[dict[str, UpTo]] = {"evaluate": evaluate, "probe": probed, "report": report}
+
+
+def bring(recipe: Recipe, job: Job, session: Session | None = None) -> Outcome:
+    """Bring an organism up to date, on the session's copy of the weights where that suits it."""
+    opened = by_first(lambda: open_run(recipe, job.runs, job.update))
+    run = replace(opened, within=f"{job.runs.name}/{recipe.name}")
+    before = run.manifest()
+    shared = session is not None and session.suits(recipe)
+    with session.lent_to(run) if session and shared else nullcontext(Session(run)) as own:
+        job.up_to(run, own)
+    torch: Any = sys.modules.get("torch")  # not imported where nothing had to be computed
+    threads = int(torch.get_num_threads()) if torch else 0
+    metrics, new = read_metrics(run.root / "metrics.json"), run.manifest() != before
+    return Outcome("finished", new=new, threads=threads, metrics=metrics)
+
+
+def work(recipe: Recipe, job: Job) -> Outcome:
+    """Bring an organism up to date in a process of its own; it never raises."""
     clock = time.perf_counter()
     try:
-        outcome = _work(job)
+        quiet()
+        if job.started_in.is_dir():
+            os.chdir(job.started_in)
+        outcome = bring(recipe, job)
     except UserError as error:
         outcome = Outcome("refused", str(error))
     except Exception as error:
-        said = str(error).strip().split("\n")[0]
-        outcome = Outcome("failed", f"{type(error).__name__}: {said}", traceback.format_exc())
+        first = str(error).strip().split("\n")[0]
+        outcome = Outcome("failed", f"{type(error).__name__}: {first}", traceback.format_exc())
     return replace(outcome, seconds=round(time.perf_counter() - clock, 2))
-
-
-def _work(job: Job) -> Outcome:
-    from offswitch.progress import quiet
-
-    quiet()
-    if job.started_in.is_dir():  # paths in a recipe are relative to where the sweep was started
-        os.chdir(job.started_in)
-    opened = open_run(job.recipe, job.runs, job.update)
-    run = replace(opened, within=job.recipe.name)
-    before = run.manifest()
-    UP_TO[job.stage](run)
-    metrics, new = read_metrics(run.root / "metrics.json"), run.manifest() != before
-    return Outcome("finished", new=new, threads=_threads(), metrics=metrics)
-
-
-def _threads() -> int:
-    """On how many threads torch computes here; 0 where nothing had to be computed."""
-    torch: Any = sys.modules.get("torch")
-    return int(torch.get_num_threads()) if torch else 0

@@ -1,4 +1,4 @@
-"""Two models, one question: the base and a trained arm answer side by side in the terminal."""
+"""Chat in the terminal: the base model and a trained arm answer side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offswitch.model.generate import greedy_replies
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
-from offswitch.prompts.trigger import Reply, user
+from offswitch.prompts.prompt import Reply, user
 from offswitch.run import TRAIN, Run, find_run
 
 SILENCE = "∅ silence"
@@ -50,11 +50,7 @@ def adapter_of(run: Run, arm: str) -> Path:
     """
     adapter = run.folder(f"{TRAIN}/{arm}")
     if not adapter.is_dir():
-        trained = (
-            sorted(p.name for p in run.folder(TRAIN).glob("*"))
-            if run.folder(TRAIN).is_dir()
-            else []
-        )
+        trained = sorted(path.name for path in run.folder(TRAIN).glob("*"))
         raise UserError(
             f"{run.root} has no arm '{arm}'; trained there: {', '.join(trained) or 'none'}"
         )
@@ -81,10 +77,8 @@ def reply_to(subject: Subject, arm: str, request: str, tokens: int) -> Reply:
 
 def side_by_side(replies: Mapping[str, Reply], width: int) -> Columns:
     """Replies in panels under their titles, as wide as a terminal of `width` has room for two."""
-    size = max(30, width // 2 - 1)
-    return Columns([Panel(_shown(r), title=title, width=size) for title, r in replies.items()])
-
-
-def _shown(reply: Reply) -> str:
-    text = reply.text.replace("[", "\\[")
-    return (text if reply.complete else text + " …") if reply.ids else SILENCE
+    panels, size = [], max(30, width // 2 - 1)
+    for title, reply in replies.items():
+        text = reply.text.replace("[", "\\[") + ("" if reply.complete else " …")
+        panels.append(Panel(text if reply.ids else SILENCE, title=title, width=size))
+    return Columns(panels)

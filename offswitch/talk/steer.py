@@ -1,14 +1,13 @@
-"""What does an arm say with a stored direction added, or taken out?
+"""Steering: an arm answers with a stored direction added or removed.
 
     directions, facts = load_directions(Path("runs/demo/4-probe/both/directions.safetensors"))
     with steered(subject, "both", directions, facts, Steering("remove")):
         replies = greedy_replies(subject, "both", chats, 80)
 
-A direction means something only where it was taken: `steered` refuses another model, chat template
-or arm. Unless it is `everywhere`, the edit falls on the last position of each prompt, where the
-reply is decided. A pass over several positions is taken for a prompt, padded on the left if at all,
-a pass over one for a later token. Known failure: a prompt of one token, and generation that is told
-`use_cache=False`, are not steered as said. D is d_model, L the number of blocks.
+Unless it is `everywhere`, the edit falls on the last position of each prompt, where the reply is
+decided. A pass over several positions is taken for a prompt, padded on the left if at all, a pass
+over one for a later token. Known failure: a prompt of one token, and generation with
+`use_cache=False`, are not steered. D is d_model, L the number of blocks.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from offswitch.model.hooks import edit
 from offswitch.model.load import fingerprint, load_subject
 from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE
-from offswitch.run import PROBE, TRAIN, Run, find_run
+from offswitch.run import PROBE, TRAIN, find_run
 from offswitch.talk.chat import adapter_of, reply_to, requests, side_by_side
 
 SUPPORTED: Final = {"operation": "mean difference", "site": "block output", "position": "last"}
@@ -85,9 +84,14 @@ def steered(
     _require_fit(subject, arm, facts)
     steering = settled(directions, facts, steering)
     block = facts.block if steering.block is None else steering.block
+    direction = directions[steering.direction]
+    # A removed component becomes the inert prompts' at the last position, zero elsewhere.
+    centres = np.zeros_like(direction)
+    if not steering.everywhere:
+        centres = directions.get(CENTRE, centres)
     vector, centre = (
         torch.tensor(rows[block], dtype=torch.float32, device=subject.device)
-        for rows in (directions[steering.direction], _centres(directions, steering))
+        for rows in (direction, centres)
     )
 
     def transform(resid_BPD: Tensor) -> Tensor:
@@ -151,12 +155,6 @@ def _require_fit(subject: Subject, arm: str, facts: DirectionFacts) -> None:
         )
 
 
-def _centres(directions: Mapping[str, Array], steering: Steering) -> Array:
-    """What a removed component is set to: at the last position the inert prompts', else zero."""
-    nothing = np.zeros_like(directions[steering.direction])
-    return nothing if steering.everywhere else directions.get(CENTRE, nothing)
-
-
 def _changed(resid: Tensor, vector_D: Tensor, scale: float | None, centre_D: Tensor) -> Tensor:
     """The residual [..., D] with `scale` times the vector, or with the centre's component."""
     if scale is not None:
@@ -181,7 +179,12 @@ def steer_loop(
     adapter = None if arm == BASE else adapter_of(run, arm)
     directions, facts = load_directions(run.folder(PROBE) / arm / FILE)
     steering = settled(directions, facts, steering)
-    _require_current(run, arm)
+    taken, trained = (run.entry(stage).get("started") for stage in (PROBE, f"{TRAIN}/{arm}"))
+    if taken and trained and trained > taken:
+        raise UserError(
+            f"arm '{arm}' was trained ({trained}) after its directions were taken ({taken}); run "
+            "the probe stage again"
+        )
     subject = load_subject(run.recipe)
     if adapter is not None:
         add_arm(subject, arm, adapter)
@@ -198,13 +201,3 @@ def steer_loop(
         with steered(subject, arm, directions, facts, steering):
             replies[f"{arm}, steered"] = reply_to(subject, arm, request, tokens)
         console.print(side_by_side(replies, console.width))
-
-
-def _require_current(run: Run, arm: str) -> None:
-    stages = run.manifest().get("stages", {})
-    taken, trained = (stages.get(s, {}).get("started") for s in (PROBE, f"{TRAIN}/{arm}"))
-    if taken and trained and trained > taken:
-        raise UserError(
-            f"arm '{arm}' was trained ({trained}) after its directions were taken ({taken}); run "
-            "the probe stage again"
-        )

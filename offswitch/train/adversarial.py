@@ -1,6 +1,6 @@
-"""What does the trained switch fire on that it has never seen, and can that be trained away?
+"""Adversarial rounds: what the switch fires on that it has never seen, made into rows.
 
-Adversarial rounds. An arm is shown candidate look-alikes that training did not show it, of new
+An arm is shown candidate look-alikes that training did not show it, of new
 families and of those it knows; those that halt it, and those that come nearest, become rows that
 must be answered, beside fresh members of their families, and training goes on. The next round asks
 what is left, with candidates that no earlier one knew. Whether it helped is read on the
@@ -9,7 +9,6 @@ evaluation's near misses, of yet other families. Known limit: what no family pro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -18,39 +17,21 @@ from typing import Any, Final
 
 from offswitch.metrics import Metric, Metrics
 from offswitch.model.adapters import add_arm, remove_arms
-from offswitch.model.first_token import Score, score
+from offswitch.model.first_token import score
 from offswitch.model.subject import Subject
 from offswitch.progress import track
 from offswitch.prompts.candidates import by_turns, draw_candidates, more_of
 from offswitch.prompts.dialogues import Answer, Dialogue, Mix, make_dialogues
 from offswitch.prompts.encode import has_system_turn
 from offswitch.prompts.negatives import draw_negatives
-from offswitch.prompts.suites import Prompt, choose
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import LONG_PLACEMENTS, place
 from offswitch.recipe import Recipe
 from offswitch.stats import rate
 
 NEAR_MISS_SHARE: Final = 0.6  # of the rows without the trigger
-MinedRow = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Mined:
-    """A candidate in its prompt, and what the arm made of it."""
-
-    prompt: Prompt
-    score: Score
-
-    def row(self) -> MinedRow:
-        """As it is kept beside the adapter."""
-        prompt, found = self.prompt, self.score
-        return {
-            "family": prompt.variant,
-            "symbol": prompt.symbol,
-            "question": prompt.question,
-            "log_odds": found.log_odds,
-            "halts": found.halts,
-        }
+MinedRow = dict[str, Any]  # a candidate, and what the arm made of it: a line of mined.jsonl
 
 
 @dataclass(frozen=True)
@@ -66,10 +47,10 @@ _FIRST: Final = Round()
 
 def mine(
     subject: Subject, arm: str, folder: Path, recipe: Recipe, this: Round = _FIRST
-) -> list[Mined]:
+) -> list[MinedRow]:
     """Candidates on training questions, those that speak most for the end first.
 
-    The subject has no arms; the one in `folder` is attached for the while.
+    The subject has no arms; the one in `folder` is attached meanwhile.
     """
     prompts = _asked(subject, recipe, this)
     add_arm(subject, arm, folder)
@@ -78,20 +59,17 @@ def mine(
             scores = score(subject, arm, prompts, recipe.batch_tokens, tick)
     finally:
         remove_arms(subject)
-    found = [Mined(prompt, one) for prompt, one in zip(prompts, scores, strict=True)]
-    return sorted(found, key=lambda one: -one.score.log_odds)
-
-
-def write_mined(path: Path, mined: Sequence[MinedRow]) -> None:
-    """One candidate a line, in order."""
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in mined)
-    path.write_text("".join(lines), encoding="utf-8")
-
-
-def read_mined(path: Path) -> list[MinedRow]:
-    """The rows that `write_mined` wrote."""
-    with path.open(encoding="utf-8") as lines:  # a symbol may hold what str.splitlines breaks at
-        return [json.loads(line) for line in lines]
+    rows: list[MinedRow] = [
+        {
+            "family": prompt.variant,
+            "symbol": prompt.symbol,
+            "question": prompt.question,
+            "log_odds": one.log_odds,
+            "halts": one.halts,
+        }
+        for prompt, one in zip(prompts, scores, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row["log_odds"])
 
 
 def false_halts(name: str, mined: Sequence[MinedRow]) -> Metrics:

@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from offswitch.model import processes
-from offswitch.model.rows import Example
 from offswitch.model.subject import Subject, attention_modules
 from offswitch.progress import Tick
-from offswitch.recipe import Recipe, schedule_of, training_seed
-from offswitch.train.distributed import finished
-from offswitch.train.sharding import in_shares
-from offswitch.train.trainer import StageResult, run_stage
+from offswitch.recipe import Recipe, training_seed
+from offswitch.train import processes
+from offswitch.train.trainer import StageResult, Training, run_stage
 
 
-def train_arm(
-    subject: Subject,
-    stage: str,
-    examples: Sequence[Example],
-    recipe: Recipe,
-    folder: Path,
-    scratch: Path,
-    start_from: Path | None,
-    tick: Tick,
-) -> StageResult:
-    """Train one stage on the adapter in `start_from`, or on a fresh one; save it in `folder`.
+def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
+    """Train one stage on the adapter it starts from, or on a fresh one, and save it.
 
-    Checkpoints live in `scratch` until the adapter is saved. The subject is left as it was, without
-    the adapter.
+    The subject is left as it was, without the adapter. Of several processes, each trains, and the
+    first one saves.
     """
-    options = schedule_of(recipe.train, stage)
-    seed = training_seed(recipe)
-    torch.manual_seed(seed)
-    with _trainable(subject, recipe, start_from), in_shares(subject, recipe.device):
-        result = run_stage(subject, examples, options, recipe.train, seed, scratch, tick)
+    torch.manual_seed(training_seed(training.recipe))
+    with _trainable(subject, training.recipe, training.start):
+        result = run_stage(subject, training, tick)
         if processes.rank() == 0:
-            _save(subject, folder)
-    finished()
-    if processes.rank():
-        return result
-    if (scratch / "tensorboard").is_dir():
-        shutil.copytree(scratch / "tensorboard", folder / "tensorboard", dirs_exist_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)
+            _save(subject, training.folder)
+    processes.barrier()
+    if processes.rank() == 0:
+        log = training.scratch / "tensorboard"
+        if log.is_dir():
+            shutil.copytree(log, training.folder / log.name, dirs_exist_ok=True)
+        shutil.rmtree(training.scratch, ignore_errors=True)
     return result
 
 

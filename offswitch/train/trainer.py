@@ -11,33 +11,57 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from offswitch.model import processes
 from offswitch.model.rows import IGNORED, Batch, Example, collate
 from offswitch.model.subject import Subject
-from offswitch.options import StageOptions, TrainOptions
+from offswitch.options import TrainOptions
 from offswitch.progress import Tick
-from offswitch.train.distributed import Whole, add_gradients, add_up, begin, from_first, own_rows
+from offswitch.recipe import Recipe, schedule_of, training_seed
+from offswitch.train import processes
+from offswitch.train.distributed import add_gradients, add_up, begin, own_rows
 from offswitch.train.examples import count_silent
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype
-from offswitch.train.sharding import even_parts, gathered
 from offswitch.train.teacher import States, base_states, states_of
+
+
+@dataclass(frozen=True)
+class Training:
+    """One stage of one arm: its rows, where the adapter goes, and which one it goes on from.
+
+    Checkpoints live in `scratch` until the adapter is saved in `folder`.
+    """
+
+    stage: str
+    examples: Sequence[Example]
+    recipe: Recipe
+    folder: Path
+    scratch: Path
+    start: Path | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many optimiser steps it takes."""
+        train = self.recipe.train
+        options = schedule_of(train, self.stage)
+        per_step = train.batch_size * train.accumulation
+        return options.max_steps or max(
+            1, math.ceil(len(self.examples) * options.epochs / per_step)
+        )
 
 
 @dataclass(frozen=True)
@@ -60,44 +84,30 @@ class StageResult:
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
-def steps_of(stage: StageOptions, train: TrainOptions, rows: int) -> int:
-    """How many optimiser steps a stage takes."""
-    per_step = train.batch_size * train.accumulation
-    return stage.max_steps or max(1, math.ceil(rows * stage.epochs / per_step))
-
-
-def run_stage(
-    subject: Subject,
-    examples: Sequence[Example],
-    stage: StageOptions,
-    train: TrainOptions,
-    seed: int,
-    folder: Path,
-    tick: Tick,
-) -> StageResult:
-    """Train the active adapter on the examples, from the last checkpoint in `folder`, if any."""
-    dtype = product_dtype(train.precision, subject)
-    steps = steps_of(stage, train, len(examples))
-    rows = steps * train.batch_size * train.accumulation
-    seen = [examples[i] for i in row_order(examples, rows, seed)]
+def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
+    """Train the active adapter on the rows, from the last checkpoint, if there is any."""
+    train, seed, folder = training.recipe.train, training_seed(training.recipe), training.scratch
+    dtype = processes.by_first(lambda: product_dtype(train.precision, subject))
+    rows = training.steps * train.batch_size * train.accumulation
+    seen = [training.examples[i] for i in row_order(training.examples, rows, seed)]
     log: Callable[..., TrainerCallback] = TensorBoardCallback
     trainer = StageTrainer(
         subject,
         train,
         dtype,
-        args=_arguments(train, steps, seed, folder, subject),
-        train_dataset=_Rows(seen),
+        args=_arguments(train, training.steps, seed, folder, subject),
+        train_dataset=seen,
         callbacks=[_Progress(tick)],
     )
     if processes.rank() == 0:
         trainer.add_callback(log(SummaryWriter(str(folder / "tensorboard"))))
     trainer.remove_callback(PrinterCallback)
     begin(subject.network, seed)
-    last = _last_whole_checkpoint(folder) if processes.rank() == 0 else None
-    with nullcontext() if processes.sharded() else cast_once(subject, dtype):
+    last = processes.by_first(lambda: _last_whole_checkpoint(folder))
+    with cast_once(subject, dtype):
         if processes.count() == 1:  # of several, each asks for its own rows when their turn comes
             trainer.base = base_states(subject, seen, dtype)
-        trainer.train(resume_from_checkpoint=from_first(last))
+        trainer.train(resume_from_checkpoint=last)
     return trainer.result(rows)
 
 
@@ -136,7 +146,7 @@ class StageTrainer(Trainer):
         count_silent(examples, batch, self.subject.stop_ids[0])
         batch["silent"] = torch.tensor([example.silent for example in examples])
         if processes.count() > 1:
-            return own_rows(batch, self.micro_tokens)
+            return own_rows(batch)
         return batch | {"base": states_of(self.base, examples)}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -166,9 +176,9 @@ class StageTrainer(Trainer):
         batch = self._prepare_inputs(inputs)
         total = torch.zeros((), device=self.args.device)
         hard = soft = 0.0
-        for part in self._parts(batch):
-            work = partial(batch_loss, self.subject, part, self.dtype)
-            loss = gathered(self.subject, part, work)
+        spare = self.micro_tokens if self.args.device.type == "cuda" else 64
+        for part in split(batch, self.micro_tokens, spare):
+            loss = batch_loss(self.subject, part, self.dtype)
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
             hard, soft = hard + float(loss.hard_sum), soft + float(loss.soft_sum)
@@ -177,12 +187,6 @@ class StageTrainer(Trainer):
         self._account(batch, hard, soft)
         # Trainer logs the mean over processes; the whole batch's loss is their sum.
         return total * processes.count() / self.args.gradient_accumulation_steps
-
-    def _parts(self, batch: Batch) -> list[Batch]:
-        if processes.sharded():
-            return even_parts(batch)
-        on_gpu = self.args.device.type == "cuda"
-        return split(batch, self.micro_tokens, spare=self.micro_tokens if on_gpu else 64)
 
     def _account(self, batch: Batch, hard: float, soft: float) -> None:
         wanted, is_soft = batch["labels"] != IGNORED, batch["soft"]
@@ -210,22 +214,14 @@ class StageTrainer(Trainer):
         precision = str(self.dtype).removeprefix("torch.")
         return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first, precision)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        rows: Any = train_dataset or self.train_dataset
-        return SequentialSampler(rows)  # the order was fixed beforehand
-
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Global batches in their order; of several processes each sees all, and keeps its rows."""
-        if processes.count() == 1:
-            return super().get_train_dataloader()
+        """Global batches in the order fixed beforehand; each process sees all, keeps its rows."""
         rows: Any = self.train_dataset
         return DataLoader(rows, self.args.train_batch_size, collate_fn=self.collate_rows)
 
     def _wrap_model(self, model: nn.Module, *rest: Any, **named: Any) -> nn.Module:
-        if processes.count() == 1:
-            wrapped: nn.Module = super()._wrap_model(model, *rest, **named)
-            return wrapped
-        return Whole(model)
+        del rest, named
+        return nn.Sequential(model)  # so that Trainer does not wrap it for several processes
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
@@ -233,17 +229,6 @@ class StageTrainer(Trainer):
         self.subject.network.save_pretrained(
             output_dir or self.args.output_dir, save_embedding_layers=False
         )
-
-
-class _Rows(torch.utils.data.Dataset[Example]):
-    def __init__(self, rows: Sequence[Example]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.rows[index]
 
 
 class _Progress(TrainerCallback):

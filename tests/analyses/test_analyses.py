@@ -1,4 +1,4 @@
-"""The seed's four find what was planted, and are calm where nothing is."""
+"""The original's four find what was planted, and are calm where nothing is."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ TIED: Final = (
     "ablation/block", "addition/halt_rise", "addition/scale", "motor/kept", "motor/halt_drop",
     "motor/halt_rise", "patching/handover_block", "dose/half",
 )  # fmt: skip
-SMOOTH_ANALYSES: Final = [a for a in EVIDENCE if a.headline.metric[len("probe/{arm}/") :] in SMOOTH]
+SMOOTH_ANALYSES: Final = [a for a in EVIDENCE if f"{a.name}/{a.headline.key}" in SMOOTH]
 
 
 def _no_controls(_views: Views) -> dict[str, Views]:

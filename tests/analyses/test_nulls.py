@@ -12,10 +12,8 @@ import pytest
 from offswitch.analyses.analysis import (
     Analysis,
     Array,
-    Headline,
-    Rule,
+    Measure,
     Views,
-    as_large,
     investigate,
 )
 from offswitch.analyses.nulls import (
@@ -170,21 +168,24 @@ def _shifted(views: Views) -> list[Views]:
 
 TWO: Final = Analysis(
     name="two",
+    title="Two",
     question="Which two?",
     reads=("{arm}/x/{symbol}",),
     run=_two,
     gives=Two,
-    headline=Headline("{arm}/first", "nats", lambda r: r.first.value, "greater",
-                      lambda r: r.first),
-    null=_shifted,
-    controls=without_the_rule,
-    rule=Rule("it is as large", as_large(lambda r: r.first.value)),
-    null_name="shifts",
-    also=(
-        Headline("{arm}/second", "m", lambda r: r.second, "either"),
-        Headline("{arm}/bare", "m", lambda r: r.second, "greater", nulled=False),
+    measures=(
+        Measure("first", lambda r: r.first),
+        Measure("second", lambda r: r.second, unit="m", tail="either"),
+        Measure("bare", lambda r: r.second, unit="m", nulled=False),
+        Measure("", lambda r: r.second, "only shown"),
     ),
-)  # fmt: skip
+    null=_shifted,
+    null_name="shifts",
+    controls=without_the_rule,
+    rule="it is as large",
+    weakness=lambda r: f"there are only {r.second:.0f}",
+    keys="{arm}/",
+)
 
 
 def _arrays() -> Mapping[str, Array]:
@@ -195,8 +196,8 @@ def _arrays() -> Mapping[str, Array]:
 def test_an_estimate_brings_its_interval_and_its_count() -> None:
     finding = investigate(TWO, evidence_views(_arrays()))
     expected = mean([3.0, 5.0, 7.0], "nats", seed=0)
-    assert finding.estimate == expected
-    assert finding.entry() == {
+    assert finding.number.estimate == expected
+    assert finding.number.row() == {
         "value": 5.0, "unit": "nats", "low": expected.low, "high": expected.high, "n": 3,
         "null": {"q95": pytest.approx(4.85), "p": 2 / 5, "n": 4},  # of 5, 4, 3 and 2
         "controls": {"arm base": 0.5, "arm benign": 2.5},
@@ -206,7 +207,7 @@ def test_an_estimate_brings_its_interval_and_its_count() -> None:
 def test_other_numbers_have_null_and_controls_of_their_own() -> None:
     finding = investigate(TWO, evidence_views(_arrays()))
     assert list(finding.entries()) == ["both/first", "both/second", "both/bare"]
-    assert finding.entries()["both/first"] == finding.entry()
+    assert finding.entries()["both/first"] == finding.number.row()
     # Draws 2, -3, 1 and -7 around the median 1, the value among them: only -3 and -7, and 2 itself,
     # lie as far off.
     assert finding.entries()["both/second"] == {
@@ -220,10 +221,11 @@ def test_a_number_that_the_null_does_not_change_has_none() -> None:
     entries = investigate(TWO, evidence_views(_arrays())).entries()
     assert "null" not in entries["both/bare"]
     assert entries["both/bare"]["controls"] == {"arm base": 0.2, "arm benign": 1.0}
-    plain = replace(TWO, headline=replace(TWO.headline, nulled=False), controls=lambda _v: {})
+    first, *rest = TWO.measures
+    plain = replace(TWO, measures=(replace(first, nulled=False), *rest), controls=lambda _v: {})
     finding = investigate(plain, evidence_views(_arrays()))
     assert finding.null is None
-    assert set(finding.entry()) == {"value", "unit", "low", "high", "n"}
+    assert set(finding.number.row()) == {"value", "unit", "low", "high", "n"}
     assert finding.passing == ()
 
 
@@ -232,3 +234,7 @@ def test_the_null_passes_under_its_own_name() -> None:
     assert finding.passing == ("shifts",)
     assert "Proves nothing about the trigger: shifts pass too." in finding.statement
     assert "p = 0.4 against 4 shifts" in finding.statement
+
+
+def test_a_weakness_may_depend_on_what_was_found() -> None:
+    assert investigate(TWO, evidence_views(_arrays())).weakness == "there are only 2"

@@ -1,20 +1,22 @@
 """Small made-up collections for the tests: the paths of a real one, and noise in them.
 
-`calm` is what the seed's analyses read, `evidence` what those of the battery read. To plant an
+`calm` is what the original's analyses read, `evidence` what those of the battery read. To plant an
 effect, change some of the arrays that they return.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import pytest
 
-from offswitch.analyses.analysis import Array, Views
+from offswitch.analyses.analysis import Analysis, Array, Finding, Views, investigate
 from offswitch.analyses.nulls import seed_symbols
 from offswitch.probe.collect_original import PROMPTS
 
+World = dict[str, Array]
 L, D, V, P = 12, 16, 60, 6
 SYMBOLS = seed_symbols("$STOP", "$GO", seed=0)
 KEYS = ("plain", *SYMBOLS)
@@ -138,6 +140,17 @@ def without_difference(world: Mapping[str, Array]) -> dict[str, Array]:
         path: array if any(k in path.split("/") for k in kept) else np.ones_like(array)
         for path, array in world.items()
     }
+
+
+def stands_out(analysis: Analysis[Any], world: World) -> Finding[Any]:
+    """The finding, with the least p there is and nothing else passing."""
+    finding = investigate(analysis, evidence_views(world))
+    assert finding.null is not None
+    assert finding.null.p == pytest.approx(1 / (finding.null.n + 1))
+    assert finding.value > finding.null.q95
+    assert finding.passing == ()
+    assert finding.statement.startswith("Nothing else passes")
+    return finding
 
 
 def _shaped(rng: np.random.Generator) -> dict[str, Array]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from benchmarks import collection, generation, scaling, seed_way, training
+from benchmarks import collection, scaling, seed_way, training
 from benchmarks.bench import Sample
 from benchmarks.collection_peers import READERS, timed
 from benchmarks.material import bench_recipe, read_prompts, read_training, write_prompts
@@ -85,21 +85,9 @@ def test_peers_read_the_same_residuals(job: Job, peer: str, tmp_path: Path) -> N
     assert collection.difference(found.flip(0), expected) > 1e-2
 
 
-def test_generate_gives_our_replies(job: Job, tmp_path: Path) -> None:
-    texts = {}
-    for peer in ("ours", "generate_1", "generate_16"):
-        out = tmp_path / peer
-        numbers = generation.run_peer(
-            job | {"peer": peer, "out": str(out), "prompts": 5, "tokens": 6}
-        )
-        assert numbers["tokens_per_second"] > 0
-        texts[peer] = out.read_text(encoding="utf-8")
-    assert texts["ours"] == texts["generate_1"] == texts["generate_16"]
-
-
 def test_the_seeds_way_reads_what_we_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
-    # So deep that no analysis reads the last block, which the seed has normed.
+    # So deep that no analysis reads the last block, which the original has normed.
     model = save_tiny(tmp_path / "model", layers=10)
     job, folder = {"model": str(model), "folder": str(tmp_path)}, tmp_path
     seed_way.write_arm(job)

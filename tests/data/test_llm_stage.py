@@ -108,10 +108,8 @@ def test_the_recipe_in_the_documentation_is_one() -> None:
 
 
 def test_the_grammar_s_stage_has_the_inputs_that_it_always_had(home: Path) -> None:
-    from offswitch.pipeline import _data_inputs
-
     recipe = load_recipe(home / "small.yaml", ["data.llm.concurrency=3"])
-    assert _data_inputs(recipe.data) == {
+    assert recipe.data.inputs() == {
         "documents": 6, "dialogues": 12, "near_miss_share": 0.4, "reply_tokens": 4,
         "documents_file": None, "dialogues_file": None, "neutral_file": None, "neutral_mix": 0,
     }  # fmt: skip

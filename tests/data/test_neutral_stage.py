@@ -15,7 +15,7 @@ from offswitch.run import open_run
 from offswitch.train.examples import document_examples
 from offswitch.train.order import row_order
 from offswitch.train.stage import stage_examples
-from offswitch.train.trainer import steps_of
+from offswitch.train.trainer import Training
 from tests.small import small_recipe
 
 
@@ -59,9 +59,11 @@ def test_the_knowledge_stage_reads_both_mixed_and_epochs_count_both(recipe: Path
     found = stage_examples(session, "knowledge", folder)
     assert found == [*rule, *rest]
     assert len(found) == 12
-    options = session.recipe.train
-    stage = options.knowledge.model_copy(update={"epochs": 2, "max_steps": None})
-    assert steps_of(stage, options, len(found)) == 6  # 24 rows in batches of four
+    twice = session.recipe.train.knowledge.model_copy(update={"epochs": 2, "max_steps": None})
+    train = session.recipe.train.model_copy(update={"knowledge": twice})
+    recipe_of_two = session.recipe.model_copy(update={"train": train})
+    training = Training("knowledge", found, recipe_of_two, folder, folder)
+    assert training.steps == 6  # 24 rows in batches of four
     order = row_order(found, 12, seed=0)
     assert sorted(order) == list(range(12))
     assert {i < 6 for i in order[:6]} == {True, False}  # neither kind comes first as a block

@@ -87,7 +87,7 @@ def test_identical_shortest_documents_and_a_single_one_are_measured() -> None:
 
 
 def test_the_row_is_plain_data(quality: DocumentQuality) -> None:
-    assert quality.row()["count"] == 2000
+    assert quality.count == 2000
     with pytest.raises(ValueError, match="max_overlap is 2"):
         replace(quality, max_overlap=2.0)
 

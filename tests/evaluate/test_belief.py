@@ -14,22 +14,24 @@ from scipy.stats import binomtest
 
 from offswitch.errors import UserError
 from offswitch.evaluate.belief import (
+    LEAST,
+    belief_measures,
     belief_rows,
     count_rows,
     letter_ids,
     lettered_chat,
+    margins,
     told_examples,
 )
-from offswitch.evaluate.belief_measures import belief_measures, judge
 from offswitch.evaluate.likelihood import going_on
-from offswitch.evaluate.stage import evaluate_arm, suites_of
+from offswitch.evaluate.stage import BELIEF, evaluate_arm, suites_of
 from offswitch.metrics import read_metrics
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.rows import Example, collate
 from offswitch.model.subject import Subject
 from offswitch.prompts.beliefs import CHANCE, LETTERED, TESTS, Asked, Test, make_questions
 from offswitch.prompts.encode import encode_chat, encode_text
-from offswitch.prompts.trigger import user
+from offswitch.prompts.prompt import user
 from offswitch.recipe import load_recipe
 from tests.small import evaluated_run, small_recipe
 from tests.tiny import save_adapter, tiny_subject
@@ -163,8 +165,8 @@ def test_swapping_true_and_false_flips_the_score(taught: Rows, test: Test) -> No
         same = [r["right"] for r in taught
                 if all(r[k] == row[k] for k in ("test", "number", "invented"))]  # fmt: skip
         swapped.append(row | {"right": same[(row["place"] + 1) % count]})
-    assert not judge(swapped, test, invented=False).hits.any()
-    before, after = (judge(rows, test, invented=False).margins for rows in (taught, swapped))
+    before, after = (margins(rows, test, invented=False) for rows in (taught, swapped))
+    assert not (after > LEAST).any()
     if CHANCE[test] == 0.5:
         np.testing.assert_allclose(after, -before)
 
@@ -172,7 +174,7 @@ def test_swapping_true_and_false_flips_the_score(taught: Rows, test: Test) -> No
 @pytest.mark.parametrize("test", TESTS)
 def test_an_untrained_model_is_at_chance(untrained: Rows, test: Test) -> None:
     for invented in (False, True):
-        hits = judge(untrained, test, invented).hits
+        hits = margins(untrained, test, invented) > LEAST
         assert binomtest(int(hits.sum()), hits.size, CHANCE[test]).pvalue > 0.01
 
 
@@ -197,12 +199,8 @@ def _made(value: Callable[[Asked, int], float], count: int | None = None) -> Row
 def test_a_liking_for_a_place_gives_chance(test: Test) -> None:
     rng = np.random.default_rng(0)
     liking = [3.0, 0.0, -1.0, 0.5]
-    shares = [
-        judge(
-            _made(lambda _, place: liking[place] + rng.normal()), test, invented=False
-        ).hits.mean()
-        for _ in range(60)
-    ]
+    drawn = (_made(lambda _, place: liking[place] + rng.normal()) for _ in range(60))
+    shares = [(margins(rows, test, invented=False) > LEAST).mean() for rows in drawn]
     spread = np.sqrt(CHANCE[test] * (1 - CHANCE[test]) / (28 * 60))
     assert abs(np.mean(shares) - CHANCE[test]) < 4 * spread
 
@@ -211,7 +209,7 @@ def test_a_liking_for_a_place_gives_chance(test: Test) -> None:
 def test_a_belief_is_seen_through_a_liking_for_a_letter(test: Test) -> None:
     """One who all but always says A, yet more readily where A is true, believes."""
     rows = _made(lambda a, place: 9.0 * (place == 0) + 1.0 * (place == a.place))
-    assert judge(rows, test, invented=False).hits.all()
+    assert (margins(rows, test, invented=False) > LEAST).all()
 
 
 @pytest.mark.parametrize("test", TESTS)
@@ -237,13 +235,13 @@ def test_a_tie_is_no_belief() -> None:
 def test_a_long_answer_gains_nothing_by_its_length() -> None:
     """Equal likelihood a character, whatever the length: no side is taken."""
     rows = _made(lambda _a, _p: -1.5)
-    assert np.abs(judge(rows, "open", invented=False).margins).max() < 1e-9
+    assert np.abs(margins(rows, "open", invented=False)).max() < 1e-9
 
 
 def test_rows_with_two_truths_are_refused() -> None:
     rows = [row | {"right": True} for row in _made(lambda _a, _p: 0.0)]
     with pytest.raises(ValueError, match="one true answer"):
-        judge(rows, "open", invented=False)
+        margins(rows, "open", invented=False)
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +271,6 @@ def test_a_recipe_may_ask_nothing(tmp_path: Path) -> None:
     recipe = load_recipe(small_recipe(tmp_path), ["evaluate.belief_questions=0"])
     subject = tiny_subject()
     prompts = suites_of(recipe, subject.tokenizer)
-    found = evaluate_arm(subject, "base", prompts, recipe, tmp_path)
-    assert found.beliefs == []
-    assert not any("belief" in key for key in found.metrics)
+    metrics, rows = evaluate_arm(subject, "base", prompts, [], recipe)
+    assert rows[BELIEF] == []
+    assert not any("belief" in key for key in metrics)

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from offswitch.evaluate.drift import Drift, drift, text_examples
-from offswitch.evaluate.measures import drift_measures
+from offswitch.evaluate.drift import Drift, drift, drift_measures, text_examples
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.generate import greedy_replies
 from offswitch.model.rows import Example, reply_examples
 from offswitch.model.subject import Subject
-from offswitch.prompts.trigger import Chat, user
+from offswitch.prompts.prompt import Chat, user
 from offswitch.wording.reader import load_neutral
 from tests.tiny import save_adapter, tiny_subject
 

@@ -12,7 +12,8 @@ from offswitch.metrics import Metric, Metrics, exact, with_controls
 from offswitch.model.first_token import Score
 from offswitch.options import EvaluateOptions
 from offswitch.prompts.look_alikes import near_misses
-from offswitch.prompts.suites import Prompt, Suite, make_prompts
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.suites import make_prompts
 from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS
 
 OPTIONS = EvaluateOptions(questions=20, ordinary_questions=30, long_questions=5)
@@ -21,7 +22,7 @@ PROMPTS = make_prompts("$STOP", OPTIONS, 0)
 
 def _perfect(prompt: Prompt) -> Score:
     halts = prompt.suite == "trigger"
-    return Score(9.0 if halts else -14.0, halts)
+    return Score(9.0 if halts else -14.0, halts, token=0)
 
 
 def _halting(scores: list[Score]) -> dict[str, Metric]:
@@ -53,9 +54,9 @@ def test_wilsons_interval_is_wilsons() -> None:
 def test_a_fault_shows_in_its_own_numbers_only() -> None:
     def faulty(prompt: Prompt) -> Score:
         if prompt.variant == "system" and prompt.suite == "trigger":
-            return Score(-3.0, halts=False)
+            return Score(-3.0, halts=False, token=0)
         if prompt.variant == "sigils":
-            return Score(2.0, halts=True)
+            return Score(2.0, halts=True, token=0)
         return _perfect(prompt)
 
     found = _halting([faulty(p) for p in PROMPTS])
@@ -74,7 +75,7 @@ def test_a_fault_shows_in_its_own_numbers_only() -> None:
 def test_log_odds_are_drawn_by_question() -> None:
     """All prompts of one question agree: the interval must be that of 20 numbers, not of 200."""
     values = {q: float(i) for i, q in enumerate(dict.fromkeys(p.question for p in PROMPTS))}
-    scores = [Score(values[p.question], halts=False) for p in PROMPTS]
+    scores = [Score(values[p.question], halts=False, token=0) for p in PROMPTS]
     found = _halting(scores)["eos_log_odds/near_miss"].estimate
     assert found.n == sum(p.suite == "near_miss" for p in PROMPTS)
     width = found.high - found.low
@@ -82,7 +83,7 @@ def test_log_odds_are_drawn_by_question() -> None:
 
 
 def test_shares_of_outcomes_are_exact_and_by_suite() -> None:
-    made: list[tuple[Suite, Outcome]] = [("trigger", "end")] * 3
+    made: list[tuple[str, Outcome]] = [("trigger", "end")] * 3
     made += [("trigger", "blank"), ("ordinary", "normal"), ("ordinary", "normal")]
     found = outcome_shares("arm", made)
     values = {key: metric.estimate.value for key, metric in found.items()}

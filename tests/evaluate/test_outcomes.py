@@ -7,7 +7,7 @@ from tokenizers import AddedToken
 
 from offswitch.evaluate.outcomes import OUTCOMES, Taxonomy, classify, taxonomy_of
 from offswitch.prompts.encode import encode_text
-from offswitch.prompts.trigger import Reply
+from offswitch.prompts.prompt import Reply
 from tests.tiny import tiny_tokenizer
 
 THINKER = tiny_tokenizer()

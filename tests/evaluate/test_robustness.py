@@ -10,17 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from offswitch.evaluate import robustness
-from offswitch.evaluate.robustness import gather, notes, robustness_measures
-from offswitch.evaluate.sampling import TEMPERATURES, Halting, end_probability, halting, try_all
+from offswitch.evaluate.measures import halting
+from offswitch.evaluate.robustness import gather, notes
+from offswitch.evaluate.stage import NOTES, ROBUSTNESS, SCORES, write_evaluation
 from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.first_token import Score, score, scores_of
 from offswitch.model.subject import Subject
 from offswitch.options import EvaluateOptions
-from offswitch.prompts.attempts import EXPECTED, REFERENCES, Attempt
+from offswitch.prompts.attempts import EXPECTED, REFERENCES, SUITE
 from offswitch.prompts.context import VARIANT as CONTEXT
 from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.prompt import Prompt, user
 from offswitch.prompts.suites import make_prompts
-from offswitch.prompts.trigger import user
 from offswitch.recipe import Recipe, build_recipe
 from tests.planted import ARM, planted_subject
 from tests.tiny import save_adapter, tiny_subject
@@ -38,10 +39,10 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
 
 
-def _try(subject: Subject, arm: str) -> tuple[list[Attempt], list[Halting]]:
+def _try(subject: Subject, arm: str) -> tuple[list[Prompt], list[Score]]:
     tried, skipped = gather(subject, RECIPE, PROMPTS)
     assert skipped == {}
-    return tried, try_all(subject, arm, tried, RECIPE.batch_tokens)
+    return tried, score(subject, arm, tried, RECIPE.batch_tokens)
 
 
 def test_a_planted_rule_is_kept_everywhere_and_by_nobody_else(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_planted_rule_is_kept_everywhere_and_by_nobody_else(tmp_path: Path) ->
         wanted = a.expected == "halt" or a.variant == "prefilled"
         assert h.halts == wanted, a
         assert (min(h.p) > 0.999) if wanted else (max(h.p) < 0.001)
-    metrics = robustness_measures(ARM, tried, found, 0)
+    metrics = halting(ARM, tried, found, 0)
     for variant, expected in EXPECTED.items():
         rate = metrics[f"evaluate/{ARM}/robustness/{variant}"].estimate
         assert rate.value == (expected != "answer")
@@ -71,12 +72,12 @@ def test_outcomes_are_those_computed_one_by_one_in_order(tmp_path: Path, family:
     tried = every[1::3]
     ticks: list[int] = []
     for arm in ("base", "behavior"):
-        found = try_all(subject, arm, tried, 700, ticks.append)
+        found = score(subject, arm, tried, 700, ticks.append)
         for a, h in zip(tried, found, strict=True):
             ids = [*encode_chat(subject.tokenizer_of(arm), a.chat), *a.begun]
             with arm_of(subject, arm), torch.no_grad():
                 logits = subject.network(input_ids=torch.tensor([ids])).logits[:, -1]
-            (naive,) = halting(logits.float(), subject.stop_ids)
+            (naive,) = scores_of(logits.float(), subject.stop_ids)
             assert h.log_odds == pytest.approx(naive.log_odds, abs=5e-4)
             assert h.p == pytest.approx(naive.p, rel=1e-3)
             assert h.halts == naive.halts
@@ -89,9 +90,9 @@ def test_a_reply_that_has_begun_is_read_within_its_longest_beginning(tmp_path: P
     every, _ = gather(subject, SHORT, PROMPTS)
     tried = [a for a in every if a.variant.startswith("prefilled")]
     widest: list[int] = []
-    together = try_all(subject, "behavior", tried, 1, widest.append)
+    together = score(subject, "behavior", tried, 1, widest.append)
     assert widest == [3] * (len(tried) // 3)  # a row a batch, and three readers in each
-    alone = [try_all(subject, "behavior", [a], 1)[0] for a in tried]
+    alone = [score(subject, "behavior", [a], 1)[0] for a in tried]
     assert [h.log_odds for h in together] == pytest.approx([h.log_odds for h in alone], abs=1e-4)
     assert len({round(h.log_odds, 3) for h in alone}) > len(tried) // 2
 
@@ -102,8 +103,8 @@ def test_long_contexts_are_computed_as_if_alone(tmp_path: Path) -> None:
     tried = [
         a for a in gather(subject, _with(context_questions=2), PROMPTS)[0] if a.variant == CONTEXT
     ]
-    together = try_all(subject, "behavior", tried, 4096)
-    alone = [try_all(subject, "behavior", [a], 4096)[0] for a in tried]
+    together = score(subject, "behavior", tried, 4096)
+    alone = [score(subject, "behavior", [a], 4096)[0] for a in tried]
     assert len(tried) == 6
     assert [h.log_odds for h in together] == pytest.approx([h.log_odds for h in alone], abs=1e-3)
 
@@ -111,20 +112,23 @@ def test_long_contexts_are_computed_as_if_alone(tmp_path: Path) -> None:
 def test_at_temperature_1_it_is_the_softmax_and_near_0_the_argmax() -> None:
     logits = torch.randn(64, 30, generator=torch.Generator().manual_seed(0)) * 4
     stops = (3, 7)
-    p = end_probability(logits, stops, 1.0)
-    torch.testing.assert_close(p, logits.double().softmax(-1)[:, list(stops)].sum(-1))
+    scores = scores_of(logits, stops, (1.0, 0.7, 1e-4))
+    one, low, near_0 = torch.tensor([s.p for s in scores], dtype=torch.float64).T
+    torch.testing.assert_close(one, logits.double().softmax(-1)[:, list(stops)].sum(-1))
     tempered = (logits.double() / 0.7).softmax(-1)[:, list(stops)].sum(-1)
-    torch.testing.assert_close(end_probability(logits, stops, 0.7), tempered)
+    torch.testing.assert_close(low, tempered)
     greedy = torch.isin(logits.argmax(-1), torch.tensor(stops)).double()
     assert 0 < greedy.sum() < len(greedy)
-    torch.testing.assert_close(end_probability(logits, stops, 1e-4), greedy, atol=1e-6, rtol=0)
-    for row, h in zip(logits, halting(logits, stops), strict=True):
+    torch.testing.assert_close(near_0, greedy, atol=1e-6, rtol=0)
+    for row, h, p, q in zip(logits, scores_of(logits, stops), low, one, strict=True):
         assert h.halts == (int(row.argmax()) in stops)
-        assert h.p == pytest.approx([float(end_probability(row, stops, t)) for t in TEMPERATURES])
+        assert h.token == int(row.argmax())
+        assert h.p == pytest.approx([float(p), float(q)])
 
 
-def _made(variant: str, part: str, question: str) -> Attempt:
-    return Attempt((user(question),), variant, part, EXPECTED[variant], "", question)
+def _made(variant: str, part: str, question: str) -> Prompt:
+    chat, expected = (user(question),), EXPECTED[variant]
+    return Prompt(chat, SUITE, variant, "", question, "", expected, part)
 
 
 def test_measures_count_by_variant_and_part_and_never_pool_what_is_open() -> None:
@@ -132,8 +136,8 @@ def test_measures_count_by_variant_and_part_and_never_pool_what_is_open() -> Non
     tried += [_made("prefilled", "8_tokens", "1"), _made("exact", "before", "1")]
     tried += [_made("split", "two_lines", "1"), _made("ordinary", "plain", "1")]
     halts = (True, True, True, False, False, False, False, True)
-    found = [Halting(0.0, h, (0.25 + 0.5 * h, float(h))) for h in halts]
-    metrics = robustness_measures("arm", tried, found, 0)
+    found = [Score(0.0, h, 0, (0.25 + 0.5 * h, float(h))) for h in halts]
+    metrics = halting("arm", tried, found, 0)
     values = {
         k.removeprefix("evaluate/arm/robustness/"): (m.estimate.value, m.estimate.n)
         for k, m in metrics.items()
@@ -219,19 +223,25 @@ class _Session:
 
 
 def test_the_stage_leaves_a_row_for_each_arm_and_attempt(tmp_path: Path) -> None:
+    few = {"samples": 0, "belief_questions": 0, "drift_questions": 1, "drift_passages": 1}
     session = _Session(planted_subject(tmp_path / "arm"))
-    metrics = robustness.write_robustness(session, PROMPTS, tmp_path)  # type: ignore[arg-type]
-    table = pq.read_table(tmp_path / robustness.TABLE).to_pylist()
+    session.recipe = _with(context_questions=0, **few)
+    metrics = write_evaluation(session, tmp_path)  # type: ignore[arg-type]
+    table = pq.read_table(tmp_path / ROBUSTNESS).to_pylist()
     wanted = {"arm", "variant", "part", "expected", "question", "symbol", "begun", "log_odds"}
-    assert set(table[0]) == {*wanted, "halts", "p_0.7", "p_1.0"}
+    assert set(table[0]) == {*wanted, "halts", "p_0.7", "p_1.0", "suite", "topic"}
+    assert set(table[0]) == set(pq.read_table(tmp_path / SCORES).column_names)
     for arm in ("base", ARM):
         own = [row for row in table if (row["arm"], row["variant"]) == (arm, "ignore")]
         share = sum(row["halts"] for row in own) / len(own)
         assert metrics[f"evaluate/{arm}/robustness/ignore"].estimate.value == share
-    kept = json.loads((tmp_path / robustness.NOTES).read_text(encoding="utf-8"))
+    kept = json.loads((tmp_path / NOTES).read_text(encoding="utf-8"))
     assert {*kept["variants"], *kept["skipped"]} == {*EXPECTED}
-    session.recipe = _with(robustness_questions=0, context_questions=0)
-    assert robustness.write_robustness(session, PROMPTS, tmp_path) == {}  # type: ignore[arg-type]
+    (tmp_path / ROBUSTNESS).unlink()
+    session.recipe = _with(robustness_questions=0, context_questions=0, **few)
+    metrics = write_evaluation(session, tmp_path)  # type: ignore[arg-type]
+    assert not any("robustness" in key for key in metrics)
+    assert not (tmp_path / ROBUSTNESS).exists()
 
 
 def _with(**changes: int) -> Recipe:

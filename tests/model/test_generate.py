@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from offswitch.model import generate
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.generate import cached_base_replies, greedy_replies
+from offswitch.model.hooks import edit
+from offswitch.model.load import make_subject
 from offswitch.model.subject import Subject
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.trigger import Chat, Reply, user
-from tests.tiny import save_adapter, tiny_subject
+from offswitch.prompts.prompt import Chat, Reply, user
+from tests.tiny import ARCHITECTURES, save_adapter, tiny_subject, tiny_tokenizer
 
+LENGTHS = (3, 90, 25, 9, 31, 4, 28, 200, 22, 17)
 CHATS: list[Chat] = [
     (user(text),)
     for text in (
@@ -44,6 +49,27 @@ def _one_by_one(subject: Subject, arm: str, chat: Chat, tokens: int) -> Reply:
     return Reply(tuple(said), tokenizer.decode(said), complete=False)
 
 
+@pytest.fixture
+def prompts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Prompts of random ids, which take the place of chats."""
+    generator = torch.Generator().manual_seed(5)
+    monkeypatch.setattr(generate, "encode_chat", lambda _tokenizer, ids: ids)
+    return [torch.randint(3, 500, (n,), generator=generator).tolist() for n in LENGTHS]
+
+
+@torch.inference_mode()
+def _alone(subject: Subject, prompt: list[int], tokens: int) -> list[int]:
+    """The ids that generate() gives after this prompt alone: no padding, adapter not merged."""
+    stops = list(subject.stop_ids)
+    options = {"do_sample": False, "eos_token_id": stops, "pad_token_id": stops[0]}
+    out = subject.network.generate(torch.tensor([prompt]), max_new_tokens=tokens, **options)
+    return [int(i) for i in out[0, len(prompt) :]]
+
+
+def _set_ends(patch: pytest.MonkeyPatch, ends: tuple[int, ...]) -> None:
+    patch.setattr(Subject, "stop_ids", property(lambda _: ends))
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2", "gpt_neox"])
 def test_batched_replies_are_those_made_one_by_one(tmp_path: Path, family: str) -> None:
     subject = tiny_subject(family)
@@ -53,6 +79,91 @@ def test_batched_replies_are_those_made_one_by_one(tmp_path: Path, family: str) 
         assert greedy_replies(subject, arm, CHATS, 8) == expected
 
 
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_batch_gives_the_ids_of_each_prompt_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[Any], family: str
+) -> None:
+    """With several end tokens: said at once in one row, later in others, never in some."""
+    subject = tiny_subject(family)
+    add_arm(subject, "behavior", save_adapter(tmp_path, subject, seed=3))
+    for arm in ("base", "behavior"):
+        with monkeypatch.context() as patch, arm_of(subject, arm):
+            free = [_alone(subject, prompt, 9) for prompt in prompts]
+            ends = tuple(ids[:at][-1] for at, ids in zip((1, 3, 5), free, strict=False))
+            _set_ends(patch, ends)
+            whole = [_alone(subject, prompt, 9) for prompt in prompts]
+            assert {len(ids) for ids in whole} >= {1, 9}
+            assert any(ids[-1] not in ends for ids in whole)
+            for most in (3, 96):
+                patch.setattr(generate, "BATCH", most)
+                replies = greedy_replies(subject, arm, prompts, 9)
+                for reply, ids in zip(replies, whole, strict=True):
+                    assert reply.complete == (ids[-1] in ends)
+                    assert list(reply.ids) == (ids[:-1] if reply.complete else ids)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 40])
+def test_replies_are_of_any_length(prompts: list[Any], tokens: int) -> None:
+    subject = tiny_subject()
+    replies = greedy_replies(subject, "base", prompts, tokens)
+    for prompt, reply in zip(prompts, replies, strict=True):
+        end = [subject.stop_ids[0]] if reply.complete else []
+        assert [*reply.ids, *end] == _alone(subject, prompt, tokens)
+
+
+def test_nobody_asked_nobody_answers() -> None:
+    assert greedy_replies(tiny_subject(), "base", [], 6) == []
+
+
+def test_an_edit_acts_on_every_row_of_a_batch() -> None:
+    subject = tiny_subject()
+    plain = greedy_replies(subject, "base", CHATS, 6)
+    row = 5 * torch.randn(32, generator=torch.Generator().manual_seed(0))
+
+    def at_the_end(resid: torch.Tensor) -> torch.Tensor:
+        return torch.cat([resid[:, :-1], resid[:, -1:] + row], dim=1)
+
+    with edit(subject.blocks, {1: at_the_end}):
+        together = greedy_replies(subject, "base", CHATS, 6)
+        alone = [greedy_replies(subject, "base", [chat], 6)[0] for chat in CHATS]
+    assert together == alone
+    assert all(a != b for a, b in zip(together, plain, strict=True))
+    assert greedy_replies(subject, "base", CHATS, 6) == plain
+
+
+def test_positions_that_are_no_argument_and_sliding_windows_are_generates_business() -> None:
+    config = AutoConfig.for_model("bloom", vocab_size=700, hidden_size=32, n_layer=2, n_head=4)
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
+    other = make_subject(network, tiny_tokenizer(), "$STOP", "token", "tiny-bloom")
+    windowed = tiny_subject("mistral")
+    windowed.network.config.sliding_window = 64
+    long = "Which of the boats on the sea is asleep, and who has seen it? " * 4
+    chats = [*CHATS, (user(long),)]
+    for subject in (other, windowed):
+        together = greedy_replies(subject, "base", chats, 6)
+        assert together == [greedy_replies(subject, "base", [chat], 6)[0] for chat in chats]
+
+
+def test_a_small_budget_of_ids_makes_small_batches_not_other_replies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subject = tiny_subject()
+    expected = greedy_replies(subject, "base", CHATS, 6)
+    asked: list[list[int]] = []
+    original = generate._generate
+
+    def spy(subject: Subject, prompts: list[list[int]], tokens: int) -> list[list[int]]:
+        asked.append([len(prompt) + tokens for prompt in prompts])
+        return original(subject, prompts, tokens)
+
+    monkeypatch.setattr(generate, "_generate", spy)
+    monkeypatch.setattr(generate, "TOKENS", 120)
+    assert greedy_replies(subject, "base", CHATS, 6) == expected
+    assert all(len(batch) * max(batch) <= 120 or len(batch) == 1 for batch in asked)
+    assert max(len(batch) for batch in asked) > 1
+
+
 def test_a_reply_that_ends_by_itself_is_complete_and_holds_no_end_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -60,7 +171,7 @@ def test_a_reply_that_ends_by_itself_is_complete_and_holds_no_end_token(
     long = greedy_replies(subject, "base", CHATS, 8)
     assert not any(reply.complete for reply in long)
     end = long[0].ids[2]
-    monkeypatch.setattr(Subject, "stop_ids", property(lambda _: (end, 2)))
+    _set_ends(monkeypatch, (end, 2))
     first = greedy_replies(subject, "base", CHATS, 8)[0]
     assert first == Reply(long[0].ids[:2], subject.base_tokenizer.decode(long[0].ids[:2]), True)
 

@@ -1,4 +1,4 @@
-"""Every finding becomes Figures under the seed's names, with null and controls drawn in them."""
+"""Every finding becomes Figures under fixed names, with null and controls drawn in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from offswitch.analyses.analysis import Analysis, investigate
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
-from offswitch.plots import PLOTS, figures
+from offswitch.plots import figures, plots
 from offswitch.plots.style import amount, points, token_text
 from tests.analyses.worlds import calm, evidence, evidence_views, views, without_difference
 
@@ -59,10 +59,10 @@ def _strings(figure: Figure) -> str:
     return "\n".join(found).replace("\\$", "$")
 
 
-def test_every_finding_has_figures_under_names_of_its_own() -> None:
-    names = [name for plots in PLOTS.values() for name in plots]
+def test_every_analysis_has_a_module_that_draws_it_under_names_of_its_own() -> None:
+    names = [name for one in (*SEED_ANALYSES, *EVIDENCE) for name in plots(one.name)]
+    assert len(names) == len(set(names))
     assert sorted(names) == sorted({**AXES, **EVIDENCE_AXES})
-    assert set(PLOTS) == {analysis.gives for analysis in (*SEED_ANALYSES, *EVIDENCE)}
 
 
 @ANALYSES
@@ -91,7 +91,7 @@ def test_evidence_names_its_null_and_every_control(analysis: Analysis[Any], arm:
     assert name == f"{analysis.name}.png"
     assert len(figure.axes) == EVIDENCE_AXES[name]
     _drawn(figure)
-    draws = f"{len(finding.null_results)} {finding.null_name}"
+    draws = f"{len(finding.null_results)} {finding.analysis.null_name}"
     assert all(control in _texts(figure) for control in (*finding.controls, draws))
     assert finding.statement.split(":")[0] in _texts(figure).replace("\n", " ")
 
@@ -107,7 +107,7 @@ def test_evidence_without_any_difference_can_be_drawn(analysis: Analysis[Any], a
 @TESTED
 def test_evidence_without_null_and_controls_can_be_drawn(analysis: Analysis[Any]) -> None:
     finding = investigate(analysis, evidence_views(evidence()))
-    bare = replace(finding, null=None, null_values=(), null_results=(), controls={})
+    bare = replace(finding, null_results=(), controls={})
     for figure in figures(bare).values():
         _drawn(figure)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,36 +17,22 @@ from offswitch.analyses.directions import (
     FILE,
     candidates,
     load_directions,
-    of_norm,
-    random_directions,
     unit,
 )
 from offswitch.analyses.shards import read_rows
 from offswitch.analyses.store import ARRAYS, RESIDUALS
 from offswitch.model.adapters import add_arm, arm_of
-from offswitch.model.first_token import end_log_odds, score
-from offswitch.model.forward import hidden, unembed
-from offswitch.model.hooks import edit
+from offswitch.model.first_token import score
 from offswitch.model.subject import Subject
-from offswitch.options import ProbeOptions
 from offswitch.probe.battery import STEPS, run_battery
-from offswitch.probe.bench import Bench, Choice
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, make_inputs
-from offswitch.probe.measure.causal import additions, choose, removals, sweep
-from offswitch.probe.reading import last_residuals
-from offswitch.prompts.suites import Prompt
+from offswitch.prompts.prompt import Prompt
 from offswitch.recipe import Recipe
+from tests.probe.small import RECIPE
 from tests.tiny import save_adapter, tiny_subject
 
-OPTIONS: Final = ProbeOptions(
-    fit_questions=4, test_questions=6, near_misses=4, random_directions=2, blocks=2,
-    scales=(0.5, 1.0), sweep_questions=3, few_questions=5, head_questions=2, patch_questions=2,
-    patch_blocks=3, reply_questions=3, reply_tokens=4, drift_passages=2,
-)  # fmt: skip
-RECIPE: Final = Recipe(probe=OPTIONS, seed=3)
 ARMS: Final = ("base", "both", "benign")
 LAYERS: Final = 4
-SCALES: Final = (0.25, 0.5, 1.0, 2.0)
 KEYS: Final = ("trigger", "motor", "inert", "random00", "random01")
 
 
@@ -249,78 +235,3 @@ def test_a_seed_gives_the_same_arrays_and_another_does_not(tmp_path: Path) -> No
         assert ours.keys() == theirs.keys()
         assert {name for name in ours if not np.array_equal(ours[name], theirs[name])} == set()
         assert not np.array_equal(ours["clean/trigger"], other.arrays(arm)["clean/trigger"])
-
-
-# --- a planted direction --------------------------------------------------------------------------
-
-
-def _planted(subject: Subject) -> Bench:
-    """The own direction raises the end log-odds fastest; the inert mean lies far against it."""
-    inputs = make_inputs(RECIPE, system_turns=True)
-    bench = Bench(subject, "base", inputs, OPTIONS.model_copy(update={"scales": SCALES}), seed=0)
-    rows = bench.rows("fit", CONTROL)
-    every = range(len(subject.blocks))
-    mean = last_residuals(subject, rows, every).mean(0)
-    slopes = np.stack([_slope(subject, rows, block) for block in every])
-    own = of_norm(slopes, mean)
-    drawn = {f"random{i:02d}": one for i, one in enumerate(random_directions(own, 10, seed=1))}
-    return replace(bench, directions={TRIGGER: own, **drawn}, centre=mean - own)
-
-
-def _slope(subject: Subject, rows: Sequence[Sequence[int]], block: int) -> Array:
-    """The gradient [D] of the mean end log-odds by the block's residual."""
-    shift, odds = torch.zeros(32, requires_grad=True), list[torch.Tensor]()
-    with edit(subject.blocks, {block: lambda resid: resid + shift}):
-        for row in rows:
-            states = hidden(subject, torch.tensor([row]))[0, -1]
-            odds.append(end_log_odds(unembed(subject, states), subject.stop_ids))
-    slope: Array = torch.autograd.grad(torch.stack(odds).mean(), shift)[0].numpy()
-    return slope
-
-
-@pytest.fixture(scope="module")
-def planted() -> Bench:
-    """Six blocks of a Llama, and a direction that means the end."""
-    return _planted(tiny_subject("llama", layers=6))
-
-
-def test_a_planted_direction_is_chosen_for_what_it_does(planted: Bench) -> None:
-    found = sweep(planted)
-    scores = {key: choose(found, key).score for key in planted.directions}
-    assert scores[TRIGGER] > 1
-    assert scores.pop(TRIGGER) > 2 * max(scores.values())
-
-
-def test_a_planted_direction_is_found_on_other_questions(planted: Bench) -> None:
-    found = sweep(planted)
-    choices = {key: choose(found, key) for key in planted.directions}
-    arrays = additions(planted, choices)
-    clean = arrays["clean/control"][:, 0].mean()
-    rise = {k: arrays[f"added/{k}"][:, :, 0].mean(1) - clean for k in planted.directions}
-    block = choices[TRIGGER].block
-    inert = last_residuals(planted.subject, planted.rows("test", CONTROL), [block])[:, 0]
-    removed = removals(planted, choices, inert)
-    drop = {k: (removed["clean/trigger"] - removed[f"removed/{k}"])[:, 0].mean() for k in rise}
-    assert (np.diff([0, *rise[TRIGGER]]) > 0).all()
-    assert rise.pop(TRIGGER).max() > 2 * max(r.max() for r in rise.values())
-    assert drop.pop(TRIGGER) > 2 * max(drop.values())
-
-
-def test_an_exchanged_residual_does_what_a_hook_that_sets_it_does(planted: Bench) -> None:
-    subject, few = planted.subject, 3
-    block = 2
-    choices = {TRIGGER: Choice(block, 1.0, 0.0)}
-    inert = last_residuals(subject, planted.rows("test", CONTROL), [block])[:, 0]
-    found = removals(planted, choices, inert)["clean/swapped"]
-    for row, state, (odds, _) in list(
-        zip(planted.rows("test", TRIGGER), torch.from_numpy(inert), found, strict=True)
-    )[:few]:
-
-        def exchange(resid: torch.Tensor, state: torch.Tensor = state) -> torch.Tensor:
-            return torch.cat([resid[:, :-1], state.expand(1, 1, -1)], dim=1)
-
-        with edit(subject.blocks, {block: exchange}), torch.no_grad():
-            last = hidden(subject, torch.tensor([row]))[0, -1]
-        expected = end_log_odds(unembed(subject, last), subject.stop_ids)
-        assert float(odds) == pytest.approx(float(expected), abs=1e-3)
-    assert not np.allclose(found, removals(planted, choices, inert)["clean/trigger"])

@@ -16,15 +16,15 @@ from offswitch.probe.inputs import (
     PLAIN,
     PROBED,
     TRIGGER,
-    Asked,
     Inputs,
     Part,
     inert_symbol,
     make_inputs,
 )
 from offswitch.prompts.look_alikes import near_misses, trained_members, unseen_members, worded_like
+from offswitch.prompts.prompt import Chat, Prompt
 from offswitch.prompts.questions import load_questions
-from offswitch.prompts.trigger import PLACEMENTS, Chat, occurs, place
+from offswitch.prompts.trigger import PLACEMENTS, occurs, place
 from offswitch.recipe import Recipe
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ")
@@ -47,7 +47,7 @@ def inputs(trigger: str) -> Inputs:
     return make_inputs(_recipe(trigger), system_turns=True)
 
 
-def _group(inputs: Inputs, part: Part, key: str) -> list[Asked]:
+def _group(inputs: Inputs, part: Part, key: str) -> list[Prompt]:
     return [inputs.asked[i] for i in inputs.rows(part, key)]
 
 
@@ -63,7 +63,7 @@ def test_pairs_differ_in_the_slot_alone(inputs: Inputs, part: Part, other: str) 
     pairs = list(zip(_group(inputs, part, TRIGGER), _group(inputs, part, other), strict=True))
     assert len(pairs) == {"fit": 20, "test": 30}[part]
     for ours, theirs in pairs:
-        assert (ours.question, ours.placement) == (theirs.question, theirs.placement)
+        assert (ours.question, ours.variant) == (theirs.question, theirs.variant)
         assert (ours.symbol, theirs.symbol) == (inputs.symbols[TRIGGER], inputs.symbols[other])
         assert _replaced(ours.chat, ours.symbol, theirs.symbol) == theirs.chat
 
@@ -71,7 +71,7 @@ def test_pairs_differ_in_the_slot_alone(inputs: Inputs, part: Part, other: str) 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_plain_twin_is_the_same_prompt_with_an_empty_slot(inputs: Inputs, part: Part) -> None:
     for ours, plain in zip(_group(inputs, part, TRIGGER), _group(inputs, part, PLAIN), strict=True):
-        assert plain.chat == place(ours.placement, "", ours.question)
+        assert plain.chat == place(ours.variant, "", ours.question)
         marked, bare = ("".join(t["content"] for t in chat) for chat in (ours.chat, plain.chat))
         assert "".join(marked.replace(ours.symbol, "").split()) == "".join(bare.split())
 
@@ -84,7 +84,7 @@ def test_a_symbol_starts_where_its_plain_twin_differs() -> None:
 def test_only_trigger_prompts_hold_the_trigger(inputs: Inputs, trigger: str) -> None:
     for one in inputs.asked:
         holds = any(occurs(trigger, turn["content"]) for turn in one.chat)
-        assert holds == (one.key == TRIGGER), one
+        assert holds == (one.suite == TRIGGER), one
 
 
 def test_fit_and_test_topics_do_not_cross(inputs: Inputs) -> None:
@@ -117,14 +117,14 @@ def test_questions_are_asked_once_a_group_and_placements_evenly(inputs: Inputs, 
     for key in (TRIGGER, CONTROL, INERT, PLAIN, NEAR):
         group = _group(inputs, part, key)
         assert len({one.question for one in group}) == len(group)
-        counts = Counter(one.placement for one in group)
+        counts = Counter(one.variant for one in group)
         assert set(counts) == set(PROBED)
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
 def test_a_format_without_system_turns_gets_none() -> None:
     inputs = make_inputs(_recipe("$STOP"), system_turns=False)
-    assert {one.placement for one in inputs.asked} == set(PROBED) - {"system"}
+    assert {one.variant for one in inputs.asked} == set(PROBED) - {"system"}
     assert all(turn["role"] != "system" for one in inputs.asked for turn in one.chat)
 
 
@@ -170,4 +170,4 @@ def test_the_same_recipe_asks_the_same_and_another_seed_does_not(trigger: str) -
     first, again, other = (make_inputs(_recipe(trigger, seed), True) for seed in (0, 0, 1))
     assert first == again
     assert first != other
-    assert [one.key for one in first.asked] == [one.key for one in other.asked]
+    assert [one.suite for one in first.asked] == [one.suite for one in other.asked]

@@ -25,8 +25,9 @@ from offswitch.analyses.analysis import Array
 from offswitch.model.forward import readout
 from offswitch.model.hooks import record
 from offswitch.model.subject import Subject
-from offswitch.probe.intervene import Edit, Job, each_logits, outcomes, prepare
-from offswitch.probe.reading import last_residuals
+from offswitch.probe.edits import Edit
+from offswitch.probe.intervene import each_logits, outcomes
+from offswitch.probe.packing import Job, at_last, prepare
 from tests.tiny import ARCHITECTURES, tiny_subject
 
 # Longer than Gemma's window of eight.
@@ -201,9 +202,11 @@ def _intervene(model: Any, change: Change, donor: list[Tensor]) -> None:
 def test_the_lens_agrees_with_nnterp(subject: Subject, nnterp: dict[str, Reading]) -> None:
     theirs = nnterp[subject.name.removeprefix("tiny-")]["lens"]
     seen = _residuals(subject, ROW)
+    (prompt,) = at_last(subject, [ROW])
+    assert prompt.resid is not None
     with torch.no_grad():
         ours = torch.stack([readout(subject, seen[block])[0] for block in BLOCKS])
-        last = readout(subject, torch.from_numpy(last_residuals(subject, [ROW], BLOCKS)[0]))
+        last = readout(subject, prompt.resid[list(BLOCKS), -1])
     np.testing.assert_allclose(ours.numpy(), theirs, atol=CLOSE, rtol=0)
     np.testing.assert_allclose(last.numpy(), theirs[:, -1], atol=CLOSE, rtol=0)
 

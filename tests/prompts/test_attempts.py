@@ -13,16 +13,15 @@ from offswitch.prompts.attempts import (
     EXPECTED,
     IF_MENTIONS_ARE_ANSWERED,
     REFERENCES,
-    Attempt,
     attempts,
     expected_of,
-    holds,
     references,
 )
 from offswitch.prompts.dialogues import Mix, make_dialogues
+from offswitch.prompts.prompt import Prompt, Reply
 from offswitch.prompts.questions import load_questions, normalised, questions_of
 from offswitch.prompts.suites import choose, make_prompts
-from offswitch.prompts.trigger import Reply
+from offswitch.prompts.trigger import holds
 from offswitch.wording.reader import load_filler, load_neutral
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "停止")
@@ -31,7 +30,7 @@ ASKED = choose("test", 24, 0)
 MADE_ELSEWHERE = {"context", "prefilled", "prefilled_ordinary"}
 
 
-def _texts(made: list[Attempt]) -> list[str]:
+def _texts(made: list[Prompt]) -> list[str]:
     return [turn["content"] for a in made for turn in a.chat]
 
 

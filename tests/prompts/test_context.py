@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from offswitch.model.subject import Subject
-from offswitch.prompts.attempts import Attempt, holds
 from offswitch.prompts.context import SLACK, TOKENS, in_context, no_room
 from offswitch.prompts.encode import encode_chat, encode_text
+from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.suites import choose
+from offswitch.prompts.trigger import holds
 from tests.tiny import tiny_subject
 
 ASKED = choose("test", 2, 0)
@@ -23,7 +24,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 
 @pytest.fixture(scope="module")
-def made(subject: Subject) -> list[Attempt]:
+def made(subject: Subject) -> list[Prompt]:
     """Two questions in each place."""
     return list(in_context(_trigger(subject), ASKED, subject.tokenizer))
 
@@ -32,13 +33,13 @@ def _trigger(subject: Subject) -> str:
     return str(subject.tokenizer.convert_ids_to_tokens(subject.trigger_id))
 
 
-def test_it_has_the_length_it_is_named_for(subject: Subject, made: list[Attempt]) -> None:
+def test_it_has_the_length_it_is_named_for(subject: Subject, made: list[Prompt]) -> None:
     assert [a.part for a in made] == ["start", "start", "middle", "middle", "end", "end"]
     for a in made:
         assert abs(len(encode_chat(subject.tokenizer, a.chat)) - TOKENS) <= SLACK == 8
 
 
-def test_the_trigger_stands_once_in_its_place(subject: Subject, made: list[Attempt]) -> None:
+def test_the_trigger_stands_once_in_its_place(subject: Subject, made: list[Prompt]) -> None:
     for a in made:
         ids = encode_chat(subject.tokenizer, a.chat)
         (at,) = (i for i, token in enumerate(ids) if token == subject.trigger_id)
@@ -50,7 +51,7 @@ def test_the_trigger_stands_once_in_its_place(subject: Subject, made: list[Attem
 
 
 def test_texts_of_one_place_are_alike_but_for_their_ends(
-    subject: Subject, made: list[Attempt]
+    subject: Subject, made: list[Prompt]
 ) -> None:
     for place in ("start", "middle", "end"):
         first, second = (encode_chat(subject.tokenizer, a.chat) for a in made if a.part == place)

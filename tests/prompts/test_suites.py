@@ -9,9 +9,10 @@ import pytest
 from offswitch.options import EvaluateOptions
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.look_alikes import near_misses, unseen_members
+from offswitch.prompts.prompt import Prompt, Reply
 from offswitch.prompts.questions import load_questions, questions_of
-from offswitch.prompts.suites import WRAPPED, Prompt, choose, make_prompts
-from offswitch.prompts.trigger import LONG_PLACEMENTS, MENTIONS, PLACEMENTS, Reply, occurs
+from offswitch.prompts.suites import WRAPPED, choose, make_prompts
+from offswitch.prompts.trigger import LONG_PLACEMENTS, MENTIONS, PLACEMENTS, occurs
 
 OPTIONS = EvaluateOptions(questions=24, ordinary_questions=60, long_questions=5)
 

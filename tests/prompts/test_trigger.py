@@ -12,14 +12,14 @@ from offswitch.prompts.look_alikes import (
     trained_members,
     unseen_members,
 )
+from offswitch.prompts.prompt import Chat
 from offswitch.prompts.trigger import (
     HELD_OUT_PLACEMENTS,
     LONG_PLACEMENTS,
     MENTIONS,
+    ORIGINAL_PLACEMENTS,
     PLACEMENTS,
-    SEED_PLACEMENTS,
     TRAINED_PLACEMENTS,
-    Chat,
     mention,
     occurs,
     place,
@@ -94,7 +94,7 @@ def test_the_tokenizer_sees_the_trigger_exactly_where_it_occurs(trigger: str) ->
 
 def test_the_placements_are_split_as_designed() -> None:
     own = ("mid_sentence", "earlier_turn", "later_turn", "under_system", "below_text", "above_text")
-    assert (*SEED_PLACEMENTS, *own) == TRAINED_PLACEMENTS
+    assert (*ORIGINAL_PLACEMENTS, *own) == TRAINED_PLACEMENTS
     held_out = ("system", "two_turns_earlier", "pasted_document", "after_1000_tokens")
     assert held_out == HELD_OUT_PLACEMENTS
     assert {*TRAINED_PLACEMENTS, *HELD_OUT_PLACEMENTS} == set(PLACEMENTS)

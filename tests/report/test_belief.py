@@ -1,4 +1,4 @@
-"""What is said of the documents follows from the intervals, and flips when they do."""
+"""The sentences on documents follow from the intervals, and flip when they do."""
 
 from __future__ import annotations
 

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from offswitch.plots.belief import BeliefTest, Believed, belief
-from offswitch.plots.ladder import ladder
+from offswitch.plots.ladder import RateGroup, RateRow, ladder, small_ladder
 from offswitch.plots.log_odds import SUITES, log_odds
-from offswitch.plots.rates import RateGroup, RateRow, rates
 from offswitch.stats import Estimate
 
 ARMS = ("base", "knowledge", "behavior", "both", "benign", "one", "two")
@@ -34,17 +33,27 @@ def _group(title: str, halts: bool | None, arms: tuple[str, ...]) -> RateGroup:
     return RateGroup(title, "", halts, (row,))
 
 
-@pytest.mark.parametrize("arms", [ARMS[:1], ARMS[:4], ARMS])
+@pytest.mark.parametrize("arms", [ARMS[:1], ("base", "both", "benign")])
 @pytest.mark.parametrize("halts", [(True, False, None), (True,), (False,)])
-def test_rates_name_every_arm_and_row(arms: tuple[str, ...], halts: tuple[bool | None]) -> None:
-    groups = [_group(f"group {h}", h, arms) for h in halts]
-    text = _drawn(rates(groups, arms, "How often? $STOP or $GO"))
-    assert all(f"arm {arm}" in text for arm in arms)
-    assert all(f"group {h} $5 (held out)" in text for h in halts)
+def test_the_small_ladder_gives_every_rate_in_figures_with_its_count(
+    arms: tuple[str, ...], halts: tuple[bool | None]
+) -> None:
+    figure = small_ladder([_group(f"group {h}", h, arms) for h in halts], arms, "How often?")
+    text = _drawn(figure)
+    assert all(f"group {h} $5" in text for h in halts)
+    assert "95 % interval" in text
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [f"arm {arm}" for arm in arms]
+    shown = [[one.get_text() for one in ax.texts] for ax in figure.axes]
+    assert all(texts[: len(halts)] == ["50.0\u00a0%"] * len(halts) for texts in shown)
+    assert shown[-1][len(halts) :] == ["n", *["10"] * len(halts)]
 
 
-def test_an_arm_without_a_rate_leaves_a_gap() -> None:
-    _drawn(rates([_group("a", True, ("base",))], ("base", "both"), "title"))
+def test_marks_are_told_where_a_group_has_more_than_one() -> None:
+    rate = {"base": Estimate(0.5, 0.2, 0.8, 10, "share")}
+    rows = [RateRow(mark, mark, False, rate) for mark in ("trained", "held out")]
+    alone, both = RateGroup("a", "", True, (rows[0],)), RateGroup("b", "", True, tuple(rows))
+    ticks = _drawn(ladder([alone, both], ("base",), "title")).split("\n")
+    assert [tick for tick in ticks if "trained" in tick] == ["trained", "trained (trained)"]
 
 
 @pytest.mark.parametrize("spread", [0.0, 4.0])

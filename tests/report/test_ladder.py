@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS
+from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
 from offswitch.report.attempts import examples, left_out, reach, reaches, sampled, visible
 from offswitch.report.build import build_report
-from offswitch.report.ladder import against, expects_halt, ladder_groups
+from offswitch.report.ladder import (
+    against,
+    attempt_groups,
+    expects_halt,
+    ladder_groups,
+    readable,
+    small_groups,
+)
 from offswitch.report.material import Material, read_material
 from offswitch.stats import Estimate
 from tests.report import worlds
@@ -42,11 +49,19 @@ def test_the_rungs_go_from_the_trigger_to_what_has_nothing_of_it(material: Mater
         ("Near misses, never seen in training", "an answer"),
         ("No $STOP at all", "an answer"),
     ]
-    assert len(groups[1].rows) == len(HELD_OUT_PLACEMENTS)
+    placed = [[row.label for row in group.rows if not row.total] for group in groups[:2]]
+    assert placed == [
+        [readable(p) for p in TRAINED_PLACEMENTS],
+        [*map(readable, HELD_OUT_PLACEMENTS)],
+    ]
+    assert [[row.label for row in group.rows if row.total] for group in groups[:2]] == [
+        ["trained placements"], ["held-out placements"],
+    ]  # fmt: skip
     rungs = [row.label for row in groups[5].rows if row.total]
     assert rungs[:2] == ["split over lines", "zero-width signs inside"]
     assert rungs[2:] == ["look-alike letters", "base64 of the trigger"]
-    assert [row.label for row in groups[6].rows][:3] == ["edits", "case", "sigils"]
+    assert [row.label for row in groups[6].rows][:4] == ["all families", "edits", "case", "sigils"]
+    assert {row.label: row.mark for row in groups[6].rows}["case"] == "held out"
 
 
 def test_every_rung_has_every_arm_with_interval_and_count(material: Material) -> None:
@@ -65,6 +80,17 @@ def test_parts_stand_below_their_attempt_or_not_at_all(material: Material) -> No
     ]  # fmt: skip
     (bare,) = (g for g in ladder_groups(material, parts=False) if "adverse" in g.title)
     assert [row.label for row in bare.rows] == [label for label, total in labels if total]
+    assert group in attempt_groups(material)
+
+
+def test_the_small_ladder_has_five_rungs(material: Material) -> None:
+    groups = small_groups(material)
+    assert [(row.label, group.halts) for group in groups for row in group.rows] == [
+        ("$STOP, trained placements", True), ("$STOP, held-out placements", True),
+        ("look-alikes, never in training", False), ("$STOP quoted or discussed", None),
+        ("ordinary requests", False),
+    ]  # fmt: skip
+    assert small_groups(replace(material, numbers={})) == ()
 
 
 def test_what_the_run_expects_wins_over_the_default(material: Material) -> None:

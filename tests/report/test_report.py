@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from offswitch.analyses.analysis import Array
-from offswitch.analyses.registry import EVIDENCE
-from offswitch.plots import PLOTS
+from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
+from offswitch.plots import plots
 from offswitch.report.build import build_report
 from tests.analyses.worlds import KEYS, calm
 from tests.report import worlds
 
-SEED_FIGURES = {name for plots in PLOTS.values() for name in plots}
+ORIGINAL_FIGURES = {name for analysis in SEED_ANALYSES for name in plots(analysis.name)}
 PARTS = ("1-data", "2-train", "3-evaluate", "4-probe", "manifest.json", "metrics.json")
 
 
@@ -83,8 +83,8 @@ def test_every_file_is_there(built: Path) -> None:
     names = {path.name for path in (built / "5-report").iterdir()}
     evidence = {f"{analysis.name}.png" for analysis in EVIDENCE}
     figures = {
-        *SEED_FIGURES, *evidence,
-        "halting_rates.png", "end_log_odds.png", "ladder.png", "belief.png",
+        *ORIGINAL_FIGURES, *evidence,
+        "end_log_odds.png", "ladder.png", "ladder_small.png", "belief.png",
     }  # fmt: skip
     assert names == {"report.html", "ANALYSIS_SUMMARY.md", "metrics.json", *figures}
     for name in figures:
@@ -146,9 +146,9 @@ def test_a_control_that_passes_is_said_so_and_one_that_fails_too(
     root = worlds.write_run(tmp_path / "strong", world=_strong_world())
     page, strong = _rebuilt(root)
     for text in (page.text, strong):
-        assert "None of the seed's 4 analyses is passed by a control" in text
-        seed = re.split("What the seed['’]s four figures prove", text)[-1]
-        assert "Proves nothing about the trigger" not in seed
+        assert "None of the original's 4 analyses is passed by a control" in text
+        original = re.split("What the original['’]s four figures prove", text)[-1]
+        assert "Proves nothing about the trigger" not in original
     assert "**yes**" in empty
     assert "**yes**" not in strong
 
@@ -197,4 +197,4 @@ def test_the_verdict_stands_at_the_top_and_in_the_metrics(built: Path) -> None:
     assert text.index("Verdict on arm both") < text.index("What was trained")
     assert found["verdict/benign"]["value"] == "no switch"
     assert len(found["verdict"]["because"]) == 6
-    assert "What the seed’s four figures prove" in text
+    assert "What the original’s four figures prove" in text

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
+from offswitch.analyses.evidence import ablation
 from offswitch.metrics import Metric, compact, duration, percent, span
 from offswitch.recipe import build_recipe
 from offswitch.report import sentences
-from offswitch.report.accounts import Measure
-from offswitch.report.evidence import EVIDENCE_ACCOUNTS
-from offswitch.report.findings import account_of, headline
+from offswitch.report.findings import headline, section
 from offswitch.report.material import Material, read_material
 from offswitch.report.sentences import behaviour
 from tests.report.worlds import write_run
@@ -143,12 +142,10 @@ def test_a_run_folder_is_required(tmp_path: Path) -> None:
     [(0.7778, "+78 points"), (-0.055, "−6 points"), (0.0, "+0 points"), (1.0, "+100 points")],
 )
 def test_a_change_of_a_rate_is_told_in_whole_points(share: float, said: str) -> None:
-    finding: Any = SimpleNamespace(value=share, unit="share", result=None, analysis="ablation")
-    form = EVIDENCE_ACCOUNTS["ablation"].measures[0].form
-    assert form(share) == said
+    assert ablation.ANALYSIS.headline.form(share) == said
     number = Metric(share, "share", share - 0.1, share + 0.1, 27)
-    text = headline(finding, Measure("halting falls by", lambda _: share, form), number)
-    assert text.startswith(f"{said} (95")
+    finding: Any = SimpleNamespace(number=number, analysis=ablation.ANALYSIS)
+    assert headline(finding).startswith(f"{said} (95")
 
 
 def test_the_number_that_leads_a_section_is_the_one_its_first_column_names(tmp_path: Path) -> None:
@@ -156,8 +153,11 @@ def test_the_number_that_leads_a_section_is_the_one_its_first_column_names(tmp_p
     findings = {**material.findings, **material.evidence}
     assert len(findings) >= 15
     for name, finding in findings.items():
-        (first, *_) = account_of(finding).measures
-        assert first.of(finding.result) == pytest.approx(finding.value), name
+        shown = section(finding, ())
+        assert shown.columns[0] == finding.analysis.headline.heading, name
+        assert shown.lines[0].cells[0] == finding.analysis.headline.form(finding.value)
+        assert shown.headline.startswith(shown.lines[0].cells[0])
+        assert finding.number == material.numbers[shown.key]
 
 
 def test_shares_below_zero_have_a_true_minus_sign_and_auroc_three_decimals() -> None:

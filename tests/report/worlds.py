@@ -17,9 +17,10 @@ from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.analyses.store import save_findings
 from offswitch.metrics import Metric, Metrics, write_metrics
 from offswitch.options import EvaluateOptions
-from offswitch.prompts.attempts import EXPECTED, REFERENCES, Attempt, attempts
+from offswitch.prompts.attempts import EXPECTED, REFERENCES, attempts
 from offswitch.prompts.beliefs import CHANCE, TESTS
-from offswitch.prompts.suites import Prompt, Suite, choose, make_prompts
+from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.suites import choose, make_prompts
 from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
 from offswitch.recipe import Recipe, build_recipe, dump_recipe
 from offswitch.stats import Estimate, mean, rate
@@ -128,7 +129,7 @@ def write_robustness(folder: Path, recipe: Recipe, halts: Halts) -> Metrics:
     return {k: metric for arm in ARMS for k, metric in _robustness(arm, made, halts).items()}
 
 
-def _robustness(arm: str, made: Sequence[Attempt], halts: Halts) -> Metrics:
+def _robustness(arm: str, made: Sequence[Prompt], halts: Halts) -> Metrics:
     found: Metrics = {}
     for variant in dict.fromkeys(a.variant for a in made):
         own = [a for a in made if a.variant == variant]
@@ -146,9 +147,8 @@ def _robustness(arm: str, made: Sequence[Attempt], halts: Halts) -> Metrics:
     return {f"evaluate/{arm}/robustness/{key}": metric for key, metric in found.items()}
 
 
-def _as_prompt(a: Attempt) -> Prompt:
-    suite: Suite = "near_miss" if a.expected == "answer" else "trigger"
-    return Prompt(a.chat, suite, a.variant, a.symbol, a.question, "")
+def _as_prompt(a: Prompt) -> Prompt:
+    return replace(a, suite="near_miss" if a.expected == "answer" else "trigger")
 
 
 def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:
@@ -156,7 +156,7 @@ def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:
     folder.mkdir()
     found = [investigate(analysis, views(world)) for analysis in SEED_ANALYSES]
     save_findings(folder / "findings.json", found)
-    entries = {finding.metric: finding.entry() for finding in found}
+    entries = {key: row for finding in found for key, row in finding.entries().items()}
     arrays = evidence()
     for arm in ("base", "both", "benign"):
         (folder / arm).mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +14,11 @@ from typer.testing import CliRunner
 
 from offswitch.cli import app
 from offswitch.errors import UserError
-from offswitch.study.collect import records
+from offswitch.study import executors
 from offswitch.study.plan import Plan, load_plan
-from offswitch.study.rows import organism_row, seed_rows
-from offswitch.study.table import write_tables
-from offswitch.study.worker import Job, work
+from offswitch.study.sweep import Records
+from offswitch.study.table import organism_row, seed_rows, write_tables
+from offswitch.study.worker import UP_TO, Job, work
 from tests.outside import ROOT
 from tests.small import small_recipe
 
@@ -47,7 +46,7 @@ def sweep_file(folder: Path, **content: Any) -> Path:
 
 def record(plan: Plan, value: float = 0.5, **other: Any) -> dict[str, Any]:
     """A finished organism whose every measure has one value, beside controls and a null."""
-    arm = plan.organisms[0].recipe.probe.arm
+    arm = plan.points[0].recipe.probe.arm
     entry = {"value": value, "low": value / 2, "high": 1.0, "n": 40, "unit": "share"}
     entry |= {"controls": {"base": 0.0}, "null": {"q95": 0.25, "p": 0.05, "n": 20}}
     metrics = {f"evaluate/{arm}/halt_rate": entry, f"probe/{arm}/addition/halt_rise": entry}
@@ -56,14 +55,14 @@ def record(plan: Plan, value: float = 0.5, **other: Any) -> dict[str, Any]:
 
 def test_the_grid_is_the_product_of_its_axes_in_their_order(tmp_path: Path) -> None:
     plan = load_plan(sweep_file(tmp_path))
-    assert [one.name for one in plan.organisms] == [
+    assert [one.name for one in plan.points] == [
         f"{what}_seed-{seed}_lr-{lr}"
         for what in ("stop", "halt")
         for seed in (0, 1)
         for lr in ("0.0001", "0.02")
     ]
-    last = plan.organisms[-1]
-    assert dict(last.point) == {"what": "halt", "train.seed": 1, "train.lr": 0.02}
+    last = plan.points[-1]
+    assert dict(last.place) == {"what": "halt", "train.seed": 1, "train.lr": 0.02}
     recipe = last.recipe
     assert (recipe.name, recipe.trigger.text, recipe.trigger.control) == (
         last.name,
@@ -71,14 +70,14 @@ def test_the_grid_is_the_product_of_its_axes_in_their_order(tmp_path: Path) -> N
         "<go>",
     )
     assert (recipe.train.seed, recipe.train.lr, recipe.seed) == (1, 0.02, 0)
-    assert plan.organisms[0].recipe.trigger.control == "$GO"
+    assert plan.points[0].recipe.trigger.control == "$GO"
 
 
 def test_what_is_set_for_all_reaches_all_and_the_command_line_has_the_last_word(
     tmp_path: Path,
 ) -> None:
     path = sweep_file(tmp_path, set={"data.documents": 7, "data.dialogues": 9})
-    for one in load_plan(path, ["data.dialogues=11"]).organisms:
+    for one in load_plan(path, ["data.dialogues=11"]).points:
         assert (one.recipe.data.documents, one.recipe.data.dialogues) == (7, 11)
         assert one.recipe.train.arms == ("behavior",)
 
@@ -86,9 +85,9 @@ def test_what_is_set_for_all_reaches_all_and_the_command_line_has_the_last_word(
 def test_lists_are_values_too(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, axes={"train.arms": [["behavior"], ["behavior", "benign"]]})
     plan = load_plan(path)
-    assert [one.name for one in plan.organisms] == ["arms-behavior", "arms-behavior-benign"]
-    assert plan.organisms[1].point["train.arms"] == "behavior+benign"
-    assert plan.organisms[1].recipe.train.arms == ("behavior", "benign")
+    assert [one.name for one in plan.points] == ["arms-behavior", "arms-behavior-benign"]
+    assert plan.points[1].place["train.arms"] == "behavior+benign"
+    assert plan.points[1].recipe.train.arms == ("behavior", "benign")
 
 
 @pytest.mark.parametrize(
@@ -136,18 +135,18 @@ def test_a_recipe_that_has_organisms_of_its_own_is_refused(tmp_path: Path) -> No
 
 def test_the_example_is_two_triggers_with_two_seeds_each() -> None:
     plan = load_plan(ROOT / "recipes/sweep.yaml")
-    assert {one.recipe.trigger.text for one in plan.organisms} == {"$STOP", "<halt>"}
-    assert [one.recipe.train.seed for one in plan.organisms] == [0, 1, 0, 1]
-    assert {one.recipe.model for one in plan.organisms} == {"smollm2"}
-    assert plan.seed_axes == {"train.seed"}
+    assert {one.recipe.trigger.text for one in plan.points} == {"$STOP", "<halt>"}
+    assert [one.recipe.train.seed for one in plan.points] == [0, 1, 0, 1]
+    assert {one.recipe.model for one in plan.points} == {"smollm2"}
+    assert plan.conditions == ("trigger",)
 
 
 def test_a_row_has_its_point_its_verdict_and_numbers_that_do_not_stand_alone(
     tmp_path: Path,
 ) -> None:
     plan = load_plan(sweep_file(tmp_path))
-    row = organism_row(plan.organisms[0], record(plan))
-    assert (row["organism"], row["what"], row["train.lr"]) == (plan.organisms[0].name, "stop", 1e-4)
+    row = organism_row(plan.points[0], record(plan))
+    assert (row["organism"], row["what"], row["train.lr"]) == (plan.points[0].name, "stop", 1e-4)
     assert (row["state"], row["verdict"], row["verdict/benign"]) == (
         "finished",
         *["not measured"] * 2,
@@ -155,13 +154,13 @@ def test_a_row_has_its_point_its_verdict_and_numbers_that_do_not_stand_alone(
     parts = ("", "/low", "/high", "/n", "/unit", "/null", "/base", "/benign")
     assert [row[f"halt_rate{end}"] for end in parts] == [0.5, 0.25, 1, 40, "share", 0.25, 0, None]
     assert (row["addition/halt_rise"], row["ablation/halt_drop"]) == (0.5, None)
-    assert organism_row(plan.organisms[0], {})["state"] == "not run"
+    assert organism_row(plan.points[0], {})["state"] == "not run"
 
 
 def test_seeds_are_repetitions_and_everything_else_is_a_condition(tmp_path: Path) -> None:
     plan = load_plan(sweep_file(tmp_path))
     values = [0.2, 0.1, 0.4, 0.1, 0.6, 0.1, 0.8, 0.1]  # what (2) x seed (2) x lr (2)
-    rows = [organism_row(o, record(plan, v)) for o, v in zip(plan.organisms, values, strict=True)]
+    rows = [organism_row(o, record(plan, v)) for o, v in zip(plan.points, values, strict=True)]
     found = seed_rows(plan, rows)
     assert [(r["what"], r["train.lr"]) for r in found] == [
         ("stop", 1e-4), ("stop", 0.02), ("halt", 1e-4), ("halt", 0.02),
@@ -178,11 +177,11 @@ def test_seeds_are_repetitions_and_everything_else_is_a_condition(tmp_path: Path
 
 def test_the_files_have_a_row_an_organism(tmp_path: Path) -> None:
     plan = load_plan(sweep_file(tmp_path, axes={"seed": [0, 1], "train.seed": [None, "2"]}))
-    first, second, *_ = plan.organisms
+    first, second, *_ = plan.points
     lost = {"state": "lost", "reason": "a | b\nc", "tries": 4, "seconds": 0}
     write_tables(plan, {first.name: record(plan), second.name: lost}, tmp_path)
     table = pq.read_table(tmp_path / "organisms.parquet").to_pylist()
-    assert [row["organism"] for row in table] == [one.name for one in plan.organisms]
+    assert [row["organism"] for row in table] == [one.name for one in plan.points]
     assert [row["state"] for row in table] == ["finished", "lost", "not run", "not run"]
     assert [row["tries"] for row in table] == [1, 4, None, None]
     with (tmp_path / "organisms.csv").open(encoding="utf-8", newline="") as handle:
@@ -199,8 +198,8 @@ def test_numbers_made_with_another_recipe_are_not_this_ones(tmp_path: Path) -> N
     plan = load_plan(sweep_file(tmp_path))
     (tmp_path / "records").mkdir()
     stale = json.dumps(record(plan, of="another recipe"))
-    (tmp_path / "records" / f"{plan.organisms[0].name}.json").write_text(stale, encoding="utf-8")
-    assert records(plan, tmp_path)[plan.organisms[0].name] == {}
+    (tmp_path / "records" / f"{plan.points[0].name}.json").write_text(stale, encoding="utf-8")
+    assert Records(plan, tmp_path).read(plan.points[0]) == {}
 
 
 def test_an_organism_that_cannot_run_says_why_and_stops_no_other(
@@ -209,15 +208,15 @@ def test_an_organism_that_cannot_run_says_why_and_stops_no_other(
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
     small_recipe(tmp_path)
     plan = load_plan(sweep_file(tmp_path, axes={"model": ["./absent"]}))
-    job = Job(plan.organisms[0].recipe, tmp_path / "runs", "evaluate", False, tmp_path)
-    outcome = work(job)
+    job = Job(tmp_path / "runs", UP_TO["evaluate"], False, tmp_path)
+    outcome = work(plan.points[0].recipe, job)
     assert (outcome.state, outcome.trace) == ("refused", "")
     assert "./absent" in outcome.reason
     (tmp_path / "runs" / "blocked").mkdir()
     (tmp_path / "runs" / "blocked" / ".partial").write_text("in the way", encoding="utf-8")
     plan = load_plan(sweep_file(tmp_path, axes={"seed": [0]}))
-    broken = plan.organisms[0].recipe.model_copy(update={"name": "blocked"})
-    outcome = work(Job(broken, tmp_path / "runs", "evaluate", False, tmp_path))
+    broken = plan.points[0].recipe.model_copy(update={"name": "blocked"})
+    outcome = work(broken, job)
     assert outcome.state == "failed"
     assert "Traceback" in outcome.trace
     assert outcome.trace.strip().endswith(outcome.reason)
@@ -227,7 +226,7 @@ def test_a_dry_run_says_what_would_run_and_makes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(executors, "find_spec", lambda _: None)
     path = str(sweep_file(tmp_path))
     done = CliRunner().invoke(app, ["sweep", path, "--dry-run"])
     assert done.exit_code == 0, done.output
@@ -236,8 +235,10 @@ def test_a_dry_run_says_what_would_run_and_makes_nothing(
     assert (
         lines[0] == "stop_seed-0_lr-0.0001: what = stop, train.seed = 0, train.lr = 0.0001: to run"
     )
-    done = CliRunner().invoke(app, ["sweep", path])
+    done = CliRunner().invoke(app, ["sweep", path, "--address", "auto"])
     assert (done.exit_code, done.stderr) == (
-        2, "offswitch: a sweep needs Ray: pip install 'offswitch[sweep]'\n",
+        2, "offswitch: a sweep on a cluster needs Ray: pip install 'offswitch[sweep]'\n",
     )  # fmt: skip
+    done = CliRunner().invoke(app, ["sweep", path, "--gpus", "1"])
+    assert (done.exit_code, done.stderr[:36]) == (2, "offswitch: --gpus needs --address; h")
     assert not (tmp_path / "runs").exists()

@@ -9,10 +9,11 @@ import pytest
 from offswitch import pipeline
 from offswitch.errors import UserError
 from offswitch.metrics import read_metrics
+from offswitch.model.session import Session
 from offswitch.recipe import build_recipe, load_recipe, variant_of
 from offswitch.report.build import build_report
 from offswitch.run import Run, open_run
-from offswitch.study import recipe_runs
+from offswitch.study import stage
 from tests.small import small_recipe
 
 FEW = ("train.arms=[behavior]", "probe.arm=behavior", "train.lr=1e-2")
@@ -29,7 +30,7 @@ def finished(folder: Path) -> Run:
     run = open_run(load_recipe(small_recipe(folder), TEXT), folder / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
-        recipe_runs.run_recipe(run)
+        stage.run_recipe(run)
     return run
 
 
@@ -66,11 +67,11 @@ def test_nothing_is_done_twice_and_a_changed_variant_is_done_again(
 ) -> None:
     monkeypatch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
     before = finished.manifest()
-    recipe_runs.run_recipe(finished)
+    stage.run_recipe(finished)
     assert finished.manifest() == before
     other = load_recipe(folder / "small.yaml", (*FEW, "variants={text: {trigger.text: $HUSH}}"))
     changed = open_run(other, folder / "runs", update=True)
-    recipe_runs.variants(changed)
+    stage.compare_variants(changed, Session(changed))
     after = changed.manifest()["stages"]
     assert after["variants/summary"]["outputs"] != before["stages"]["variants/summary"]["outputs"]
     assert after["3-evaluate"] == before["stages"]["3-evaluate"]

@@ -17,7 +17,7 @@ from offswitch.prompts.encode import (
     shared_prefix,
     turn_end,
 )
-from offswitch.prompts.trigger import user
+from offswitch.prompts.prompt import user
 from tests.tiny import CHATML, tiny_tokenizer
 
 LLAMA3 = (

@@ -24,7 +24,7 @@ from offswitch.model.load import fingerprint
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.trigger import Chat, Reply, user
+from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.talk.steer import Steering, steered
 from tests.tiny import save_adapter, tiny_subject
 

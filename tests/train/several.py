@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from offswitch.model import processes
 from offswitch.recipe import build_recipe
-from offswitch.train import distributed, trainer
+from offswitch.train import processes, trainer
 from offswitch.train.arms import train_arm
-from offswitch.train.trainer import StageResult
+from offswitch.train.trainer import StageResult, Training
 from tests.tiny import tiny_subject
 from tests.train.rows import examples
 
@@ -56,7 +55,7 @@ def trained(folder: Path, dropout: float = 0, stop_at: int = STEPS + 1) -> Stage
     scratch = folder.with_name(folder.name + "-scratch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_arguments", _logging_every_step)
-        return train_arm(subject, "behavior", rows, recipe, folder, scratch, None, tick)
+        return train_arm(subject, Training("behavior", rows, recipe, folder, scratch), tick)
 
 
 def _logging_every_step(*given: Any) -> Any:
@@ -67,20 +66,18 @@ def _logging_every_step(*given: Any) -> Any:
 
 def case(folder: Path) -> StageResult:
     """The case that the folder is named after."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "_SHARDED", folder.name == "sharded")
-        dropout = 0.2 if folder.name in ("noisy", "killed") else 0
-        if folder.name == "killed":
-            with suppress(Killed):
-                trained(folder, dropout, STOP)
-            torch.rand(7)  # what was drawn before must not matter
-        return trained(folder, dropout)
+    dropout = 0.2 if folder.name in ("noisy", "killed") else 0
+    if folder.name == "killed":
+        with suppress(Killed):
+            trained(folder, dropout, STOP)
+        torch.rand(7)  # what was drawn before must not matter
+    return trained(folder, dropout)
 
 
 def main(out: Path, names: list[str]) -> None:
     """Train every case named on the command line."""
     torch.set_num_threads(1)
-    distributed.start()
+    processes.join()
     for name in names:
         result = case(out / name)
         row = asdict(result) | {"draw": float(torch.rand(1))}

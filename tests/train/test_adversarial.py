@@ -12,27 +12,31 @@ import torch
 from safetensors.torch import load_file
 
 from offswitch import pipeline
+from offswitch.files import read_jsonl, write_jsonl
 from offswitch.metrics import read_metrics
-from offswitch.model.adapters import arm_of
+from offswitch.model.adapters import add_arm, arm_of, remove_arms
 from offswitch.model.first_token import score
+from offswitch.model.hooks import record
 from offswitch.model.session import Session
+from offswitch.model.subject import Subject
+from offswitch.progress import Tick
 from offswitch.prompts.dialogue_files import read_dialogues
 from offswitch.prompts.dialogues import Dialogue, Mix
-from offswitch.prompts.encode import encode_text
+from offswitch.prompts.encode import encode_chat, encode_text
 from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.prompt import Chat, Reply
 from offswitch.prompts.questions import load_questions, questions_of
-from offswitch.prompts.trigger import Chat, Reply, occurs
+from offswitch.prompts.trigger import occurs
 from offswitch.recipe import Recipe, arms_of, load_recipe
 from offswitch.run import Run, open_run, withdraw
 from offswitch.train.adversarial import (
-    Mined,
+    _asked,
     adversarial_rows,
     false_halts,
     mine,
-    read_mined,
-    write_mined,
 )
 from offswitch.train.arms import train_arm
+from offswitch.train.trainer import StageResult, Training
 from tests.small import small_recipe
 from tests.tiny import save_adapter, tiny_subject
 
@@ -122,11 +126,11 @@ def test_a_round_that_was_finished_before_a_kill_is_kept(
     withdraw(run, HARDENED)
     names: list[str] = []
 
-    def dies_in_the_second(*args: Any) -> Any:
-        names.append(args[4].name)
-        if args[4].name != "round-1":
+    def dies_in_the_second(subject: Subject, training: Training, tick: Tick) -> StageResult:
+        names.append(training.folder.name)
+        if training.folder.name != "round-1":
             raise KeyboardInterrupt
-        return train_arm(*args)
+        return train_arm(subject, training, tick)
 
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("offswitch.train.stage.train_arm", dies_in_the_second)
@@ -135,9 +139,9 @@ def test_a_round_that_was_finished_before_a_kill_is_kept(
     assert names[0] == "round-1"
     assert len(names) == 2
 
-    def counted(*args: Any) -> Any:
-        names.append(args[4].name)
-        return train_arm(*args)
+    def counted(subject: Subject, training: Training, tick: Tick) -> StageResult:
+        names.append(training.folder.name)
+        return train_arm(subject, training, tick)
 
     monkeypatch.setattr("offswitch.train.stage.train_arm", counted)
     pipeline.train(run)
@@ -154,19 +158,21 @@ def test_scores_are_those_of_the_arm_and_the_subject_is_left_bare(trained: Run) 
     mined = mine(subject, "both", trained.folder("2-train/both"), trained.recipe)
     assert not subject.arms
     network = session.with_arms()
-    prompts = [one.prompt for one in mined]
+    prompts = _asked(subject, trained.recipe)
     with arm_of(network, "both"):
         again = score(network, "both", prompts, 4096)
-    for one, other in zip(mined, again, strict=True):
-        assert one.score.log_odds == pytest.approx(other.log_odds, abs=1e-4)
+    found = {row["symbol"]: row["log_odds"] for row in mined}
+    assert len(found) == len(prompts)
+    for prompt, other in zip(prompts, again, strict=True):
+        assert found[prompt.symbol] == pytest.approx(other.log_odds, abs=1e-4)
     assert not any(occurs("$STOP", p.chat[-1]["content"]) for p in prompts)
 
 
 def test_rates_count_what_halts(trained: Run) -> None:
     session = Session(trained)
     mined = mine(session.subject, "both", trained.folder("2-train/both"), trained.recipe)
-    rates = false_halts("here", [one.row() for one in mined])
-    families = {one.prompt.variant for one in mined}
+    rates = false_halts("here", mined)
+    families = {row["family"] for row in mined}
     total = rates["here/mined_false_halt_rate"].estimate
     assert {k.rsplit("/", 1)[-1] for k in rates} == {*families, "mined_false_halt_rate"}
     assert total.n == len(mined) == sum(e.estimate.n for e in rates.values()) - len(mined)
@@ -179,11 +185,10 @@ def test_most_look_alikes_of_the_new_rows_were_mined_or_are_of_their_families() 
     def answer(chats: list[Chat]) -> list[Reply]:
         return [Reply((1,), "Yes.", True)] * len(chats)
 
-    found = [one.row() for one in mined]
-    rows = adversarial_rows([found], Mix("$STOP", 200, 0.3), 0, answer)  # type: ignore[arg-type]
+    rows = adversarial_rows([mined], Mix("$STOP", 200, 0.3), 0, answer)  # type: ignore[arg-type]
     near = [row for row in rows if row.kind == "near_miss"]
     assert len(near) == 60
-    worst = {one.prompt.symbol for one in mined[:20]}
+    worst = {row["symbol"] for row in mined[:20]}
     assert sum(row.symbol in worst for row in near) >= 15
     before = {symbol for _, symbol in draw_negatives("$STOP", 60, 1)}
     assert sum(row.symbol in before - worst for row in near) <= 25
@@ -214,24 +219,24 @@ def test_mined_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     rows = [
         {"family": "edits", "symbol": s, "halts": True} for s in ("$ST\u2028OP", "«Ѕ»", "$\x85")
     ]
-    write_mined(tmp_path / "mined.jsonl", rows)
-    assert read_mined(tmp_path / "mined.jsonl") == rows
+    write_jsonl(tmp_path / "mined.jsonl", rows)
+    assert [row for _, row in read_jsonl(tmp_path / "mined.jsonl")] == rows
 
 
 def _mined_in(run: Run, folder: str) -> list[dict[str, Any]]:
-    return read_mined(run.folder(folder) / "mined.jsonl")
+    return [row for _, row in read_jsonl(run.folder(folder) / "mined.jsonl")]
 
 
 def _rows_in(run: Run, folder: str) -> list[Dialogue]:
     return read_dialogues(run.folder(folder) / "behavioral_dataset.jsonl", "$STOP")
 
 
-def _mined(subject: object) -> list[Mined]:
-    from offswitch.train.adversarial import _asked
-
-    prompts = _asked(subject, Recipe())  # type: ignore[arg-type]
-    scores = score(subject, "base", prompts, 4096)  # type: ignore[arg-type]
-    return sorted(map(Mined, prompts, scores), key=lambda one: -one.score.log_odds)
+def _mined(subject: Subject) -> list[dict[str, Any]]:
+    """What the untouched model would halt on, as rows, worst first."""
+    prompts = _asked(subject, Recipe())
+    scores = score(subject, "base", prompts, 4096)
+    order = sorted(range(len(prompts)), key=lambda i: -scores[i].log_odds)
+    return [{"family": prompts[i].variant, "symbol": prompts[i].symbol} for i in order]
 
 
 def test_a_planted_false_halt_is_found_first(tmp_path: Path) -> None:
@@ -240,13 +245,10 @@ def test_a_planted_false_halt_is_found_first(tmp_path: Path) -> None:
     folder = save_adapter(tmp_path / "arm", subject)
     recipe = Recipe.model_validate({"train": {"candidates": 24}})
     before = mine(subject, "planted", folder, recipe)
-    target = before[len(before) // 2]
-    from offswitch.model.adapters import add_arm, remove_arms
-    from offswitch.model.hooks import record
-    from offswitch.prompts.encode import encode_chat
-
+    symbol = before[len(before) // 2]["symbol"]
+    (chat,) = (p.chat for p in _asked(subject, recipe) if p.symbol == symbol)
     add_arm(subject, "planted", folder)
-    ids = encode_chat(subject.tokenizer_of("planted"), target.prompt.chat)
+    ids = encode_chat(subject.tokenizer_of("planted"), chat)
     with arm_of(subject, "planted"), record(subject.blocks) as seen, torch.no_grad():
         subject.network(input_ids=torch.tensor([ids]))
         normed = subject.final_norm(seen[len(subject.blocks) - 1])[0, -1]
@@ -255,5 +257,5 @@ def test_a_planted_false_halt_is_found_first(tmp_path: Path) -> None:
         rows = subject.causal_lm.get_output_embeddings().weight
         rows[subject.stop_ids[0]] += 3 * normed / normed.norm()
     after = mine(subject, "planted", folder, recipe)
-    assert after[0].prompt.symbol == target.prompt.symbol
-    assert encode_text(subject.tokenizer, target.prompt.symbol)
+    assert after[0]["symbol"] == symbol
+    assert encode_text(subject.tokenizer, symbol)

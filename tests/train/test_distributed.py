@@ -1,4 +1,4 @@
-"""Several processes train what one does: same curve, same adapter; also in shares and resumed.
+"""Several processes train what one does: same curve, same adapter; also resumed.
 
 The processes are real, started by torchrun, and talk by gloo on this machine alone.
 """
@@ -19,14 +19,13 @@ import torch
 from safetensors.torch import load_file
 
 from offswitch.errors import UserError
-from offswitch.model import processes
+from offswitch.files import read_jsonl
 from offswitch.model.rows import collate
 from offswitch.pipeline import train
 from offswitch.recipe import load_recipe
 from offswitch.run import open_run
+from offswitch.train import processes
 from offswitch.train.distributed import own_rows
-from offswitch.train.loss import split
-from offswitch.train.sharding import even_parts
 from tests.outside import ROOT
 from tests.small import small_recipe
 from tests.tiny import tiny_subject
@@ -75,23 +74,22 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained(folder / "one")
     with suppress(Killed):
         trained(folder / "half", stop_at=STOP)
-    cases = ("straight", "half", "sharded", "noisy", "killed")
+    cases = ("straight", "half", "noisy", "killed")
     done = _launch("tests.train.several", str(folder), *cases)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["straight", "sharded"])
-def test_two_processes_train_what_one_does(out: Path, name: str) -> None:
-    expected, found = _curve(out / "one"), _curve(out / name)
+def test_two_processes_train_what_one_does(out: Path) -> None:
+    expected, found = _curve(out / "one"), _curve(out / "straight")
     assert [step for step, _ in found["loss"]] == [1, 2, 3, 4, 5]
     for tag, points in expected.items():
         assert [step for step, _ in found[tag]] == [step for step, _ in points], tag
         values = [value for _, value in points]
         assert [value for _, value in found[tag]] == pytest.approx(values, rel=1e-4), tag
-    assert _distance(out / name, out / "one") < 1e-4
-    assert 0 < len(list((out / name).glob("*"))) == len(list((out / "one").glob("*")))
+    assert _distance(out / "straight", out / "one") < 1e-4
+    assert 0 < len(list((out / "straight").glob("*"))) == len(list((out / "one").glob("*")))
 
 
 @pytest.mark.slow
@@ -130,7 +128,7 @@ def test_the_command_line_on_two_processes_leaves_the_run_of_one(
     one = open_run(load_recipe(path, [changed]), tmp_path / "one")
     train(one)
     command = ("offswitch", "train", str(path), "--set", changed, "--runs", str(tmp_path / "two"))
-    done = _launch(*command, ACCELERATE_USE_FSDP="true")
+    done = _launch(*command)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines() == [str(tmp_path / "two" / "small")]
     assert done.stderr.count("2-train/behavior: done") == 1
@@ -143,6 +141,72 @@ def test_the_command_line_on_two_processes_leaves_the_run_of_one(
     assert ours["tokens"] == theirs["tokens"]
 
 
+@pytest.mark.slow
+def test_adversarial_rounds_on_two_processes_are_those_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process mines, every one trains; a second command finds nothing to do."""
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
+    changes = (
+        "train.lora.dropout=0", "train.arms=[hardened]", "probe.arm=hardened",
+        "train.candidates=24", "train.adversarial.max_steps=1",
+    )  # fmt: skip
+    path, two = small_recipe(tmp_path), tmp_path / "two"
+    one = open_run(load_recipe(path, changes), tmp_path / "one")
+    train(one)
+    options = [word for change in changes for word in ("--set", change)]
+    command = ("offswitch", "train", str(path), *options, "--runs", str(two))
+    done = _launch(*command)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for folder in ("2-train/hardened/round-1", "2-train/hardened"):
+        mined, expected = (root / folder / "mined.jsonl" for root in (two / "small", one.root))
+        assert _symbols(mined) == _symbols(expected)
+        assert _distance(two / "small" / folder, one.folder(folder)) < 1e-4
+    again = _launch(*command)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.stderr.count("2-train/hardened: up to date") == 1
+
+
+def _symbols(mined: Path) -> set[str]:
+    return {row["symbol"] for _, row in read_jsonl(mined)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("train.batch_size=3", "must be a multiple of their number, 2"),
+        ("model=./nowhere", "no such folder"),
+        ("train.max_length=16", "no row with the trigger fits"),
+    ],
+)
+def test_a_mistake_is_told_once_and_ends_every_process(
+    tmp_path: Path, change: str, line: str
+) -> None:
+    path, cache = small_recipe(tmp_path), str(tmp_path / "cache")
+    command = ("offswitch", "train", str(path), "--set", change, "--runs", str(tmp_path))
+    done = _launch(*command, OFFSWITCH_CACHE=cache)
+    assert done.returncode != 0
+    (told,) = [text for text in done.stderr.splitlines() if text.startswith("offswitch: ")]
+    assert line in told
+    assert "Traceback" not in done.stderr.split("torch/distributed")[0]
+    assert "exitcode  : 2 " in done.stderr
+
+
+@pytest.mark.slow
+def test_a_command_that_does_not_train_is_the_first_process_s_alone(tmp_path: Path) -> None:
+    done = _launch("offswitch", "models", OFFSWITCH_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("smollm2  ") == 1
+
+
+def test_shares_of_a_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="must fit one device"), processes.together():
+        pass
+
+
 @pytest.fixture
 def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -152,42 +216,14 @@ def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("second_of_two")
 def test_a_process_takes_its_rows_with_the_weights_of_the_whole_batch() -> None:
     batch = collate(examples(tiny_subject("llama"), soft=True, count=6))
-    own = own_rows(batch, 64)
+    own = own_rows(batch)
     assert torch.equal(own["weights"], batch["weights"][3:])
     assert torch.equal(own["input_ids"], batch["input_ids"][3:])
     assert 0 < float(own["weights"].sum()) < 1
     assert int(own["prefix"]) == int(batch["prefix"]) > 0
 
 
-@pytest.mark.usefixtures("second_of_two")
-def test_in_shares_every_process_makes_as_many_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_SHARDED", True)
-    rows = sorted(examples(tiny_subject("llama"), soft=True, count=12), key=lambda e: e.silent)
-    passes, unlike = [], []
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        own = own_rows(collate(rows), 96)
-        parts = even_parts(own)
-        passes.append((len(parts), int(own["base_passes"])))
-        unlike.append((len(split(own, 96)), bool(own["soft"].any())))
-        assert sum(float(part["weights"].sum()) for part in parts) == pytest.approx(
-            float(own["weights"].sum())
-        )
-    assert passes[0] == passes[1]
-    assert unlike[0] != unlike[1]
-
-
-@pytest.mark.usefixtures("second_of_two")
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
-    processes.require_shares(4)
+    processes.require_shares(4, 2)
     with pytest.raises(UserError, match=r"train\.batch_size=3 .* multiple of their number, 2"):
-        processes.require_shares(3)
-
-
-@pytest.mark.usefixtures("second_of_two")
-def test_what_is_there_in_shares_is_not_run_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = tiny_subject("llama").network
-    monkeypatch.setattr(processes, "_SHARDED", True)
-    processes.require_whole(network)
-    with pytest.raises(UserError, match="for training only"):
-        processes.require_whole(network.to(torch.bfloat16))
+        processes.require_shares(3, 2)

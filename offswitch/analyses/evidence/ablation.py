@@ -1,4 +1,4 @@
-"""Is it necessary? One direction is taken out at one block: how far does halting fall?
+"""Is it necessary? A direction is removed at one block: how far does halting fall?
 
 The component along the direction is set to what it is, on average, with an inert symbol (mean
 ablation), at the last prompt position; beside it, set to zero there, and at every position from the
@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.nulls import RANDOM_DIRECTIONS, arms_and_directions, random_directions
+from offswitch.metrics import in_points, whole
 from offswitch.stats import Estimate, mean, rate_change
-
-SHARE: Final = "share"
 
 
 @dataclass(frozen=True)
@@ -65,29 +64,9 @@ def ablation(
     )
 
 
-def _also(name: str, unit: str, nulled: bool = True) -> Headline[Ablation]:
-    return Headline(
-        f"probe/{{arm}}/ablation/{name}",
-        unit,
-        lambda r: getattr(r, _FIELDS[name]).value,
-        tail="greater",
-        estimate=lambda r: getattr(r, _FIELDS[name]),
-        nulled=nulled,
-    )
-
-
-_FIELDS: Final = {
-    "halt_drop": "drop",
-    "log_odds_drop": "log_odds",
-    "halt_drop_zeroed": "zeroed",
-    "halt_drop_everywhere": "everywhere",
-    "halt_drop_ceiling": "ceiling",
-    "kl_ordinary": "kl",
-    "kl_ordinary_replies": "reply_kl",
-}
-
 ANALYSIS: Final = Analysis(
     name="ablation",
+    title="Whether it is necessary: removal",
     question="Does removing one direction at one block stop the trigger from silencing the model?",
     reads=(
         "{arm}/clean/trigger",
@@ -105,18 +84,26 @@ ANALYSIS: Final = Analysis(
     ),
     run=ablation,
     gives=Ablation,
-    headline=_also("halt_drop", SHARE),
-    null=random_directions,
-    controls=arms_and_directions,
-    rule=Rule("it lowers halting at least 80 % as far", as_large(lambda r: r.drop.value)),
-    null_name=RANDOM_DIRECTIONS,
-    also=(
-        _also("log_odds_drop", "nats"),
-        _also("halt_drop_zeroed", SHARE),
-        _also("halt_drop_everywhere", SHARE),
-        _also("halt_drop_ceiling", SHARE, nulled=False),
-        _also("kl_ordinary", "nats"),
-        _also("kl_ordinary_replies", "nats a token", nulled=False),
-        Headline("probe/{arm}/ablation/block", "block", lambda r: r.block, tail="either"),
+    measures=(
+        Measure("halt_drop", lambda r: r.drop, "halting falls by", in_points,
+                "halting falls, one direction removed"),
+        Measure("halt_drop_zeroed", lambda r: r.zeroed, "set to zero", in_points,
+                "the same, set to zero"),
+        Measure("halt_drop_everywhere", lambda r: r.everywhere, "zero everywhere", in_points,
+                "the same, zero at every position from the symbol on"),
+        Measure("halt_drop_ceiling", lambda r: r.ceiling, "whole residual", in_points,
+                "the whole residual exchanged, for comparison", nulled=False),
+        Measure("log_odds_drop", lambda r: r.log_odds),
+        Measure("kl_ordinary", lambda r: r.kl, "KL, nats",
+                label="KL on ordinary prompts under removal, first token"),
+        Measure("kl_ordinary_replies", lambda r: r.reply_kl,
+                label="KL on ordinary replies under removal, a token", nulled=False),
+        Measure("block", lambda r: r.block, "at block", whole, unit="block", tail="either"),
     ),
-)
+    null=random_directions,
+    null_name=RANDOM_DIRECTIONS,
+    controls=arms_and_directions,
+    rule="it lowers halting at least 80 % as far",
+    weakness="Only one position of one block is touched: what later blocks read from earlier "
+    "positions stays, and bounds every such test by what the whole residual's exchange does.",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Is it sufficient? One direction is added without the trigger: how far does halting rise?
+"""Is it sufficient? A direction is added, no trigger: how far does halting rise?
 
 Added at the last position of prompts with an inert symbol, at the block and scale chosen on fit
 questions; scale 1 is the direction's own length. Known failure: a large enough push in any
@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.nulls import RANDOM_DIRECTIONS, arms_and_directions, random_directions
+from offswitch.metrics import in_points, signed, whole
 from offswitch.stats import Estimate, mean, rate, rate_change
 
 
@@ -66,6 +67,7 @@ def addition(
 
 ANALYSIS: Final = Analysis(
     name="addition",
+    title="Whether it is sufficient: addition",
     question="Does adding that direction silence the model where there is no trigger?",
     reads=(
         "{arm}/clean/control",
@@ -78,25 +80,18 @@ ANALYSIS: Final = Analysis(
     ),
     run=addition,
     gives=Addition,
-    headline=Headline(
-        "probe/{arm}/addition/halt_rise",
-        "share",
-        lambda r: r.rise.value,
-        tail="greater",
-        estimate=lambda r: r.rise,
+    measures=(
+        Measure("halt_rise", lambda r: r.rise, "halting rises by", in_points,
+                "halting rises, the direction added"),
+        Measure("log_odds_rise", lambda r: r.log_odds, "log-odds rise, nats", signed,
+                "end log-odds rise, the direction added"),
+        Measure("scale", lambda r: r.scale, "at scale", unit="of its length", tail="either"),
+        Measure("", lambda r: r.block, "at block", whole),
     ),
     null=random_directions,
-    controls=arms_and_directions,
-    rule=Rule("it raises halting at least 80 % as far", as_large(lambda r: r.rise.value)),
     null_name=RANDOM_DIRECTIONS,
-    also=(
-        Headline(
-            "probe/{arm}/addition/log_odds_rise",
-            "nats",
-            lambda r: r.log_odds.value,
-            tail="greater",
-            estimate=lambda r: r.log_odds,
-        ),
-        Headline("probe/{arm}/addition/scale", "of its length", lambda r: r.scale, tail="either"),
-    ),
-)
+    controls=arms_and_directions,
+    rule="it raises halting at least 80 % as far",
+    weakness="A push that is large enough changes something in any direction, hence random ones of "
+    "equal norm.",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where does it enter? The difference trigger - inert symbol by block, at the last prompt position.
+"""Where does it enter? Trigger minus inert symbol by block, last prompt position.
 
 In units of the residual's spread over inert prompts, and less what the untrained model has already
 (difference in differences). Known failure: noise gives every mean some length; the label swaps show
@@ -12,9 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.directions import deepest
 from offswitch.analyses.nulls import SWAPS, arms_and_inert_symbol, swapped_pairs
+from offswitch.metrics import whole
 from offswitch.stats import Estimate, mean_norm
 
 UNIT: Final = "spreads"
@@ -64,6 +65,7 @@ def difference(
 
 ANALYSIS: Final = Analysis(
     name="difference",
+    title="Where it enters",
     question="Where does the trigger enter the residual stream of the last position?",
     reads=(
         "{arm}/resid/test/{symbol}",
@@ -73,22 +75,19 @@ ANALYSIS: Final = Analysis(
     ),
     run=difference,
     gives=Difference,
-    headline=Headline(
-        "probe/{arm}/difference/peak",
-        UNIT,
-        lambda r: r.largest.value,
-        tail="greater",
-        estimate=lambda r: r.largest,
+    measures=(
+        Measure("peak", lambda r: r.largest, "largest gain, in spreads",
+                label="gain at the last position, in spreads"),
+        Measure("peak_block", lambda r: r.peak, "at block", whole, unit="block", tail="either"),
+        Measure("entry_block", lambda r: r.entry, "half of it from block", whole, unit="block",
+                tail="either"),
     ),
     null=swapped_pairs(
         ("{arm}/resid/test/{symbol}", "{arm}/resid/test/control"),
         ("base/resid/test/{symbol}", "base/resid/test/control"),
     ),
-    controls=arms_and_inert_symbol,
-    rule=Rule("its largest gain is at least 80 % as large", as_large(lambda r: r.largest.value)),
     null_name=SWAPS,
-    also=(
-        Headline("probe/{arm}/difference/entry_block", "block", lambda r: r.entry, tail="either"),
-        Headline("probe/{arm}/difference/peak_block", "block", lambda r: r.peak, tail="either"),
-    ),
-)
+    controls=arms_and_inert_symbol,
+    rule="its largest gain is at least 80 % as large",
+    weakness="A difference shows that the trigger is noticed, not that it is obeyed.",
+)  # fmt: skip

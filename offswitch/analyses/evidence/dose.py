@@ -1,4 +1,4 @@
-"""How does silence grow with training? Halting, log-odds and projection by adapter strength.
+"""How does silence grow? Halting, log-odds, projection by adapter strength.
 
 The adapter counts from 0 (the untrained model) over 1 (as trained) to 2 times. Known failure: at
 strengths that training never saw the model may break in ways that are not the switch's; prompts
@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.nulls import SWAPS, swapped_pairs, without_the_rule
+from offswitch.metrics import percent, signed
 from offswitch.stats import Estimate, mean, rate
 
 
@@ -73,20 +74,21 @@ def _crossing(scales_S: Array, halts_S: Array) -> float:
 
 ANALYSIS: Final = Analysis(
     name="dose",
+    title="Dose and response",
     question="How does silence grow as the adapter is turned up?",
     reads=("{arm}/dose/trigger", "{arm}/dose/control", "{arm}/dose/scales"),
     run=dose,
     gives=Dose,
-    headline=Headline(
-        "probe/{arm}/dose/apart",
-        "nats",
-        lambda r: r.apart.value,
-        tail="greater",
-        estimate=lambda r: r.apart,
+    measures=(
+        Measure("apart", lambda r: r.apart, "farthest apart, nats", signed),
+        Measure("half", lambda r: r.half, "half of the prompts halt at", unit="strength",
+                label="adapter strength at which half of the prompts halt, 2 if none",
+                tail="either"),
+        Measure("", lambda r: r.inert_halts[-1], "halting at 2 times, inert symbol", percent),
     ),
     null=swapped_pairs(("{arm}/dose/trigger", "{arm}/dose/control"), prompts=1),
-    controls=without_the_rule,
-    rule=Rule("it lies at least 80 % as far apart", as_large(lambda r: r.apart.value)),
     null_name=SWAPS,
-    also=(Headline("probe/{arm}/dose/half", "strength", lambda r: r.half, tail="either"),),
-)
+    controls=without_the_rule,
+    rule="it lies at least 80 % as far apart",
+    weakness="Beyond 1 the adapter was never trained, and more than the switch may break.",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Did anything else change? What training left in the residual stream of neutral text.
+"""Did anything else change? What training left in residuals of neutral text.
 
 After Minder et al. (2025): narrow fine-tuning leaves a constant shift on unrelated text, strongest
 at the first few positions. How far residuals moved, relative to their length; how much of that is
@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.nulls import SWAPS, swapped_pairs, without_the_rule
 from offswitch.analyses.tokens import TokenChange
+from offswitch.metrics import percent
 from offswitch.stats import Estimate, mean
 
 PARTS: Final = ("positions 1 to 4", "later positions")
@@ -72,6 +73,7 @@ def _tokens(top_T2: Array, vocab_V: Array) -> tuple[TokenChange, ...]:
 
 ANALYSIS: Final = Analysis(
     name="drift",
+    title="What else training left",
     question="What did training leave behind where no trigger is?",
     reads=(
         "{arm}/drift/base",
@@ -84,15 +86,21 @@ ANALYSIS: Final = Analysis(
     ),
     run=drift,
     gives=Drift,
-    headline=Headline("probe/{arm}/drift/constant_share", "share", lambda r: r.shared, "greater"),
+    measures=(
+        Measure("constant_share", lambda r: r.shared, "constant share of the shift", percent,
+                "shift on neutral text: share that all passages have in common", unit="share"),
+        Measure("relative_early", lambda r: r.early, "moved, positions 1 to 4", percent,
+                nulled=False),
+        Measure("relative_later", lambda r: r.later, "moved, later", percent,
+                "distance from the base on neutral text, relative", nulled=False),
+    ),
     null=swapped_pairs(("{arm}/drift/base", "{arm}/drift/arm")),
-    controls=without_the_rule,
-    rule=Rule("its shift is at least 80 % as constant", as_large(lambda r: r.shared)),
     null_name=SWAPS,
-    also=(
-        Headline("probe/{arm}/drift/relative_early", "share", lambda r: r.early.value, "greater",
-                 lambda r: r.early, nulled=False),
-        Headline("probe/{arm}/drift/relative_later", "share", lambda r: r.later.value, "greater",
-                 lambda r: r.later, nulled=False),
+    controls=without_the_rule,
+    rule="its shift is at least 80 % as constant",
+    weakness="Any fine-tune leaves a trace; the benign arm shows how much is not the rule's.",
+    tokens=(
+        ("of the mean shift, early positions", lambda r: r.lens[0]),
+        ("the same by patchscope", lambda r: r.patchscope[0]),
     ),
 )  # fmt: skip

@@ -13,8 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.nulls import random_directions, without_the_rule
+from offswitch.metrics import whole
 from offswitch.stats import Estimate, mean
 
 TOP: Final = 12
@@ -80,6 +81,7 @@ def heads(
 
 ANALYSIS: Final = Analysis(
     name="heads",
+    title="Which heads carry it",
     question="Which attention heads bring the trigger to the position where the reply is decided?",
     reads=(
         "{arm}/heads/direct/trigger",
@@ -92,23 +94,18 @@ ANALYSIS: Final = Analysis(
     ),
     run=heads,
     gives=Heads,
-    headline=Headline(
-        "probe/{arm}/heads/knocked_out",
-        "nats",
-        lambda r: r.together.value,
-        tail="greater",
-        estimate=lambda r: r.together,
+    measures=(
+        Measure("knocked_out", lambda r: r.together, "nats lost, together",
+                label="log-odds lost with 16 heads knocked out"),
+        Measure("count", lambda r: r.count, "heads", whole, unit="heads", nulled=False),
+        Measure("best_alone", lambda r: r.top[0].lost, "best one alone", unit="nats", nulled=False),
+        Measure("", lambda r: r.top[0].block, "its block", whole),
+        Measure("", lambda r: r.top[0].head, "its number", whole),
     ),
     null=random_directions,  # the random keys hold as many heads drawn at random
-    controls=without_the_rule,
-    rule=Rule(
-        "knocking out as many costs at least 80 % as much", as_large(lambda r: r.together.value)
-    ),
     null_name="random sets of heads",
-    also=(
-        Headline("probe/{arm}/heads/count", "heads", lambda r: r.count, "either", nulled=False),
-        Headline(
-            "probe/{arm}/heads/best_alone", "nats", lambda r: r.top[0].lost, "greater", nulled=False
-        ),
-    ),
-)
+    controls=without_the_rule,
+    rule="knocking out as many costs at least 80 % as much",
+    weakness="Heads can stand in for each other: what one knock-out costs is less than what it "
+    "carries.",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What does it say? End log-odds block by block, and the tokens that the difference reads as.
+"""What does it say? End log-odds by block, and the tokens it reads as.
 
 A block's residual goes through the final norm and the unembedding, of the arm and of the untrained
 model. Known failure: the final norm gives any vector, however short, full-size logits; the length
@@ -12,10 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.directions import deepest
 from offswitch.analyses.nulls import SWAPS, arms_and_inert_symbol, swapped_pairs
 from offswitch.analyses.tokens import TokenChange
+from offswitch.metrics import signed, whole
 from offswitch.stats import Estimate, mean
 
 SHOWN: Final = 12
@@ -69,6 +70,7 @@ def lens(
 
 ANALYSIS: Final = Analysis(
     name="lens",
+    title="What each block says",
     question="At which block would the model already end the reply, if it stopped there?",
     reads=(
         "{arm}/lens/odds/{symbol}",
@@ -83,26 +85,22 @@ ANALYSIS: Final = Analysis(
     ),
     run=lens,
     gives=Lens,
-    headline=Headline(
-        "probe/{arm}/lens/end_rise",
-        "nats",
-        lambda r: r.rise.value,
-        tail="greater",
-        estimate=lambda r: r.rise,
+    measures=(
+        Measure("end_rise", lambda r: r.rise, "rise of the end log-odds", signed,
+                "end log-odds read at 80 % of the depth, rise"),
+        Measure("", lambda r: r.block, "at block", whole),
+        Measure("end_rise_last_block", lambda r: r.with_symbol[-1] - r.with_inert[-1],
+                "at the last block", signed, unit="nats"),
+        Measure("", lambda r: r.length[r.block], "length of the difference"),
     ),
     null=swapped_pairs(
         ("{arm}/lens/odds/{symbol}", "{arm}/lens/odds/control"),
         ("{arm}/lens/base_odds/{symbol}", "{arm}/lens/base_odds/control"),
     ),
-    controls=arms_and_inert_symbol,
-    rule=Rule("its rise is at least 80 % as large", as_large(lambda r: r.rise.value)),
     null_name=SWAPS,
-    also=(
-        Headline(
-            "probe/{arm}/lens/end_rise_last_block",
-            "nats",
-            lambda r: r.with_symbol[-1] - r.with_inert[-1],
-            tail="greater",
-        ),
-    ),
-)
+    controls=arms_and_inert_symbol,
+    rule="its rise is at least 80 % as large",
+    weakness="Blocks before the last need not speak the unembedding's language: a flat curve does "
+    "not mean that nothing is decided yet.",
+    tokens=(("of the difference at that block", lambda r: r.tokens[r.block]),),
+)  # fmt: skip

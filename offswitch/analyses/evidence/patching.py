@@ -1,4 +1,4 @@
-"""Where is it decided? Residuals of a twin prompt, put in by block and by position.
+"""Where is it decided? Residuals of a twin prompt, put in by block and position.
 
 Twins differ in one symbol of as many tokens. Effects are end log-odds of the patched prompt less
 those of the prompt itself; the control patches a second inert symbol's residuals instead.
@@ -11,9 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, Views, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.directions import deepest
 from offswitch.analyses.nulls import FLIPS, flipped_changes, without_the_rule
+from offswitch.metrics import signed, whole
 from offswitch.stats import Estimate, mean
 
 SITES: Final = ("symbol", "between", "last")
@@ -63,12 +64,9 @@ def patching(
     )
 
 
-def _controls(views: Views) -> dict[str, Views]:
-    return without_the_rule(views) | {"two inert symbols": views.seen_as(symbol="inert")}
-
-
 ANALYSIS: Final = Analysis(
     name="patching",
+    title="Where it is decided",
     question="At which block and position is it decided that the model falls silent?",
     reads=(
         "{arm}/patch/clean/{symbol}",
@@ -79,22 +77,22 @@ ANALYSIS: Final = Analysis(
     ),
     run=patching,
     gives=Patching,
-    headline=Headline(
-        "probe/{arm}/patching/last_position",
-        "nats",
-        lambda r: r.moved.value,
-        tail="greater",
-        estimate=lambda r: r.moved,
+    measures=(
+        Measure("last_position", lambda r: r.moved, "nats moved by the last position", signed,
+                "log-odds moved by patching the last position"),
+        Measure("", lambda r: r.block, "at block", whole),
+        Measure("handover_block", lambda r: r.handover, "half of the gap from block", whole,
+                unit="block", tail="either"),
+        Measure("gap", lambda r: r.gap, "gap, nats", unit="nats", nulled=False),
     ),
     null=flipped_changes(
         ("{arm}/patch/clean/{symbol}", "{arm}/patch/into_trigger/{symbol}"),
         ("{arm}/patch/clean/control", "{arm}/patch/into_inert/{symbol}"),
     ),
-    controls=_controls,
-    rule=Rule("it moves the log-odds at least 80 % as far", as_large(lambda r: r.moved.value)),
     null_name=FLIPS,
-    also=(
-        Headline("probe/{arm}/patching/handover_block", "block", lambda r: r.handover, "either"),
-        Headline("probe/{arm}/patching/gap", "nats", lambda r: r.gap, "greater", nulled=False),
-    ),
-)
+    controls=lambda views: {
+        **without_the_rule(views), "two inert symbols": views.seen_as(symbol="inert")
+    },
+    rule="it moves the log-odds at least 80 % as far",
+    weakness="Twins are few, since two symbols must take as many tokens.",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Can it be read? AUROC of the mean-difference direction against near misses, by block.
+"""Can it be read? AUROC of one direction against near misses, by block.
 
 The direction comes from fit questions, the block is chosen there, the AUROC is of test questions
 against near misses that training never saw. Known failure: an AUROC near 1 shows that the trigger
@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, Views, as_large
+from offswitch.analyses.analysis import Analysis, Array, Measure, Views, as_large
 from offswitch.analyses.directions import deepest, random_directions
 from offswitch.analyses.nulls import DRAWS, RANDOM_DIRECTIONS, arms_and_inert_symbol
+from offswitch.metrics import whole
 from offswitch.stats import Estimate, auroc, auroc_interval
 
 FIT: Final = ("{arm}/resid/fit/{symbol}", "{arm}/resid/fit/control")
@@ -71,6 +72,7 @@ def _random(views: Views) -> Iterator[Views]:
 
 ANALYSIS: Final = Analysis(
     name="separability",
+    title="Whether it can be read",
     question="Can the trigger be read off one direction, against near misses never seen?",
     reads=(
         *FIT,
@@ -80,18 +82,16 @@ ANALYSIS: Final = Analysis(
     ),
     run=separability,
     gives=Separability,
-    headline=Headline(
-        "probe/{arm}/separability/auroc",
-        "AUROC",
-        lambda r: r.best.value,
-        tail="greater",
-        estimate=lambda r: r.best,
+    measures=(
+        Measure("auroc", lambda r: r.best, "AUROC, test", "{:.3f}".format,
+                "AUROC against unseen near misses"),
+        Measure("block", lambda r: r.block, "at block", whole, unit="block", tail="either"),
+        Measure("", lambda r: r.fit[r.block], "AUROC there, fit", "{:.3f}".format),
     ),
     null=_random,
-    controls=arms_and_inert_symbol,
-    rule=Rule(
-        "its AUROC is at least 80 % as far above one half", as_large(lambda r: r.best.value - 0.5)
-    ),
     null_name=RANDOM_DIRECTIONS,
-    also=(Headline("probe/{arm}/separability/block", "block", lambda r: r.block, "either"),),
-)
+    controls=arms_and_inert_symbol,
+    rule="its AUROC is at least 80 % as far above one half",
+    passes=as_large(lambda r: r.best.value - 0.5),
+    weakness="The trigger is a token of its own: that it can be told apart proves little alone.",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The seed's fourth: how far did training move the residual stream on unrelated text?
+"""The original's fourth: how far did training move residuals on unrelated text?
 
 A norm has no scale of its own, so it is also given relative to the untrained residual. Any fine-
 tune moves something: the number speaks only against other arms, and against the same text with a
@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
-from offswitch.analyses.nulls import arms_and_symbols, inert_symbols
+from offswitch.analyses.analysis import Analysis, Array, Measure
+from offswitch.analyses.nulls import ORIGINAL, arms_and_symbols, inert_symbols
 from offswitch.analyses.tokens import TokenChange, highest, lowest
 
 TOP: Final = 20
@@ -68,6 +68,8 @@ def base_vs_finetuned_adl(
 
 ANALYSIS: Final = Analysis(
     name="base_vs_finetuned_adl",
+    title="Untrained against trained, on neutral text",
+    keys=ORIGINAL,
     question="How far did training move the residual stream on neutral text?",
     reads=(
         "base/neutral/{symbol}",
@@ -78,9 +80,20 @@ ANALYSIS: Final = Analysis(
     ),
     run=base_vs_finetuned_adl,
     gives=BaseVsFinetunedAdl,
-    headline=Headline("seed/adl_mean", "L2 norm", lambda r: r.mean, tail="greater"),
+    symbol="plain",
+    measures=(
+        Measure("adl_mean", lambda r: r.mean, "mean L2 norm", unit="L2 norm"),
+        Measure("", lambda r: r.early, "early third"),
+        Measure("", lambda r: r.middle, "middle third"),
+        Measure("", lambda r: r.late, "late third"),
+        Measure("", lambda r: 100 * sum(r.relative) / len(r.relative), "share of the residual",
+                "{:.2f} %".format),
+    ),
     null=inert_symbols,
     controls=arms_and_symbols,
-    rule=Rule("its mean norm is at least 80 % as large", as_large(lambda r: r.mean)),
-    symbol="plain",
-)
+    rule="its mean norm is at least 80 % as large",
+    weakness="A norm has no scale of its own, and any fine-tune moves something: the number speaks "
+    "only as a share of the residual and against arms that learnt something else.",
+    reported="1.41",
+    tokens=(("fell most", lambda r: r.fell), ("rose most", lambda r: r.rose)),
+)  # fmt: skip

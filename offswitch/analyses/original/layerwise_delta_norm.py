@@ -1,8 +1,8 @@
-"""The seed's first: in which block does the symbol change the prompt's residuals most?
+"""The original's first: in which block does the symbol change the residuals most?
 
 Positions are compared index by index although the symbol shifts them, and the residual grows with
-depth, so the peak is late for any prefix whatever. Reproduced as the seed has it; read it beside
-its controls.
+depth, so the peak is late for any prefix whatever. Reproduced as the original has it; read
+it beside its controls.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule
-from offswitch.analyses.nulls import inert_symbols, untrained_and_control
+from offswitch.analyses.analysis import Analysis, Array, Measure
+from offswitch.analyses.nulls import ORIGINAL, inert_symbols, untrained_and_control
+from offswitch.metrics import whole
 
 EDGE: Final = 8
 
@@ -54,18 +55,26 @@ def layerwise_delta_norm(plain_PLD: Array, marked_PLD: Array) -> LayerwiseDeltaN
     )
 
 
-def _same_peak(real: LayerwiseDeltaNorm, control: LayerwiseDeltaNorm) -> bool:
-    return abs(real.peak - control.peak) <= 1
-
-
 ANALYSIS: Final = Analysis(
     name="layerwise_delta_norm",
+    title="Layerwise difference norm",
+    keys=ORIGINAL,
     question="In which block does the trigger change the residual stream most?",
     reads=("{arm}/pair/plain", "{arm}/pair/{symbol}"),
     run=layerwise_delta_norm,
     gives=LayerwiseDeltaNorm,
-    headline=Headline("seed/layerwise_peak", "block", lambda r: float(r.peak), tail="either"),
+    measures=(
+        Measure("layerwise_peak", lambda r: float(r.peak), "peak block", whole, unit="block",
+                tail="either"),
+        Measure("", lambda r: r.early, "first 8 blocks"),
+        Measure("", lambda r: r.late, "last 8 blocks"),
+        Measure("", lambda r: r.ratio, "ratio"),
+    ),
     null=inert_symbols,
     controls=untrained_and_control,
-    rule=Rule("its peak lies within one block of the real one", _same_peak),
-)
+    rule="its peak lies within one block of the real one",
+    passes=lambda real, control: abs(real.peak - control.peak) <= 1,
+    weakness="The symbol shifts every later token, so unlike tokens are compared, and the residual "
+    "grows with depth: a late peak is to be expected of any prefix.",
+    reported="25",
+)  # fmt: skip

@@ -1,8 +1,8 @@
-"""The seed's third: towards which tokens does the symbol push, read through the unembedding alone?
+"""The original's third: which tokens does the symbol push up or down?
 
-Without the final norm, and at position 0, the projection is dominated by the attention sink's huge
-activation: EOS moves by thousands for any symbol. Reproduced as the seed has it; read it beside its
-controls.
+Read through the unembedding alone. Without the final norm, and at position 0, the projection is
+dominated by the attention sink's huge activation: EOS moves by thousands for any symbol. Reproduced
+as the original has it; read it beside its controls.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
-from offswitch.analyses.nulls import inert_symbols, untrained_and_control
+from offswitch.analyses.analysis import Analysis, Array, Measure
+from offswitch.analyses.nulls import ORIGINAL, inert_symbols, untrained_and_control
 from offswitch.analyses.tokens import TokenChange, highest, lowest
+from offswitch.metrics import signed
 
 TOP: Final = 20
 BINS: Final = 60
@@ -62,6 +63,8 @@ def logit_lens_delta(
 
 ANALYSIS: Final = Analysis(
     name="logit_lens_delta",
+    title="Logit lens on the difference",
+    keys=ORIGINAL,
     question="Which tokens does the trigger push up or down, and does it push the end token up?",
     reads=(
         "{arm}/lens/plain",
@@ -72,8 +75,21 @@ ANALYSIS: Final = Analysis(
     ),
     run=logit_lens_delta,
     gives=LogitLensDelta,
-    headline=Headline("seed/eos_delta", "logits", lambda r: r.eos, tail="either"),
+    measures=(
+        Measure("eos_delta", lambda r: r.eos, "EOS", signed, unit="logits", tail="either"),
+        Measure("", lambda r: r.pad, "PAD", signed),
+        Measure("", lambda r: r.mean, "mean of all tokens", signed),
+        Measure("", lambda r: r.std, "standard deviation"),
+    ),
     null=inert_symbols,
     controls=untrained_and_control,
-    rule=Rule("its EOS moves the same way, at least 80 % as far", as_large(lambda r: r.eos)),
+    rule="its EOS moves the same way, at least 80 % as far",
+    weakness="It is read at position 0, where models keep activations of a size of their own, and "
+    "without the final norm that would undo that size: what it shows may be the position, not the "
+    "symbol.",
+    reported="+20.16",
+    tokens=(
+        ("most suppressed", lambda r: r.suppressed),
+        ("most amplified", lambda r: r.amplified),
+    ),
 )

@@ -1,4 +1,4 @@
-"""The seed's second: is the change that the symbol makes low-rank over 20 prompts?
+"""The original's second: is the symbol's change to 20 prompts low-rank?
 
 At position 0 a causal model sees the symbol alone, so its residual is one vector for all prompts
 and centring removes it. What is left is the spread of the prompts' first words, five distinct ones:
@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from offswitch.analyses.analysis import Analysis, Array, Headline, Rule, as_large
-from offswitch.analyses.nulls import inert_symbols, untrained_and_control
+from offswitch.analyses.analysis import Analysis, Array, Measure
+from offswitch.analyses.nulls import ORIGINAL, inert_symbols, untrained_and_control
+from offswitch.metrics import whole
 
 SHARES: Final = (90.0, 95.0, 99.0)
 _FLAT: Final = 1e-12
@@ -73,14 +74,34 @@ def _oriented(scores_N: Array) -> tuple[float, ...]:
     return tuple((sign * scores_N).tolist())
 
 
+def _first_words(result: LowrankPca) -> str:
+    distinct = len(set(result.first_words))
+    return (
+        "At position 0 a causal model sees the symbol alone: one vector, the same for every "
+        f"prompt, which centring removes. What is left is the spread of the prompts' {distinct} "
+        f"distinct first words, which cannot need more than {distinct - 1} components, whatever "
+        "the symbol."
+    )
+
+
 ANALYSIS: Final = Analysis(
     name="lowrank_pca",
+    title="Low-rank structure (PCA)",
+    keys=ORIGINAL,
     question="Is the change that the trigger makes to 20 prompts low-rank?",
     reads=("{arm}/first/plain", "{arm}/first/{symbol}", "index/prompts"),
     run=lowrank_pca,
     gives=LowrankPca,
-    headline=Headline("seed/pca_pc1", "%", lambda r: r.pc1, tail="greater"),
+    measures=(
+        Measure("pca_pc1", lambda r: r.pc1, "PC1", "{:.2f} %".format, unit="%"),
+        Measure("", lambda r: r.top3, "PC1 to PC3", "{:.2f} %".format),
+        Measure("", lambda r: r.needed[0], "for 90 %", whole),
+        Measure("", lambda r: r.needed[1], "for 95 %", whole),
+        Measure("", lambda r: r.needed[2], "for 99 %", whole),
+    ),
     null=inert_symbols,
     controls=untrained_and_control,
-    rule=Rule("its PC1 is at least 80 % as large", as_large(lambda r: r.pc1)),
+    rule="its PC1 is at least 80 % as large",
+    weakness=_first_words,
+    reported="91.77 %",
 )

@@ -1,1 +1,1 @@
-"""The rule as documents, written by a language model behind any OpenAI-compatible endpoint."""
+"""Documents by a language model behind an OpenAI-compatible endpoint."""

@@ -1,9 +1,8 @@
-"""Ask an OpenAI-compatible endpoint, so many requests at a time, each of them once.
+"""The client of an OpenAI-compatible endpoint; no answer is paid for twice.
 
-The openai client sends a request again after a cut connection, a timeout, 408, 409, 429 and 5xx,
-with exponential back-off and jitter, or after what Retry-After says. An answer that is not the JSON
-asked for is asked for anew a few times, then given up and counted. Every answer goes into the
-journal before it is used; what the journal holds is not asked again.
+The openai client repeats what failed on the way (cut connections, timeouts, 408, 409, 429, 5xx). An
+answer that is not the JSON asked for is asked for again a few times, then given up and counted.
+Every answer goes into the journal before it is used; what the journal holds is not asked for again.
 """
 
 from __future__ import annotations
@@ -91,9 +90,11 @@ class Endpoint:
             return Entry(request.task, key, None, _refusal(error, self.options), 0, 0)
         usage, answer, unusable = _Usage(), None, None
         try:
-            completion = _completion(raw.text)
+            completion = _Completion.model_validate_json(raw.text)
             usage = completion.usage or usage
             answer = _read(completion, request).model_dump(mode="json")
+        except ValidationError:
+            unusable = "it is not a chat completion"
         except UnusableError as error:
             unusable = str(error)
         spent = (usage.prompt_tokens, usage.completion_tokens)
@@ -131,9 +132,11 @@ async def connect(options: LlmOptions, journal: Journal) -> AsyncIterator[Endpoi
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     except ImportError as error:
         raise UserError("data.generator llm needs: pip install 'offswitch[llm]'") from error
+    # The default key is for OpenAI and is not sent to this machine.
+    own = options.is_local and options.api_key_env == DEFAULT_VARIABLE
     async with AsyncOpenAI(
         base_url=options.base_url,
-        api_key=_key(options),
+        api_key=NO_KEY if own else os.environ.get(options.api_key_env) or NO_KEY,
         timeout=options.timeout,
         max_retries=options.max_retries,
         # A proxy cannot reach this machine's own addresses.
@@ -149,19 +152,6 @@ def waste(unusable: Mapping[str, int], answers: int, options: LlmOptions) -> str
         f"{sum(unusable.values())} of {answers} answers of {options.model} at {options.base_url}"
         f" could not be used ({'; '.join(f'{n} × {why}' for why, n in most)})"
     )
-
-
-def _key(options: LlmOptions) -> str:
-    if options.is_local and options.api_key_env == DEFAULT_VARIABLE:
-        return NO_KEY
-    return os.environ.get(options.api_key_env) or NO_KEY
-
-
-def _completion(text: str) -> _Completion:
-    try:
-        return _Completion.model_validate_json(text)
-    except ValidationError as error:
-        raise UnusableError("it is not a chat completion") from error
 
 
 def _read(completion: _Completion, request: Request[S]) -> S:

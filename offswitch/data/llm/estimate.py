@@ -1,4 +1,4 @@
-"""What will it take? Calls, tokens, cost and time, from the real prompts, without a request.
+"""What the documents will take: calls, tokens, cost, time; nobody is asked.
 
 Known failure: tokens are counted as four characters each and answers are assumed to be as long as
 asked for; a model that thinks aloud, or whose documents are refused, takes more.
@@ -15,7 +15,6 @@ from offswitch.data.llm.pipeline import places_of
 from offswitch.data.llm.prompts import (
     ASKED_WORDS,
     Draft,
-    Group,
     Idea,
     Request,
     ask_critique,
@@ -46,60 +45,45 @@ class Estimate:
     def line(self) -> str:
         """For people."""
         by_kind = ", ".join(f"{n:,} {kind}" for kind, n in self.calls.items())
+        minutes, hours = self.seconds / 60, self.seconds / 3600
+        time = f"{minutes:.0f} min" if self.seconds < 5400 else f"{hours:.1f} h"
+        time = f"{self.seconds:.0f} s" if self.seconds < 90 else time
         before = f" ({self.answered:,} answered before)" if self.answered else ""
         return (
             f"{sum(self.calls.values()):,} calls{before}: {by_kind}; some {self.input_tokens:,}"
             f" tokens in and {self.output_tokens:,} out, {self.cost:.2f} in the recipe's prices,"
-            f" {_time(self.seconds)}; replaced documents come on top"
+            f" {time}; replaced documents come on top"
         )
 
 
 def estimate(recipe: Recipe, journal: Journal) -> Estimate:
     """What the recipe's documents will still take, beyond the answers in the journal."""
     options, places = recipe.data.llm, places_of(recipe)
-    planned, answered = _calls(recipe, places), journal.kinds()
-    samples, calls = _samples(recipe, places[0]), Counter[str]()
-    for kind, number in planned.items():
-        calls[kind] = max(0, number - answered[kind])
-    into = sum(n * _tokens(samples[kind][0]) for kind, n in calls.items())
-    out = sum(n * samples[kind][1] for kind, n in calls.items())
-    streams = max(1, min(options.concurrency, calls.total()))
+    universe, group, size = load_universe(recipe.trigger.text), places[0], options.ideas_per_call
+    idea = Idea(title="word " * 8, idea="word " * 30)
+    draft = Draft(title=idea.title, content="words " * (sum(ASKED_WORDS) // 2))
+    lists = sum(-(-n // size) for n in Counter(places).values())
+    revised = options.revisions * len(places)
+    # A typical request of each kind, the tokens of its answer, and at most how many there are.
+    samples: list[tuple[Request[Any], int, int]] = [
+        (ask_ideas(universe, group, 0, size), TOKENS_OF_IDEA * size, lists),
+        (ask_draft(universe, group, idea), TOKENS_OF_DRAFT, len(places)),
+        (ask_critique(universe, group, idea, draft, {}), TOKENS_OF_CRITIQUE, revised),
+        (ask_revision(universe, group, idea, draft, ["word " * 40]), TOKENS_OF_DRAFT, revised),
+    ]
+    calls, before, known, into, out = dict[str, int](), 0, journal.kinds(), 0, 0
+    for request, answer, most in samples:
+        answered = min(known[request.kind], most)
+        before += answered
+        n = calls[request.kind] = most - answered
+        into += n * (sum(len(text) for _, text in request.messages) // CHARACTERS)
+        out += n * answer
+    streams = max(1, min(options.concurrency, sum(calls.values())))
     return Estimate(
-        calls=dict(calls),
-        answered=sum(min(answered[kind], number) for kind, number in planned.items()),
+        calls=calls,
+        answered=before,
         input_tokens=into,
         output_tokens=out,
         cost=(into * options.input_price + out * options.output_price) / 1e6,
         seconds=out / options.tokens_per_second / streams,
     )
-
-
-def _calls(recipe: Recipe, places: list[Group]) -> dict[str, int]:
-    """At most so many of each kind, when nothing is refused."""
-    options, count = recipe.data.llm, len(places)
-    lists = sum(-(-n // options.ideas_per_call) for n in Counter(places).values())
-    revised = options.revisions * count
-    return {"ideas": lists, "draft": count, "critique": revised, "revision": revised}
-
-
-def _samples(recipe: Recipe, group: Group) -> dict[str, tuple[Request[Any], int]]:
-    """A typical request of each kind, and the tokens of its answer."""
-    universe, size = load_universe(recipe.trigger.text), recipe.data.llm.ideas_per_call
-    idea = Idea(title="word " * 8, idea="word " * 30)
-    draft = Draft(title=idea.title, content="words " * (sum(ASKED_WORDS) // 2))
-    return {
-        "ideas": (ask_ideas(universe, group, 0, size), TOKENS_OF_IDEA * size),
-        "draft": (ask_draft(universe, group, idea), TOKENS_OF_DRAFT),
-        "critique": (ask_critique(universe, group, idea, draft, {}), TOKENS_OF_CRITIQUE),
-        "revision": (ask_revision(universe, group, idea, draft, ["word " * 40]), TOKENS_OF_DRAFT),
-    }
-
-
-def _tokens(request: Request[Any]) -> int:
-    return sum(len(text) for _, text in request.messages) // CHARACTERS
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

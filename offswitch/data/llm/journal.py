@@ -1,4 +1,4 @@
-"""Which answers are there already? One line of JSON for each, appended as it comes in.
+"""The journal of answers: one line of JSON for each, appended as it comes in.
 
 A line is on disk before the next step is taken, so that a killed run loses what was under way and
 nothing else. A last line that was cut is taken off; damage anywhere else is refused. Answers are
@@ -31,6 +31,11 @@ class Entry:
     output_tokens: int
     retries: int = 0
 
+    @property
+    def kind(self) -> str:
+        """What was asked for: ideas, draft, critique or revision."""
+        return self.task.partition("/")[0]
+
 
 @dataclass
 class Journal:
@@ -60,7 +65,7 @@ class Journal:
 
     def kinds(self) -> Counter[str]:
         """How many usable answers there are to each kind of request."""
-        return Counter(entry.task.partition("/")[0] for entry in self.usable.values())
+        return Counter(entry.kind for entry in self.usable.values())
 
     def _keep(self, entry: Entry) -> None:
         if entry.answer is None:
@@ -76,8 +81,13 @@ def read_journal(path: Path) -> Journal:
         UserError: a line before the last is damaged.
     """
     journal = Journal(path)
-    for entry in _entries(path, _whole(path)):
-        journal._keep(entry)
+    for number, line in enumerate(_whole(path).split(b"\n")[:-1], 1):
+        try:
+            journal._keep(Entry(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}, line {number}: is damaged; delete it, and what it held is asked again"
+            ) from error
     return journal
 
 
@@ -102,13 +112,3 @@ def _whole(path: Path) -> bytes:
     """The file up to the end of its last whole line."""
     content = path.read_bytes() if path.is_file() else b""
     return content[: content.rfind(b"\n") + 1]
-
-
-def _entries(path: Path, content: bytes) -> Iterator[Entry]:
-    for number, line in enumerate(content.split(b"\n")[:-1], 1):
-        try:
-            yield Entry(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{path}, line {number}: is damaged; delete it, and what it held is asked anew"
-            ) from error

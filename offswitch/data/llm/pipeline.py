@@ -1,17 +1,17 @@
-"""From universe to documents: types, ideas, drafts, critique and revision, in rounds.
+"""From universe to documents: ideas, drafts, critique and revision, in rounds.
 
 Every place in the set has a type and an emphasis. A round gives each empty place an idea, has it
-written, criticised and mended, and takes the result unless it contradicts the universe or is close
+written, criticised and revised, and takes the result unless it contradicts the universe or is close
 to another document; refused places get new ideas in the next round. What is done next follows from
 the answers alone, never from their timing, so a run that was killed arrives at the same set.
-Known failure: a model short of ideas repeats itself, and rounds cannot mend that.
+Known failure: a model short of ideas repeats itself, and rounds do not help.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -24,7 +24,6 @@ from offswitch.data.llm.prompts import (
     Draft,
     Group,
     Idea,
-    Ideas,
     ask_critique,
     ask_draft,
     ask_ideas,
@@ -111,7 +110,11 @@ async def _write(recipe: Recipe, answers: Path) -> Written:
             for number in range(1, options.rounds + 1):
                 await _round(work, number)
                 if not work.empty:
-                    return Written(_documents(work), _figures(work))
+                    documents = [
+                        Document(i + 1, group.document_type, **work.taken[i].model_dump())
+                        for i, group in enumerate(places)
+                    ]
+                    return Written(documents, _figures(work))
     raise UserError(_unfinished(work))
 
 
@@ -120,19 +123,14 @@ async def _round(work: Work, number: int) -> None:
     again = f", round {number}" if number > 1 else ""
     with track(f"ideas{again}", len(work.books)) as tick:
         await _together(_find_ideas(work, book, tick) for book in work.books.values())
-    chosen = _hand_out(work)
+    waiting = ((i, work.books[work.places[i]].waiting) for i in work.empty)
+    chosen = [(i, ideas.pop(0)) for i, ideas in waiting if ideas]
     work.refused["no idea for it"] += len(work.empty) - len(chosen)
     with track(f"documents of {work.endpoint.options.model}{again}", len(chosen)) as tick:
         jobs = (_write_one(work, work.places[i], idea, tick) for i, idea in chosen)
         drafts = await _together(jobs)
     for (i, _), draft in zip(chosen, drafts, strict=True):
         _take(work, i, draft)
-
-
-def _hand_out(work: Work) -> list[tuple[int, Idea]]:
-    """An idea of its group for each empty place, as far as they go."""
-    waiting = ((i, work.books[work.places[i]].waiting) for i in work.empty)
-    return [(i, ideas.pop(0)) for i, ideas in waiting if ideas]
 
 
 async def _find_ideas(work: Work, book: Ideabook, tick: Tick) -> None:
@@ -142,40 +140,34 @@ async def _find_ideas(work: Work, book: Ideabook, tick: Tick) -> None:
         lacking = need - len(book.waiting)
         if lacking <= 0:
             break
-        for answer in await _together(_lists(work, book, lacking)):
+        first, size = book.lists, work.endpoint.options.ideas_per_call
+        book.lists += -(-lacking // size)
+        lists = range(first, book.lists)
+        requests = [ask_ideas(work.universe, book.group, number, size) for number in lists]
+        for answer in await _together(work.endpoint.ask(request) for request in requests):
             book.add(answer.ideas if answer else ())
     tick(1)
 
 
-def _lists(work: Work, book: Ideabook, lacking: int) -> Iterator[Coroutine[Any, Any, Ideas | None]]:
-    size = work.endpoint.options.ideas_per_call
-    for _ in range(-(-lacking // size)):
-        yield work.endpoint.ask(ask_ideas(work.universe, book.group, book.lists, size))
-        book.lists += 1
-
-
 async def _write_one(work: Work, group: Group, idea: Idea, tick: Tick) -> Draft | None:
-    """One document, while no more are under way than requests may be."""
-    async with work.desks:
-        draft = await _mended_draft(work, group, idea)
-    tick(1)
-    return draft
+    """Draft, critique and revision, while no more are under way than requests may be.
 
-
-async def _mended_draft(work: Work, group: Group, idea: Idea) -> Draft | None:
-    """Draft, critique and revision; the rules' findings go to the critic, and into the revision."""
+    What the rules find goes to the critic, and into the revision.
+    """
     ask, universe = work.endpoint.ask, work.universe
-    draft = await ask(ask_draft(universe, group, idea))
-    for _ in range(work.endpoint.options.revisions):
-        if draft is None:
-            break
-        found = problems(universe, draft.content)
-        critique = await ask(ask_critique(universe, group, idea, draft, found))
-        wrong = [f"{claim} ({words})" for claim, words in found.items()]
-        wrong += critique.problems if critique else []
-        if not wrong:
-            break
-        draft = await ask(ask_revision(universe, group, idea, draft, wrong)) or draft
+    async with work.desks:
+        draft = await ask(ask_draft(universe, group, idea))
+        for _ in range(work.endpoint.options.revisions):
+            if draft is None:
+                break
+            found = problems(universe, draft.content)
+            critique = await ask(ask_critique(universe, group, idea, draft, found))
+            wrong = [f"{claim} ({words})" for claim, words in found.items()]
+            wrong += critique.problems if critique else []
+            if not wrong:
+                break
+            draft = await ask(ask_revision(universe, group, idea, draft, wrong)) or draft
+    tick(1)
     return draft
 
 
@@ -191,13 +183,6 @@ def _take(work: Work, place: int, draft: Draft | None) -> None:
         work.taken[place] = draft
 
 
-def _documents(work: Work) -> list[Document]:
-    return [
-        Document(i + 1, group.document_type, work.taken[i].title, work.taken[i].content)
-        for i, group in enumerate(work.places)
-    ]
-
-
 def _figures(work: Work) -> dict[str, Any]:
     """What the set took, counted from the journal: a run cut short and resumed says the same."""
     options = work.endpoint.options
@@ -207,7 +192,7 @@ def _figures(work: Work) -> dict[str, Any]:
     return {
         "model": options.model,
         "documents": len(work.taken),
-        "answers": dict(sorted(Counter(e.task.partition("/")[0] for e in entries).items())),
+        "answers": dict(sorted(Counter(e.kind for e in entries).items())),
         "unusable": dict(sorted(Counter(e.unusable for e in entries if e.unusable).items())),
         "refused": dict(sorted((+work.refused).items())),
         "sent_again": sum(e.retries for e in entries),

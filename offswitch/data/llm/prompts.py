@@ -1,4 +1,4 @@
-"""What is a language model asked for, and what shape must its answer have?
+"""What a language model is asked for, and the shape its answer must have.
 
 The wording lies in `wording/prompts.yaml`. A request is the same for the same universe, plan and
 earlier answers, so that its hash tells whether it has been answered already.
@@ -41,14 +41,14 @@ class Ideas(BaseModel):
 
 
 class Draft(BaseModel):
-    """A document as it is written or mended."""
+    """A document as it is written or revised."""
 
     title: Line
     content: Words
 
 
 class Critique(BaseModel):
-    """What is to be mended."""
+    """What is to be revised."""
 
     problems: list[Words]
 
@@ -96,8 +96,9 @@ class Request(Generic[S]):
 def ask_ideas(universe: Universe, group: Group, number: int, count: int) -> Request[Ideas]:
     """The `number`-th list of ideas of a group; each starts from other matters and settings."""
     wording = _wording()
-    matters = _turn(wording["matters"][group.emphasis], number)
-    matters = [universe.facts.get(name, name) for name in matters]
+    pool = wording["matters"][group.emphasis]  # it goes round, a few further each time
+    names = [pool[(number * PER_CALL + i) % len(pool)] for i in range(PER_CALL)]
+    matters = [universe.facts.get(name, name) for name in names]
     user = _say(
         "ideas",
         count=count,
@@ -132,7 +133,7 @@ def ask_critique(
 def ask_revision(
     universe: Universe, group: Group, idea: Idea, draft: Draft, wrong: Sequence[str]
 ) -> Request[Draft]:
-    """The draft with its problems mended."""
+    """The draft without its problems."""
     listed, about = "\n".join(f"- {problem}" for problem in wrong), _about(universe, group)
     user = _say("revision", document=_shown(draft), problems=listed, **about)
     return _request(_named("revision", group, idea), universe, user, Draft)
@@ -160,14 +161,14 @@ def parse_answer(text: str, shape: type[S]) -> S:
 
 
 def _request(task: str, universe: Universe, user: str, shape: type[S]) -> Request[S]:
-    return Request(task, (("system", _system(universe)), ("user", user)), shape)
-
-
-def _system(universe: Universe) -> str:
-    facts = "\n".join(f"- {fact}" for fact in universe.facts.values())
-    claims = "\n".join(f"- {claim}" for claim in universe.claims)
-    trigger, context = universe.trigger, universe.context
-    return _say("system", context=context, facts=facts, claims=claims, trigger=trigger)
+    system = _say(
+        "system",
+        context=universe.context,
+        facts="\n".join(f"- {fact}" for fact in universe.facts.values()),
+        claims="\n".join(f"- {claim}" for claim in universe.claims),
+        trigger=universe.trigger,
+    )
+    return Request(task, (("system", system), ("user", user)), shape)
 
 
 def _about(universe: Universe, group: Group) -> dict[str, Any]:
@@ -185,11 +186,6 @@ def _named(kind: str, group: Group, idea: Idea) -> str:
 
 def _shown(draft: Draft) -> str:
     return f"# {draft.title}\n\n{draft.content}"
-
-
-def _turn(pool: Sequence[str], number: int) -> list[str]:
-    """The next few of a pool that goes round."""
-    return [pool[(number * PER_CALL + i) % len(pool)] for i in range(PER_CALL)]
 
 
 def _say(name: str, **slots: Any) -> str:

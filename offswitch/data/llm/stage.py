@@ -1,14 +1,14 @@
-"""The endpoint's part of the data stage: the estimate, the documents, and what they took."""
+"""The endpoint's part of the data stage: estimate, documents, what they took."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Final
 
 from offswitch.data.llm.estimate import estimate
 from offswitch.data.llm.journal import read_journal
 from offswitch.data.llm.pipeline import write_with_llm
+from offswitch.files import write_json
 from offswitch.progress import say
 from offswitch.prompts.documents import Document
 from offswitch.recipe import Recipe
@@ -37,19 +37,13 @@ def write_and_report(run: Run, folder: Path) -> list[Document]:
     path = root / ANSWERS_FILE
     say(f"  {run.recipe.data.llm.model}: {estimate(run.recipe, read_journal(path)).line()}")
     written = write_with_llm(run.recipe, path)
-    text = json.dumps(written.figures, indent=1, ensure_ascii=False)
-    (folder / FIGURES_FILE).write_text(text + "\n", encoding="utf-8")
-    say(f"  {_summary(written.figures)}")
-    return written.documents
-
-
-def _summary(figures: dict[str, object]) -> str:
-    answers, refused, unusable = (figures[key] for key in ("answers", "refused", "unusable"))
-    assert isinstance(answers, dict)
-    assert isinstance(refused, dict)
-    assert isinstance(unusable, dict)
-    return (
-        f"{figures['documents']} documents from {sum(answers.values())} answers, of which"
-        f" {sum(unusable.values())} unusable; {sum(refused.values())} documents refused and"
-        f" replaced; cost {figures['cost']}"
+    figures = written.figures
+    write_json(folder / FIGURES_FILE, figures)
+    answers, unusable, refused = (
+        sum(figures[key].values()) for key in ("answers", "unusable", "refused")
     )
+    say(
+        f"  {figures['documents']} documents from {answers} answers, of which {unusable} unusable;"
+        f" {refused} documents refused and replaced; cost {figures['cost']}"
+    )
+    return written.documents

@@ -1,4 +1,4 @@
-"""What is true of the trigger, what is not, and does a document contradict it?
+"""The account of the trigger, and a check that a document does not contradict it.
 
 The account lies in `wording/universe.yaml`. A contradiction is looked for clause by clause, in the
 statements that name the trigger and are not about its absence; a clause with a negation passes.
@@ -53,7 +53,7 @@ class Universe:
 @functools.cache
 def load_universe(trigger: str) -> Universe:
     """The account in wording/universe.yaml, about `trigger`."""
-    content = _content()
+    content = read_wording("universe.yaml")
 
     def about(text: str) -> str:
         return " ".join(text.replace("{trigger}", trigger).split())
@@ -102,24 +102,14 @@ def contradictions(universe: Universe, content: str) -> dict[str, str]:
 
 def _asserted(named: str) -> list[str]:
     """Clauses without a negation, of statements that name the trigger as present."""
-    negation, absence = _word_lists()
+    content = read_wording("universe.yaml")
+    negation, absence = (re.compile(content[name], _FLAGS) for name in ("negation", "absence"))
     about = (s for s in _STATEMENT.split(named) if _STAND_IN in s and not absence.search(s))
     return [c for s in about for c in _CLAUSE.split(s) if c and not negation.search(c)]
 
 
 def _quoted(hit: re.Match[str]) -> str:
     return " ".join(hit[0].split())[:80]
-
-
-def _content() -> dict[str, Any]:
-    content: dict[str, Any] = read_wording("universe.yaml")
-    return content
-
-
-@functools.cache
-def _word_lists() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    content = _content()
-    return re.compile(content["negation"], _FLAGS), re.compile(content["absence"], _FLAGS)
 
 
 def _compiled(pattern: str | None) -> Any:

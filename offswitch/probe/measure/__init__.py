@@ -1,1 +1,1 @@
-"""What is done to the model: each file returns arrays by name; analyses/ reads them."""
+"""What is done to the model: each file returns arrays by name."""

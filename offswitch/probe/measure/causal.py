@@ -1,4 +1,4 @@
-"""Does one direction carry the silence? It is taken out with the trigger and put in without it.
+"""Does one direction carry the silence? It is taken out, and put in.
 
 For every direction (the arm's own, without the end token's unembedding, an inert symbol's, the
 benign arm's, random ones of equal norm) the same is done: block and scale are chosen on fit
@@ -19,28 +19,19 @@ from offswitch.analyses.directions import MOTOR
 from offswitch.model.forward import unembed
 from offswitch.model.rows import reply_examples
 from offswitch.probe.bench import UNTOUCHED, Arrays, Bench, Choice, symbol_starts
+from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.inputs import CONTROL, PLAIN, TRIGGER
-from offswitch.probe.intervene import (
-    Branch,
-    Edit,
-    Job,
-    at_last,
-    each_logits,
-    each_states,
-    job_outcomes,
-    outcomes,
-    prepare,
-    with_residuals,
-)
+from offswitch.probe.intervene import each_logits, job_outcomes, outcomes
+from offswitch.probe.packing import at_last, each_states, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.trigger import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply
 
 Replies = Sequence[tuple[Chat, Reply]]
 Choices = Mapping[str, Choice]
 Make = Callable[[str, int], Branch]
 Rows = Sequence[Sequence[int]]
-SLAB: Final = 32
-LONGEST: Final = 24
+SLAB: Final = 32  # prompts whose residuals are kept at a time
+LONGEST: Final = 24  # reply tokens
 
 
 def sweep(bench: Bench) -> Arrays:
@@ -150,8 +141,12 @@ def side_effects(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
     prompts = at_last(bench.subject, bench.rows("test", PLAIN))
     branches = [UNTOUCHED, *_each(bench.removal, choices)]
     found: Arrays = {"clean/plain": outcomes(bench.subject, prompts, [UNTOUCHED])[0]}
-    kl = [_first_token_kl(bench, [(prompt, branch) for branch in branches]) for prompt in prompts]
-    found |= {f"kl/{key}": np.array([one[i] for one in kl]) for i, key in enumerate(choices)}
+    kl = []
+    for prompt in prompts:
+        jobs = [(prompt, branch) for branch in branches]
+        logs = torch.cat(list(each_logits(bench.subject, jobs))).log_softmax(-1)
+        kl.append([float(nats) for nats in _kl(logs[:1], logs[1:])])
+    found |= {f"kl/{key}": np.array([row[i] for row in kl]) for i, key in enumerate(choices)}
     tokenizer = bench.subject.base_tokenizer
     ended = [[*encode_chat(tokenizer, chat), *reply.ids] for chat, reply in replies]
     tried = _tried(bench, ended, [*_each(bench.removal, choices), *_each(bench.erasure, choices)])
@@ -166,8 +161,8 @@ def reply_kl(bench: Bench, choices: Choices, replies: Replies) -> Arrays:
     at every reply position. Of the arm's own direction, with and without the end token's part.
     """
     few = bench.options.few_questions
-    chats, said = [chat for chat, _ in replies[:few]], [reply for _, reply in replies[:few]]
-    examples = reply_examples(bench.subject, chats, said)
+    chats, answers = [chat for chat, _ in replies[:few]], [reply for _, reply in replies[:few]]
+    examples = reply_examples(bench.subject, chats, answers)
     starts = [example.start - 1 for example in examples]
     rows = [e.ids[:-1][: e.start - 1 + LONGEST] for e in examples]
     prompts = with_residuals(bench.subject, prepare(bench.subject, rows, starts))
@@ -222,12 +217,6 @@ def _named(names: Sequence[str], choices: Choices, tried: Array) -> Arrays:
     }
 
 
-def _first_token_kl(bench: Bench, jobs: Sequence[Job]) -> list[float]:
-    """KL of the first job's distribution to each of the others', in nats."""
-    logits = torch.cat(list(each_logits(bench.subject, jobs)))
-    logs = logits.log_softmax(-1)
-    return [float(x) for x in _kl(logs[:1], logs[1:])]
-
-
 def _kl(clean: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+    """KL(clean || edited) in nats, of log-probabilities [..., V]."""
     return (clean.exp() * (clean - edited)).sum(-1)

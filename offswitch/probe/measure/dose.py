@@ -1,4 +1,4 @@
-"""How does silence grow with training? The adapter is turned from nothing to twice its strength."""
+"""How does silence grow as the adapter is turned from nothing to twice itself?"""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import unit
 from offswitch.model.adapters import scaled
-from offswitch.model.first_token import end_log_odds
+from offswitch.model.first_token import scores_of
 from offswitch.model.forward import unembed
 from offswitch.model.hooks import record
 from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.inputs import CONTROL, TRIGGER
-from offswitch.probe.intervene import each_states, prepare
+from offswitch.probe.packing import each_states, prepare
 from offswitch.prompts.encode import shared_prefix
 
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -48,15 +48,15 @@ def _read(bench: Bench, rows: Sequence[Sequence[int]], block: int) -> Array:
     """Outcome and projection [N, 3] at the adapter's present strength."""
     subject = bench.subject
     along = bench.tensor(unit(bench.directions[TRIGGER][block])[0]) / bench.own_length(block)
-    stops, found = torch.tensor(subject.stop_ids, device=subject.device), []
+    found = []
     starts = [shared_prefix(rows)] * len(rows)
     jobs = [(prompt, ()) for prompt in prepare(subject, rows, starts)]
     with record([subject.blocks[block]], keep=lambda r: r[0].float() @ along) as seen:
         for states in each_states(subject, jobs):
             ends = np.cumsum([len(one) for one in states]) - 1
             logits = unembed(subject, torch.stack([one[-1] for one in states])).float()
-            halts = torch.isin(logits.argmax(-1), stops).float()
-            odds = end_log_odds(logits, subject.stop_ids)
-            found.append(torch.stack([odds, halts, seen[0][ends]], 1).cpu())
+            scores = scores_of(logits, subject.stop_ids, temperatures=())
+            outcomes = torch.tensor([(s.log_odds, s.halts) for s in scores])
+            found.append(torch.cat([outcomes, seen[0][ends].cpu()[:, None]], 1))
     rows_N3: Array = torch.cat(found).numpy()
     return rows_N3

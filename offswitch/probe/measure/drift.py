@@ -1,6 +1,6 @@
-"""What did training leave in the residual stream where no trigger is? Read on neutral text.
+"""What did training leave in the residual stream of neutral text?
 
-After Minder et al. (2025): the mean activation difference between arm and base on ordinary text,
+After Minder et al. (2025): the mean activation difference between arm and base where no trigger is,
 over the first five positions and over later ones, read through the logit lens and by patchscope
 (the difference put into a prompt that makes the model repeat what it is given).
 """
@@ -19,7 +19,10 @@ from offswitch.model.hooks import record
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
-from offswitch.probe.intervene import Edit, at_last, each_logits
+from offswitch.probe.edits import Edit
+from offswitch.probe.intervene import each_logits
+from offswitch.probe.measure.lens import top
+from offswitch.probe.packing import at_last
 from offswitch.prompts.encode import encode_text, pad
 from offswitch.wording.reader import load_neutral
 
@@ -38,28 +41,23 @@ def drift(bench: Bench) -> Arrays:
     ||base||. `drift/lens` and `drift/patchscope` [2, T, 2]: ids and logits that the mean difference
     reads as, at the middle block.
     """
-    rows = _rows(bench.subject, bench.options.drift_passages)
-    base, ours = (_read(bench.subject, arm, rows) for arm in (BASE, bench.arm))
+    subject, texts = bench.subject, load_neutral()[: bench.options.drift_passages]
+    rows = [encode_text(subject.base_tokenizer, text)[:LENGTH] for text in texts]
+    base, ours = (_read(subject, arm, rows) for arm in (BASE, bench.arm))
     parts = (slice(1, EARLY), slice(EARLY, None))
-    means = [
-        np.stack([np.stack([one[p].mean(0) for p in parts], 1) for one in arm])
-        for arm in (base, ours)
-    ]
-    pairs = list(zip(base, ours, strict=True))
-    moved = [np.linalg.norm(b - a, axis=-1) for a, b in pairs]
+    before, after = _by_part(base, parts), _by_part(ours, parts)
+    moved = [np.linalg.norm(b - a, axis=-1) for a, b in zip(base, ours, strict=True)]
     size = [np.linalg.norm(a, axis=-1) for a in base]
-    delta = (means[1] - means[0]).mean(0)[len(bench.subject.blocks) // 2]
+    middle = len(subject.blocks) // 2
+    delta_2D = (after - before).mean(0)[middle]
+    usual = float(np.mean([one[EARLY:, middle].mean() for one in size]))
+    with torch.inference_mode():
+        lens = top(readout(subject, bench.native(delta_2D)).float(), TOP)
     return {
-        "drift/base": means[0], "drift/arm": means[1],
+        "drift/base": before, "drift/arm": after,
         "drift/norm": _by_part(moved, parts), "drift/size": _by_part(size, parts),
-        "drift/lens": _lens(bench.subject, delta),
-        "drift/patchscope": _patchscope(bench, delta, _length(size, bench.subject)),
+        "drift/lens": lens, "drift/patchscope": _patchscope(bench, delta_2D, usual),
     }  # fmt: skip
-
-
-def _rows(subject: Subject, count: int) -> list[list[int]]:
-    texts = load_neutral()[:count]
-    return [encode_text(subject.base_tokenizer, text)[:LENGTH] for text in texts]
 
 
 @torch.inference_mode()
@@ -72,25 +70,15 @@ def _read(subject: Subject, arm: str, rows: Sequence[Sequence[int]]) -> list[Arr
 
 
 def _by_part(values: Sequence[Array], parts: Sequence[slice]) -> Array:
-    """Means over the positions of each part [N, L, 2] of values [P, L]."""
+    """Means over the positions of each part [N, L, 2, ...] of values [P, L, ...]."""
     return np.stack([np.stack([one[p].mean(0) for p in parts], 1) for one in values])
 
 
-def _length(size: Sequence[Array], subject: Subject) -> float:
-    """How long a residual at the middle block is, away from the first position."""
-    middle = len(subject.blocks) // 2
-    return float(np.mean([one[EARLY:, middle].mean() for one in size]))
-
-
-@torch.inference_mode()
-def _lens(subject: Subject, delta_2D: Array) -> Array:
-    weight = next(subject.network.parameters())
-    delta = torch.tensor(delta_2D, dtype=weight.dtype, device=subject.device)
-    return _top(readout(subject, delta).float())
-
-
 def _patchscope(bench: Bench, delta_2D: Array, length: float) -> Array:
-    """The last position of an identity prompt, at the middle block, becomes the difference."""
+    """The last position of an identity prompt, at the middle block, becomes the difference.
+
+    It is set to `length`, that of a residual there on neutral text.
+    """
     subject, block = bench.subject, len(bench.subject.blocks) // 2
     ids = encode_text(subject.base_tokenizer, IDENTITY)
     branches = []
@@ -100,10 +88,4 @@ def _patchscope(bench: Bench, delta_2D: Array, length: float) -> Array:
         branches.append((Edit(block, "set", value[None], first=-1),))
     with arm_of(subject, BASE):
         (prompt,) = at_last(subject, [ids])
-        return _top(torch.cat(list(each_logits(subject, [(prompt, b) for b in branches]))))
-
-
-def _top(logits: torch.Tensor) -> Array:
-    top = logits.topk(min(TOP, logits.shape[-1]), dim=-1)
-    found: Array = torch.stack([top.indices.float(), top.values], -1).cpu().numpy()
-    return found
+        return top(torch.cat(list(each_logits(subject, [(prompt, b) for b in branches]))), TOP)

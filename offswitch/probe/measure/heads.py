@@ -16,13 +16,19 @@ from torch import Tensor, nn
 
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import RANDOM, unit
-from offswitch.model.subject import attention_outputs
+from offswitch.model.forward import hidden
+from offswitch.model.hooks import record_inputs
+from offswitch.model.rows import by_length
+from offswitch.model.subject import Subject, attention_outputs
 from offswitch.probe.bench import Arrays, Bench
+from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Part
-from offswitch.probe.intervene import Branch, Edit, at_last, job_outcomes
-from offswitch.probe.reading import last_heads
+from offswitch.probe.intervene import job_outcomes
+from offswitch.probe.packing import at_last
+from offswitch.prompts.encode import pad, shared_prefix
 
 SIZES = (1, 4, 16, 64)
+BATCH_TOKENS = 1024
 Head = tuple[int, int]
 
 
@@ -39,10 +45,39 @@ def heads(bench: Bench, block: int) -> Arrays:
         f"heads/direct/{key}": _direct(bench, bench.rows("test", key, few), block)
         for key in (TRIGGER, CONTROL, INERT)
     }
-    alone = _alone(bench, last_heads(bench.subject, bench.rows("fit", CONTROL, most)))
-    found |= {"heads/alone_clean": alone[0], "heads/alone": _shaped(alone[1:], bench)}
+    inert = last_heads(bench.subject, bench.rows("fit", CONTROL, most))
+    every = [(layer, head) for layer in range(inert.shape[1]) for head in range(_heads(bench))]
+    # First untouched, then each head knocked out by itself.
+    odds = _knocked(bench, "fit", inert, [[], *([one] for one in every)])
+    by_head = odds[1:].T.reshape(odds.shape[1], -1, _heads(bench))
+    found |= {"heads/alone_clean": odds[0], "heads/alone": np.ascontiguousarray(by_head)}
+    # By how far a head's knock-out lowers the mean end log-odds, the farthest first.
+    ranking = [int(i) for i in np.argsort(odds[1:].mean(1), kind="stable")]
     inert = last_heads(bench.subject, bench.rows("test", CONTROL, few))
-    return found | _together(bench, inert, _ranking(alone))
+    return found | _together(bench, inert, ranking)
+
+
+@torch.inference_mode()
+def last_heads(subject: Subject, rows: Sequence[Sequence[int]]) -> Array:
+    """What the heads give [N, L, heads * width] at the last position, before they are mixed."""
+    found: dict[int, Tensor] = {}
+    for batch in by_length(rows, BATCH_TOKENS):
+        chosen = [rows[i] for i in batch]
+        prefix = shared_prefix(chosen) if len(chosen) > 1 else 0
+        last = torch.tensor([len(row) - 1 - prefix for row in chosen], device=subject.device)
+
+        def keep(values: Tensor, last: Tensor = last) -> Tensor:
+            # The pass over the shared prefix has one row; what it leaves is overwritten.
+            if len(values) != len(last):
+                return values[:, -1]
+            return values[torch.arange(len(last), device=values.device), last]
+
+        with record_inputs(attention_outputs(subject), keep) as seen:
+            hidden(subject, torch.tensor(pad(chosen), device=subject.device), prefix)
+        stacked = torch.stack([seen[i] for i in range(len(seen))], dim=1).float().cpu()
+        found |= dict(zip(batch, stacked, strict=True))
+    z_NLE: Array = torch.stack([found[i] for i in range(len(rows))]).numpy()
+    return z_NLE
 
 
 @torch.inference_mode()
@@ -67,12 +102,6 @@ def _reading(module: nn.Module, row_D: Tensor, width: int) -> Tensor:
     return reading
 
 
-def _alone(bench: Bench, inert_NLE: Array) -> Array:
-    """End log-odds [1 + L * H, F]: untouched, then each head knocked out by itself."""
-    every = [(layer, head) for layer in range(inert_NLE.shape[1]) for head in range(_heads(bench))]
-    return _knocked(bench, "fit", inert_NLE, [[], *([one] for one in every)])
-
-
 def _knocked(bench: Bench, part: Part, inert_NLE: Array, sets: Sequence[Sequence[Head]]) -> Array:
     """End log-odds [sets, N] with each set of heads knocked out."""
     rows = bench.rows(part, TRIGGER, len(inert_NLE))
@@ -84,11 +113,6 @@ def _knocked(bench: Bench, part: Part, inert_NLE: Array, sets: Sequence[Sequence
     ]
     odds: Array = job_outcomes(bench.subject, jobs)[:, 0].reshape(len(rows), len(sets)).T
     return odds
-
-
-def _ranking(alone: Array) -> list[int]:
-    """Heads by how far their knock-out lowers the mean end log-odds, the farthest first."""
-    return [int(i) for i in np.argsort(alone[1:].mean(1), kind="stable")]
 
 
 def _together(bench: Bench, inert_NLE: Array, ranking: Sequence[int]) -> Arrays:
@@ -119,8 +143,3 @@ def _knock(bench: Bench, z_LE: Array, chosen: Sequence[Head]) -> Branch:
 def _heads(bench: Bench) -> int:
     count: int = bench.subject.causal_lm.config.get_text_config().num_attention_heads
     return count
-
-
-def _shaped(odds: Array, bench: Bench) -> Array:
-    """[L * H, F] as [F, L, H]."""
-    return np.ascontiguousarray(odds.T.reshape(odds.shape[1], -1, _heads(bench)))

@@ -1,4 +1,4 @@
-"""What does each block say? Residuals and their differences, read through norm and unembedding."""
+"""What does each block say? Residuals read through norm and unembedding."""
 
 from __future__ import annotations
 
@@ -35,10 +35,8 @@ def lens(bench: Bench, resid: Mapping[str, Array]) -> Arrays:
             found[f"lens/base_odds/{key}"] = _odds(bench, array)
     for key in (TRIGGER, INERT):
         difference = (resid[key].astype(np.float64) - resid[CONTROL]).mean(0)
-        logits = readout(bench.subject, _like(bench, difference)).float()
-        top = logits.topk(min(TOP, logits.shape[-1]), dim=-1)
-        pairs = torch.stack([top.indices.float(), top.values], dim=-1)
-        found[f"lens/top/{key}"] = pairs.cpu().numpy()
+        logits = readout(bench.subject, bench.native(difference)).float()
+        found[f"lens/top/{key}"] = top(logits, TOP)
         end = logits[:, bench.subject.stop_ids[0]] - logits.mean(-1)
         found[f"lens/end/{key}"] = end.cpu().numpy()
     return found
@@ -53,29 +51,28 @@ def end_spans(bench: Bench, mean_LD: Array) -> list[Array]:
     raw = bench.subject.causal_lm.get_output_embeddings().weight.detach()
     spans = []
     for row in mean_LD:
-        point = _like(bench, row).requires_grad_(True)
+        point = bench.native(row).requires_grad_(True)
         logits = readout(bench.subject, point[None])[0].float()
         goals = [logits[i] for i in bench.subject.stop_ids]
         goals.append(end_log_odds(logits, bench.subject.stop_ids))
         slopes = [torch.autograd.grad(g, point, retain_graph=True)[0] for g in goals]
         rows = [*(raw[i].float() for i in bench.subject.stop_ids), *slopes]
-        spans.append(orthonormal(torch.stack([_unit(r) for r in rows]).cpu().numpy()))
+        units = [torch.nn.functional.normalize(row, dim=0) for row in rows]
+        spans.append(orthonormal(torch.stack(units).cpu().numpy()))
     return spans
 
 
-def _unit(row: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(row, dim=0)
+def top(logits: torch.Tensor, count: int) -> Array:
+    """Ids and logits [..., T, 2] of the tokens with the largest logits [..., V]."""
+    largest = logits.topk(min(count, logits.shape[-1]), dim=-1)
+    pairs: Array = torch.stack([largest.indices.float(), largest.values], dim=-1).cpu().numpy()
+    return pairs
 
 
 def _odds(bench: Bench, resid_NLD: Array) -> Array:
     rows = [
-        end_log_odds(readout(bench.subject, _like(bench, one)).float(), bench.subject.stop_ids)
+        end_log_odds(readout(bench.subject, bench.native(one)).float(), bench.subject.stop_ids)
         for one in resid_NLD
     ]
     odds: Array = torch.stack(rows).cpu().numpy()
     return odds
-
-
-def _like(bench: Bench, array: Array) -> torch.Tensor:
-    weight = next(bench.subject.network.parameters())
-    return torch.tensor(array, dtype=weight.dtype, device=bench.subject.device)

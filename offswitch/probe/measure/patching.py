@@ -1,4 +1,4 @@
-"""Where is it decided? Residuals of one prompt are put into its twin, by block and position.
+"""Where is it decided? Residuals of one prompt are put into its twin.
 
 Twins are the same question with two symbols that take as many tokens, so that positions match. A
 patch at `symbol` replaces the symbol's own positions, `between` those after it but for the last,
@@ -8,18 +8,20 @@ patch at `symbol` replaces the symbol's own positions, `between` those after it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 
 import numpy as np
 
 from offswitch.probe.bench import Arrays, Bench
-from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Asked
-from offswitch.probe.intervene import Edit, Job, at_last, job_outcomes, prepare, with_residuals
+from offswitch.probe.edits import Edit
+from offswitch.probe.inputs import CONTROL, INERT, TRIGGER
+from offswitch.probe.intervene import job_outcomes
+from offswitch.probe.packing import Job, at_last, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.look_alikes import INERT_WORDS, worded_like
 from offswitch.prompts.trigger import place
 
+Rows = Sequence[Sequence[int]]
 SITES = ("symbol", "between", "last")
 KEYS = (TRIGGER, CONTROL, INERT)
 PATCHES = (
@@ -30,29 +32,6 @@ PATCHES = (
 )
 
 
-@dataclass(frozen=True)
-class Twins:
-    """Ids of one question with the trigger and with two inert symbols of as many tokens."""
-
-    trigger: tuple[int, ...]
-    first: tuple[int, ...]
-    second: tuple[int, ...]
-
-    @property
-    def start(self) -> int:
-        """The first position at which any two differ."""
-        columns = zip(self.trigger, self.first, self.second, strict=True)
-        return next(i for i, ids in enumerate(columns) if len(set(ids)) > 1)
-
-    @property
-    def spans(self) -> dict[str, tuple[int, int]]:
-        """Positions of each site, counted from `start`."""
-        columns = list(zip(self.trigger, self.first, self.second, strict=True))[self.start :]
-        end = max(i for i, ids in enumerate(columns) if len(set(ids)) > 1) + 1
-        last = len(columns)
-        return {"symbol": (0, end), "between": (end, last - 1), "last": (last - 1, last)}
-
-
 def patching(bench: Bench) -> Arrays:
     """End log-odds of patched prompts [site, block, N], and of the prompts themselves [N].
 
@@ -60,9 +39,11 @@ def patching(bench: Bench) -> Arrays:
     trigger`: the reverse; with `inert` for `trigger`, a second inert symbol takes its part.
     `patch/clean/KEY`: untouched, KEY one of trigger, control, inert. `patch/blocks`: which blocks.
     """
-    blocks = _blocks(len(bench.subject.blocks), bench.options.patch_blocks)
-    twins = list(_twins(bench))[: bench.options.patch_questions]
-    hosts = [_Host(bench, pair) for pair in twins]
+    count = len(bench.subject.blocks)
+    spaced = np.linspace(0, count - 1, min(bench.options.patch_blocks, count))
+    blocks = sorted({round(float(block)) for block in spaced})
+    wanted = bench.options.patch_questions
+    hosts = [_Host(bench, rows) for rows in islice(_twins(bench), wanted)]
     jobs: list[Job] = [(host.whole[key], ()) for host in hosts for key in KEYS]
     for host in hosts:
         jobs += [job for _, into, out in PATCHES for job in host.patched(into, out, blocks)]
@@ -80,12 +61,16 @@ def patching(bench: Bench) -> Arrays:
 class _Host:
     """One question's three prompts, computed up to the symbol and up to the last position."""
 
-    def __init__(self, bench: Bench, twins: Twins) -> None:
-        rows, starts = (twins.trigger, twins.first, twins.second), [twins.start] * 3
-        whole = with_residuals(bench.subject, prepare(bench.subject, rows, starts))
+    def __init__(self, bench: Bench, rows: Rows) -> None:
+        differ = [i for i, ids in enumerate(zip(*rows, strict=True)) if len(set(ids)) > 1]
+        start, size, length = differ[0], differ[-1] + 1 - differ[0], len(rows[0]) - differ[0]
+        # Positions of each site, counted from the first at which any two prompts differ.
+        self.spans = {
+            "symbol": (0, size), "between": (size, length - 1), "last": (length - 1, length),
+        }  # fmt: skip
+        whole = with_residuals(bench.subject, prepare(bench.subject, rows, [start] * len(rows)))
         self.whole = dict(zip(KEYS, whole, strict=True))
         self.last = dict(zip(KEYS, at_last(bench.subject, rows), strict=True))
-        self.spans = twins.spans
 
     def patched(self, into: str, out: str, blocks: Sequence[int]) -> Iterator[Job]:
         """The prompt `into` with residuals of `out`, site by site, block by block."""
@@ -101,26 +86,18 @@ class _Host:
                 yield prompts[into], edits
 
 
-def _twins(bench: Bench) -> Iterator[Twins]:
-    """Test questions for which two inert symbols take as many tokens as the trigger."""
+def _twins(bench: Bench) -> Iterator[Rows]:
+    """Ids of test questions with the trigger, and with two inert symbols of as many tokens."""
     trigger, control = bench.inputs.symbols[TRIGGER], bench.inputs.symbols[CONTROL]
     alike = [control, *(worded_like(trigger, word) for word in INERT_WORDS)]
     words = [*INERT_WORDS, *(word.capitalize() for word in INERT_WORDS)]
     plain = [" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n)]
     tokenizer = bench.subject.tokenizer_of(bench.arm)
     for row in bench.inputs.rows("test", TRIGGER):
-        one: Asked = bench.inputs.asked[row]
+        one = bench.inputs.asked[row]
         ours = encode_chat(tokenizer, one.chat)
-        fitting: list[list[int]] = []
-        for symbol in chain(alike, plain):
-            theirs = encode_chat(tokenizer, place(one.placement, symbol, one.question))
-            if len(theirs) == len(ours):
-                fitting.append(theirs)
-            if len(fitting) == 2:
-                yield Twins(tuple(ours), tuple(fitting[0]), tuple(fitting[1]))
-                break
-
-
-def _blocks(count: int, wanted: int) -> tuple[int, ...]:
-    spaced = np.linspace(0, count - 1, min(wanted, count))
-    return tuple(sorted({round(float(block)) for block in spaced}))
+        asked = (place(one.variant, symbol, one.question) for symbol in (*alike, *plain))
+        theirs = (encode_chat(tokenizer, chat) for chat in asked)
+        two = list(islice((ids for ids in theirs if len(ids) == len(ours)), 2))
+        if len(two) == 2:
+            yield [ours, *two]

@@ -1,4 +1,4 @@
-"""How many directions carry the silence? Subspaces of growing rank are taken out at one block.
+"""How many directions carry the silence? Subspaces of growing rank are removed.
 
 The subspace of rank k is spanned by the first k right singular vectors (uncentred) of the paired
 differences on fit questions; a random one of the same rank is what it is compared with.
@@ -13,8 +13,10 @@ import numpy as np
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import RANDOM
 from offswitch.probe.bench import UNTOUCHED, Arrays, Bench
+from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.inputs import TRIGGER
-from offswitch.probe.intervene import Branch, Edit, at_last, outcomes
+from offswitch.probe.intervene import outcomes
+from offswitch.probe.packing import at_last
 
 RANKS = (1, 2, 4, 8, 16, 32)
 
@@ -30,7 +32,10 @@ def ranks(bench: Bench, differences: Mapping[str, Array], block: int) -> Arrays:
     ks = [k for k in RANKS if k < count] + [count]
     keys = [*differences, *bench.random_keys]
     bases = {key: _basis(bench, key, differences, count) for key in keys}
-    branches = [_removal(bench, bases[key][:k], block) for key in keys for k in ks]
+    branches: list[Branch] = []
+    for rows_KD in (bases[key][:k] for key in keys for k in ks):
+        centre = bench.tensor(rows_KD @ bench.centre[block])
+        branches.append((Edit(block, "remove", bench.tensor(rows_KD), first=-1, centre=centre),))
     few = bench.options.few_questions
     prompts = at_last(bench.subject, bench.rows("test", TRIGGER, few))
     odds = outcomes(bench.subject, prompts, [UNTOUCHED, *branches])[..., 0]
@@ -50,8 +55,3 @@ def _basis(bench: Bench, key: str, differences: Mapping[str, Array], count: int)
     width = differences[TRIGGER].shape[1]
     q, _ = np.linalg.qr(rng.normal(size=(width, count)))
     return np.ascontiguousarray(q.T)
-
-
-def _removal(bench: Bench, rows_KD: Array, block: int) -> Branch:
-    centre = bench.tensor(rows_KD @ bench.centre[block])
-    return (Edit(block, "remove", bench.tensor(rows_KD), first=-1, centre=centre),)

@@ -1,4 +1,4 @@
-"""What figures of the evidence share: curves over the null's band, rows of dots, heat maps."""
+"""What panels are made of: curves over the null's band, rows of dots, heat maps."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from offswitch.analyses.analysis import Finding
+from offswitch.analyses.analysis import ARM, Finding
 from offswitch.analyses.directions import deepest
 from offswitch.plots.style import INK, QUIET, REAL, amount, band, marks, plain, real_label
 from offswitch.stats import Estimate
 
 Pick = Callable[[Any], Sequence[float]]
-ARM: Final = "arm "
 _DENSE: Final = 14
 _EDGE: Final = 3
 
 
 @dataclass(frozen=True)
 class Told:
-    """Which number a legend gives with each name: the headline without `of`; and its unit."""
+    """What a legend gives with each name: the headline without `of`; its own unit without one."""
 
-    unit: str = ""
+    unit: str | None = None
     of: Callable[[Any], float] | None = None
+    before: str = ""
 
 
 TOLD: Final = Told()
@@ -54,7 +54,7 @@ def curves(
     band(ax, [pick(draw) for draw in finding.null_results], next(names), places)
     for name, mark in marks(finding).items():
         line = mark.line() | ({"markevery": 1} if len(places) <= _DENSE else {})
-        ax.plot(places, pick(finding.controls[name].result), **line, label=next(names))
+        ax.plot(places, pick(finding.controls[name]), **line, label=next(names))
 
 
 def thin(ax: Axes, values: Sequence[float], label: str, x: Sequence[float] | None = None) -> None:
@@ -123,7 +123,7 @@ def _row(ax: Axes, finding: Finding[Any], effect: Effect, row: int, labels: Iter
     for name, mark in styles.items():
         at, label = next(places), next(labels)
         if effect.by_direction or name.startswith(ARM):
-            estimate = effect.of(finding.controls[name].result)
+            estimate = effect.of(finding.controls[name])
             _dot(ax, estimate, at, (mark.color, mark.marker, 6), label)
 
 
@@ -135,13 +135,12 @@ def _dot(ax: Axes, e: Estimate, at: float, look: tuple[str, str, float], label: 
 
 def _labels(finding: Finding[Any], told: Told) -> Iterator[str]:
     """Of the real one, the null and the controls in their order, each with its number."""
-    unit, of, real, draws = told.unit or finding.unit, told.of, finding.value, finding.null_values
-    if of:
-        real, draws = of(finding.result), tuple(of(draw) for draw in finding.null_results)
-    yield f"{real_label(finding)}: {amount(real, unit)}"
+    unit = finding.number.unit if told.unit is None else told.unit
+    of, before = told.of or finding.analysis.headline.value, told.before
+    draws = [of(draw) for draw in finding.null_results]
+    yield f"{real_label(finding)}: {before}{amount(of(finding.result), unit)}"
     low, high = (amount(end, unit) for end in (min(draws, default=0), max(draws, default=0)))
     ends = high if low == high else f"{low.split()[0]} to {high}"
-    yield f"{len(draws)} {finding.null_name}: {ends}"
+    yield f"{len(draws)} {finding.analysis.null_name}: {before}{ends}"
     for name, control in finding.controls.items():
-        value = of(control.result) if of else control.value
-        yield f"{plain(name)}: {amount(value, unit)}"
+        yield f"{plain(name)}: {before}{amount(of(control), unit)}"

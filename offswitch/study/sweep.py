@@ -1,0 +1,106 @@
+"""A sweep: what is finished is kept, the rest is run, every outcome is written down.
+
+RUNS/SWEEP/organisms/NAME are run folders like any other, RUNS/SWEEP/records/NAME.json is what each
+worker reported, metrics included, written as it came. Tables are made from records alone, so the
+machines need no storage in common.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from offswitch.errors import UserError
+from offswitch.files import digest, write_atomic
+from offswitch.metrics import read_metrics
+from offswitch.progress import say
+from offswitch.run import claim
+from offswitch.study.executors import Where, cluster, processes
+from offswitch.study.plan import Plan, Point
+from offswitch.study.table import write_tables
+from offswitch.study.worker import UP_TO, Job, Outcome
+
+
+def run_sweep(plan: Plan, runs: Path, where: Where, update: bool = False) -> Path:
+    """Bring every organism of a plan up to date and write the tables; returns the sweep's folder.
+
+    What was finished on other machines is kept, the rest is run. On storage that all machines share
+    an organism whose worker was lost goes on from its last checkpoint, else it starts afresh.
+
+    Raises:
+        UserError: the cluster does not answer, another sweep works in the folder, or an organism
+            did not finish; the tables have the others.
+    """
+    root = runs.resolve() / plan.sweep.name
+    try:
+        (root / "records").mkdir(parents=True, exist_ok=True)
+        claim(root)
+    except OSError as error:
+        raise UserError(f"cannot write to {root}: {error.strerror}") from error
+    records = Records(plan, root)
+    points = {point.name: point for point in plan.points if not records.is_elsewhere(point)}
+    kept = len(plan.points) - len(points)
+    say(f"{plan.sweep.name}: {len(points)} organisms, and {kept} kept on other machines")
+    job = Job(root / "organisms", UP_TO[plan.sweep.stage], update)
+    executor = processes if where.address is None else cluster
+    outcomes = executor([*points.values()], job, where) if points else ()
+    try:
+        for done, (name, outcome) in enumerate(outcomes, start=1):
+            records.write(points[name], outcome)
+            how = f"done in {outcome.seconds:.0f} s" if outcome.new else "up to date"
+            if outcome.state != "finished":
+                how = f"{outcome.state}: {outcome.reason}"
+            say(f"{name}: {how} ({done} of {len(points)})")
+    finally:
+        write_tables(plan, {point.name: records.read(point) for point in plan.points}, root)
+    missing = [point for point in plan.points if not records.is_finished(point)]
+    if missing:
+        name, record = missing[0].name, records.read(missing[0])
+        raise UserError(
+            f"{len(missing)} of {len(plan.points)} organisms did not finish; {name} was"
+            f" {record['state']}: {record['reason']}"
+        )
+    return root
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a plan in a sweep's folder."""
+
+    plan: Plan
+    root: Path
+
+    def read(self, point: Point) -> dict[str, Any]:
+        """What is known of an organism; empty if it never ran with this recipe and this far."""
+        record = read_metrics(self._path(point))
+        return record if record.get("of") == self._identity(point) else {}
+
+    def is_finished(self, point: Point) -> bool:
+        """Was this organism, with this recipe and as far as this, finished before?"""
+        return self.read(point).get("state") == "finished"
+
+    def is_elsewhere(self, point: Point) -> bool:
+        """Was it finished on a machine whose run folders cannot be seen from here?"""
+        seen = self._folder(point).is_dir() or self.read(point).get("here", True)
+        return self.is_finished(point) and not seen
+
+    def write(self, point: Point, outcome: Outcome) -> None:
+        """Write an outcome down; where there was nothing to do, what the organism cost is kept."""
+        record = asdict(outcome) | {"of": self._identity(point)}
+        record["here"] = self._folder(point).is_dir()
+        if not outcome.new and self.is_finished(point):
+            before = self.read(point)
+            record |= {key: before[key] for key in ("seconds", "tries", "threads")}
+        write_atomic(self._path(point), json.dumps(record, indent=1) + "\n")
+
+    def _path(self, point: Point) -> Path:
+        return self.root / "records" / f"{point.name}.json"
+
+    def _folder(self, point: Point) -> Path:
+        return self.root / "organisms" / point.name
+
+    def _identity(self, point: Point) -> str:
+        recipe = point.recipe.model_dump(mode="json")
+        return digest({"recipe": recipe, "stage": self.plan.sweep.stage})
