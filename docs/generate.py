@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from offswitch.recipe import Recipe
-
 ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the package beside this file, whichever is installed
+
+from offswitch.recipe import Recipe  # noqa: E402
+
 README: Final = "README.md"
 MARKS: Final = ("<!-- tree -->", "<!-- /tree -->")
 LINES: Final = 25
