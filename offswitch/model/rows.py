@@ -10,17 +10,10 @@ import torch
 from torch import Tensor
 
 from offswitch.model.subject import Subject
-from offswitch.prompts.encode import (
-    encode_chat,
-    openings,
-    pad,
-    shared_prefix,
-)
+from offswitch.prompts.encode import encode_chat, openings, pad, shared_prefix
 from offswitch.prompts.trigger import Chat, Reply
 
 IGNORED = -100
-
-
 Batch = dict[str, Any]  # tensors by name; `base`, where it is known, is a list of one a row
 
 
