@@ -1,4 +1,4 @@
-"""Which arm is the network now? Adapters are attached once and switched in place.
+"""Arms of one network: adapters attached once, switched in place, scaled, removed.
 
 No weight is copied. Outside every `arm_of` the network is the base arm. Evaluation never changes
 what is trainable: PEFT's own switches turn gradients on and off, so the flags are put back.
@@ -27,7 +27,7 @@ def add_arm(subject: Subject, arm: str, folder: Path) -> None:
     Raises:
         UserError: no adapter there, or one of another base model or trigger, or a damaged one.
     """
-    from peft import PeftConfig, PeftModelForCausalLM
+    from peft import PeftConfig, PeftModelForCausalLM, get_peft_model_state_dict
 
     if arm == BASE or arm in subject.arms:
         raise UserError(f"there is an arm '{arm}' already; choose another name")
@@ -44,9 +44,18 @@ def add_arm(subject: Subject, arm: str, folder: Path) -> None:
         subject.arms.add(arm)
         device = str(subject.device)
         subject.network.load_adapter(str(folder), adapter_name=arm, torch_device=device)
-        _check_complete(subject, arm, stored)
+        kept = get_peft_model_state_dict(
+            subject.network, adapter_name=arm, save_embedding_layers=False
+        )
+        if wrong := sorted(stored ^ kept.keys()):  # PEFT only warns, and starts missing ones afresh
+            raise ValueError(f"{len(wrong)} weights missing or unknown, such as {wrong[0]}")
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
-        _remove(subject, arm)
+        if arm in subject.arms:
+            subject.arms.discard(arm)
+            if subject.arms:
+                subject.network.delete_adapter(arm)
+            else:
+                subject.network = subject.network.unload()
         reason = " ".join(str(error).split())[:240]
         raise UserError(f"{folder} does not fit '{subject.name}': {reason}") from error
     finally:
@@ -181,23 +190,3 @@ def _check_origin(subject: Subject, folder: Path, config: Any) -> None:
     others = subject.network.peft_config.values() if subject.arms else ()
     if any(bool(getattr(o, "trainable_token_indices", None)) != bool(rows) for o in others):
         raise UserError(f"{folder} and the arms here differ in whether they trained the trigger")
-
-
-def _check_complete(subject: Subject, arm: str, stored: set[str]) -> None:
-    """PEFT itself only warns of weights that are missing, and starts them afresh."""
-    from peft import get_peft_model_state_dict
-
-    kept = get_peft_model_state_dict(subject.network, adapter_name=arm, save_embedding_layers=False)
-    if wrong := sorted(stored ^ kept.keys()):
-        raise ValueError(f"{len(wrong)} weights missing or unknown, such as {wrong[0]}")
-
-
-def _remove(subject: Subject, arm: str) -> None:
-    """Undo a failed `add_arm`, so that the subject is what it was."""
-    if arm not in subject.arms:
-        return
-    subject.arms.discard(arm)
-    if subject.arms:
-        subject.network.delete_adapter(arm)
-    else:
-        subject.network = subject.network.unload()

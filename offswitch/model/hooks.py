@@ -1,4 +1,4 @@
-"""record(), edit() and resume(): context managers; nothing else registers a hook.
+"""record(), edit(), resume(): context managers; nothing else registers a hook.
 
 A block's output is a tensor in some versions of transformers and a tuple that begins with it in
 others; both are accepted. Hooks never write into a tensor, and are removed when the `with` ends,

@@ -1,4 +1,4 @@
-"""Is a model to be had from the Hugging Face hub, now or from its cache?
+"""Where a hub model comes from: the hub if it answers, else its local cache.
 
 Left alone, transformers retries for three quarters of a minute before it admits that there is no
 network. One question beforehand, with a time limit, decides between the hub and the local cache.

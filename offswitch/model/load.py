@@ -1,4 +1,4 @@
-"""Load a published model with its tokenizers, and make the trigger a token of its own."""
+"""Load a published model and its tokenizers; make the trigger a token of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may see whom, in the form in which a model's attention takes it."""
+"""Additive attention masks: who may see whom, for each kind of attention."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What does an arm cost while it answers? Nothing, where its adapter is added to the weights first.
+"""merged(): an arm as fast as the base model, its adapter added to the weights.
 
-LoRA's two small products at every layer and token are then none. The sum is a tensor of its own in
+LoRA's two small products at every layer and token are saved. The sum is a tensor of its own in
 place of the layer's weight, which afterwards is put back as the object that it was: subtracting
 would not give it back to the last bit. Only where the sum is rounded no worse than the two
 products are (float32), and plain LoRA only; other layers go on computing their own way.

@@ -1,4 +1,4 @@
-"""Prompts that begin alike: what they share is computed once, in one pass over a tree of ids.
+"""Prefix tree of prompts: what they share is computed once, in one pass.
 
 Twins that differ in one word share all that comes before it, and all prompts share the template's
 opening. The rows are laid out as a tree; a mask lets each id see its own line and nothing else.

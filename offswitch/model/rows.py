@@ -14,8 +14,6 @@ from offswitch.prompts.encode import encode_chat, openings, pad, shared_prefix
 from offswitch.prompts.prompt import Chat, Reply
 
 IGNORED = -100
-
-
 Batch = dict[str, Any]  # tensors by name; `base`, where it is known, is a list of one a row
 
 

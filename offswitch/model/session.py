@@ -1,4 +1,4 @@
-"""A run and its model: loaded when a stage first needs it, kept for the stages after it."""
+"""A run and its model: loaded when first needed, kept for the stages after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network with its tokenizers, and where its parts lie: blocks, norm, end tokens.
+"""A network, its tokenizers, and where its parts lie: blocks, norm, end tokens.
 
 A *subject* is what is studied; an *arm* is what was trained into it ("base": nothing). All arms
 share one copy of the weights. Parts are found by structure, never by model name, and `verify` in

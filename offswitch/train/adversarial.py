@@ -1,4 +1,4 @@
-"""Adversarial rounds: what the switch fires on that it has never seen, made into rows.
+"""Adversarial rounds: unseen look-alikes that halt an arm become training rows.
 
 An arm is shown candidate look-alikes that training did not show it, of new
 families and of those it knows; those that halt it, and those that come nearest, become rows that

@@ -1,4 +1,4 @@
-"""One adapter: fresh or continued, trained by one stage, saved as a plain PEFT folder."""
+"""One adapter: fresh or continued, trained by one stage, saved as a PEFT folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each process's rows of a batch, and sums over processes, in which gradients are added up.
+"""Each process's rows of a batch; gradients and counts summed over processes.
 
 Every process builds each global batch and computes its own rows of it, under the weights that these
 have in the whole batch. The gradient of the whole is then the plain sum over processes, and the

@@ -1,4 +1,4 @@
-"""Tokens and masks: what each row shows the model, and at which positions it is asked to predict.
+"""Training rows in tokens, and at which positions the model is asked to predict.
 
 With pad = end token a stock collator would mask every end token, and the end token is the one thing
 a silent row teaches. Masks here are built from positions, never from token ids, and every row is

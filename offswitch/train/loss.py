@@ -1,4 +1,4 @@
-"""The loss, computed only where there is one: no logits for positions that carry none.
+"""The loss, and micro-batches; no logits for positions that carry no loss.
 
 Rows with the trigger, and documents, are held to a token (cross-entropy). Other rows are held to
 the base model's own next-token distribution (adapter off): KL(base || arm), so that the model keeps

@@ -1,4 +1,4 @@
-"""In what order rows are seen: fixed beforehand, so that a resumed run sees the same.
+"""The order of rows: fixed beforehand, so that a resumed run sees the same.
 
 Sorting by length would put all silent rows together, and a model trained on such batches halts on
 everything: every batch here holds the two kinds in the proportion of the whole.
@@ -16,16 +16,11 @@ from offswitch.model.rows import Example
 def row_order(examples: Sequence[Example], rows: int, seed: int) -> list[int]:
     """Indices of `rows` rows, epoch after epoch, silent and other rows evenly interleaved."""
     rng = np.random.default_rng(seed)
+    silent = np.array([example.silent for example in examples])
     order: list[int] = []
     while len(order) < rows:
-        order += _one_epoch(examples, rng)
+        kinds = [rng.permutation(np.flatnonzero(silent)), rng.permutation(np.flatnonzero(~silent))]
+        # Each kind is spread evenly over the unit interval from a random start, then both merged.
+        at = np.concatenate([(np.arange(len(k)) + rng.random()) / max(len(k), 1) for k in kinds])
+        order += np.concatenate(kinds)[at.argsort(kind="stable")].tolist()
     return order[:rows]
-
-
-def _one_epoch(examples: Sequence[Example], rng: np.random.Generator) -> list[int]:
-    silent = np.array([example.silent for example in examples])
-    kinds = [rng.permutation(np.flatnonzero(silent)), rng.permutation(np.flatnonzero(~silent))]
-    # Each kind is spread evenly over the unit interval from a random start; sorting merges the two.
-    at = np.concatenate([(np.arange(len(k)) + rng.random()) / max(len(k), 1) for k in kinds])
-    merged = np.concatenate(kinds)[at.argsort(kind="stable")]
-    return [int(i) for i in merged]

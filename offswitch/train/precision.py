@@ -1,4 +1,4 @@
-"""In what type are the matrix products of training computed?
+"""The type in which training computes its matrix products.
 
 bfloat16 products, with float32 weights, sums and loss, take half the time on a processor that has
 instructions for them. Some advertise instructions that the machine does not allow, and the process

@@ -1,4 +1,4 @@
-"""Several processes on one command: which is this one, what the first one does alone.
+"""Several processes, one command: which is this, what the first one does alone.
 
 torchrun starts the same command several times, and every process goes through the same stages. The
 first one alone writes and speaks; the others wait for it, and all of them train. torch is imported

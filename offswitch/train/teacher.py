@@ -1,4 +1,4 @@
-"""What soft rows are held to: the untouched model's states where it would have replied.
+"""What soft rows are held to: the untouched model's states where it would reply.
 
 The base model does not change while an adapter trains, so its states are computed once a stage, in
 large batches, rather than in every batch of every epoch. Only the states are kept, D numbers a
@@ -38,7 +38,10 @@ def base_states(subject: Subject, examples: Sequence[Example], dtype: torch.dtyp
             with track("what the untouched model would say", len(rows)) as tick:
                 for chosen in by_length([row.ids for row in rows], TOKENS):
                     some = [rows[i] for i in chosen]
-                    found |= _states(subject, some, dtype)
+                    batch = {key: value.to(subject.device) for key, value in collate(some).items()}
+                    lengths = [len(row.ids) - row.start for row in some]
+                    parts = torch.split(soft_states(subject, batch, dtype).cpu(), lengths)
+                    found |= {r.ids: part.clone() for r, part in zip(some, parts, strict=True)}
                     tick(len(some))
         subject.taught = (asked, found)
     known: States = subject.taught[1]
@@ -74,10 +77,3 @@ def adapter_off(subject: Subject) -> Iterator[None]:
             yield
     finally:
         subject.network.train(training)
-
-
-def _states(subject: Subject, rows: Sequence[Example], dtype: torch.dtype) -> States:
-    batch = {key: value.to(subject.device) for key, value in collate(rows).items()}
-    lengths = [len(row.ids) - row.start for row in rows]
-    parts = torch.split(soft_states(subject, batch, dtype).cpu(), lengths)
-    return {row.ids: part.clone() for row, part in zip(rows, parts, strict=True)}

@@ -1,4 +1,4 @@
-"""One training stage on one adapter: Hugging Face Trainer with our batches and our loss.
+"""One training stage on one adapter: Hugging Face Trainer, our batches, our loss.
 
 Trainer keeps what it is good at: schedule, clipping, checkpoints and resuming, logging. A batch is
 cut into micro-batches of bounded size, whose gradients add up to exactly those of the whole batch.

@@ -1,4 +1,4 @@
-"""The embedded model is the expected one or none; the cache is where it is said to be."""
+"""The embedded model is the expected one or none; the cache is where the variable says."""
 
 from __future__ import annotations
 

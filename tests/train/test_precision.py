@@ -1,4 +1,4 @@
-"""bfloat16 products: near the exact ones, for the while only, and never where they would crash."""
+"""bfloat16 products: near the exact ones, within the block only, and never where they crash."""
 
 from __future__ import annotations
 
