@@ -95,7 +95,7 @@ def test_the_interval_stays_where_its_unit_can_be() -> None:
         (["train.more_seeds=[-1]"], "train.more_seeds"),
         (
             ["train.more_seeds=[1]", "train.arms=[behavior]", "probe.arm=behavior"],
-            "'both' anew; it is not among train.arms",
+            "'both' again; it is not among train.arms",
         ),
         (["train.more_seeds=[1]", "probe.arm=behavior"], "must be one of them, got 'behavior'"),
     ],
