@@ -29,6 +29,7 @@ ALONE: Final = {
     "PYTHONPATH": str(ROOT),
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # no others join: loopback only
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else Ray's workers give way to whatever else runs here
 }
 
 
