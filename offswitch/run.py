@@ -78,7 +78,8 @@ class Run:
 
     def outputs_hash(self, *stages: str) -> str:
         """One hash over everything that finished stages left behind."""
-        return digest({stage: self.entry(stage).get("outputs") for stage in stages})
+        entries = self.manifest().get("stages", {})
+        return digest({stage: entries.get(stage, {}).get("outputs") for stage in stages})
 
 
 def open_run(recipe: Recipe, runs: Path, update: bool = False) -> Run:

@@ -157,7 +157,7 @@ FAULTS: Final = tuple(
         ("a stage goes on from what other inputs left", "run.py",
          'mark.read_text(encoding="utf-8") != hashed', "False", _RUN),
         ("a later stage does not notice an earlier one's files", "run.py",
-         'self.entry(stage).get("outputs")', 'self.entry(stage).get("inputs")', _RUN),
+         'entries.get(stage, {}).get("outputs")', 'entries.get(stage, {}).get("inputs")', _RUN),
         ("two processes share a lock", "run.py",
          "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", _RUN),
         ("a damaged shard is kept", "probe/collect.py",
