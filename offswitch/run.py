@@ -41,6 +41,7 @@ PACKAGES: Final = (
     "numpy", "scipy",
 )  # fmt: skip
 ROOM: Final = 300_000_000  # bytes that must be free before a run starts
+PEAKS: Final = [0]  # MB that processes at work for this one have held at most
 _LOCKS: Final[dict[Path, IO[str]]] = {}  # held until the process ends, however it ends
 
 
@@ -146,36 +147,49 @@ def writing(run: Run, stage: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         UserError: the disk is full; what stood before still stands.
     """
-    started, clock = time.time(), time.perf_counter()
-    scratch, folder = run.scratch(stage), run.folder(stage)
-    fresh = scratch.with_name(f"{scratch.name}.new")
-    with _full_disk_told(run.root, stage):
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        # A stage resumes from what an earlier try with the same inputs left, and nothing else.
-        mark, hashed = scratch / "inputs", digest(inputs)
-        if not mark.is_file() or mark.read_text(encoding="utf-8") != hashed:
-            shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True, exist_ok=True)
-        write_atomic(mark, hashed)
-        yield fresh
-        _supersede(run, stage)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh.rename(folder)
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
-        entry = {
-            "inputs": hashed,
-            "outputs": {str(p.relative_to(folder)): file_hash(p) for p in files},
-            "seconds": round(time.perf_counter() - clock, 2),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            "peak_memory_mb": peak_memory_mb(),
-        }
-        manifest = run.manifest()
-        manifest |= {"recipe": digest(run.recipe.model_dump(mode="json")), "seed": run.recipe.seed}
-        manifest |= describe_machine()
-        manifest["stages"] = {**manifest.get("stages", {}), stage: entry}
-        _write_manifest(run, manifest)
+    clock = time.perf_counter()
+    with full_disk_told(run.root, stage):
+        yield begin(run, stage, inputs)
+        enter(run, stage, inputs, time.perf_counter() - clock, peak_memory_mb())
+
+
+def begin(run: Run, stage: str, inputs: Mapping[str, Any]) -> Path:
+    """A fresh folder to write the stage into, here or in a child process."""
+    scratch = run.scratch(stage)
+    fresh = _fresh(run, stage)
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    # A stage resumes from what an earlier try with the same inputs left, and nothing else.
+    mark, hashed = scratch / "inputs", digest(inputs)
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != hashed:
         shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_atomic(mark, hashed)
+    return fresh
+
+
+def enter(
+    run: Run, stage: str, inputs: Mapping[str, Any], seconds: float, peak_memory_mb: int
+) -> None:
+    """Move what was written since `begin` into place, hash it, and enter it in the manifest."""
+    folder = run.folder(stage)
+    _supersede(run, stage)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _fresh(run, stage).rename(folder)
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    entry = {
+        "inputs": digest(inputs),
+        "outputs": {str(p.relative_to(folder)): file_hash(p) for p in files},
+        "seconds": round(seconds, 2),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds)),
+        "peak_memory_mb": peak_memory_mb,
+    }
+    manifest = run.manifest()
+    manifest |= {"recipe": digest(run.recipe.model_dump(mode="json")), "seed": run.recipe.seed}
+    manifest |= describe_machine()
+    manifest["stages"] = {**manifest.get("stages", {}), stage: entry}
+    _write_manifest(run, manifest)
+    shutil.rmtree(run.scratch(stage), ignore_errors=True)
 
 
 def withdraw(run: Run, stage: str) -> None:
@@ -187,9 +201,9 @@ def withdraw(run: Run, stage: str) -> None:
 
 
 def peak_memory_mb() -> int:
-    """The most memory this process has held, in MB."""
+    """The most memory that this process, or one at work for it, has held, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
+    return max(round(peak / (1e6 if sys.platform == "darwin" else 1e3)), *PEAKS)
 
 
 def claim(root: Path) -> None:
@@ -213,7 +227,8 @@ def claim(root: Path) -> None:
 
 
 @contextmanager
-def _full_disk_told(root: Path, stage: str) -> Iterator[None]:
+def full_disk_told(root: Path, stage: str) -> Iterator[None]:
+    """Within the block, a full disk is a mistake of the user's."""
     try:
         yield
     except Exception as error:
@@ -224,6 +239,11 @@ def _full_disk_told(root: Path, stage: str) -> Iterator[None]:
         if full:
             raise UserError(f"no room on disk while writing {stage} in {root}") from error
         raise
+
+
+def _fresh(run: Run, stage: str) -> Path:
+    scratch = run.scratch(stage)
+    return scratch.with_name(f"{scratch.name}.new")
 
 
 def _supersede(run: Run, stage: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from offswitch.cache import reply_cache
+from offswitch.machine.plan import plan_of
+from offswitch.machine.workers import Pool
+from offswitch.options import BASE
 from offswitch.progress import say, track
 from offswitch.prompts.dialogues import Answer, Mix, mix_of
 from offswitch.prompts.encode import has_system_turn
@@ -18,13 +21,23 @@ from offswitch.run import TRAIN, Run
 if TYPE_CHECKING:
     from offswitch.model.subject import Subject
 
+T = TypeVar("T")
+
+
+@dataclass
+class Held:
+    """What sessions on one copy of the weights share: the copy, and the processes beside it."""
+
+    subject: Subject | None = None
+    pool: Pool | None = None
+
 
 @dataclass
 class Session:
     """One process's work on a run."""
 
     run: Run
-    _subject: list[Subject] = field(default_factory=list)
+    held: Held = field(default_factory=Held)
 
     @property
     def recipe(self) -> Recipe:
@@ -39,21 +52,70 @@ class Session:
     @property
     def subject(self) -> Subject:
         """The recipe's model; while arms are being trained, none is attached."""
-        if not self._subject:
+        if self.held.subject is None:
+            from torch import set_num_threads
+
             from offswitch.model.load import load_subject
 
+            if (plan := plan_of(self.recipe)).processes == 1:
+                set_num_threads(plan.threads)
             say(f"loading {self.recipe.model}")
-            self._subject.append(load_subject(self.recipe))
-        return self._subject[0]
+            self.held.subject = load_subject(self.recipe)
+        return self.held.subject
 
-    def with_arms(self) -> Subject:
-        """The model with every trained arm attached: one copy of the weights, several adapters."""
+    def with_arms(self, *arms: str) -> Subject:
+        """The model with trained arms attached, every arm if none is named, on one set of weights.
+
+        The untrained model needs nothing attached.
+        """
         from offswitch.model.adapters import add_arm
 
-        for arm in self.arms:
-            if arm not in self.subject.arms:
+        for arm in arms or self.arms:
+            if arm != BASE and arm not in self.subject.arms:
                 add_arm(self.subject, arm, self.run.folder(f"{TRAIN}/{arm}"))
         return self.subject
+
+    def detach(self) -> None:
+        """Take every arm off the model, if it is loaded."""
+        if self.held.subject is not None:
+            from offswitch.model.adapters import remove_arms
+
+            remove_arms(self.held.subject)
+
+    @property
+    def pool(self) -> Pool | None:
+        """The child processes that do arms side by side; None where this process does them."""
+        if self.held.pool is None:
+            plan = plan_of(self.recipe)
+            if plan.processes == 1:
+                return None
+            self.held.pool = Pool(plan.processes, plan.threads, plan.devices)
+        return self.held.pool
+
+    def each(
+        self, what: str, function: Callable[..., T], tasks: Mapping[str, tuple[Any, ...]]
+    ) -> Iterator[tuple[str, T]]:
+        """What a function of a session gives for each task's arguments, in the order of finishing.
+
+        Side by side where there is a pool, in the order of the tasks where there is none. `what`
+        is the stage that they belong to.
+
+        Raises:
+            UserError: a task refused, or its process was lost; other tasks are given up.
+        """
+        if (pool := self.pool) is None:
+            yield from ((key, function(self, *arguments)) for key, arguments in tasks.items())
+            return
+        keys = {f"{what}/{key}": key for key in tasks}
+        try:
+            for name, key in keys.items():
+                pool.submit(name, in_child, self.run, function, tasks[key])
+            for _ in keys:
+                answer = pool.next(keys)
+                yield keys[answer.key], answer.result()
+        except BaseException:
+            pool.close()
+            raise
 
     def suits(self, recipe: Recipe) -> bool:
         """Does another recipe begin from the same copy of the weights?"""
@@ -71,17 +133,27 @@ class Session:
         """
         if not self.suits(run.recipe):
             raise ValueError(f"{run.root} is about another model or trigger than {self.run.root}")
-        self._detach()
+        self.detach()
         try:
-            yield Session(run, self._subject)
+            yield Session(run, self.held)
         finally:
-            self._detach()
+            self.detach()
 
-    def _detach(self) -> None:
-        if self._subject:
-            from offswitch.model.adapters import remove_arms
 
-            remove_arms(self._subject[0])
+_KEPT: Final[list[Session]] = []  # a child process's session, for the task after this one
+
+
+def in_child(run: Run, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """What a function of a session gives in a child process, which keeps the model it loads."""
+    kept = _KEPT.pop() if _KEPT else None
+    if kept is None or not kept.suits(run.recipe):
+        session = Session(run)
+    else:
+        if kept.run != run:
+            kept.detach()
+        session = Session(run, kept.held)
+    _KEPT.append(session)
+    return function(session, *arguments)
 
 
 def own_mix(session: Session) -> Mix:

@@ -37,6 +37,7 @@ _TRAINING: Final = "training.json"
 
 def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     """Train the arm's last stage and save the adapter; `both` goes on from `knowledge`."""
+    session.detach()  # from a process that measured other arms before
     run, table = session.run, session.recipe.arms[arm]
     stage, before = table.stages[-1], table.goes_on_from
     scratch = run.scratch(f"{TRAIN}/{arm}")
