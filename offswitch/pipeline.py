@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from offswitch.cache import ALIAS, GGUF_SHA256
-from offswitch.files import digest, file_hash
+from offswitch.files import digest, file_hash, full_disk_told
+from offswitch.machine import time_left
 from offswitch.machine.workers import Answer, Pool
 from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.session import Session, in_child
@@ -29,7 +30,6 @@ from offswitch.run import (
     Run,
     begin,
     enter,
-    full_disk_told,
     why_not_done,
     writing,
 )
@@ -225,13 +225,16 @@ def stage(
 def _say_why(run: Run, name: str, why: str | None) -> bool:
     """Say why a stage must run, or that it need not; must it?"""
     if why is not None:
-        say(f"{run.within}/{name}: {why}".removeprefix("/"))
-    elif not run.within:  # an organism says so once, when nothing at all was missing
+        say(f"{run.within}/{name}: {why}{time_left.begins(run.within, name)}".removeprefix("/"))
+        return True
+    time_left.ends(run.within, name)
+    if not run.within:  # an organism says so once, when nothing at all was missing
         say(f"{name}: up to date")
-    return why is not None
+    return False
 
 
 def _say_done(run: Run, name: str) -> None:
+    time_left.ends(run.within, name)
     seconds = run.entry(name)["seconds"]
     say(f"{run.within}/{name}: done in {seconds:.0f} s".removeprefix("/"))
 

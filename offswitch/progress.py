@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Final
 
 from rich.console import Console
@@ -41,6 +42,18 @@ News = str | Bar  # a line for the person at the terminal, or how far something 
 watchers: Final[list[Callable[[Bar], None]]] = []
 
 
+class _Left(TimeRemainingColumn):
+    """The time left of the whole run, where it is known; else that of the bar."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        if _SCREEN.left is None:
+            return super().render(task)
+        seconds = round(_SCREEN.left())
+        return Text(f"{timedelta(seconds=seconds)} of the whole run", style="progress.remaining")
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
@@ -48,9 +61,13 @@ class _Rate(ProgressColumn):
 
 @dataclass
 class _Screen:
-    """The bars that are shown now, by who moves them and their label; or who is told instead."""
+    """The bars that are shown now, by who moves them and their label; or who is told instead.
+
+    `left` tells the seconds left of the whole run.
+    """
 
     relay: Callable[[News], None] | None = None
+    left: Callable[[], float] | None = None
     progress: Progress | None = None
     bars: dict[tuple[Hashable, str], tuple[TaskID, Bar]] = field(default_factory=dict)
 
@@ -60,7 +77,7 @@ class _Screen:
             live = console.is_terminal or console.is_jupyter
             columns = (
                 TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                TimeElapsedColumn(), TextColumn("left"), _Left(),
             )  # fmt: skip
             self.progress = Progress(*columns, console=console, transient=True, disable=not live)
             self.progress.start()
@@ -124,6 +141,16 @@ def tell(news: News, who: Hashable = None) -> None:
 def relay_to(listener: Callable[[News], None]) -> None:
     """From now on this process shows nothing itself: `listener` is told."""
     _SCREEN.relay = listener
+
+
+@contextmanager
+def show_left(seconds: Callable[[], float]) -> Iterator[None]:
+    """Within the block, bars show what is left of the whole run."""
+    _SCREEN.left = seconds
+    try:
+        yield
+    finally:
+        _SCREEN.left = None
 
 
 def forget(who: Hashable) -> None:

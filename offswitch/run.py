@@ -8,7 +8,6 @@ a time works in a run folder.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -25,7 +24,14 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from offswitch.errors import UserError
-from offswitch.files import digest, file_hash, require_room, write_atomic, write_json
+from offswitch.files import (
+    digest,
+    file_hash,
+    full_disk_told,
+    require_room,
+    write_atomic,
+    write_json,
+)
 from offswitch.recipe import Recipe, differences, dump_recipe, load_recipe
 
 DATA: Final = "1-data"
@@ -186,10 +192,19 @@ def enter(
     }
     manifest = run.manifest()
     manifest |= {"recipe": digest(run.recipe.model_dump(mode="json")), "seed": run.recipe.seed}
-    manifest |= describe_machine()
+    described = describe_machine()
+    described["machine"] = manifest.get("machine", {}) | described["machine"]
+    manifest |= described
     manifest["stages"] = {**manifest.get("stages", {}), stage: entry}
     _write_manifest(run, manifest)
     shutil.rmtree(run.scratch(stage), ignore_errors=True)
+
+
+def note(run: Run, machine: Mapping[str, Any]) -> None:
+    """Enter in the manifest what was found out about the machine."""
+    manifest = run.manifest()
+    manifest["machine"] = manifest.get("machine", {}) | dict(machine)
+    write_json(run.root / "manifest.json", manifest)
 
 
 def withdraw(run: Run, stage: str) -> None:
@@ -226,21 +241,6 @@ def claim(root: Path) -> None:
     _LOCKS[root.resolve()] = handle
 
 
-@contextmanager
-def full_disk_told(root: Path, stage: str) -> Iterator[None]:
-    """Within the block, a full disk is a mistake of the user's."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else:  # PyTorch and safetensors have exceptions of their own for it
-            full = "No space left" in str(error) or shutil.disk_usage(root).free < 1_000_000
-        if full:
-            raise UserError(f"no room on disk while writing {stage} in {root}") from error
-        raise
-
-
 def _fresh(run: Run, stage: str) -> Path:
     scratch = run.scratch(stage)
     return scratch.with_name(f"{scratch.name}.new")
@@ -267,17 +267,22 @@ def _write_manifest(run: Run, manifest: Mapping[str, Any]) -> None:
     write_json(run.root / "metrics.json", dict(sorted(merged.items())))
 
 
-def describe_machine() -> dict[str, Any]:
-    """Versions of what computes, and the kind of machine."""
+def processor() -> str:
+    """The name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions of what computes, and the kind of machine."""
     return {
         "versions": {"python": platform.python_version()}
         | {package: version_of(package) for package in PACKAGES},
         "machine": {
             "system": platform.system(),
-            "processor": named[0] if named else platform.processor() or platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
         },
     }

@@ -1,58 +1,164 @@
-"""How many arms at a time, in processes of how many threads."""
+"""What a run does on this machine: number type, processes, threads; chosen once, by measurement.
+
+Evaluation and probes keep the type of the weights, since another one changes their results: of what
+is chosen, only processes and threads are theirs too. A run keeps what it chose in its manifest,
+since numbers depend on it, if only in their last digits.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, get_args
 
+from offswitch.machine.cells import Rates, Shape, Type
+from offswitch.machine.estimate import Cost, Setting, after, parts_of
+from offswitch.machine.rates import rates_of, settings, usable_cores
 from offswitch.machine.workers import is_child
+from offswitch.progress import say
 from offswitch.recipe import Recipe, arms_of
+from offswitch.run import Run, note, processor
+
+TIE: Final = 0.05  # what two measurements of the same differ by on a machine that others share
+SPARE: Final = 2e9  # bytes that a process takes besides two copies of the weights
 
 
 @dataclass(frozen=True)
 class Plan:
     """So many processes of so many threads each; `devices` are their GPUs where there are several.
 
-    One process is this one.
+    One process is this one. `precision` is what `train.precision: auto` means, `rates` what it was
+    chosen by.
     """
 
     processes: int = 1
     threads: int = 1
     devices: tuple[str, ...] = ()
+    precision: Type = "float32"
+    rates: Rates = field(default_factory=Rates)
+
+    def __str__(self) -> str:
+        count = f"{self.processes} processes of " if self.processes > 1 else ""
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{count}{threads}, training in {self.precision}"
 
 
-def plan_of(recipe: Recipe) -> Plan:
-    """How this machine does the arms of a recipe.
+def plan_for(run: Run, shape: Callable[[], Shape]) -> Plan:
+    """What this process does for a run: what its manifest says, or what is chosen now and kept.
 
-    One after another in this process where it was started as one of several, where there is one GPU
-    for all, and where no two arms could be trained at once.
+    On another machine than that of the manifest the number type stays; processes and threads are
+    chosen again. What the recipe names itself is done, and a process that was started as one of
+    several, or with a number of threads, keeps to those.
     """
+    recipe, here = run.recipe, {"processor": processor(), "cores": usable_cores()}
+    if not _on_cpu(recipe):
+        return _on_gpus(recipe)
+    machine = run.manifest().get("machine", {})
+    known = machine.get("plan", {})
+    if known.get("of") == here:
+        plan = Plan(known["processes"], known["threads"], (), known["precision"],
+                    Rates.from_json(machine.get("rates", {})))  # fmt: skip
+    else:
+        if known:
+            say(f"{run.root.name} was begun on another machine: its processes are chosen again")
+        plan = plan_of(recipe, shape, known.get("precision"))
+        kept = {"precision": plan.precision, "processes": plan.processes, "threads": plan.threads}
+        note(run, {"plan": kept | {"of": here}, "rates": plan.rates.to_json()})
+    if _is_one_of_several():
+        return replace(plan, processes=1, threads=_threads())
+    processes = plan.processes if recipe.processes == "auto" else recipe.processes
+    return replace(
+        plan,
+        processes=processes,
+        threads=plan.threads if recipe.threads == "auto" else recipe.threads,
+    )
+
+
+def plan_of(recipe: Recipe, shape: Callable[[], Shape], precision: Type | None = None) -> Plan:
+    """The fastest way for a recipe on this machine's processors, as the whole run is foretold.
+
+    Of what is within 5 % of the fastest, float32 is chosen before bfloat16, since it computes what
+    the weights say. Then comes the larger number of processes: one thread waits for no other one,
+    while of two threads beside other work each step lasts as long as the slower takes (measured:
+    67 % of one core). Nothing is measured where there is nothing to choose.
+    """
+    wanted = precision or recipe.train.precision
+    types: tuple[Type, ...] = get_args(Type) if wanted == "auto" else (wanted,)
+    tried = _settings(recipe)
+    if len(tried) == 1 and len(types) == 1:
+        return Plan(*tried[0], precision=types[0])
+    model = shape()
+    rates = rates_of(model.config)
+    parts, order = parts_of(recipe, model), after(recipe)
+    seconds: dict[tuple[Type, Setting], float] = {}
+    for setting in tried:
+        if setting[0] > 1 and setting[0] * (SPARE + 8 * model.size) > _free_memory():
+            continue
+        for one in types:
+            cost = Cost(rates, model, one, setting)
+            if cost.is_known:
+                seconds[one, setting] = cost.whole(parts, order)
+    if not seconds:  # a model that could not be measured
+        return Plan(*tried[0], precision="float32" if wanted == "auto" else wanted)
+    close = [way for way, time in seconds.items() if time <= min(seconds.values()) * (1 + TIE)]
+    best, setting = min(close, key=lambda way: (way[0] != "float32", -way[1][0], seconds[way]))
+    return Plan(*setting, precision=best, rates=rates)
+
+
+def _settings(recipe: Recipe) -> list[Setting]:
+    """The processes and threads that a recipe allows here; the usual ones first."""
+    most = len(arms_of(recipe)) + 1  # the untrained model is measured too
+    cores, threads = usable_cores(), None if recipe.threads == "auto" else recipe.threads
+    if _is_one_of_several() or "OMP_NUM_THREADS" in os.environ:
+        cores = threads = _threads()
+    if recipe.processes != "auto":
+        return [(recipe.processes, threads or max(1, cores // recipe.processes))]
+    if threads:
+        return [(n, threads) for n in dict.fromkeys((1, min(cores // threads, most))) if n]
+    usual = [(1, cores)]
+    return usual + [one for one in settings(cores) if one not in usual and one[0] <= most]
+
+
+def _is_one_of_several() -> bool:
+    """Was this process started with others, for a task or by torchrun?"""
+    return is_child() or int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _threads() -> int:
     import torch
 
-    threads, gpus = torch.get_num_threads(), _gpus() if recipe.device in ("auto", "cuda") else ()
-    on_mps = recipe.device == "mps" or (not gpus and recipe.device == "auto" and _has_mps())
-    if is_child() or int(os.environ.get("WORLD_SIZE", "1")) > 1 or on_mps:
+    return torch.get_num_threads()
+
+
+def _free_memory() -> float:
+    """Bytes that processes could still take; where the system does not say, enough."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return float("inf")
+    return next((1024.0 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable")), 0.0)
+
+
+def _on_cpu(recipe: Recipe) -> bool:
+    import torch
+
+    others = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return recipe.device == "cpu" or (recipe.device == "auto" and not others)
+
+
+def _on_gpus(recipe: Recipe) -> Plan:
+    """An arm each on several GPUs; one after another on one for all, and on Apple's."""
+    import torch
+
+    threads = torch.get_num_threads()
+    count = torch.cuda.device_count() if recipe.device != "mps" else 0
+    if count < 2 or _is_one_of_several():
         return Plan(threads=threads)
-    at_once = sum(recipe.arms[arm].goes_on_from is None for arm in arms_of(recipe))
-    asked = None if recipe.processes == "auto" else recipe.processes
-    processes = min(asked or at_once, len(gpus) or asked or threads)
-    if recipe.threads != "auto":
-        threads = recipe.threads
-    elif processes > 1:
-        threads = max(1, threads // processes)
-    return Plan(processes, threads, gpus if processes > 1 else ())
-
-
-def _gpus() -> tuple[str, ...]:
-    """The CUDA devices that this process sees, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return tuple(named[:count] if named else map(str, range(count)))
-
-
-def _has_mps() -> bool:
-    import torch
-
-    return torch.backends.mps.is_available()
+    gpus = tuple(named[:count] if named else map(str, range(count)))
+    at_once = sum(before is None for before in after(recipe).values())
+    processes = min(at_once if recipe.processes == "auto" else recipe.processes, count)
+    share = max(1, threads // processes) if recipe.threads == "auto" else recipe.threads
+    return Plan(processes, share, gpus if processes > 1 else ())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from offswitch.cache import reply_cache
-from offswitch.machine.plan import plan_of
+from offswitch.machine.plan import Plan, plan_for
 from offswitch.machine.workers import Pool
 from offswitch.options import BASE
 from offswitch.progress import say, track
@@ -19,6 +20,7 @@ from offswitch.recipe import Recipe, arms_of
 from offswitch.run import TRAIN, Run
 
 if TYPE_CHECKING:
+    from offswitch.machine.cells import Shape
     from offswitch.model.subject import Subject
 
 T = TypeVar("T")
@@ -49,6 +51,19 @@ class Session:
         """The arms the recipe trains, in the order they are trained; `both` needs `knowledge`."""
         return arms_of(self.recipe)
 
+    @cached_property
+    def plan(self) -> Plan:
+        """Number type, processes and threads of this run on this machine."""
+        return plan_for(self.run, self.shape)
+
+    def shape(self) -> Shape:
+        """What times and memory depend on of the recipe's model, which need not be loaded."""
+        from offswitch.model.load import load_shape, shape_of
+
+        if self.held.subject is None:
+            return load_shape(self.recipe)
+        return shape_of(self.held.subject.causal_lm.config)
+
     @property
     def subject(self) -> Subject:
         """The recipe's model; while arms are being trained, none is attached."""
@@ -57,8 +72,8 @@ class Session:
 
             from offswitch.model.load import load_subject
 
-            if (plan := plan_of(self.recipe)).processes == 1:
-                set_num_threads(plan.threads)
+            if self.plan.processes == 1:
+                set_num_threads(self.plan.threads)
             say(f"loading {self.recipe.model}")
             self.held.subject = load_subject(self.recipe)
         return self.held.subject
@@ -85,10 +100,8 @@ class Session:
     @property
     def pool(self) -> Pool | None:
         """The child processes that do arms side by side; None where this process does them."""
-        if self.held.pool is None:
-            plan = plan_of(self.recipe)
-            if plan.processes == 1:
-                return None
+        plan = self.plan
+        if self.held.pool is None and plan.processes > 1:
             self.held.pool = Pool(plan.processes, plan.threads, plan.devices)
         return self.held.pool
 
