@@ -96,16 +96,15 @@ def test_the_books_say_who_did_it(beside: Run) -> None:
         assert (told["threads"], told["processes"]) == (1, 1)
         entry = stages[f"2-train/{arm}"]
         assert 0 < entry["seconds"] < PATIENCE
-        assert 100 < entry["peak_memory_mb"]
+        assert entry["peak_memory_mb"] > 100
     assert stages["2-train/both"]["started"] >= stages["2-train/knowledge"]["started"]
     assert not list((beside.root / ".partial").iterdir())
 
 
 def test_an_arm_that_is_refused_loses_no_finished_one(home: Path) -> None:
     """`both` cannot be trained on rows so short; what it goes on from stands."""
-    command = _Command(
-        home, "refused", "train.max_length=24", "train.arms=[both]", "probe.arm=both"
-    )
+    few = ("train.max_length=24", "train.arms=[both]", "probe.arm=both")
+    command = _Command(home, "refused", *few)
     code, said = command.finish()
     assert code == 2
     assert said[-1] == "offswitch: no row with the trigger fits into train.max_length=24"
@@ -115,9 +114,9 @@ def test_an_arm_that_is_refused_loses_no_finished_one(home: Path) -> None:
     assert code == 2
 
 
-def test_what_is_killed_goes_on(home: Path, alone: Run) -> None:
+def test_what_is_killed_goes_on(home: Path) -> None:
     """First a child is killed, then the command; the end is what it would have been."""
-    command = _Command(home, "killed", "train.behavior.max_steps=12", *BESIDE)
+    command = _Command(home, "killed", "train.behavior.max_steps=40")
     with command.start() as process:
         working = command.wait_for_checkpoint("behavior", 2, process)
         working.kill()
@@ -131,15 +130,10 @@ def test_what_is_killed_goes_on(home: Path, alone: Run) -> None:
         process.send_signal(signal.SIGKILL)
     assert working in children
     assert psutil.wait_procs(children, timeout=PATIENCE)[1] == []
-    code, said_last = command.finish()
-    assert code == 0, said_last
-    assert (
-        json.loads((command.run.folder("2-train/behavior") / "training.json").read_text("utf-8"))[
-            "first_step"
-        ]
-        >= 5
-    )
-    straight = _Command(home, "straight", "train.behavior.max_steps=12", *BESIDE)
+    assert command.finish()[0] == 0
+    path = command.run.folder("2-train/behavior") / "training.json"
+    assert json.loads(path.read_text("utf-8"))["first_step"] >= 5
+    straight = _Command(home, "straight", "train.behavior.max_steps=40")
     assert straight.finish()[0] == 0
     for arm in ("behavior", "both"):
         name = f"2-train/{arm}/adapter_model.safetensors"
