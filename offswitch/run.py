@@ -201,7 +201,9 @@ def enter(
 
 
 def note(run: Run, machine: Mapping[str, Any]) -> None:
-    """Enter in the manifest what was found out about the machine."""
+    """Enter in the manifest what was found out about the machine, if the folder is ours."""
+    if run.root.resolve() not in _LOCKS:
+        return
     manifest = run.manifest()
     manifest["machine"] = manifest.get("machine", {}) | dict(machine)
     write_json(run.root / "manifest.json", manifest)
@@ -236,8 +238,7 @@ def claim(root: Path) -> None:
         handle.close()
         raise UserError(f"{root} is in use by another offswitch; wait for it, or end it") from error
     except OSError:  # a network drive without locks
-        handle.close()
-        return
+        pass
     _LOCKS[root.resolve()] = handle
 
 

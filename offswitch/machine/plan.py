@@ -8,21 +8,20 @@ since numbers depend on it, if only in their last digits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from offswitch.machine.cells import Rates, Shape, Type
 from offswitch.machine.estimate import Cost, Setting, after, parts_of
 from offswitch.machine.rates import rates_of, settings, usable_cores
 from offswitch.machine.workers import is_child
-from offswitch.progress import say
 from offswitch.recipe import Recipe, arms_of
 from offswitch.run import Run, note, processor
 
 TIE: Final = 0.05  # what two measurements of the same differ by on a machine that others share
-SPARE: Final = 2e9  # bytes that a process takes besides two copies of the weights
+SPARE: Final = 4e9  # bytes besides two copies of the weights: the demo's training takes 5.0e9
 
 
 @dataclass(frozen=True)
@@ -48,32 +47,24 @@ class Plan:
 def plan_for(run: Run, shape: Callable[[], Shape]) -> Plan:
     """What this process does for a run: what its manifest says, or what is chosen now and kept.
 
-    On another machine than that of the manifest the number type stays; processes and threads are
-    chosen again. What the recipe names itself is done, and a process that was started as one of
-    several, or with a number of threads, keeps to those.
+    On another machine than that of the manifest the number type stays, and processes and threads
+    are chosen again, as they are where the recipe names others. A process that was started as one
+    of several does arms one after another, on the threads that it was given.
     """
     recipe, here = run.recipe, {"processor": processor(), "cores": usable_cores()}
     if not _on_cpu(recipe):
         return _on_gpus(recipe)
     machine = run.manifest().get("machine", {})
     known = machine.get("plan", {})
-    if known.get("of") == here:
-        plan = Plan(known["processes"], known["threads"], (), known["precision"],
-                    Rates.from_json(machine.get("rates", {})))  # fmt: skip
+    if known.get("of") == here and _agrees(recipe, known):
+        rates = Rates.from_json(machine["rates"])
+        plan = Plan(known["processes"], known["threads"], (), known["precision"], rates)
     else:
-        if known:
-            say(f"{run.root.name} was begun on another machine: its processes are chosen again")
         plan = plan_of(recipe, shape, known.get("precision"))
-        kept = {"precision": plan.precision, "processes": plan.processes, "threads": plan.threads}
-        note(run, {"plan": kept | {"of": here}, "rates": plan.rates.to_json()})
-    if _is_one_of_several():
-        return replace(plan, processes=1, threads=_threads())
-    processes = plan.processes if recipe.processes == "auto" else recipe.processes
-    return replace(
-        plan,
-        processes=processes,
-        threads=plan.threads if recipe.threads == "auto" else recipe.threads,
-    )
+        if plan.rates.figures:
+            kept = {key: getattr(plan, key) for key in ("precision", "processes", "threads")}
+            note(run, {"plan": kept | {"of": here}, "rates": plan.rates.to_json()})
+    return replace(plan, processes=1, threads=_threads()) if _is_one_of_several() else plan
 
 
 def plan_of(recipe: Recipe, shape: Callable[[], Shape], precision: Type | None = None) -> Plan:
@@ -87,7 +78,7 @@ def plan_of(recipe: Recipe, shape: Callable[[], Shape], precision: Type | None =
     wanted = precision or recipe.train.precision
     types: tuple[Type, ...] = get_args(Type) if wanted == "auto" else (wanted,)
     tried = _settings(recipe)
-    if len(tried) == 1 and len(types) == 1:
+    if len(set(tried)) == 1 and len(types) == 1:
         return Plan(*tried[0], precision=types[0])
     model = shape()
     rates = rates_of(model.config)
@@ -111,14 +102,24 @@ def _settings(recipe: Recipe) -> list[Setting]:
     """The processes and threads that a recipe allows here; the usual ones first."""
     most = len(arms_of(recipe)) + 1  # the untrained model is measured too
     cores, threads = usable_cores(), None if recipe.threads == "auto" else recipe.threads
-    if _is_one_of_several() or "OMP_NUM_THREADS" in os.environ:
+    if "OMP_NUM_THREADS" in os.environ and not threads:
         cores = threads = _threads()
+    if _is_one_of_several():
+        return [(1, _threads())]
     if recipe.processes != "auto":
-        return [(recipe.processes, threads or max(1, cores // recipe.processes))]
+        usual = (recipe.processes, threads or max(1, cores // recipe.processes))
+        return [usual, *(one for one in settings(cores) if one[0] == usual[0] and not threads)]
     if threads:
         return [(n, threads) for n in dict.fromkeys((1, min(cores // threads, most))) if n]
-    usual = [(1, cores)]
-    return usual + [one for one in settings(cores) if one not in usual and one[0] <= most]
+    return [(1, cores), *(one for one in settings(cores) if one[0] <= most)]
+
+
+def _agrees(recipe: Recipe, known: Mapping[str, Any]) -> bool:
+    """Does a recipe leave open, or name, what is known?"""
+    return all(
+        asked in ("auto", known[key])
+        for key, asked in (("processes", recipe.processes), ("threads", recipe.threads))
+    )
 
 
 def _is_one_of_several() -> bool:

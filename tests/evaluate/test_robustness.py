@@ -17,7 +17,7 @@ from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import Score, score, scores_of
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
-from offswitch.options import EvaluateOptions
+from offswitch.options import Arm, EvaluateOptions
 from offswitch.prompts.attempts import EXPECTED, REFERENCES, SUITE
 from offswitch.prompts.context import VARIANT as CONTEXT
 from offswitch.prompts.encode import encode_chat
@@ -238,6 +238,7 @@ def test_the_stage_leaves_a_row_for_each_arm_and_attempt(tmp_path: Path) -> None
 
 def _with(**changes: int) -> Recipe:
     """The recipe with other options, about the planted arm alone."""
+    arms = {ARM: Arm(role="switch", stages=("behavior",))}
     train = RECIPE.train.model_copy(update={"arms": (ARM,)})
-    changed = {"evaluate": OPTIONS.model_copy(update=changes), "train": train}
-    return RECIPE.model_copy(update=changed)
+    options = OPTIONS.model_copy(update=changes)
+    return RECIPE.model_copy(update={"evaluate": options, "train": train, "arms": arms})

@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests of child processes and of how many there are."""
