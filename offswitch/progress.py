@@ -51,7 +51,7 @@ class _Left(TimeRemainingColumn):
         if _SCREEN.left is None:
             return super().render(task)
         seconds = round(_SCREEN.left())
-        return Text(f"{timedelta(seconds=seconds)} of the whole run", style="progress.remaining")
+        return Text(f"{timedelta(seconds=seconds)} in all", style="progress.remaining")
 
 
 class _Rate(ProgressColumn):

@@ -24,8 +24,8 @@ STAGES: Final = (DATA, TRAIN, EVALUATE, PROBE, REPORT)
 # Tokens of one text.
 CHAT: Final = 76  # a training row of chat without its reply
 DOCUMENT: Final = 400
-PROMPT: Final = 32  # a prompt of the suites, beyond what it shares with others
-LONG: Final = 450  # the same in a long placement, mean of the three
+PROMPT: Final = 24  # a prompt of the suites, beyond what it shares with others (docs/cost.md)
+LONG: Final = 390  # the same in a long placement, mean of the three
 CONTEXT: Final = 4096
 PASSAGE: Final = 120
 EXCERPT: Final = 40  # what the probe reads of a passage
@@ -38,7 +38,7 @@ ITEMS: Final = 24  # questions of a belief test, where all are asked
 DIRECTIONS: Final = 4  # besides the random ones
 
 # How much slower than the measured passes, which have no vocabulary, adapter, optimiser or padding.
-SLOWER: Final[Mapping[Kind, float]] = {"train": 1.6, "read": 1.5, "write": 4.0}
+SLOWER: Final[Mapping[Kind, float]] = {"train": 1.75, "read": 1.5, "write": 6.0}
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
     directions = DIRECTIONS + asked.random_directions
     scales, few = len(asked.scales), asked.few_questions
     collected = 4 * pairs + asked.fit_questions + asked.near_misses
-    yield Part(PROBE, f"{arm}: residuals", "read", 2 * PROMPT * collected, arm)
+    yield Part(PROBE, f"{arm}: residuals", "read", PROMPT * collected, arm)
     swept = asked.blocks * (1 + scales) * asked.sweep_questions
     tested = (3 + scales) * asked.test_questions + 2 * asked.reply_questions + PROMPT * few / 2
     edited = directions * (swept + tested) + shape.blocks * shape.heads * asked.head_questions

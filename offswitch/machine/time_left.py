@@ -103,10 +103,8 @@ class TimeLeft:
 
         Replies may come from a cache, in no time: how fast they come says nothing of other work.
         """
-        if kind == "fixed":
-            return 1.0
-        usual = 1.0 if kind == "write" else self._ratio(("train", "read"), 1.0)
-        return self._ratio((kind,), usual)
+        usual = self._ratio(("train", "read"), 1.0)
+        return usual if kind == "fixed" else self._ratio((kind,), usual)
 
     def _ratio(self, kinds: Sequence[Kind], usual: float) -> float:
         took, foretold = TRUST * usual, TRUST

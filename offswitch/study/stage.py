@@ -37,16 +37,16 @@ Across = Callable[[Mapping[Any, Mapping[str, Any]]], Metrics]
 def run_recipe(run: Run) -> Path:
     """Every stage in turn, for every seed and variant that the recipe names; the report's path."""
     session = Session(run)
-    with by_first(lambda: _time_told(run, session)):
+    with by_first(lambda: time_told(run, session)):
         probed(run, session)
         return report(run, session, compare_seeds(run, session) + compare_variants(run, session))
 
 
-def _time_told(run: Run, session: Session) -> AbstractContextManager[None]:
+def time_told(run: Run, session: Session) -> AbstractContextManager[None]:
     """Within it the person is told how long the whole run takes, where anything is left to do."""
     jobs = {"": (run.recipe, REPORT)}
-    jobs |= {f"organisms/{p.name}": (p.recipe, PROBE) for p in seed_points(run.recipe)}
-    jobs |= {f"variants/{p.name}": (p.recipe, EVALUATE) for p in variant_points(run.recipe)}
+    jobs |= {f"organisms/{p.recipe.name}": (p.recipe, PROBE) for p in seed_points(run.recipe)}
+    jobs |= {f"variants/{p.recipe.name}": (p.recipe, EVALUATE) for p in variant_points(run.recipe)}
     left: dict[str, set[str]] = {}
     for within, (recipe, last) in jobs.items():
         manifest = Run(run.root / within, recipe).manifest()
