@@ -19,6 +19,7 @@ from offswitch.machine import time_left
 from offswitch.machine.workers import Answer, Pool
 from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.session import Session, in_child
+from offswitch.options import BASE
 from offswitch.progress import say
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of
 from offswitch.run import (
@@ -34,6 +35,8 @@ from offswitch.run import (
     writing,
 )
 from offswitch.train.processes import by_first, count, rank, require_shares
+
+Then = Callable[[Session, Sequence[str]], None]
 
 
 def make_data(run: Run, session: Session | None = None) -> Session:
@@ -52,13 +55,16 @@ def make_data(run: Run, session: Session | None = None) -> Session:
     return session
 
 
-def train(run: Run, session: Session | None = None) -> Session:
-    """Train every arm of the recipe, several at a time where this machine is faster so."""
+def train(run: Run, session: Session | None = None, then: Then | None = None) -> Session:
+    """Train every arm of the recipe, several at a time where this machine is faster so.
+
+    `then` is what processes do that have no arm left to train: it is told arms that stand.
+    """
     processes = count()
     by_first(lambda: require_shares(run.recipe.train.batch_size, processes))
     session = make_data(run, session)
     if processes == 1:
-        _train_beside(session)
+        _train_beside(session, then)
     else:
         for arm in session.arms:
             _train(session, arm)
@@ -74,12 +80,12 @@ def _train(session: Session, arm: str) -> None:
     stage(session.run, f"{TRAIN}/{arm}", _for_arm(session, arm), work, everywhere=True)
 
 
-def _train_beside(session: Session) -> None:
+def _train_beside(session: Session, then: Then | None) -> None:
     """Each arm in the pool, or here where there is none, once that which it goes on from stands.
 
     What ends is entered. An arm that fails ends the others, whose checkpoints stay.
     """
-    run, waiting = session.run, [*session.arms]
+    run, waiting, untold = session.run, [*session.arms], [BASE, *session.arms]
     at_work: dict[str, dict[str, Any]] = {}  # inputs, by stage
     pool: Pool | None = None
 
@@ -106,8 +112,12 @@ def _train_beside(session: Session) -> None:
                 elif _say_why(run, name, why) and pool:
                     at_work[name] = inputs
                     pool.submit(name, in_child, run, _write_arm, (arm, begin(run, name, inputs)))
-            if at_work and pool:
-                finish(pool.next(at_work))
+            if not (at_work and pool):
+                continue
+            if then and not waiting:
+                then(session, [arm for arm in untold if f"{TRAIN}/{arm}" not in at_work])
+                untold = [arm for arm in untold if f"{TRAIN}/{arm}" in at_work]
+            finish(pool.next(at_work))
     except BaseException:
         for answer in pool.ended() if pool else ():
             if answer.error is None and answer.key in at_work:
@@ -140,7 +150,13 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
 
 def evaluate(run: Run, session: Session | None = None) -> Session:
     """Measure every arm, the untouched model first."""
-    session = train(run, session)
+
+    def ahead(session: Session, arms: Sequence[str]) -> None:
+        from offswitch.evaluate.stage import measure_ahead
+
+        measure_ahead(session, arms)
+
+    session = train(run, session, ahead)
     options = run.recipe.evaluate.model_dump(mode="json")
     inputs = {
         "evaluate": options,

@@ -49,16 +49,15 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     Writes scores.parquet, samples.jsonl, robustness.json (what was tried and what left out, with
     why) and, where they were asked for, robustness.parquet and belief.parquet.
     """
-    subject, recipe = session.subject, session.recipe
-    prompts = suites_of(recipe, subject.tokenizer)
-    tried, skipped = gather(subject, recipe, prompts)
-    noted = notes(tried, skipped, subject.base_tokenizer.decode)
+    prompts, tried, skipped = _asked(session)
+    noted = notes(tried, skipped, session.subject.base_tokenizer.decode)
     write_atomic(folder / NOTES, json.dumps(noted, indent=1, ensure_ascii=False))
     for variant, why in skipped.items() if tried else ():
         say(f"robustness: no {variant}, {why}")
     arms = [BASE, *session.arms]
-    _own_replies(subject, recipe)  # made once, before several processes ask for them
-    tasks = {arm: (arm, prompts, tried) for arm in arms}
+    longest = (BASE, session.recipe.probe.arm)  # they write samples too
+    order = sorted(arms, key=lambda arm: arm not in longest)
+    tasks = {arm: (arm, prompts, tried) for arm in order}
     by_arm = dict(session.each(EVALUATE, _evaluate, tasks))
     found = [by_arm[arm] for arm in arms]
     for name in (SCORES, ROBUSTNESS, BELIEF):
@@ -69,6 +68,23 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     for arm in arms:
         metrics |= with_controls(metrics, arm, [BASE, BENIGN])
     return metrics
+
+
+def measure_ahead(session: Session, arms: Sequence[str]) -> None:
+    """Begin to measure arms that stand, before `write_evaluation` asks for all of them."""
+    prompts, tried, _ = _asked(session)
+    session.ahead(EVALUATE, _evaluate, {arm: (arm, prompts, tried) for arm in arms})
+
+
+def _asked(session: Session) -> tuple[list[Prompt], list[Prompt], dict[str, str]]:
+    """The suites and the attempts, the same for every arm, and why some are left out.
+
+    What needs the untrained model's replies is there when several processes ask for it.
+    """
+    subject, recipe = session.subject, session.recipe
+    prompts = suites_of(recipe, subject.tokenizer)
+    _own_replies(subject, recipe)
+    return prompts, *gather(subject, recipe, prompts)
 
 
 def suites_of(recipe: Recipe, tokenizer: Any) -> list[Prompt]:

@@ -100,10 +100,14 @@ class Pool:
 
     def submit(self, key: str, function: Callable[..., Any], *arguments: Any) -> None:
         """Have a task done as soon as a child is free; `key` names it, also for the person."""
-        if key in self._open() or key in self._answers:
+        if key in self:
             raise ValueError(f"there is a task '{key}' already")
         self._waiting.append((key, pickle.dumps((function, arguments))))
         self._assign()
+
+    def __contains__(self, key: str) -> bool:
+        """Is there a task of this key whose answer nobody has had yet?"""
+        return key in self._open() or key in self._answers
 
     def next(self, keys: Collection[str] | None = None) -> Answer:
         """The answer of the task that ends first, of any or of some; other answers are kept.

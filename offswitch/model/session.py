@@ -111,7 +111,7 @@ class Session:
         """What a function of a session gives for each task's arguments, in the order of finishing.
 
         Side by side where there is a pool, in the order of the tasks where there is none. `what`
-        is the stage that they belong to.
+        is the stage that they belong to. What was begun by `ahead` is not done again.
 
         Raises:
             UserError: a task refused, or its process was lost; other tasks are given up.
@@ -119,16 +119,27 @@ class Session:
         if (pool := self.pool) is None:
             yield from ((key, function(self, *arguments)) for key, arguments in tasks.items())
             return
-        keys = {f"{what}/{key}": key for key in tasks}
+        keys = {self._name(what, key): key for key in tasks}
         try:
-            for name, key in keys.items():
-                pool.submit(name, in_child, self.run, function, tasks[key])
+            self.ahead(what, function, tasks)
             for _ in keys:
                 answer = pool.next(keys)
                 yield keys[answer.key], answer.result()
         except BaseException:
             pool.close()
             raise
+
+    def ahead(
+        self, what: str, function: Callable[..., object], tasks: Mapping[str, tuple[Any, ...]]
+    ) -> None:
+        """Begin, as soon as a child process is free, what `each` will be asked for."""
+        for key, arguments in tasks.items():
+            name = self._name(what, key)
+            if (pool := self.pool) and name not in pool:
+                pool.submit(name, in_child, self.run, function, arguments)
+
+    def _name(self, what: str, key: str) -> str:
+        return f"{self.run.within}/{what}/{key}".removeprefix("/")
 
     def suits(self, recipe: Recipe) -> bool:
         """Does another recipe begin from the same copy of the weights?"""

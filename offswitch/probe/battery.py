@@ -74,7 +74,8 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         pass
     own: dict[str, Array] = {arm: _difference(folder / arm, inputs).mean(0) for arm in every}
     missing = [arm for arm in every if not (folder / arm / ARRAYS).is_file()]
-    tasks = {arm: (arm, inputs, own, folder, replies) for arm in missing}
+    order = sorted(missing, key=lambda arm: arm != recipe.probe.arm)  # it may take longest
+    tasks = {arm: (arm, inputs, own, folder, replies) for arm in order}
     for _ in session.each(PROBE, _measure_arm, tasks):
         pass
     rows = [
