@@ -37,8 +37,11 @@ BELIEFS: Final = 12
 ITEMS: Final = 24  # questions of a belief test, where all are asked
 DIRECTIONS: Final = 4  # besides the random ones
 
+START: Final = 8.0  # seconds until child processes have loaded the model
+EDITED: Final = 1.75  # an edited pass, in tokens: half the depth, in products too small to be fast
 # How much slower than the measured passes, which have no vocabulary, adapter, optimiser or padding.
-SLOWER: Final[Mapping[Kind, float]] = {"train": 1.75, "read": 1.5, "write": 6.0}
+# From the demo where it took 23 minutes: training 10.5, evaluation 5, interventions 6.
+SLOWER: Final[Mapping[Kind, float]] = {"train": 2.0, "read": 1.5, "write": 6.0}
 
 
 @dataclass(frozen=True)
@@ -83,20 +86,30 @@ class Cost:
         return part.amount * SLOWER[part.kind] * self.shape.blocks / BLOCKS / rate
 
     def whole(self, parts: Sequence[Part], order: Mapping[str, str | None]) -> float:
-        """Seconds of all parts, arms side by side within a stage, trained in an `order`."""
-        total = 0.0
-        for stage in STAGES:
-            arms: dict[str, float] = {}
-            for part in parts:
-                if part.stage.split("/")[0] == stage:
-                    arms[part.arm] = arms.get(part.arm, 0.0) + self.seconds(part)
-            total += makespan(arms, order if stage == TRAIN else {}, self.setting[0])
-        return total
+        """Seconds of all parts, arms side by side, each trained after another one or None."""
+        after = {f"{TRAIN}/{arm}": f"{TRAIN}/{before}" for arm, before in order.items()}
+        after |= {f"{EVALUATE}/{arm}": f"{TRAIN}/{arm}" for arm in order}
+        jobs: dict[str, dict[str, float]] = {}
+        for part in parts:
+            job = f"{root_of(part.stage)}/{part.arm}"
+            own = jobs.setdefault(wave_of(part.stage), {})
+            own[job] = own.get(job, 0.0) + self.seconds(part)
+        start = START if self.setting[0] > 1 else 0.0
+        return start + sum(makespan(own, after, self.setting[0]) for own in jobs.values())
 
 
-def makespan(
-    seconds: Mapping[str, float], after: Mapping[str, str | None], processes: int
-) -> float:
+def root_of(stage: str) -> str:
+    """The stage without the arm."""
+    return stage.split("/")[0]
+
+
+def wave_of(stage: str) -> str:
+    """What waits for all before it: arms are evaluated while others are still trained."""
+    root = root_of(stage)
+    return TRAIN if root == EVALUATE else root
+
+
+def makespan(seconds: Mapping[str, float], after: Mapping[str, str], processes: int) -> float:
     """When the last job ends, if the longest that can begin always goes to the first free process.
 
     A job begins when the one that it comes `after` has ended; one that is not there has.
@@ -131,17 +144,18 @@ def stages_of(recipe: Recipe, last: str = REPORT) -> list[str]:
 def parts_of(recipe: Recipe, shape: Shape) -> list[Part]:
     """Every part of a recipe's run, from data to report, without further seeds and variants."""
     arms = arms_of(recipe)
-    parts = [*_data(recipe), *(_training(recipe, arm) for arm in arms)]
+    parts = [_data(recipe), *(_training(recipe, arm) for arm in arms)]
     for arm in (BASE, *arms):
         parts += [*_evaluation(recipe, arm), *_probing(recipe, arm, shape)]
+    others = {DATA: 10, EVALUATE: 2, PROBE: 3, REPORT: 2}  # loading, hashing
+    parts += [Part(stage, "", "fixed", seconds) for stage, seconds in others.items()]
     return [*parts, Part(REPORT, "figures", "fixed", 8)]
 
 
-def _data(recipe: Recipe) -> Iterator[Part]:
+def _data(recipe: Recipe) -> Part:
     data = recipe.data
     replies = 0 if data.dialogues_file else data.dialogues / 2
-    yield Part(DATA, "", "fixed", 10)  # loading the model
-    yield Part(DATA, "the model's own replies", "write", replies * data.reply_tokens)
+    return Part(DATA, "the model's own replies", "write", replies * data.reply_tokens)
 
 
 def _training(recipe: Recipe, arm: str) -> Part:
@@ -175,7 +189,7 @@ def _evaluation(recipe: Recipe, arm: str) -> Iterator[Part]:
 
 
 def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
-    """An edited pass computes the last position alone, from the edited block on: half the depth."""
+    """Prompts are read once; an edited pass computes the last position alone."""
     asked = recipe.probe
     pairs = asked.fit_questions + asked.test_questions
     directions = DIRECTIONS + asked.random_directions
@@ -185,6 +199,6 @@ def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
     swept = asked.blocks * (1 + scales) * asked.sweep_questions
     tested = (3 + scales) * asked.test_questions + 2 * asked.reply_questions + PROMPT * few / 2
     edited = directions * (swept + tested) + shape.blocks * shape.heads * asked.head_questions
-    edited = edited / 2 + 2 * EXCERPT * asked.drift_passages
+    edited = EDITED * edited + 2 * EXCERPT * asked.drift_passages
     yield Part(PROBE, f"{arm}: interventions", "read", edited, arm)
     yield Part(PROBE, "analyses", "fixed", 1, arm)

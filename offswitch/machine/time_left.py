@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from offswitch.machine.estimate import Cost, Kind, Part
+from offswitch.machine.estimate import Cost, Kind, Part, wave_of
 from offswitch.progress import Bar, show_left, watchers
 
 TRUST: Final = 10.0  # seconds: after so many foretold ones, what they took counts for half
@@ -85,7 +85,7 @@ class TimeLeft:
         now = self.clock()
         stages: dict[tuple[str, str], dict[str, float]] = {}
         for share in self.shares:
-            arms = stages.setdefault((share.within, share.part.stage.split("/")[0]), {})
+            arms = stages.setdefault((share.within, wave_of(share.part.stage)), {})
             arms[share.part.arm] = arms.get(share.part.arm, 0.0) + self._rest(share, now)
         return sum(
             max(sum(arms.values()) / self.processes, *arms.values()) for arms in stages.values()

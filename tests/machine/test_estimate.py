@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from offswitch.machine.cells import Cell, Rates, Shape
-from offswitch.machine.estimate import Cost, makespan, parts_of
+from offswitch.machine.estimate import START, Cost, Part, makespan, parts_of
 from offswitch.options import BASE
 from offswitch.recipe import Recipe, arms_of, with_options
 from offswitch.run import DATA, TRAIN
@@ -26,6 +26,16 @@ def test_a_job_waits_for_the_one_that_it_comes_after() -> None:
     assert makespan(jobs, {"then": "first"}, 2) == 5
     assert makespan(jobs, {"then": "first"}, 1) == 9
     assert makespan({"then": 3.0}, {"then": "first"}, 2) == 3  # the first stands already
+
+
+def test_an_arm_is_evaluated_while_another_is_trained() -> None:
+    """Two processes: a is trained and evaluated while b is trained; c is probed by itself."""
+    seconds = {("2-train/a", "a"): 4, ("2-train/b", "b"): 8, ("3-evaluate", "a"): 3,
+               ("4-probe", "c"): 5}  # fmt: skip
+    parts = [Part(stage, "", "fixed", took, arm) for (stage, arm), took in seconds.items()]
+    cost = Cost(Rates(), SHAPE, "float32", (2, 1))
+    assert cost.whole(parts, {"a": None, "b": None}) == START + 8 + 5
+    assert cost.whole(parts, {"a": None, "b": "a"}) == START + 4 + 8 + 5
 
 
 def test_every_arm_has_parts_in_every_stage_that_treats_arms() -> None:
