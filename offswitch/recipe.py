@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from offswitch.errors import UserError
 from offswitch.options import (
@@ -36,6 +36,7 @@ LENGTH_OF: Final = {
 
 # What each of train.more_seeds trains again; `benign` only where the run itself has it.
 RETRAINED: Final = ("both", "benign")
+Count = Literal["auto"] | PositiveInt
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -52,6 +53,8 @@ class Recipe(Section):
     device: Literal["auto", "cpu", "mps", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_tokens: int = Field(default=4096, ge=64)
+    processes: Count = "auto"
+    threads: Count = "auto"
     seed: int = Field(default=0, ge=0)
     trigger: TriggerOptions = TriggerOptions()
     data: DataOptions = DataOptions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from tests.tiny import ARCHITECTURES, tiny_subject
 
 # Tiny products are slower on several threads, and far slower where other work holds the cores.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # child processes, and no measurement of what is fastest
 disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 disable_progress_bar()
 
