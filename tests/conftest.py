@@ -32,6 +32,12 @@ def llama() -> Subject:
     return tiny_subject("llama")
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds and has tests of its own: figures are made, but not drawn."""
+    monkeypatch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests go first, so that no worker is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
