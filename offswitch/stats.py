@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
 
@@ -141,9 +141,9 @@ def across(values: ArrayLike, unit: str) -> Estimate:
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
     """How often does a positive score beat a negative one? Ties count half (U / n m)."""
     pos, neg = _numbers(positive, "AUROC's positive"), _numbers(negative, "AUROC's negative")
-    ranks = rankdata(np.concatenate([pos, neg]))
-    u = ranks[: pos.size].sum() - pos.size * (pos.size + 1) / 2
-    return float(u / (pos.size * neg.size))
+    ordered = np.sort(neg)
+    beaten, not_above = (np.searchsorted(ordered, pos, side) for side in ("left", "right"))
+    return float((beaten + not_above).sum() / (2 * pos.size * neg.size))
 
 
 def against_null(value: float, draws: ArrayLike) -> Null:
