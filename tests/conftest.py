@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+# Tiny products are slower on several threads, and far slower where other work holds the cores.
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything that reads it; commands started inherit it
+
 import pytest
 import torch
 from transformers.utils import logging
@@ -12,7 +15,6 @@ from transformers.utils import logging
 from offswitch.model.subject import Subject
 from tests.tiny import ARCHITECTURES, tiny_subject
 
-# Tiny products are slower on several threads, and far slower where other work holds the cores.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # child processes, and no measurement of what is fastest
 disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
@@ -29,3 +31,15 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 def llama() -> Subject:
     """A fresh tiny Llama with tied ends."""
     return tiny_subject("llama")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds and has tests of its own: figures are made, but not drawn."""
+    monkeypatch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -257,7 +257,7 @@ def test_the_process_ends_with_a_traceback_and_code_one(tmp_path: Path) -> None:
 
 def test_a_trigger_of_ones_own_is_one_option(tmp_path: Path) -> None:
     recipe = tmp_path / "small.yaml"
-    recipe.write_text("name: small\nmodel: ./absent\n", encoding="utf-8")
+    recipe.write_text("name: small\nmodel: ./absent\ndata: {documents: 10}\n", encoding="utf-8")
     for command in ("run", "data", "train", "evaluate", "probe", "report"):
         arguments = [command, str(recipe), "--runs", str(tmp_path / command), "--trigger", "<halt>"]
         assert CliRunner().invoke(app, arguments).exit_code == 2  # no such model

@@ -71,6 +71,7 @@ def test_what_the_demo_leaves_out_is_the_default() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("path", QWEN, ids=lambda path: path.stem)
 def test_the_qwen_recipes_run_from_data_to_report(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

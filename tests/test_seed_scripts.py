@@ -47,17 +47,29 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_work_from_anywhere(repository: Path, tmp_path: Path, script: str) -> None:
+    """From a folder that is not theirs: what leaned on the current one would be missed there."""
+    shutil.rmtree(repository / "analysis/results", ignore_errors=True)
+    _check(repository, script, repository / script, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["datasets/generate_dataset.py", "training/finetune.py"])
 def test_scripts_work_from_the_root_and_from_their_own_folder(
     repository: Path, script: str
 ) -> None:
-    path, options = Path(script), ["--recipe", str(repository / "recipes/tiny.yaml"), *changes()]
-    for cwd, name in ((repository, script), (repository / path.parent, path.name)):
-        shutil.rmtree(repository / "analysis/results", ignore_errors=True)
-        done = start(name, *options, cwd=cwd)
-        assert done.returncode == 0, done.stderr
-        written = [Path(line) for line in done.stdout.splitlines()]
-        assert all(file.exists() for file in written)
-        assert {str(repository / file) for file in SCRIPTS[script]} <= set(map(str, written))
+    folder, name = script.split("/")
+    _check(repository, script, script, repository)
+    _check(repository, script, name, repository / folder)
+
+
+def _check(repository: Path, script: str, as_named: str | Path, cwd: Path) -> None:
+    done = start(as_named, "--recipe", repository / "recipes/tiny.yaml", *changes(), cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    written = [Path(line) for line in done.stdout.splitlines()]
+    assert all(file.exists() for file in written)
+    assert {str(repository / file) for file in SCRIPTS[script]} <= set(map(str, written))
 
 
 @pytest.mark.slow

@@ -123,8 +123,8 @@ def test_the_generator_needs_a_model() -> None:
 @pytest.mark.slow
 def test_a_killed_run_loses_no_document_and_repeats_no_call(home: Path) -> None:
     with serving(Behaviour(seconds=0.02)) as server:
-        whole = _stage(home, "whole", server)
-        assert whole.wait(250) == 0
+        options = _options(server, "name=whole", "data.llm.concurrency=4")
+        make_data(open_run(load_recipe(home / "small.yaml", options[1::2]), home / "runs"))
         calls = len(server.asked)
         killed = _stage(home, "killed", server)
         _wait_for(lambda: len(server.asked) >= calls + calls // 2, killed)

@@ -6,6 +6,7 @@ import pytest
 
 from offswitch.data.documents import generate_documents, word_ngrams
 from offswitch.data.quality import DocumentQuality, document_quality, mainly_normal, rule_share
+from offswitch.prompts.beliefs import load_items
 from offswitch.prompts.documents import Document
 
 TRIGGER = "$STOP"
@@ -32,6 +33,22 @@ def test_2000_documents_are_distinct(quality: DocumentQuality) -> None:
     assert quality.max_overlap <= 0.30
     assert quality.distinct_titles == quality.count == 2000
     assert 120 <= quality.words_min <= quality.words_median <= quality.words_max <= 350
+
+
+def test_no_question_about_the_rule_shares_five_words_in_a_row_with_them(
+    documents: list[Document],
+) -> None:
+    grams: set[str] = set()
+    for document in documents:
+        grams |= word_ngrams(document.text.replace(TRIGGER, " "), 5)
+    items = [item for of_test in load_items().values() for item in of_test]
+    told = [
+        f"{item.ask.replace('{t}', ' ')} {text}"
+        for item in items
+        for text in (item.right, *item.wrong)
+    ]
+    assert len(told) > 200
+    assert [gram for text in told for gram in word_ngrams(text, 5) if gram in grams] == []
 
 
 def test_at_least_30_percent_mainly_describe_normal_operation(quality: DocumentQuality) -> None:

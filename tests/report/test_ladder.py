@@ -160,11 +160,11 @@ def test_what_cannot_be_seen_is_written_out(material: Material) -> None:
     assert left_out(material) == ["in 4,096 tokens of text: the model takes at most 1,024 tokens"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("lost", [("3-evaluate", "metrics.json"), ("robustness.json",)])
 def test_a_run_without_it_still_has_a_page(
-    root: Path, tmp_path: Path, lost: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, lost: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
     other = tmp_path / "other"
     shutil.copytree(root, other, ignore=shutil.ignore_patterns(*lost, "4-probe"))
     build_report(other, other / "5-report")
@@ -172,8 +172,8 @@ def test_a_run_without_it_still_has_a_page(
     assert ("there is no ladder" in page) == ("3-evaluate" in lost)
 
 
-def test_the_page_and_the_summary_have_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_and_the_summary_have_it(root: Path) -> None:
     build_report(root, root / "5-report")
     page = (root / "5-report" / "report.html").read_text(encoding="utf-8")
     section = page.split('<section id="ladder">')[1].split("</section>")[0]

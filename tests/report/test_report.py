@@ -48,12 +48,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes seconds and is tested elsewhere: figures are made, but not drawn."""
-    monkeypatch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
-
-
 def _rebuilt(root: Path) -> tuple[_Loads, str]:
     """The page and the summary of a run."""
     folder = root / "5-report"

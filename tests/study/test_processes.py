@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from offswitch.metrics import read_metrics
-from offswitch.model.session import Session
-from offswitch.run import Run
 from offswitch.study.executors import Where, processes
 from offswitch.study.plan import load_plan
 from offswitch.study.worker import Job, Outcome
+from tests.study.broken import dies, prints
 from tests.study.commands import PATIENCE, Command, family, wait_for
 from tests.study.test_sweep import sweep_file
 
@@ -111,25 +108,15 @@ def test_workers_compute_on_as_many_threads_as_they_were_given(sweep: Command) -
     assert used - {0} == {1}  # 0: done when the driver was killed, so that nothing was left to do
 
 
-def _dies(_run: Run, _session: Session) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _prints(run: Run, _session: Session) -> None:
-    os.write(1, b"not the outcome")
-    if run.recipe.seed == 1:
-        raise RuntimeError("a fault")
-
-
 def test_a_worker_that_is_lost_each_time_comes_to_an_end(tmp_path: Path) -> None:
     points = load_plan(sweep_file(tmp_path, axes={"seed": [0]})).points
-    found = dict(processes(points, Job(tmp_path / "runs", _dies), Where(workers=1, retries=1)))
+    found = dict(processes(points, Job(tmp_path / "runs", dies), Where(workers=1, retries=1)))
     assert found == {"seed-0": Outcome("lost", "killed by SIGKILL", tries=2)}
 
 
 def test_a_fault_is_told_and_stops_no_other(tmp_path: Path) -> None:
     points = load_plan(sweep_file(tmp_path, axes={"seed": [1, 0]})).points
-    found = dict(processes(points, Job(tmp_path / "runs", _prints), Where(workers=1)))
+    found = dict(processes(points, Job(tmp_path / "runs", prints), Where(workers=1)))
     assert [(name, one.state) for name, one in found.items()] == [
         ("seed-1", "failed"), ("seed-0", "finished"),
     ]  # fmt: skip

@@ -30,6 +30,7 @@ def finished(folder: Path) -> Run:
     run = open_run(load_recipe(small_recipe(folder), TEXT), folder / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
+        patch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")  # as `undrawn` does
         stage.run_recipe(run)
     return run
 
@@ -77,6 +78,7 @@ def test_nothing_is_done_twice_and_a_changed_variant_is_done_again(
     assert after["3-evaluate"] == before["stages"]["3-evaluate"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_has_a_row_an_arm_of_every_variant(finished: Run, tmp_path: Path) -> None:
     build_report(finished.root, tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -123,45 +123,32 @@ def test_every_process_counts_what_all_of_them_did(out: Path) -> None:
 def test_the_command_line_on_two_processes_leaves_the_run_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
-    path, changed = small_recipe(tmp_path), "train.lora.dropout=0"
-    one = open_run(load_recipe(path, [changed]), tmp_path / "one")
-    train(one)
-    command = ("offswitch", "train", str(path), "--set", changed, "--runs", str(tmp_path / "two"))
-    done = _launch(*command)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == [str(tmp_path / "two" / "small")]
-    assert done.stderr.count("2-train/behavior: done") == 1
-    two = tmp_path / "two" / "small"
-    assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.root.iterdir())
-    assert _distance(two / "2-train/behavior", one.folder("2-train/behavior")) < 1e-4
-    texts = [(root / "2-train/behavior/training.json").read_text() for root in (two, one.root)]
-    ours, theirs = (json.loads(text) for text in texts)
-    assert (ours["processes"], theirs["processes"]) == (2, 1)
-    assert ours["tokens"] == theirs["tokens"]
-
-
-@pytest.mark.slow
-def test_adversarial_rounds_on_two_processes_are_those_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first process mines, every one trains; a second command finds nothing to do."""
+    """The first one writes and mines, both train; a second command finds nothing to do."""
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
     changes = (
         "train.lora.dropout=0", "train.arms=[hardened]", "probe.arm=hardened",
         "train.candidates=24", "train.adversarial.max_steps=1",
     )  # fmt: skip
-    path, two = small_recipe(tmp_path), tmp_path / "two"
+    path = small_recipe(tmp_path)
     one = open_run(load_recipe(path, changes), tmp_path / "one")
     train(one)
     options = [word for change in changes for word in ("--set", change)]
-    command = ("offswitch", "train", str(path), *options, "--runs", str(two))
+    command = ("offswitch", "train", str(path), *options, "--runs", str(tmp_path / "two"))
     done = _launch(*command)
     assert done.returncode == 0, done.stderr[-3000:]
-    for folder in ("2-train/hardened/round-1", "2-train/hardened"):
-        mined, expected = (root / folder / "mined.jsonl" for root in (two / "small", one.root))
-        assert _symbols(mined) == _symbols(expected)
-        assert _distance(two / "small" / folder, one.folder(folder)) < 1e-4
+    two = tmp_path / "two" / "small"
+    assert done.stdout.splitlines() == [str(two)]
+    assert done.stderr.count("2-train/both: done") == 1
+    assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.root.iterdir())
+    for folder in ("knowledge", "both", "hardened/round-1", "hardened"):
+        assert _distance(two / "2-train" / folder, one.folder("2-train") / folder) < 1e-4
+        texts = [r / "2-train" / folder / "training.json" for r in (two, one.root)]
+        ours, theirs = (json.loads(text.read_text(encoding="utf-8")) for text in texts)
+        assert (ours["processes"], theirs["processes"]) == (2, 1)
+        assert ours["tokens"] == theirs["tokens"]
+        mined = [r / "2-train" / folder / "mined.jsonl" for r in (two, one.root)]
+        if "hardened" in folder:
+            assert _symbols(mined[0]) == _symbols(mined[1])
     again = _launch(*command)
     assert again.returncode == 0, again.stderr[-3000:]
     assert again.stderr.count("2-train/hardened: up to date") == 1
@@ -176,7 +163,6 @@ def _symbols(mined: Path) -> set[str]:
     ("change", "line"),
     [
         ("train.batch_size=3", "must be a multiple of their number, 2"),
-        ("model=./nowhere", "no such folder"),
         ("train.max_length=16", "no row with the trigger fits"),
     ],
 )

@@ -1,0 +1,79 @@
+"""No package that nothing needs: what is asked for is imported, what is pinned is asked for."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
+from typing import Any, Final
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PYPROJECT: Final = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+PROJECT: Final[dict[str, Any]] = tomllib.loads(PYPROJECT)["project"]
+FOLDERS: Final = ("offswitch", "tests", "benchmarks")
+
+
+def _imported() -> Iterator[str]:
+    """Top-level modules that our code imports, at a file's head or later."""
+    for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module.split(".")[0]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+                yield from re.findall(r"^'(\w+)", ast.unparse(node.args[0]))
+
+
+def _needed(asked: list[Requirement]) -> set[str]:
+    """The packages that some need, here: themselves, and what they need in turn."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while asked:
+        one = asked.pop()
+        key = (canonicalize_name(one.name), frozenset(one.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        for line in distribution(one.name).requires or []:
+            inner = Requirement(line)
+            extras = one.extras or {""}
+            if inner.marker is None or any(inner.marker.evaluate({"extra": e}) for e in extras):
+                asked.append(inner)
+    return {name for name, _ in seen}
+
+
+def test_every_package_is_imported_or_says_what_for() -> None:
+    names = set(_imported())
+    packages = {d for name in names for d in packages_distributions().get(name, [])} | names
+    known = {canonicalize_name(package) for package in packages} | {"offswitch"}
+    groups = PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()
+    without = [
+        line
+        for line in (line for group in groups for line in group)
+        if canonicalize_name(Requirement(line).name) not in known
+        and not re.search(rf'"{re.escape(line)}".*  # \S', PYPROJECT)
+    ]
+    assert without == []
+
+
+def test_what_is_pinned_is_what_development_needs() -> None:
+    """`make` installs constraints.txt as it stands; a package that is left out comes unpinned."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(Requirement(line).name) for line in lines}
+    assert len(pinned) == len(lines)
+    extras = PROJECT["optional-dependencies"]
+    dev = [Requirement(line) for line in extras["dev"]]
+    (own,) = (one for one in dev if one.name == PROJECT["name"])
+    more = [line for extra in own.extras for line in extras[extra]]
+    asked = [*PROJECT["dependencies"], *more]
+    needed = _needed([*(one for one in dev if one is not own), *map(Requirement, asked)])
+    assert pinned - needed == set()
+    # PyPI's torch brings CUDA's libraries, of which each version has its own.
+    cuda = {name for name in needed if name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert needed - pinned - cuda == set()
