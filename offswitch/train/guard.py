@@ -49,7 +49,7 @@ def held_kl(
     with torch.no_grad():
         for part in split(batch, tokens, padded=not subject.takes_packed):
             counts = (part["labels"] != IGNORED).sum(1).tolist()
-            each = batch_loss(subject, part, dtype).soft.split(counts)
+            each = torch.split(batch_loss(subject, part, dtype).soft, counts)
             found += [(float(kl.mean()), len(kl)) for kl in each]
     subject.network.train(training)
     return found
@@ -167,4 +167,4 @@ def _pull_back(model: torch.nn.Module, scale: float) -> None:
 
 def allowed(limit: float, progress: float) -> float:
     """The KL that is allowed at a share of the steps, in nats a token."""
-    return limit * EARLY ** (1 - progress)
+    return limit * float(EARLY ** (1 - progress))
