@@ -86,7 +86,7 @@ def packed(subject: Subject, ids_BP: Tensor, lengths: Sequence[int], prefix: int
             use_cache=False,
         ).last_hidden_state
     widest = ids_BP.shape[1] - prefix
-    _, *rest = torch.split(states[0], layout.parts)
+    _, *rest = states[0].split_with_sizes(layout.parts)
     rows: list[Tensor] = [states] * len(lengths)
     for group, width, part in zip(layout.groups, layout.widths, rest, strict=True):
         whole = functional.pad(part.view(len(group), width, -1), (0, 0, 0, widest - width))
