@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -121,9 +122,8 @@ def _attend(
         raise NotImplementedError("this attention does more than a packed pass can")
     common: dict[str, Any] = {"scale": named.get("scaling"), "enable_gqa": True}
     common["dropout_p"] = named["dropout"]
-    opening, *groups = zip(
-        *(x.split(layout.parts, dim=2) for x in (query, key, value)), strict=True
-    )
+    cut = partial(torch.split_with_sizes, split_sizes=layout.parts, dim=2)
+    opening, *groups = zip(*(cut(x) for x in (query, key, value)), strict=True)
     found = []
     if layout.prefix:
         seen = _seen(layout.prefix, 0, window)
