@@ -217,9 +217,9 @@ class TrainOptions(Section):
     `max_drift` is how far, in nats a token, an arm may end from the untouched model on answered
     rows kept apart: it trains more slowly where that is exceeded (null: only measured).
 
-    `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` once
-    more on the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on
-    from `both` with so many adversarial `rounds`, each over so many `candidates` and as long as
+    `seed` is the recipe's own unless set; each of `more_seeds` trains the probed arm and `benign`
+    once more on the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes
+    on from `both` with so many adversarial `rounds`, each over so many `candidates` and as long as
     `adversarial` says.
     """
 
