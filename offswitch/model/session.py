@@ -193,7 +193,19 @@ def own_answer(session: Session) -> Answer:
         from offswitch.model.generate import cached_base_replies
 
         subject, longest = session.subject, session.recipe.data.reply_tokens
+
+        def make(parts: Sequence[Sequence[Chat]]) -> Iterator[tuple[int, list[Reply]]]:
+            tasks = {str(i): (part, longest) for i, part in enumerate(parts)}
+            made = session.each("the model's own replies", _base_replies, tasks)
+            return ((int(key), replies) for key, replies in made)
+
         with track("the model's own replies", len(chats)) as tick:  # loading has bars of its own
-            return cached_base_replies(subject, chats, longest, reply_cache(), tick)
+            return cached_base_replies(subject, chats, longest, reply_cache(), tick, make)
 
     return answer
+
+
+def _base_replies(session: Session, chats: Sequence[Chat], longest: int) -> list[Reply]:
+    from offswitch.model.generate import greedy_replies
+
+    return greedy_replies(session.subject, BASE, chats, longest)
