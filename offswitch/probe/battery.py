@@ -100,7 +100,8 @@ def _measure_arm(
 ) -> None:
     subject, recipe = session.with_arms(arm), session.recipe
     plain = _replies(subject, recipe, cache)
-    bench = Bench(subject, arm, inputs, recipe.probe, recipe.seed)
+    control = arm == BASE or recipe.arms[arm].role != "switch"
+    bench = Bench(subject, arm, inputs, recipe.probe, recipe.seed, control)
     with arm_of(subject, arm), track(f"{arm}: interventions", STEPS) as tick:
         _measure(_ready(bench, own, folder / arm), folder / arm, plain, recipe, tick)
 
