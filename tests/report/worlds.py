@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,19 @@ def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:
     found = [investigate(analysis, views(world)) for analysis in SEED_ANALYSES]
     save_findings(folder / "findings.json", found)
     entries = {key: row for finding in found for key, row in finding.entries().items()}
-    arrays = evidence()
     for arm in ("base", "both", "benign"):
         (folder / arm).mkdir()
-        own = [investigate(analysis, evidence_views(arrays, arm)) for analysis in EVIDENCE]
+        own = _evidence_of(arm)
         save_findings(folder / arm / "findings.json", own)
         entries |= {key: row for finding in own for key, row in finding.entries().items()}
     (folder / "metrics.json").write_text(json.dumps(entries), encoding="utf-8")
     return found
+
+
+@cache
+def _evidence_of(arm: str) -> list[Finding[Any]]:
+    """What the battery's analyses find in an empty world, the same in every run folder."""
+    return [investigate(analysis, evidence_views(evidence(), arm)) for analysis in EVIDENCE]
 
 
 def write_manifest(root: Path) -> None:
