@@ -109,8 +109,11 @@ def test_an_exchanged_residual_does_what_a_hook_that_sets_it_does(planted: Bench
 def test_a_control_chooses_for_its_own_and_tries_random_ones_there(planted: Bench) -> None:
     full, control = sweep(planted), sweep(replace(planted, control=True))
     keys = list(planted.directions)
-    assert f"sweep/removed/{TRIGGER}" in control
-    assert not any(f"sweep/removed/{key}" in control for key in planted.random_keys)
+    assert full.keys() == control.keys()
+    np.testing.assert_array_equal(
+        control[f"sweep/removed/{TRIGGER}"], full[f"sweep/removed/{TRIGGER}"]
+    )
+    assert all(np.isnan(control[f"sweep/added/{key}"]).all() for key in planted.random_keys)
     by_full, by_control = choices_of(full, keys), choices_of(control, keys)
     assert by_control[TRIGGER] == by_full[TRIGGER]
     assert {by_control[key] for key in keys} == {by_full[TRIGGER]}
