@@ -22,13 +22,16 @@ Setting = tuple[int, int]  # processes, threads of each
 STAGES: Final = (DATA, TRAIN, EVALUATE, PROBE, REPORT)
 
 # Tokens of one text.
-CHAT: Final = 76  # a training row of chat without its reply
+CHAT: Final = 66  # a training row of chat without its reply
+LONGER: Final = 10  # what rows of up to 1,400 tokens add to the mean, where they are not left out
+SHORT: Final = 512  # a `max_length` below which they are
 DOCUMENT: Final = 400
 PROMPT: Final = 24  # a prompt of the suites, beyond what it shares with others (docs/cost.md)
 LONG: Final = 390  # the same in a long placement, mean of the three
 CONTEXT: Final = 4096
 PASSAGE: Final = 120
 EXCERPT: Final = 40  # what the probe reads of a passage
+BELIEF: Final = 33  # a question with one answer
 # Prompts for each question that an option asks for.
 SUITES: Final = 33  # placements, look-alikes, mentions, wrappings
 LONG_SUITES: Final = 6
@@ -40,8 +43,9 @@ DIRECTIONS: Final = 4  # besides the random ones
 START: Final = 8.0  # seconds until child processes have loaded the model
 EDITED: Final = 1.75  # an edited pass, in tokens: half the depth, in products too small to be fast
 # How much slower than the measured passes, which have no vocabulary, adapter, optimiser or padding.
-# From the demo where it took 23 minutes: training 10.5, evaluation 5, interventions 6.
-SLOWER: Final[Mapping[Kind, float]] = {"train": 2.0, "read": 1.5, "write": 6.0}
+# From two demos on a quiet machine, beside the rates measured there, and from processor seconds of
+# single bars. A stage that is made faster wants new ones.
+SLOWER: Final[Mapping[Kind, float]] = {"train": 1.75, "read": 1.5, "write": 6.0}
 
 
 @dataclass(frozen=True)
@@ -74,16 +78,14 @@ class Cost:
         return {("train", self.precision), ("read", "float32")} <= known
 
     def seconds(self, part: Part) -> float:
-        """Of one part, on one process among those of the setting; data and report stand alone."""
+        """Of one part, on one process among those of the setting; on all of them for the data."""
         if part.kind == "fixed":
             return part.amount
         what: What = "train" if part.kind == "train" else "read"
         precision = self.precision if what == "train" else "float32"
-        processes, threads = self.setting
-        if part.stage == DATA:
-            processes, threads = 1, processes * threads
-        rate = self.rates.near(Cell(what, precision, processes, threads)) / processes
-        return part.amount * SLOWER[part.kind] * self.shape.blocks / BLOCKS / rate
+        rate = self.rates.near(Cell(what, precision, *self.setting))
+        share = 1 if part.stage == DATA else self.setting[0]
+        return part.amount * SLOWER[part.kind] * self.shape.blocks / BLOCKS / (rate / share)
 
     def whole(self, parts: Sequence[Part], order: Mapping[str, str | None]) -> float:
         """Seconds of all parts, arms side by side, each trained after another one or None."""
@@ -161,9 +163,11 @@ def _data(recipe: Recipe) -> Part:
 def _training(recipe: Recipe, arm: str) -> Part:
     train, data, stage = recipe.train, recipe.data, recipe.arms[arm].stages[-1]
     rows = data.documents * (1 + data.neutral_mix) if stage == "knowledge" else data.dialogues
-    length = DOCUMENT if stage == "knowledge" else CHAT + data.reply_tokens / 2
     options, per_step = schedule_of(train, stage), train.batch_size * train.accumulation
     rows = options.max_steps * per_step if options.max_steps else rows * options.epochs
+    longest = options.max_length or train.max_length
+    length = CHAT + data.reply_tokens / 2 + (LONGER if longest > SHORT else 0)
+    length = min(DOCUMENT, longest) if stage == "knowledge" else length
     rows *= train.rounds if stage == "adversarial" else 1
     return Part(f"{TRAIN}/{arm}", f"training {arm}", "train", rows * length, arm)
 
@@ -176,7 +180,7 @@ def _evaluation(recipe: Recipe, arm: str) -> Iterator[Part]:
         "first-token outcomes": PROMPT * prompts + LONG * LONG_SUITES * asked.long_questions,
         "robustness": PROMPT * ATTEMPTS * asked.robustness_questions
         + 3 * CONTEXT * asked.context_questions,
-        "beliefs": 2 * PROMPT * BELIEFS * beliefs,
+        "beliefs": BELIEF * BELIEFS * beliefs,
     }
     if arm != BASE:
         replies = asked.drift_questions * (PROMPT + recipe.data.reply_tokens)
@@ -189,7 +193,10 @@ def _evaluation(recipe: Recipe, arm: str) -> Iterator[Part]:
 
 
 def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
-    """Prompts are read once; an edited pass computes the last position alone."""
+    """Prompts are read once; an edited pass computes the last position alone.
+
+    For random directions block and scale are chosen in a switch only.
+    """
     asked = recipe.probe
     pairs = asked.fit_questions + asked.test_questions
     directions = DIRECTIONS + asked.random_directions
@@ -198,7 +205,9 @@ def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
     yield Part(PROBE, f"{arm}: residuals", "read", PROMPT * collected, arm)
     swept = asked.blocks * (1 + scales) * asked.sweep_questions
     tested = (3 + scales) * asked.test_questions + 2 * asked.reply_questions + PROMPT * few / 2
-    edited = directions * (swept + tested) + shape.blocks * shape.heads * asked.head_questions
+    chosen = directions if arm != BASE and recipe.arms[arm].role == "switch" else DIRECTIONS
+    edited = chosen * swept + directions * tested
+    edited += shape.blocks * shape.heads * asked.head_questions
     edited = EDITED * edited + 2 * EXCERPT * asked.drift_passages
     yield Part(PROBE, f"{arm}: interventions", "read", edited, arm)
     yield Part(PROBE, "analyses", "fixed", 1, arm)
