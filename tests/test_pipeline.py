@@ -194,7 +194,7 @@ def test_a_checkpoint_of_other_options_is_not_continued(
 
 
 def test_rows_too_long_for_training_are_refused(again: Again) -> None:
-    with pytest.raises(UserError, match="no row with the trigger fits into train.max_length=16"):
+    with pytest.raises(UserError, match="no row with the trigger fits into train"):
         again("train.max_length=16", only_train=True)
 
 
