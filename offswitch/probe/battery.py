@@ -111,7 +111,7 @@ def _measure(bench: Bench, folder: Path, plain: Replies, recipe: Recipe, tick: T
     with merged(bench.subject):  # what follows this block turns the adapter off or down
         found: Arrays = causal.sweep(bench)
         tick(1)
-        choices = causal.choices_of(found, list(bench.directions))
+        choices = causal.choices_of(found, list(bench.directions), bench.swept_keys)
         mine = choices[TRIGGER]
         inert = read_rows(folder / RESIDUALS, inputs.rows("test", CONTROL))[:, mine.block]
         found |= causal.removals(bench, choices, inert) | causal.additions(bench, choices)

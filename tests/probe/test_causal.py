@@ -112,8 +112,11 @@ def test_a_control_chooses_for_its_own_and_tries_random_ones_there(planted: Benc
     assert full.keys() == control.keys()
     own = f"sweep/removed/{TRIGGER}"
     np.testing.assert_allclose(control[own], full[own], atol=1e-4)
-    assert all(np.isnan(control[f"sweep/added/{key}"]).all() for key in planted.random_keys)
-    by_full, by_control = choices_of(full, keys), choices_of(control, keys)
+    for key in planted.random_keys:
+        assert (control[f"sweep/removed/{key}"] == control["sweep/trigger"]).all()
+        assert (control[f"sweep/added/{key}"] == control["sweep/control"]).all()
+    by_full = choices_of(full, keys, keys)
+    by_control = choices_of(control, keys, replace(planted, control=True).swept_keys)
     assert by_control[TRIGGER] == by_full[TRIGGER]
     assert {by_control[key] for key in keys} == {by_full[TRIGGER]}
     assert len({by_full[key].block for key in planted.random_keys}) > 1
