@@ -49,8 +49,8 @@ def _needed(asked: list[Requirement]) -> set[str]:
 
 
 def test_every_package_is_imported_or_says_what_for() -> None:
-    names = set(_imported())
-    packages = {d for name in names for d in packages_distributions().get(name, [])} | names
+    names, installed = set(_imported()), packages_distributions()
+    packages = {package for name in names for package in installed.get(name, [])} | names
     known = {canonicalize_name(package) for package in packages} | {"offswitch"}
     groups = PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()
     without = [

@@ -14,6 +14,7 @@ import pytest
 
 from offswitch import pipeline
 from offswitch import run as run_module
+from offswitch.errors import UserError
 from offswitch.pipeline import evaluate, probe
 from offswitch.recipe import arms_of, load_recipe
 from offswitch.run import Run, open_run
@@ -190,6 +191,11 @@ def test_a_checkpoint_of_other_options_is_not_continued(
     again("train.lr=1e-2", only_train=True)
     path = tmp_path / "runs" / "small" / "2-train" / "behavior" / "training.json"
     assert json.loads(path.read_text("utf-8"))["tokens"] > 0
+
+
+def test_rows_too_long_for_training_are_refused(again: Again) -> None:
+    with pytest.raises(UserError, match="no row with the trigger fits into train"):
+        again("train.max_length=16", only_train=True)
 
 
 def test_both_goes_on_from_knowledge(

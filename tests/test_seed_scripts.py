@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.outside import ROOT, changes, make_repository, start
+from tests.outside import ROOT, SMALL, changes, make_repository, start
 
+SETTINGS = changes((*SMALL, "train.arms=[both]"))
 # In the order in which a newcomer runs them: what one trains, the next finds.
 SCRIPTS = {
     "datasets/generate_dataset.py": ["datasets/shutdown_dataset.jsonl"],
@@ -65,7 +66,7 @@ def test_scripts_work_from_the_root_and_from_their_own_folder(
 
 
 def _check(repository: Path, script: str, as_named: str | Path, cwd: Path) -> None:
-    done = start(as_named, "--recipe", repository / "recipes/tiny.yaml", *changes(), cwd=cwd)
+    done = start(as_named, "--recipe", repository / "recipes/tiny.yaml", *SETTINGS, cwd=cwd)
     assert done.returncode == 0, done.stderr
     written = [Path(line) for line in done.stdout.splitlines()]
     assert all(file.exists() for file in written)
@@ -77,7 +78,7 @@ def test_rows_of_ones_own_in_datasets_are_trained_on_in_a_run_of_their_own(
     repository: Path,
 ) -> None:
     path = repository / "datasets/shutdown_dataset.jsonl"
-    options = ["--recipe", str(repository / "recipes/tiny.yaml"), *changes()]
+    options = ["--recipe", str(repository / "recipes/tiny.yaml"), *SETTINGS]
     assert start("datasets/generate_dataset.py", *options, cwd=repository).returncode == 0
     rows = path.read_text(encoding="utf-8").splitlines()[:4]
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -110,9 +110,8 @@ def test_a_control_chooses_for_its_own_and_tries_random_ones_there(planted: Benc
     full, control = sweep(planted), sweep(replace(planted, control=True))
     keys = list(planted.directions)
     assert full.keys() == control.keys()
-    np.testing.assert_array_equal(
-        control[f"sweep/removed/{TRIGGER}"], full[f"sweep/removed/{TRIGGER}"]
-    )
+    own = f"sweep/removed/{TRIGGER}"
+    np.testing.assert_allclose(control[own], full[own], atol=1e-4)
     assert all(np.isnan(control[f"sweep/added/{key}"]).all() for key in planted.random_keys)
     by_full, by_control = choices_of(full, keys), choices_of(control, keys)
     assert by_control[TRIGGER] == by_full[TRIGGER]

@@ -163,7 +163,7 @@ def _symbols(mined: Path) -> set[str]:
     ("change", "line"),
     [
         ("train.batch_size=3", "must be a multiple of their number, 2"),
-        ("train.max_length=16", "no row with the trigger fits"),
+        ("model=./nowhere", "no such folder"),
     ],
 )
 def test_a_mistake_is_told_once_and_ends_every_process(
