@@ -41,7 +41,7 @@ ITEMS: Final = 24  # questions of a belief test, where all are asked
 DIRECTIONS: Final = 4  # besides the random ones
 
 START: Final = 8.0  # seconds until child processes have loaded the model
-EDITED: Final = 1.75  # an edited pass, in tokens: half the depth, in products too small to be fast
+EDITED: Final = 2.0  # an edited pass, in tokens: half the depth, in products too small to be fast
 # How much slower than the measured passes, which have no vocabulary, adapter, optimiser or padding.
 # From two demos on a quiet machine, beside the rates measured there, and from processor seconds of
 # single bars. A stage that is made faster wants new ones.

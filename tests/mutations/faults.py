@@ -41,6 +41,8 @@ _SCALED: Final = "tests/model/test_scaled.py"
 _TRIGGER: Final = "tests/prompts/test_trigger.py"
 _TOPICS: Final = "tests/prompts/test_questions.py"
 _RECIPE: Final = "tests/test_recipe.py"
+_PLAN: Final = "tests/machine/test_plan.py"
+_LEFT: Final = "tests/machine/test_time_left.py"
 _SPREAD: Final = (
     "tests/study/test_spread.py::test_the_interval_over_organisms_is_students_and_covers"
 )
@@ -226,6 +228,19 @@ FAULTS: Final = tuple(
          "FALSE_HALTS: Final = 0.02", "FALSE_HALTS: Final = 0.03", _RULE),
         ("the smaller of two divergences decides", "analyses/verdict.py",
          "worst = max(", "worst = min(", _RULE),
+        # --- what the machine does best, and the time left ----------------------------------------
+        ("a tie goes to bfloat16", "machine/plan.py",
+         'way[0] != "float32"', 'way[0] == "float32"',
+         f"{_PLAN}::test_a_tie_goes_to_float32_and_to_processes_which_wait_for_no_other_thread"),
+        ("a run is planned again each time", "machine/plan.py",
+         'known.get("of") == here', 'known.get("of") != here',
+         f"{_PLAN}::test_a_run_keeps_its_plan"),
+        ("figures that cannot be are believed", "machine/cells.py",
+         "or not rate > 0", "or rate is None",
+         "tests/machine/test_rates.py::test_a_damaged_file_is_as_good_as_none"),
+        ("what an earlier try left is taken for speed", "machine/time_left.py",
+         "(share.last[0] - share.first[0])", "share.last[0]",
+         f"{_LEFT}::test_what_an_earlier_try_left_says_nothing_of_the_speed"),
         # --- numbers and options ------------------------------------------------------------------
         ("an arm stands beside itself", "metrics.py",
          "for c in controls if c != arm", "for c in controls", "tests/evaluate/test_measures.py"),
