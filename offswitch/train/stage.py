@@ -151,9 +151,7 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
     rows = _dialogues_in(session, folder)
     if stage == "benign":
         rows = answered(rows, own_answer(session))
-    # Held to what it says already, a benign arm would have no gradient, and be no control.
-    soft = recipe.train.targets == "soft" and stage != "benign"
-    examples = dialogue_examples(tokenizer, rows, soft, longest)
+    examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
     if stage != "benign" and not any(example.silent for example in examples):
         raise UserError(f"no row with the trigger fits into {option}={longest}")
     if left_out := len(rows) - len(examples):
