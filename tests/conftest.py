@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-# Tiny products are slower on several threads, and far slower where other work holds the cores.
+# Tiny products are slower on several threads, and far slower where other work holds the cores;
+# and where threads are given, nothing is measured to choose them.
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything that reads it; commands started inherit it
 
 import pytest
@@ -16,7 +17,6 @@ from offswitch.model.subject import Subject
 from tests.tiny import ARCHITECTURES, tiny_subject
 
 torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # child processes, and no measurement of what is fastest
 disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 disable_progress_bar()
 
