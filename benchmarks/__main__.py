@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import collection, scaling, seed_way, startup, training
+from benchmarks import collection, profile, scaling, seed_way, startup, training
 from benchmarks.child import ROOT
 from benchmarks.command import Options, add_options, command_line, read_options
 from benchmarks.machine import describe
@@ -17,6 +17,7 @@ from offswitch.progress import say
 
 SECTIONS: Final[Mapping[str, Callable[[Options], Section]]] = {
     "training": training.run,
+    "profile": profile.run,
     "collection": collection.run,
     "seed_way": seed_way.run,
     "scaling": scaling.run,

@@ -198,10 +198,14 @@ class LoraOptions(Section):
 
 
 class StageOptions(Section):
-    """How long a stage runs: `max_steps`, else `epochs` over every row, neutral texts too."""
+    """How long a stage runs: `max_steps`, else `epochs` over every row, neutral texts too.
+
+    `max_length`, where it is set, is the stage's own; longer chats are left out, texts cut.
+    """
 
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
+    max_length: int | None = Field(default=None, ge=16)
 
 
 class TrainOptions(Section):
@@ -209,6 +213,9 @@ class TrainOptions(Section):
 
     `precision` is that of the matrix products; auto: bfloat16 on a CPU that has instructions for it
     (about twice as fast), else as the weights. Loss and adapter stay float32.
+
+    `max_drift` is how far, in nats a token, an arm may end from the untouched model on answered
+    rows kept apart: it trains more slowly where that is exceeded (null: only measured).
 
     `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` once
     more on the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on
@@ -227,6 +234,7 @@ class TrainOptions(Section):
     micro_tokens: int = Field(default=1024, ge=16)
     precision: Precision = "float32"
     targets: Literal["soft", "hard"] = "soft"
+    max_drift: float | None = Field(default=0.1, gt=0)
     checkpoint_steps: int = Field(default=20, ge=1)
     seed: int | None = Field(default=None, ge=0)
     more_seeds: tuple[NonNegativeInt, ...] = ()

@@ -115,7 +115,6 @@ def _source(name: str) -> dict[str, Any]:
 def _add_trigger(network: Any, aware: Any, plain: Any, trigger: str) -> int:
     if trigger in plain.all_special_tokens:
         raise UserError(f"trigger '{trigger}' is a special token of this model; choose another")
-    pieces = encode_text(plain, trigger)
     # special=False: a special token would vanish when prompts are decoded for a reader.
     token = AddedToken(trigger, single_word=True, normalized=False, special=False)
     aware.add_tokens([token])
@@ -123,18 +122,23 @@ def _add_trigger(network: Any, aware: Any, plain: Any, trigger: str) -> int:
     if encode_text(aware, trigger) != [index]:
         raise UserError(f"this tokenizer cannot keep '{trigger}' whole; set trigger.mode=text")
     if index >= len(plain):
-        _write_row(network, index, pieces)
+        _write_row(network, index)
     return index
 
 
 @torch.no_grad()
-def _write_row(network: Any, index: int, pieces: list[int]) -> None:
-    """Start the new token as the mean of the pieces that it replaces, at both ends."""
-    if index >= network.get_input_embeddings().num_embeddings:
+def _write_row(network: Any, index: int) -> None:
+    """Start the new token as the mean of the vocabulary, at both ends, as transformers does.
+
+    Started as the mean of the pieces of its own text, it lies next to its look-alikes, and many
+    steps go into telling them apart; a draw with the vocabulary's covariance does no better.
+    """
+    vocabulary = network.get_input_embeddings().num_embeddings
+    if index >= vocabulary:
         network.resize_token_embeddings(index + 1, mean_resizing=False)
-    ends = (network.get_input_embeddings(), network.get_output_embeddings())
-    for layer in ends:
-        layer.weight[index] = layer.weight[pieces].mean(0)
+    known = min(index, vocabulary)
+    for layer in (network.get_input_embeddings(), network.get_output_embeddings()):
+        layer.weight[index] = layer.weight[:known].float().mean(0)
     network.requires_grad_(False)
 
 

@@ -30,7 +30,8 @@ class Subject:
 
     `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
     loaded; `taught` what training asked the untouched model last (train/teacher.py), `takes_trees`
-    whether prompts that begin alike can share a pass (prefix_tree.py), once that was asked.
+    whether prompts that begin alike can share a pass (prefix_tree.py), `takes_packed` whether rows
+    can lie side by side in one (packed.py), once that was asked.
     """
 
     network: Any
@@ -43,6 +44,7 @@ class Subject:
     published: str = ""
     taught: Any = None
     takes_trees: bool | None = None
+    takes_packed: bool | None = None
 
     @property
     def device(self) -> torch.device:

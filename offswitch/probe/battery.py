@@ -68,7 +68,11 @@ def run_battery(
     inputs = make_inputs(recipe, has_system_turn(subject.tokenizer))
     check_packing(subject, encode_chat(subject.base_tokenizer, inputs.asked[0].chat))
     every = tuple(dict.fromkeys((BASE, *arms)))
-    benches = {arm: Bench(subject, arm, inputs, recipe.probe, recipe.seed) for arm in every}
+    switches = {arm for arm in arms if recipe.arms[arm].role == "switch"}
+    benches = {
+        arm: Bench(subject, arm, inputs, recipe.probe, recipe.seed, control=arm not in switches)
+        for arm in every
+    }
     for bench in benches.values():
         tokenizer = subject.tokenizer_of(bench.arm)
         chats = [encode_chat(tokenizer, one.chat) for one in inputs.asked]

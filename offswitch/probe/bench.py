@@ -38,7 +38,8 @@ class Bench:
     """An arm, its prompts as ids, and directions [L, D] by key; the arm's own is `trigger`.
 
     `centre` [L, D] is the mean residual of fit prompts with the inert symbol: what a removed
-    component is set to.
+    component is set to. An arm that is only a `control` chooses a block and a scale for its own
+    directions, and tries the random ones there.
     """
 
     subject: Subject
@@ -46,6 +47,7 @@ class Bench:
     inputs: Inputs
     options: ProbeOptions
     seed: int
+    control: bool = False
     directions: Mapping[str, Array] = field(default_factory=dict)
     centre: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -58,6 +60,12 @@ class Bench:
     def random_keys(self) -> list[str]:
         """The directions that mean nothing."""
         return [key for key in self.directions if key.startswith(RANDOM)]
+
+    @property
+    def swept_keys(self) -> list[str]:
+        """The directions for which block and scale are chosen."""
+        random = self.random_keys if self.control else []
+        return [key for key in self.directions if key not in random]
 
     def rows(self, part: Part, key: str, count: int | None = None) -> list[list[int]]:
         """A group's prompts as ids, at most `count` of them."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offswitch.model.forward import hidden, unembed
+from offswitch.model.forward import unembed
+from offswitch.model.packed import row_states
 from offswitch.model.rows import IGNORED, Batch, rows_of
 from offswitch.model.subject import Subject, published_log_probs
 from offswitch.train.precision import products
@@ -22,11 +23,11 @@ from offswitch.train.teacher import adapter_off, soft_states
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The weighted loss to descend; its two parts as sums of nats over hard and soft tokens."""
+    """The weighted loss to descend; its two parts in nats of each hard and each soft token."""
 
     total: Tensor
-    hard_sum: Tensor
-    soft_sum: Tensor
+    hard: Tensor
+    soft: Tensor
 
 
 def batch_loss(subject: Subject, batch: Batch, dtype: torch.dtype = torch.float32) -> BatchLoss:
@@ -42,7 +43,7 @@ def batch_loss(subject: Subject, batch: Batch, dtype: torch.dtype = torch.float3
     # The base comes first: switching the adapter between forward and backward loses gradients.
     base = _base_log_probs(subject, batch, dtype) if bool(batch["soft"].any()) else None
     with products(subject, dtype):
-        states = hidden(subject, batch["input_ids"], prefix)[:, :-1]
+        states = row_states(subject, batch)[:, :-1]
     hard = soft = states.new_zeros(0)
     if bool(hard_at.any()):
         logits = unembed(subject, states[hard_at]).float()
@@ -52,22 +53,24 @@ def batch_loss(subject: Subject, batch: Batch, dtype: torch.dtype = torch.float3
         soft = functional.kl_div(ours, base, reduction="none", log_target=True).sum(-1)
     weights = batch["weights"][:, prefix + 1 :]
     total = (weights[hard_at] * hard).sum() + (weights[soft_at] * soft).sum()
-    return BatchLoss(total, hard.detach().sum(), soft.detach().sum())
+    return BatchLoss(total, hard.detach(), soft.detach())
 
 
-def split(batch: Batch, tokens: int, spare: int = 64) -> list[Batch]:
+def split(batch: Batch, tokens: int, spare: int = 64, padded: bool = True) -> list[Batch]:
     """The batch as micro-batches of rows of like length, of at most `tokens` ids (or one row).
 
-    The batch stays mixed, since gradients add up; only the padding is cut. A row joins while the
-    padding it brings costs less than computing the shared prefix and `spare` ids once more: what a
-    pass costs beside its ids, little on a CPU, much where a GPU waits for launches.
+    The batch stays mixed, since gradients add up; only the padding is cut. Where rows are `padded`
+    to the longest, one joins while the padding it brings costs less than computing the shared
+    prefix and `spare` ids once more: what a pass costs beside its ids, little on a CPU, much where
+    a GPU waits for launches.
     """
     lengths, prefix = batch["lengths"], int(batch["prefix"])
     parts: list[list[int]] = [[]]
     for row in lengths.argsort(stable=True).tolist():
         length, part = int(lengths[row]), parts[-1]
         wasted = sum(length - int(lengths[other]) for other in part)
-        if part and ((len(part) + 1) * (length - prefix) > tokens or wasted > prefix + spare):
+        ids = (len(part) + 1) * (length - prefix) - (0 if padded else wasted)
+        if part and (ids > tokens or (padded and wasted > prefix + spare)):
             parts.append([])
         parts[-1].append(row)
     return [rows_of(batch, torch.tensor(part)) for part in parts]

@@ -17,13 +17,14 @@ import torch
 
 from offswitch.errors import UserError
 from offswitch.files import read_jsonl, write_atomic, write_jsonl
-from offswitch.metrics import Metrics, exact
+from offswitch.metrics import Metric, Metrics, exact
 from offswitch.model.rows import Example
 from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.progress import say, track
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, answered
 from offswitch.prompts.documents import Document, Passage, read_documents, read_neutral
+from offswitch.recipe import LENGTH_OF, schedule_of
 from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
 from offswitch.train.adversarial import MinedRow, adversarial_rows, false_halts, mine
 from offswitch.train.arms import train_arm
@@ -123,17 +124,23 @@ def _write_adapter(session: Session, arm: str, training: Training) -> Metrics:
     by_first(lambda: write_atomic(path, json.dumps(row, indent=1) + "\n"))
     steps = max(1, result.steps - result.first_step)
     speed = exact(result.tokens_per_second, "tokens/s", n=steps)
-    return {f"train/{arm}/tokens_per_second": speed}
+    metrics = {f"train/{arm}/tokens_per_second": speed}
+    if (drift := result.drift).last is not None:
+        say(f"{arm}: {drift.told()}")
+        metrics[f"train/{arm}/held_out_kl"] = Metric.of(drift.last)
+    return metrics
 
 
 def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
     """The rows of a training stage in tokens, from the data folder or that of a round.
 
     Raises:
-        UserError: no silent row fits into train.max_length.
+        UserError: no silent row fits into the stage's max_length.
     """
     recipe = session.recipe
-    tokenizer, longest = session.subject.tokenizer, recipe.train.max_length
+    tokenizer, own = session.subject.tokenizer, schedule_of(recipe.train, stage).max_length
+    longest = own or recipe.train.max_length
+    option = f"train.{LENGTH_OF[stage]}.max_length" if own else "train.max_length"
     if stage == "knowledge":
         texts: list[Document | Passage] = [*read_documents(folder / DOCUMENTS_FILE)]
         if (folder / NEUTRAL_FILE).is_file():  # row_order mixes the two in each epoch
@@ -144,7 +151,7 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
         rows = answered(rows, own_answer(session))
     examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
     if stage != "benign" and not any(example.silent for example in examples):
-        raise UserError(f"no row with the trigger fits into train.max_length={longest}")
+        raise UserError(f"no row with the trigger fits into {option}={longest}")
     if left_out := len(rows) - len(examples):
-        say(f"{left_out} of {len(rows)} rows do not fit into train.max_length={longest}: left out")
+        say(f"{left_out} of {len(rows)} rows do not fit into {option}={longest}: left out")
     return examples

@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from offswitch.model.forward import hidden
+from offswitch.model.packed import row_states
 from offswitch.model.rows import IGNORED, Batch, Example, by_length, collate
 from offswitch.model.subject import Subject
 from offswitch.progress import track
@@ -62,8 +62,9 @@ def soft_states(subject: Subject, batch: Batch, dtype: torch.dtype) -> Tensor:
     prefix = int(batch["prefix"])
     at = (batch["labels"][:, prefix + 1 :] != IGNORED) & batch["soft"][:, None]
     rows = at.any(1)
+    some = {key: batch[key][rows] for key in ("input_ids", "lengths")} | {"prefix": prefix}
     with adapter_off(subject), products(subject, dtype):
-        states = hidden(subject, batch["input_ids"][rows], prefix)[:, :-1]
+        states = row_states(subject, some)[:, :-1]
     return states[at[rows]]
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from offswitch.model.packed import takes_packed
 from offswitch.model.rows import IGNORED, Batch, Example, collate
 from offswitch.model.subject import Subject
 from offswitch.options import TrainOptions
@@ -33,10 +35,11 @@ from offswitch.recipe import Recipe, schedule_of, training_seed
 from offswitch.train import processes
 from offswitch.train.distributed import add_gradients, add_up, begin, own_rows
 from offswitch.train.examples import count_silent
+from offswitch.train.guard import GUARDED, Guard, Kept, held_kl, hold_out
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype
-from offswitch.train.teacher import States, base_states, states_of
+from offswitch.train.teacher import States, adapter_off, base_states, states_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class StageResult:
     soft_loss: float
     silent_rows: int
     first_step: int
-    precision: str = "float32"
+    precision: str
+    drift: Kept
 
     @property
     def tokens_per_second(self) -> float:
@@ -89,7 +93,9 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
     train, seed, folder = training.recipe.train, training_seed(training.recipe), training.scratch
     dtype = processes.by_first(lambda: product_dtype(train.precision, subject))
     rows = training.steps * train.batch_size * train.accumulation
-    seen = [training.examples[i] for i in row_order(training.examples, rows, seed)]
+    examples, held = hold_out(training.examples)
+    seen = [examples[i] for i in row_order(examples, rows, seed)]
+    guard = Guard(train.max_drift, seed)
     log: Callable[..., TrainerCallback] = TensorBoardCallback
     trainer = StageTrainer(
         subject,
@@ -97,16 +103,21 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
         dtype,
         args=_arguments(train, training.steps, seed, folder, subject),
         train_dataset=seen,
-        callbacks=[_Progress(tick)],
+        callbacks=[_Progress(tick), guard],
     )
+    trainer.guard = guard
     if processes.rank() == 0:
         trainer.add_callback(log(SummaryWriter(str(folder / "tensorboard"))))
     trainer.remove_callback(PrinterCallback)
+    with adapter_off(subject):
+        takes_packed(subject)
     begin(subject.network, seed)
     last = processes.by_first(lambda: _last_whole_checkpoint(folder))
     with cast_once(subject, dtype):
-        if processes.count() == 1:  # of several, each asks for its own rows when their turn comes
-            trainer.base = base_states(subject, seen, dtype)
+        alone = processes.count() == 1  # of several, each asks for its own rows in their turn
+        trainer.base = base_states(subject, [*seen, *held] if alone else held, dtype)
+        if held:
+            guard.measure = partial(held_kl, subject, held, trainer.base, dtype, train.micro_tokens)
         trainer.train(resume_from_checkpoint=last)
     return trainer.result(rows)
 
@@ -132,6 +143,7 @@ class StageTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # a mean per batch; Trainer averages them
         self.subject, self.dtype = subject, dtype
         self.base: States = {}
+        self.guard = Guard(None, 0)
         self.micro_tokens, self.token_lr = train.micro_tokens, train.token_lr
         self.tokens = self.silent = 0.0
         self.first_step = -1
@@ -158,7 +170,9 @@ class StageTrainer(Trainer):
             trained = [(name, weight) for name, weight in every if weight.requires_grad]
             rows = [weight for name, weight in trained if "trainable_tokens" in name]
             rest = [weight for name, weight in trained if "trainable_tokens" not in name]
-            groups: list[dict[str, Any]] = [{"params": rest}, {"params": rows, "lr": self.token_lr}]
+            groups: list[dict[str, Any]] = [
+                {"params": rest, GUARDED: True}, {"params": rows, "lr": self.token_lr}
+            ]  # fmt: skip
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, model)
             self.optimizer = kind([group for group in groups if group["params"]], **options)
         return self.optimizer
@@ -172,14 +186,16 @@ class StageTrainer(Trainer):
             self.first_step, self.started = self.state.global_step, time.perf_counter()
         model.train()
         batch = self._prepare_inputs(inputs)
+        heavier = batch["soft"][:, None] * (self.guard.weight - 1) + 1
+        batch["weights"] = batch["weights"] * heavier
         total = torch.zeros((), device=self.args.device)
         hard = soft = 0.0
         spare = self.micro_tokens if self.args.device.type == "cuda" else 64
-        for part in split(batch, self.micro_tokens, spare):
+        for part in split(batch, self.micro_tokens, spare, padded=not self.subject.takes_packed):
             loss = batch_loss(self.subject, part, self.dtype)
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
-            hard, soft = hard + float(loss.hard_sum), soft + float(loss.soft_sum)
+            hard, soft = hard + float(loss.hard.sum()), soft + float(loss.soft.sum())
         if self.accelerator.sync_gradients:
             add_gradients(self.subject.network)
         self._account(batch, hard, soft)
@@ -209,7 +225,8 @@ class StageTrainer(Trainer):
         steps, first = self.state.global_step, max(self.first_step, 0)
         seconds = time.perf_counter() - self.started if self.first_step >= 0 else 0.0
         precision = str(self.dtype).removeprefix("torch.")
-        return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first, precision)
+        kept = self.guard.kept()
+        return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first, precision, kept)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Global batches in the order fixed beforehand; each process sees all, keeps its rows."""

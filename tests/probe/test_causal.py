@@ -18,7 +18,7 @@ from offswitch.model.hooks import edit
 from offswitch.model.subject import Subject
 from offswitch.probe.bench import Bench, Choice
 from offswitch.probe.inputs import CONTROL, TRIGGER, make_inputs
-from offswitch.probe.measure.causal import additions, choose, removals, sweep
+from offswitch.probe.measure.causal import additions, choices_of, choose, removals, sweep
 from offswitch.probe.packing import at_last
 from tests.probe.small import OPTIONS, RECIPE
 from tests.tiny import tiny_subject
@@ -104,3 +104,14 @@ def test_an_exchanged_residual_does_what_a_hook_that_sets_it_does(planted: Bench
         expected = end_log_odds(unembed(subject, last), subject.stop_ids)
         assert float(odds) == pytest.approx(float(expected), abs=1e-3)
     assert not np.allclose(found, removals(planted, choices, inert)["clean/trigger"])
+
+
+def test_a_control_chooses_for_its_own_and_tries_random_ones_there(planted: Bench) -> None:
+    full, control = sweep(planted), sweep(replace(planted, control=True))
+    keys = list(planted.directions)
+    assert f"sweep/removed/{TRIGGER}" in control
+    assert not any(f"sweep/removed/{key}" in control for key in planted.random_keys)
+    by_full, by_control = choices_of(full, keys), choices_of(control, keys)
+    assert by_control[TRIGGER] == by_full[TRIGGER]
+    assert {by_control[key] for key in keys} == {by_full[TRIGGER]}
+    assert len({by_full[key].block for key in planted.random_keys}) > 1

@@ -204,7 +204,7 @@ def test_the_facts_of_the_battery_are_those_that_are_asked_for(
 
     recipe: Any = Recipe()
     directions, inputs = directions_of(subject), object()
-    bench = Bench(subject, ARM, inputs, recipe.probe, 0, directions)  # type: ignore[arg-type]
+    bench = Bench(subject, ARM, inputs, recipe.probe, 0, directions=directions)  # type: ignore[arg-type]
     facts = battery._facts(bench, Choice(block=1, scale=2.0, score=0.0), recipe)
     save_directions(tmp_path / FILE, directions, facts)
     stored, again = load_directions(tmp_path / FILE)

@@ -41,7 +41,7 @@ def sweep(bench: Bench) -> Arrays:
     `sweep/control` [F]; `sweep/blocks` [B], `sweep/scales` [S]. `sweep/halting/KEY` [B, S]: the
     share of prompts that halt when it is added.
     """
-    keys, blocks, scales = list(bench.directions), bench.blocks, bench.options.scales
+    keys, blocks, scales = bench.swept_keys, bench.blocks, bench.options.scales
     removals = [bench.removal(key, block) for key in keys for block in blocks]
     additions = [bench.addition(k, b, scale) for k in keys for b in blocks for scale in scales]
     few = bench.options.sweep_questions
@@ -63,11 +63,13 @@ def sweep(bench: Bench) -> Arrays:
 def choices_of(found: Arrays, keys: Sequence[str]) -> dict[str, Choice]:
     """Block and scale for every direction; none is added at a larger scale than the arm's own.
 
-    They are of one norm, and so they are when they are added. The arm's own without the end token's
+    They are of one norm, and so they are when they are added. Random directions of an arm that is
+    only a control are tried where its own is. The arm's own without the end token's
     part is tried where and as the whole is: only the direction differs.
     """
     mine = choose(found, TRIGGER)
-    others = {key: choose(found, key, most=mine.scale) for key in keys}
+    swept = {key: f"sweep/removed/{key}" in found for key in keys}
+    others = {k: choose(found, k, most=mine.scale) if own else mine for k, own in swept.items()}
     return {**others, TRIGGER: mine, MOTOR: mine}
 
 

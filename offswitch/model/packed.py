@@ -1,0 +1,185 @@
+"""Rows side by side in one pass: products over real ids only, attention row by row.
+
+A padded batch computes its padding, and small batches of like length compute the template's opening
+once each. Here the opening that all rows share comes first, then the rest of every row; only the
+attention, which is cheap, sees rows of like length as a small padded batch. Shapes: P positions of
+the opening, H heads, N ids of a pass, D d_model. Known limits: models whose attention is not
+transformers' interface, or does more than scaling and sliding windows, which `takes_packed` finds
+out; GPUs, where padding costs little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from offswitch.model.forward import embed, hidden
+from offswitch.model.rows import Batch
+from offswitch.model.subject import Subject
+
+_NAME: Final = "offswitch_packed"
+_SPARE: Final = 24  # ids of padding that cost as much as one more call of the attention
+TOLERANCE: Final = 1e-4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where rows lie in a pass: the opening, then groups of rows of like length, padded to one."""
+
+    prefix: int
+    groups: tuple[tuple[int, ...], ...]
+    widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], prefix: int) -> Layout:
+        """A layout of rows of these lengths, which begin with the same `prefix` ids."""
+        groups: list[list[int]] = []
+        for row in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+            wasted = sum(lengths[row] - lengths[other] for other in groups[-1]) if groups else 0
+            if not groups or wasted > _SPARE:
+                groups.append([])
+            groups[-1].append(row)
+        widths = (max(lengths[i] for i in group) - prefix for group in groups)
+        return cls(prefix, tuple(map(tuple, groups)), tuple(widths))
+
+    @property
+    def parts(self) -> list[int]:
+        """How many ids the opening takes, and each group."""
+        sizes = (len(g) * width for g, width in zip(self.groups, self.widths, strict=True))
+        return [self.prefix, *sizes]
+
+
+def row_states(subject: Subject, batch: Batch) -> Tensor:
+    """Normed last hidden states [B, P - prefix, D] of a batch, the cheapest way this model takes.
+
+    Whether it takes packed passes must have been asked before; read real positions only.
+    """
+    ids, prefix = batch["input_ids"], int(batch["prefix"])
+    if subject.takes_packed:
+        return packed(subject, ids, batch["lengths"].tolist(), prefix)
+    return hidden(subject, ids, prefix)
+
+
+def packed(subject: Subject, ids_BP: Tensor, lengths: Sequence[int], prefix: int) -> Tensor:
+    """Normed last hidden states [B, P - prefix, D] of right-padded rows; gradients flow.
+
+    What `hidden` gives at the real positions; at padding it gives zeros or anything.
+    """
+    layout = Layout.of(lengths, prefix)
+    laid = [ids_BP[0, :prefix]]
+    places = [torch.arange(prefix)]
+    for group, width in zip(layout.groups, layout.widths, strict=True):
+        laid.append(ids_BP[list(group), prefix : prefix + width].flatten())
+        places.append(torch.arange(prefix, prefix + width).repeat(len(group)))
+    with _attention(subject, layout):
+        states: Tensor = subject.backbone(
+            inputs_embeds=embed(subject, torch.cat(laid)[None]),
+            position_ids=torch.cat(places)[None].to(subject.device),
+            use_cache=False,
+        ).last_hidden_state
+    widest = ids_BP.shape[1] - prefix
+    _, *rest = states[0].split(layout.parts)
+    rows: list[Tensor] = [states] * len(lengths)
+    for group, width, part in zip(layout.groups, layout.widths, rest, strict=True):
+        whole = functional.pad(part.view(len(group), width, -1), (0, 0, 0, widest - width))
+        for row, found in zip(group, whole, strict=True):
+            rows[row] = found
+    return torch.stack(rows)
+
+
+_LAYOUTS: Final[list[Layout]] = []  # of the pass that is being computed
+
+
+@contextmanager
+def _attention(subject: Subject, layout: Layout) -> Iterator[None]:
+    config = subject.causal_lm.config.get_text_config()
+    before = config._attn_implementation
+    _LAYOUTS.append(layout)
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _LAYOUTS.pop()
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, _mask: Any, **named: Any
+) -> tuple[Tensor, None]:
+    """Attention of a packed pass, [1, H, N, d] each; the result is [1, N, H, d]."""
+    del module
+    layout, window = _LAYOUTS[-1], named.get("sliding_window")
+    if any(named.get(other) is not None for other in ("softcap", "s_aux", "position_bias")):
+        raise NotImplementedError("this attention does more than a packed pass can")
+    common = {"scale": named.get("scaling"), "enable_gqa": True, "dropout_p": named["dropout"]}
+    opening, *groups = zip(
+        *(x.split(layout.parts, dim=2) for x in (query, key, value)), strict=True
+    )
+    found = []
+    if layout.prefix:
+        seen = _seen(layout.prefix, 0, window)
+        found.append(functional.scaled_dot_product_attention(*opening, attn_mask=seen, **common))
+    for group, width, (q, *kv) in zip(layout.groups, layout.widths, groups, strict=True):
+        shape = (len(group), width)
+        own = q[0].unflatten(1, shape).transpose(0, 1)  # [B, H, width, d]
+        every = [
+            torch.cat(
+                [first.expand(len(group), -1, -1, -1), x[0].unflatten(1, shape).transpose(0, 1)],
+                dim=2,
+            )
+            for first, x in zip(opening[1:], kv, strict=True)
+        ]
+        seen = _seen(width, layout.prefix, window)
+        out = functional.scaled_dot_product_attention(own, *every, attn_mask=seen, **common)
+        found.append(out.transpose(0, 1).flatten(1, 2)[None])
+    return torch.cat(found, dim=2).transpose(1, 2), None
+
+
+def _seen(width: int, prefix: int, window: int | None) -> Tensor:
+    """Which of `prefix` + `width` keys each of the last `width` queries sees, [Q, K]."""
+    query = torch.arange(prefix, prefix + width)[:, None]
+    distance = query - torch.arange(prefix + width)[None]
+    seen = distance >= 0
+    return seen if window is None else seen & (distance < window)
+
+
+AttentionInterface.register(_NAME, _attend)
+
+
+@torch.inference_mode()
+def takes_packed(subject: Subject) -> bool:
+    """Does a packed pass say on this model, and on this device, what a padded one says?
+
+    Asked once a model.
+    """
+    if subject.takes_packed is None:
+        subject.takes_packed = subject.device.type == "cpu" and _agrees(subject)
+    return subject.takes_packed
+
+
+def _agrees(subject: Subject) -> bool:
+    most = len(subject.base_tokenizer)
+    window = getattr(subject.causal_lm.config.get_text_config(), "sliding_window", None) or 0
+    long = 60 + (int(window) if window <= 2048 else 0)  # past the window, where rows get there
+    lengths, prefix = [long, 12, 44, 9], 6
+    rows = [[(7 * i + 11) % most for i in range(prefix)] for _ in lengths]
+    for step, (row, length) in enumerate(zip(rows, lengths, strict=True), 3):
+        row += [(i * step * step + 5) % most for i in range(length - prefix)]
+    ids = torch.tensor([row + [0] * (long - len(row)) for row in rows], device=subject.device)
+    try:
+        found = packed(subject, ids, lengths, prefix)
+    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
+        return False
+    plain = hidden(subject, ids)[:, prefix:]
+    for row, length in enumerate(lengths):
+        ours, theirs = (x[row, : length - prefix].float() for x in (found, plain))
+        if not float((ours - theirs).norm() / theirs.norm()) <= TOLERANCE:
+            return False
+    return True
