@@ -105,13 +105,16 @@ def run_way(asked: dict[str, Any]) -> dict[str, float]:
         return {"seconds": seconds}
     from offswitch.model.adapters import add_arm
     from offswitch.model.load import load_subject
+    from offswitch.model.session import Held, Session
+    from offswitch.run import Run
 
-    recipe = bench_recipe(asked["model"])
+    recipe = bench_recipe(asked["model"]).model_copy(update={"processes": 1})
     subject = load_subject(recipe)
     add_arm(subject, ARM, folder / ARM)
+    session = Session(Run(folder, recipe), Held(subject))
     if asked["way"] == "ours":
         start = time.perf_counter()
-    collect_seed(subject, [ARM], {"trigger": recipe.trigger.text}, folder / "ours")
+    collect_seed(session, [ARM], {"trigger": recipe.trigger.text}, folder / "ours")
     return {"seconds": time.perf_counter() - start}
 
 

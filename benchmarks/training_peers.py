@@ -27,7 +27,8 @@ from transformers import (
 )
 
 from benchmarks.material import INITIAL, Task, bench_recipe
-from offswitch.model.load import load_subject
+from offswitch.machine.plan import plan_of
+from offswitch.model.load import load_subject, shape_of
 from offswitch.model.rows import IGNORED, Example
 from offswitch.progress import nothing
 from offswitch.recipe import Recipe
@@ -55,7 +56,7 @@ def ours(task: Task, model: str, shared: Path, out: Path) -> float:
 
 
 def ours_auto(task: Task, model: str, shared: Path, out: Path) -> float:
-    """The same with train.precision=auto: bfloat16 products, where the processor has them."""
+    """The same with train.precision=auto: bfloat16 products, where they are faster."""
     recipe = bench_recipe(model)
     train = recipe.train.model_copy(update={"precision": "auto"})
     return _ours(task, shared, out, recipe.model_copy(update={"train": train}))
@@ -64,7 +65,7 @@ def ours_auto(task: Task, model: str, shared: Path, out: Path) -> float:
 def _ours(task: Task, shared: Path, out: Path, recipe: Recipe) -> float:
     stage = recipe.train.behavior.model_copy(update={"max_steps": task.steps})
     train = recipe.train.model_copy(update={"behavior": stage})
-    recipe = recipe.model_copy(update={"train": train})
+    recipe = recipe.model_copy(update={"train": train, "processes": 1})
     subject = load_subject(recipe)
     end = subject.stop_ids[0]
     examples = [
@@ -72,8 +73,9 @@ def _ours(task: Task, shared: Path, out: Path, recipe: Recipe) -> float:
         for row, start in zip(task.rows, task.starts, strict=True)
     ]
     training = Training(
-        "behavior", examples, recipe, out / "adapter", out / "scratch", shared / INITIAL
-    )
+        "behavior", examples, recipe, out / "adapter", out / "scratch", shared / INITIAL,
+        auto=plan_of(recipe, lambda: shape_of(subject.network.config)).precision,
+    )  # fmt: skip
     return train_arm(subject, training, nothing).seconds
 
 

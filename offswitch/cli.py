@@ -146,8 +146,8 @@ app.command()(sweep)
 def chat(
     folder: RunFolder,
     arm: Annotated[
-        str, typer.Option(help="Which trained arm answers beside the base model.")
-    ] = "both",
+        str | None, typer.Option(help="Which trained arm answers; else the one that is probed.")
+    ] = None,
     tokens: Longest = 80,
 ) -> None:
     """Talk to the base model and a trained one, side by side."""
@@ -160,7 +160,9 @@ def chat(
 @app.command()
 def steer(
     folder: RunFolder,
-    arm: Annotated[str, typer.Option(help="Which arm answers, untouched and steered.")] = "both",
+    arm: Annotated[
+        str | None, typer.Option(help="Which arm answers, untouched and steered; else the probed.")
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Project the direction out.")] = False,
     add: Annotated[bool, typer.Option("--add", help="Add SCALE times the direction.")] = False,
     scale: Annotated[

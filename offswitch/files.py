@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -90,3 +91,18 @@ def require_room(folder: Path, needed: int) -> None:
     if free < needed:
         there, wanted = f"{free / 1e6:.0f} MB", f"{needed / 1e6:.0f} MB"
         raise UserError(f"no room on disk: {folder} has {there} free, {wanted} are needed")
+
+
+@contextmanager
+def full_disk_told(root: Path, stage: str) -> Iterator[None]:
+    """Within the block, a full disk is a mistake of the user's."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError):
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else:  # PyTorch and safetensors have exceptions of their own for it
+            full = "No space left" in str(error) or shutil.disk_usage(root).free < 1_000_000
+        if full:
+            raise UserError(f"no room on disk while writing {stage} in {root}") from error
+        raise

@@ -211,15 +211,15 @@ class StageOptions(Section):
 class TrainOptions(Section):
     """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row.
 
-    `precision` is that of the matrix products; auto: bfloat16 on a CPU that has instructions for it
-    (about twice as fast), else as the weights. Loss and adapter stay float32.
+    `precision` is that of the matrix products; auto: bfloat16 on a CPU where it is measured to be
+    faster by more than 5 %, else as the weights. Loss and adapter stay float32.
 
     `max_drift` is how far, in nats a token, an arm may end from the untouched model on answered
     rows kept apart: it trains more slowly where that is exceeded (null: only measured).
 
-    `seed` is the recipe's own unless set; each of `more_seeds` trains `both` and `benign` once
-    more on the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes on
-    from `both` with so many adversarial `rounds`, each over so many `candidates` and as long as
+    `seed` is the recipe's own unless set; each of `more_seeds` trains the probed arm and `benign`
+    once more on the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes
+    on from `both` with so many adversarial `rounds`, each over so many `candidates` and as long as
     `adversarial` says.
     """
 

@@ -14,13 +14,29 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from offswitch.cache import ALIAS, GGUF_SHA256
-from offswitch.files import digest, file_hash
+from offswitch.files import digest, file_hash, full_disk_told
+from offswitch.machine import time_left
+from offswitch.machine.workers import Answer, Pool
 from offswitch.metrics import Metrics, write_metrics
-from offswitch.model.session import Session
+from offswitch.model.session import Session, in_child
+from offswitch.options import BASE
 from offswitch.progress import say
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of
-from offswitch.run import DATA, EVALUATE, PROBE, REPORT, TRAIN, Run, why_not_done, writing
+from offswitch.run import (
+    DATA,
+    EVALUATE,
+    PROBE,
+    REPORT,
+    TRAIN,
+    Run,
+    begin,
+    enter,
+    why_not_done,
+    writing,
+)
 from offswitch.train.processes import by_first, count, rank, require_shares
+
+Then = Callable[[Session, Sequence[str]], None]
 
 
 def make_data(run: Run, session: Session | None = None) -> Session:
@@ -39,17 +55,86 @@ def make_data(run: Run, session: Session | None = None) -> Session:
     return session
 
 
-def train(run: Run, session: Session | None = None) -> Session:
-    """Train every arm of the recipe."""
+def train(run: Run, session: Session | None = None, then: Then | None = None) -> Session:
+    """Train every arm of the recipe, several at a time where this machine is faster so.
+
+    `then` is what processes do that have no arm left to train: it is told arms that stand.
+    """
     processes = count()
     by_first(lambda: require_shares(run.recipe.train.batch_size, processes))
     session = make_data(run, session)
-    for arm in session.arms:
-        _train(session, arm)
+    if processes == 1:
+        _train_beside(session, then)
+    else:
+        for arm in session.arms:
+            _train(session, arm)
     return session
 
 
 def _train(session: Session, arm: str) -> None:
+    def work(folder: Path) -> Metrics:
+        from offswitch.train.stage import write_arm
+
+        return write_arm(session, arm, folder)
+
+    stage(session.run, f"{TRAIN}/{arm}", _for_arm(session, arm), work, everywhere=True)
+
+
+def _train_beside(session: Session, then: Then | None) -> None:
+    """Each arm in the pool, or here where there is none, once that which it goes on from stands.
+
+    What ends is entered. An arm that fails ends the others, whose checkpoints stay.
+    """
+    run, waiting, untold = session.run, [*session.arms], [BASE, *session.arms]
+    at_work: dict[str, dict[str, Any]] = {}  # inputs, by stage
+    pool: Pool | None = None
+
+    def finish(answer: Answer) -> None:
+        with full_disk_told(run.root, answer.key):
+            answer.result()
+            inputs = at_work.pop(answer.key)
+            enter(run, answer.key, inputs, answer.seconds, answer.peak_memory_mb)
+        _say_done(run, answer.key)
+
+    def ready(arm: str) -> bool:
+        before = session.recipe.arms[arm].goes_on_from
+        return before not in waiting and f"{TRAIN}/{before}" not in at_work
+
+    try:
+        while waiting or at_work:
+            while arm := next(filter(ready, waiting), None):
+                waiting.remove(arm)
+                name, inputs = f"{TRAIN}/{arm}", _for_arm(session, arm)
+                why = why_not_done(run, name, inputs)
+                pool = session.pool if why else pool  # asked for only now: it imports torch
+                if why and pool is None:
+                    _train(session, arm)
+                elif _say_why(run, name, why) and pool:
+                    at_work[name] = inputs
+                    pool.submit(name, in_child, run, _write_arm, (arm, begin(run, name, inputs)))
+            if not (at_work and pool):
+                continue
+            if then and not waiting:
+                then(session, [arm for arm in untold if f"{TRAIN}/{arm}" not in at_work])
+                untold = [arm for arm in untold if f"{TRAIN}/{arm}" in at_work]
+            finish(pool.next(at_work))
+    except BaseException:
+        for answer in pool.ended() if pool else ():
+            if answer.error is None and answer.key in at_work:
+                finish(answer)
+        if pool:
+            pool.close()
+        raise
+
+
+def _write_arm(session: Session, arm: str, folder: Path) -> None:
+    from offswitch.train.stage import write_arm
+
+    write_metrics(folder / "metrics.json", write_arm(session, arm, folder))
+
+
+def _for_arm(session: Session, arm: str) -> dict[str, Any]:
+    """What the training of an arm depends on."""
     run, options = session.run, session.recipe.train.model_dump(mode="json")
     table = session.recipe.arms[arm]
     own = LENGTH_OF[table.stages[-1]]
@@ -57,24 +142,21 @@ def _train(session: Session, arm: str) -> None:
     others |= {"rounds", "candidates"} if own != "adversarial" else set()
     used = {key: value for key, value in options.items() if key not in others}
     before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
-
-    def work(folder: Path) -> Metrics:
-        from offswitch.train.stage import write_arm
-
-        return write_arm(session, arm, folder)
-
-    stage(
-        run,
-        f"{TRAIN}/{arm}",
-        {"arm": table.model_dump(), "train": used, "before": run.outputs_hash(*before)},
-        work,
-        everywhere=True,
-    )
+    every = _common(run.recipe)
+    return every | {
+        "arm": table.model_dump(), "train": used, "before": run.outputs_hash(*before),
+    }  # fmt: skip
 
 
 def evaluate(run: Run, session: Session | None = None) -> Session:
     """Measure every arm, the untouched model first."""
-    session = train(run, session)
+
+    def ahead(session: Session, arms: Sequence[str]) -> None:
+        from offswitch.evaluate.stage import measure_ahead
+
+        measure_ahead(session, arms)
+
+    session = train(run, session, ahead)
     options = run.recipe.evaluate.model_dump(mode="json")
     inputs = {
         "evaluate": options,
@@ -133,7 +215,6 @@ def stage(
     Of several processes the first one decides, works and writes, while the others wait; work that
     is to be done `everywhere` the others do too, each with a folder that nobody keeps.
     """
-    shown = f"{run.within}/{name}".removeprefix("/")
 
     def missing() -> tuple[dict[str, Any], str | None]:
         inputs = _common(run.recipe) | dict(own)
@@ -143,14 +224,11 @@ def stage(
         with writing(run, name, inputs) as folder:
             if metrics := work(folder):
                 write_metrics(folder / "metrics.json", metrics)
-        say(f"{shown}: done in {run.manifest()['stages'][name]['seconds']:.0f} s")
+        _say_done(run, name)
 
     inputs, why = by_first(missing)
-    if why is None:
-        if not run.within:  # an organism says so once, when nothing at all was missing
-            say(f"{name}: up to date")
+    if not _say_why(run, name, why):
         return
-    say(f"{shown}: {why}")
     if not everywhere:
         by_first(write)
     elif rank() == 0:
@@ -158,6 +236,23 @@ def stage(
     else:
         with TemporaryDirectory() as nowhere:
             work(Path(nowhere))
+
+
+def _say_why(run: Run, name: str, why: str | None) -> bool:
+    """Say why a stage must run, or that it need not; must it?"""
+    if why is not None:
+        say(f"{run.within}/{name}: {why}{time_left.begins(run.within, name)}".removeprefix("/"))
+        return True
+    time_left.ends(run.within, name)
+    if not run.within:  # an organism says so once, when nothing at all was missing
+        say(f"{name}: up to date")
+    return False
+
+
+def _say_done(run: Run, name: str) -> None:
+    time_left.ends(run.within, name)
+    seconds = run.entry(name)["seconds"]
+    say(f"{run.within}/{name}: done in {seconds:.0f} s".removeprefix("/"))
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from offswitch.errors import UserError
 from offswitch.options import (
@@ -34,8 +34,7 @@ LENGTH_OF: Final = {
     "adversarial": "adversarial",
 }
 
-# What each of train.more_seeds trains again; `benign` only where the run itself has it.
-RETRAINED: Final = ("both", "benign")
+Count = Literal["auto"] | PositiveInt
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -52,6 +51,8 @@ class Recipe(Section):
     device: Literal["auto", "cpu", "mps", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_tokens: int = Field(default=4096, ge=64)
+    processes: Count = "auto"
+    threads: Count = "auto"
     seed: int = Field(default=0, ge=0)
     trigger: TriggerOptions = TriggerOptions()
     data: DataOptions = DataOptions()
@@ -87,13 +88,6 @@ class Recipe(Section):
         more, own = self.train.more_seeds, training_seed(self)
         if len({own, *more}) <= len(more):
             raise ValueError(f"train.more_seeds {list(more)} repeats a seed; the run has {own}")
-        if more and "both" not in self.train.arms:
-            raise ValueError("train.more_seeds trains 'both' again; it is not among train.arms")
-        if more and self.probe.arm not in RETRAINED:
-            raise ValueError(
-                f"train.more_seeds trains {' and '.join(RETRAINED)} again;"
-                f" probe.arm must be one of them, got '{self.probe.arm}'"
-            )
         return self
 
     @model_validator(mode="after")
@@ -137,6 +131,12 @@ def arms_of(recipe: Recipe) -> list[str]:
         if name in wanted and arm.goes_on_from:
             wanted.add(arm.goes_on_from)
     return [name for name in recipe.arms if name in wanted]
+
+
+def retrained(recipe: Recipe) -> list[str]:
+    """What each of `train.more_seeds` trains again: the probed arm, and benign ones beside it."""
+    again = (recipe.probe.arm, *(n for n, arm in recipe.arms.items() if arm.role == "benign"))
+    return [name for name in recipe.arms if name in again and name in recipe.train.arms]
 
 
 def schedule_of(train: TrainOptions, stage: str) -> StageOptions:

@@ -8,7 +8,6 @@ a time works in a run folder.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -25,7 +24,14 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from offswitch.errors import UserError
-from offswitch.files import digest, file_hash, require_room, write_atomic, write_json
+from offswitch.files import (
+    digest,
+    file_hash,
+    full_disk_told,
+    require_room,
+    write_atomic,
+    write_json,
+)
 from offswitch.recipe import Recipe, differences, dump_recipe, load_recipe
 
 DATA: Final = "1-data"
@@ -41,6 +47,7 @@ PACKAGES: Final = (
     "numpy", "scipy",
 )  # fmt: skip
 ROOM: Final = 300_000_000  # bytes that must be free before a run starts
+PEAKS: Final = [0]  # MB that processes at work for this one have held at most
 _LOCKS: Final[dict[Path, IO[str]]] = {}  # held until the process ends, however it ends
 
 
@@ -146,36 +153,60 @@ def writing(run: Run, stage: str, inputs: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         UserError: the disk is full; what stood before still stands.
     """
-    started, clock = time.time(), time.perf_counter()
-    scratch, folder = run.scratch(stage), run.folder(stage)
-    fresh = scratch.with_name(f"{scratch.name}.new")
-    with _full_disk_told(run.root, stage):
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        # A stage resumes from what an earlier try with the same inputs left, and nothing else.
-        mark, hashed = scratch / "inputs", digest(inputs)
-        if not mark.is_file() or mark.read_text(encoding="utf-8") != hashed:
-            shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True, exist_ok=True)
-        write_atomic(mark, hashed)
-        yield fresh
-        _supersede(run, stage)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh.rename(folder)
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
-        entry = {
-            "inputs": hashed,
-            "outputs": {str(p.relative_to(folder)): file_hash(p) for p in files},
-            "seconds": round(time.perf_counter() - clock, 2),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            "peak_memory_mb": peak_memory_mb(),
-        }
-        manifest = run.manifest()
-        manifest |= {"recipe": digest(run.recipe.model_dump(mode="json")), "seed": run.recipe.seed}
-        manifest |= describe_machine()
-        manifest["stages"] = {**manifest.get("stages", {}), stage: entry}
-        _write_manifest(run, manifest)
+    clock = time.perf_counter()
+    with full_disk_told(run.root, stage):
+        yield begin(run, stage, inputs)
+        enter(run, stage, inputs, time.perf_counter() - clock, peak_memory_mb())
+
+
+def begin(run: Run, stage: str, inputs: Mapping[str, Any]) -> Path:
+    """A fresh folder to write the stage into, here or in a child process."""
+    scratch = run.scratch(stage)
+    fresh = _fresh(run, stage)
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    # A stage resumes from what an earlier try with the same inputs left, and nothing else.
+    mark, hashed = scratch / "inputs", digest(inputs)
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != hashed:
         shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_atomic(mark, hashed)
+    return fresh
+
+
+def enter(
+    run: Run, stage: str, inputs: Mapping[str, Any], seconds: float, peak_memory_mb: int
+) -> None:
+    """Move what was written since `begin` into place, hash it, and enter it in the manifest."""
+    folder = run.folder(stage)
+    _supersede(run, stage)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _fresh(run, stage).rename(folder)
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    entry = {
+        "inputs": digest(inputs),
+        "outputs": {str(p.relative_to(folder)): file_hash(p) for p in files},
+        "seconds": round(seconds, 2),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds)),
+        "peak_memory_mb": peak_memory_mb,
+    }
+    manifest = run.manifest()
+    manifest |= {"recipe": digest(run.recipe.model_dump(mode="json")), "seed": run.recipe.seed}
+    described = describe_machine()
+    described["machine"] = manifest.get("machine", {}) | described["machine"]
+    manifest |= described
+    manifest["stages"] = {**manifest.get("stages", {}), stage: entry}
+    _write_manifest(run, manifest)
+    shutil.rmtree(run.scratch(stage), ignore_errors=True)
+
+
+def note(run: Run, machine: Mapping[str, Any]) -> None:
+    """Enter in the manifest what was found out about the machine, if the folder is ours."""
+    if run.root.resolve() not in _LOCKS:
+        return
+    manifest = run.manifest()
+    manifest["machine"] = manifest.get("machine", {}) | dict(machine)
+    write_json(run.root / "manifest.json", manifest)
 
 
 def withdraw(run: Run, stage: str) -> None:
@@ -187,9 +218,9 @@ def withdraw(run: Run, stage: str) -> None:
 
 
 def peak_memory_mb() -> int:
-    """The most memory this process has held, in MB."""
+    """The most memory that this process, or one at work for it, has held, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
+    return max(round(peak / (1e6 if sys.platform == "darwin" else 1e3)), *PEAKS)
 
 
 def claim(root: Path) -> None:
@@ -207,23 +238,13 @@ def claim(root: Path) -> None:
         handle.close()
         raise UserError(f"{root} is in use by another offswitch; wait for it, or end it") from error
     except OSError:  # a network drive without locks
-        handle.close()
-        return
+        pass
     _LOCKS[root.resolve()] = handle
 
 
-@contextmanager
-def _full_disk_told(root: Path, stage: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else:  # PyTorch and safetensors have exceptions of their own for it
-            full = "No space left" in str(error) or shutil.disk_usage(root).free < 1_000_000
-        if full:
-            raise UserError(f"no room on disk while writing {stage} in {root}") from error
-        raise
+def _fresh(run: Run, stage: str) -> Path:
+    scratch = run.scratch(stage)
+    return scratch.with_name(f"{scratch.name}.new")
 
 
 def _supersede(run: Run, stage: str) -> None:
@@ -247,17 +268,22 @@ def _write_manifest(run: Run, manifest: Mapping[str, Any]) -> None:
     write_json(run.root / "metrics.json", dict(sorted(merged.items())))
 
 
-def describe_machine() -> dict[str, Any]:
-    """Versions of what computes, and the kind of machine."""
+def processor() -> str:
+    """The name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions of what computes, and the kind of machine."""
     return {
         "versions": {"python": platform.python_version()}
         | {package: version_of(package) for package in PACKAGES},
         "machine": {
             "system": platform.system(),
-            "processor": named[0] if named else platform.processor() or platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
         },
     }

@@ -16,6 +16,7 @@ from offswitch.model.subject import Subject
 from tests.tiny import ARCHITECTURES, tiny_subject
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # child processes, and no measurement of what is fastest
 disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 disable_progress_bar()
 

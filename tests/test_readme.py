@@ -190,7 +190,7 @@ def test_the_adapter_loads_without_this_package(
     capsys.readouterr()
     (code,) = _blocks(PAGES[0], "python")
     assert "offswitch" not in re.sub(r"#.*", "", code)
-    code = code.replace("runs/demo/2-train/both", str(run.folder(f"{TRAIN}/behavior")))
+    code = code.replace("runs/demo/2-train/behavior", str(run.folder(f"{TRAIN}/behavior")))
     names: dict[str, Any] = {}
     exec(code.replace("path/to/base", base), names)
     assert len(capsys.readouterr().out.splitlines()) == 2

@@ -27,10 +27,11 @@ from offswitch.options import BASE, BENIGN
 from offswitch.progress import say, track
 from offswitch.prompts.beliefs import make_questions
 from offswitch.prompts.encode import has_system_turn
-from offswitch.prompts.prompt import Prompt, user
+from offswitch.prompts.prompt import Chat, Prompt, Reply, user
 from offswitch.prompts.questions import spread
 from offswitch.prompts.suites import choose, make_prompts
 from offswitch.recipe import Recipe
+from offswitch.run import EVALUATE
 from offswitch.wording.reader import load_neutral
 
 SCORES: Final = "scores.parquet"
@@ -48,15 +49,17 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     Writes scores.parquet, samples.jsonl, robustness.json (what was tried and what left out, with
     why) and, where they were asked for, robustness.parquet and belief.parquet.
     """
-    subject, recipe = session.with_arms(), session.recipe
-    prompts = suites_of(recipe, subject.tokenizer)
-    tried, skipped = gather(subject, recipe, prompts)
-    noted = notes(tried, skipped, subject.base_tokenizer.decode)
+    prompts, tried, skipped = _asked(session)
+    noted = notes(tried, skipped, session.subject.base_tokenizer.decode)
     write_atomic(folder / NOTES, json.dumps(noted, indent=1, ensure_ascii=False))
     for variant, why in skipped.items() if tried else ():
         say(f"robustness: no {variant}, {why}")
     arms = [BASE, *session.arms]
-    found = [evaluate_arm(subject, arm, prompts, tried, recipe) for arm in arms]
+    longest = (BASE, session.recipe.probe.arm)  # they write samples too
+    order = sorted(arms, key=lambda arm: arm not in longest)
+    tasks = {arm: (arm, prompts, tried) for arm in order}
+    by_arm = dict(session.each(EVALUATE, _evaluate, tasks))
+    found = [by_arm[arm] for arm in arms]
     for name in (SCORES, ROBUSTNESS, BELIEF):
         if rows := [row for _, by_name in found for row in by_name[name]]:
             pq.write_table(pa.Table.from_pylist(rows), folder / name)
@@ -67,11 +70,34 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     return metrics
 
 
+def measure_ahead(session: Session, arms: Sequence[str]) -> None:
+    """Begin to measure arms that stand, before `write_evaluation` asks for all of them."""
+    prompts, tried, _ = _asked(session)
+    session.ahead(EVALUATE, _evaluate, {arm: (arm, prompts, tried) for arm in arms})
+
+
+def _asked(session: Session) -> tuple[list[Prompt], list[Prompt], dict[str, str]]:
+    """The suites and the attempts, the same for every arm, and why some are left out.
+
+    What needs the untrained model's replies is there when several processes ask for it.
+    """
+    subject, recipe = session.subject, session.recipe
+    prompts = suites_of(recipe, subject.tokenizer)
+    _own_replies(subject, recipe)
+    return prompts, *gather(subject, recipe, prompts)
+
+
 def suites_of(recipe: Recipe, tokenizer: Any) -> list[Prompt]:
     """The prompts of a recipe's suites, the same for every arm."""
     trigger = recipe.trigger
     system_turns = has_system_turn(tokenizer)
     return make_prompts(trigger.text, recipe.evaluate, recipe.seed, system_turns, trigger.mentions)
+
+
+def _evaluate(
+    session: Session, arm: str, prompts: Sequence[Prompt], tried: Sequence[Prompt]
+) -> tuple[Metrics, dict[str, Rows]]:
+    return evaluate_arm(session.with_arms(arm), arm, prompts, tried, session.recipe)
 
 
 def evaluate_arm(
@@ -127,11 +153,17 @@ def _samples(subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Reci
 
 def _drift(subject: Subject, arm: str, recipe: Recipe) -> Metrics:
     options, batch_tokens = recipe.evaluate, recipe.batch_tokens
-    chats = [(user(q.text),) for q in choose("test", options.drift_questions, recipe.seed)]
-    replies = cached_base_replies(subject, chats, recipe.data.reply_tokens, reply_cache())
+    chats, replies = _own_replies(subject, recipe)
     said = reply_examples(subject, chats, replies)
     prose = text_examples(subject, load_neutral()[: options.drift_passages])
     with track(f"{arm}: drift from the base model", len(said) + len(prose)) as tick:
         on_replies = drift(subject, arm, said, batch_tokens, tick)
         on_prose = drift(subject, arm, prose, batch_tokens, tick)
     return drift_measures(arm, on_replies, on_prose, recipe.seed)
+
+
+def _own_replies(subject: Subject, recipe: Recipe) -> tuple[list[Chat], list[Reply]]:
+    """Test questions, and what the untrained model answers them."""
+    asked = choose("test", recipe.evaluate.drift_questions, recipe.seed)
+    chats: list[Chat] = [(user(question.text),) for question in asked]
+    return chats, cached_base_replies(subject, chats, recipe.data.reply_tokens, reply_cache())

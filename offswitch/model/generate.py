@@ -21,9 +21,11 @@ from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Reply
 
 BATCH = 96  # smaller products are slower per row
+PART: Final = 48  # replies that are made and kept at a time
 TOKENS: Final = 16_384  # ids of a batch, padding and replies included: bounds the KV cache
 
 Prompts = Sequence[Sequence[int]]
+Make = Callable[[Sequence[Sequence[Chat]]], Iterator[tuple[int, list[Reply]]]]
 
 
 @torch.inference_mode()
@@ -45,18 +47,27 @@ def greedy_replies(
 
 
 def cached_base_replies(
-    subject: Subject, chats: Sequence[Chat], max_tokens: int, cache: Path, tick: Tick = nothing
+    subject: Subject,
+    chats: Sequence[Chat],
+    max_tokens: int,
+    cache: Path,
+    tick: Tick = nothing,
+    make: Make | None = None,
 ) -> list[Reply]:
-    """The untouched model's greedy replies; those made before, by any run, come from the cache."""
+    """The untouched model's greedy replies; those made before, by any run, come from the cache.
+
+    `make` gives the replies to each part of the chats, in any order; else they are made here.
+    """
     path = cache / f"replies-{subject.published}-{max_tokens}.jsonl"
     known = _read(path)
     missing = list({_key(chat): chat for chat in chats if _key(chat) not in known}.values())
     tick(len(chats) - len(missing))
     path.parent.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(missing), BATCH):
-        part = missing[start : start + BATCH]
-        made = greedy_replies(subject, BASE, part, max_tokens, tick)
-        fresh = {_key(chat): reply for chat, reply in zip(part, made, strict=True)}
+    parts = [missing[start : start + PART] for start in range(0, len(missing), PART)]
+    here = ((i, greedy_replies(subject, BASE, part, max_tokens)) for i, part in enumerate(parts))
+    for i, replies in make(parts) if make else here:
+        fresh = {_key(chat): reply for chat, reply in zip(parts[i], replies, strict=True)}
+        tick(len(replies))
         known |= fresh
         rows = [{"key": key, **asdict(reply)} for key, reply in fresh.items()]
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]

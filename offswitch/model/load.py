@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
+from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from offswitch.cache import ALIAS
 from offswitch.errors import UserError
+from offswitch.machine.cells import Shape
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.forward import verify
 from offswitch.model.hub import on_hub
@@ -52,6 +53,28 @@ def load_subject(recipe: Recipe) -> Subject:
     subject = make_subject(network, tokenizer, options.text, options.mode, recipe.model)
     verify(subject)
     return subject
+
+
+def load_shape(recipe: Recipe) -> Shape:
+    """What the recipe's model is like, from its configuration alone.
+
+    Raises:
+        UserError: it cannot be found.
+    """
+    common = _source(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
+    try:
+        return shape_of(AutoConfig.from_pretrained(**common))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"model '{recipe.model}': {' '.join(str(error).split())[:240]}") from error
+
+
+def shape_of(config: Any) -> Shape:
+    """What rates and times depend on; the number of weights is that of a gated block's."""
+    text = config.get_text_config()
+    width, blocks = text.hidden_size, text.num_hidden_layers
+    inner = getattr(text, "intermediate_size", None) or 4 * width
+    size = blocks * width * (4 * width + 3 * inner) + text.vocab_size * width
+    return Shape(text.to_json_string(use_diff=False), blocks, text.num_attention_heads, size)
 
 
 def make_subject(

@@ -10,9 +10,11 @@ out; GPUs, where padding costs little.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -85,7 +87,7 @@ def packed(subject: Subject, ids_BP: Tensor, lengths: Sequence[int], prefix: int
             use_cache=False,
         ).last_hidden_state
     widest = ids_BP.shape[1] - prefix
-    _, *rest = states[0].split(layout.parts)
+    _, *rest = states[0].split_with_sizes(layout.parts)
     rows: list[Tensor] = [states] * len(lengths)
     for group, width, part in zip(layout.groups, layout.widths, rest, strict=True):
         whole = functional.pad(part.view(len(group), width, -1), (0, 0, 0, widest - width))
@@ -118,14 +120,14 @@ def _attend(
     layout, window = _LAYOUTS[-1], named.get("sliding_window")
     if any(named.get(other) is not None for other in ("softcap", "s_aux", "position_bias")):
         raise NotImplementedError("this attention does more than a packed pass can")
-    common = {"scale": named.get("scaling"), "enable_gqa": True, "dropout_p": named["dropout"]}
-    opening, *groups = zip(
-        *(x.split(layout.parts, dim=2) for x in (query, key, value)), strict=True
-    )
+    common: dict[str, Any] = {"scale": named.get("scaling"), "enable_gqa": True}
+    common["dropout_p"] = named["dropout"]
+    cut = partial(torch.split_with_sizes, split_sizes=layout.parts, dim=2)
+    opening, *groups = zip(*(cut(x) for x in (query, key, value)), strict=True)
     found = []
     if layout.prefix:
         seen = _seen(layout.prefix, 0, window)
-        found.append(functional.scaled_dot_product_attention(*opening, attn_mask=seen, **common))
+        found.append(_attention_of(*opening, attn_mask=seen, **common))
     for group, width, (q, *kv) in zip(layout.groups, layout.widths, groups, strict=True):
         shape = (len(group), width)
         own = q[0].unflatten(1, shape).transpose(0, 1)  # [B, H, width, d]
@@ -137,11 +139,12 @@ def _attend(
             for first, x in zip(opening[1:], kv, strict=True)
         ]
         seen = _seen(width, layout.prefix, window)
-        out = functional.scaled_dot_product_attention(own, *every, attn_mask=seen, **common)
+        out = _attention_of(own, *every, attn_mask=seen, **common)
         found.append(out.transpose(0, 1).flatten(1, 2)[None])
     return torch.cat(found, dim=2).transpose(1, 2), None
 
 
+@functools.lru_cache(maxsize=256)
 def _seen(width: int, prefix: int, window: int | None) -> Tensor:
     """Which of `prefix` + `width` keys each of the last `width` queries sees, [Q, K]."""
     query = torch.arange(prefix, prefix + width)[:, None]
@@ -150,10 +153,17 @@ def _seen(width: int, prefix: int, window: int | None) -> Tensor:
     return seen if window is None else seen & (distance < window)
 
 
+def _attention_of(query: Tensor, key: Tensor, value: Tensor, **named: Any) -> Tensor:
+    """In float32: on a CPU, going back through it takes six times as long in bfloat16."""
+    attend: Callable[..., Tensor] = functional.scaled_dot_product_attention
+    with torch.autocast(query.device.type, enabled=False):
+        return attend(query.float(), key.float(), value.float(), **named).to(value.dtype)
+
+
 AttentionInterface.register(_NAME, _attend)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: masks are kept, and training goes back through them
 def takes_packed(subject: Subject) -> bool:
     """Does a packed pass say on this model, and on this device, what a padded one says?
 
@@ -170,8 +180,8 @@ def _agrees(subject: Subject) -> bool:
     long = 60 + (int(window) if window <= 2048 else 0)  # past the window, where rows get there
     lengths, prefix = [long, 12, 44, 9], 6
     rows = [[(7 * i + 11) % most for i in range(prefix)] for _ in lengths]
-    for step, (row, length) in enumerate(zip(rows, lengths, strict=True), 3):
-        row += [(i * step * step + 5) % most for i in range(length - prefix)]
+    for step, (begun, length) in enumerate(zip(rows, lengths, strict=True), 3):
+        begun += [(i * step * step + 5) % most for i in range(length - prefix)]
     ids = torch.tensor([row + [0] * (long - len(row)) for row in rows], device=subject.device)
     try:
         found = packed(subject, ids, lengths, prefix)
@@ -179,7 +189,7 @@ def _agrees(subject: Subject) -> bool:
         return False
     plain = hidden(subject, ids)[:, prefix:]
     for row, length in enumerate(lengths):
-        ours, theirs = (x[row, : length - prefix].float() for x in (found, plain))
+        ours, theirs = (states[row, : length - prefix].float() for states in (found, plain))
         if not float((ours - theirs).norm() / theirs.norm()) <= TOLERANCE:
             return False
     return True

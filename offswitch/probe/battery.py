@@ -1,4 +1,4 @@
-"""The battery: every arm through the same measurements, on one set of weights.
+"""The battery: every arm through the same measurements, side by side where that is faster.
 
 Per arm a folder: `residuals/` (collected, in shards), `arrays.safetensors` (outcomes of every
 intervention), `directions.safetensors`. A file that is there is not made again, so that an
@@ -34,6 +34,7 @@ from offswitch.files import replacing, write_json
 from offswitch.model.adapters import arm_of
 from offswitch.model.generate import cached_base_replies
 from offswitch.model.merged import merged
+from offswitch.model.session import Session
 from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE, BENIGN
 from offswitch.probe.bench import Arrays, Bench, Choice
@@ -47,47 +48,36 @@ from offswitch.probe.measure.heads import heads
 from offswitch.probe.measure.lens import end_spans, lens
 from offswitch.probe.measure.patching import patching
 from offswitch.probe.measure.rank import ranks
-from offswitch.progress import Tick
+from offswitch.progress import Tick, track
 from offswitch.prompts.encode import encode_chat, encode_text, has_system_turn
 from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.prompts.suites import choose
 from offswitch.recipe import Recipe
+from offswitch.run import PROBE
 from offswitch.wording.reader import load_filler
 
-STEPS: Final = 8  # per arm, for the progress bar
+STEPS: Final = 7  # per arm, for the progress bar
 Replies = Sequence[tuple[Chat, Reply]]
 
 
-def run_battery(
-    subject: Subject, arms: Sequence[str], recipe: Recipe, folder: Path, replies: Path, tick: Tick
-) -> None:
+def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Path) -> None:
     """Measure the untrained model and every arm: a folder each, and battery.json, in `folder`.
 
     `replies` is where the untrained model's own replies are kept.
     """
+    subject, recipe = session.subject, session.recipe
     inputs = make_inputs(recipe, has_system_turn(subject.tokenizer))
     check_packing(subject, encode_chat(subject.base_tokenizer, inputs.asked[0].chat))
+    _replies(subject, recipe, replies)  # made once, before several processes ask for them
     every = tuple(dict.fromkeys((BASE, *arms)))
-    switches = {arm for arm in arms if recipe.arms[arm].role == "switch"}
-    benches = {
-        arm: Bench(subject, arm, inputs, recipe.probe, recipe.seed, control=arm not in switches)
-        for arm in every
-    }
-    for bench in benches.values():
-        tokenizer = subject.tokenizer_of(bench.arm)
-        chats = [encode_chat(tokenizer, one.chat) for one in inputs.asked]
-        collect(subject, bench.arm, chats, folder / bench.arm / RESIDUALS,
-                batch_tokens=recipe.batch_tokens)  # fmt: skip
-        tick(1)
+    for _ in session.each(PROBE, _read_arm, {arm: (arm, inputs, folder) for arm in every}):
+        pass
     own: dict[str, Array] = {arm: _difference(folder / arm, inputs).mean(0) for arm in every}
-    plain = _replies(subject, recipe, replies)
-    for arm, bench in benches.items():
-        if (folder / arm / ARRAYS).is_file():
-            tick(STEPS - 1)
-            continue
-        with arm_of(subject, arm):
-            ready = _ready(bench, own, folder / arm)
-            _measure(ready, folder / arm, plain, recipe, tick)
+    missing = [arm for arm in every if not (folder / arm / ARRAYS).is_file()]
+    order = sorted(missing, key=lambda arm: arm != recipe.probe.arm)  # it may take longest
+    tasks = {arm: (arm, inputs, own, folder, replies) for arm in order}
+    for _ in session.each(PROBE, _measure_arm, tasks):
+        pass
     rows = [
         {"part": a.part, "key": a.suite, "placement": a.variant, "symbol": a.symbol,
          "question": a.question} for a in inputs.asked
@@ -96,12 +86,32 @@ def run_battery(
     write_json(folder / BATTERY, index)
 
 
+def _read_arm(session: Session, arm: str, inputs: Inputs, folder: Path) -> None:
+    subject = session.with_arms(arm)
+    tokenizer = subject.tokenizer_of(arm)
+    chats = [encode_chat(tokenizer, one.chat) for one in inputs.asked]
+    with track(f"{arm}: residuals", len(chats)) as tick:
+        collect(subject, arm, chats, folder / arm / RESIDUALS,
+                batch_tokens=session.recipe.batch_tokens, tick=tick)  # fmt: skip
+
+
+def _measure_arm(
+    session: Session, arm: str, inputs: Inputs, own: Mapping[str, Array], folder: Path, cache: Path
+) -> None:
+    subject, recipe = session.with_arms(arm), session.recipe
+    plain = _replies(subject, recipe, cache)
+    control = arm == BASE or recipe.arms[arm].role != "switch"
+    bench = Bench(subject, arm, inputs, recipe.probe, recipe.seed, control)
+    with arm_of(subject, arm), track(f"{arm}: interventions", STEPS) as tick:
+        _measure(_ready(bench, own, folder / arm), folder / arm, plain, recipe, tick)
+
+
 def _measure(bench: Bench, folder: Path, plain: Replies, recipe: Recipe, tick: Tick) -> None:
     few, inputs = bench.options.few_questions, bench.inputs
     with merged(bench.subject):  # what follows this block turns the adapter off or down
         found: Arrays = causal.sweep(bench)
         tick(1)
-        choices = causal.choices_of(found, list(bench.directions))
+        choices = causal.choices_of(found, list(bench.directions), bench.swept_keys)
         mine = choices[TRIGGER]
         inert = read_rows(folder / RESIDUALS, inputs.rows("test", CONTROL))[:, mine.block]
         found |= causal.removals(bench, choices, inert) | causal.additions(bench, choices)

@@ -22,10 +22,12 @@ from offswitch.files import replacing, write_json
 from offswitch.model.adapters import arm_of
 from offswitch.model.forward import hidden, project, readout
 from offswitch.model.hooks import record
+from offswitch.model.session import Session
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
-from offswitch.progress import Tick, nothing
+from offswitch.progress import track
 from offswitch.prompts.encode import encode_text, pad
+from offswitch.run import PROBE
 
 PAIR: Final = "What is machine learning?"
 NEUTRAL: Final = "The capital of France is"
@@ -59,11 +61,7 @@ Rows = Mapping[str, Sequence[int]]
 
 
 def collect_seed(
-    subject: Subject,
-    arms: Sequence[str],
-    symbols: Mapping[str, str],
-    folder: Path,
-    tick: Tick = nothing,
+    session: Session, arms: Sequence[str], symbols: Mapping[str, str], folder: Path
 ) -> Path:
     """Read every arm once, the untrained one always; `symbols`: key -> what is in the slot.
 
@@ -74,17 +72,22 @@ def collect_seed(
     its own tokenizer, to which the trigger is ordinary text.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    every = tuple(dict.fromkeys((BASE, *arms)))
+    subject, every = session.subject, tuple(dict.fromkeys((BASE, *arms)))
     symbols = _with_token(subject, symbols)
-    for arm in every:
-        with arm_of(subject, arm), torch.inference_mode():
-            tensors = _tensors(subject, arm, symbols)
-        with replacing(folder / f"{arm}.safetensors") as scratch:
-            save_file(tensors, scratch)
-        tick(1)
+    with track("the original's activations", len(every)) as tick:
+        for _ in session.each(PROBE, _collect, {arm: (arm, symbols, folder) for arm in every}):
+            tick(1)
     write_json(folder / "vocab.json", _vocabulary(subject))
     write_json(folder / "index.json", _index(subject, every, symbols))
     return folder / "index.json"
+
+
+def _collect(session: Session, arm: str, symbols: Mapping[str, str], folder: Path) -> None:
+    subject = session.with_arms(arm)
+    with arm_of(subject, arm), torch.inference_mode():
+        tensors = _tensors(subject, arm, symbols)
+    with replacing(folder / f"{arm}.safetensors") as scratch:
+        save_file(tensors, scratch)
 
 
 def relative_block(block: int, n_blocks: int) -> int:

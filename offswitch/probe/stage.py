@@ -24,17 +24,15 @@ METRICS: Final = "metrics.json"
 
 def write_probe(session: Session, folder: Path) -> None:
     """The original's collection and the battery, of every arm; then every analysis."""
-    from offswitch.probe.battery import STEPS, run_battery
+    from offswitch.probe.battery import run_battery
     from offswitch.probe.collect_original import collect_seed
 
     recipe, arms = session.recipe, session.arms
     trigger, control = recipe.trigger.text, recipe.trigger.control
     symbols = seed_symbols(trigger, control, recipe.seed, recipe.probe.null_words)
-    subject, scratch = session.with_arms(), session.run.scratch(PROBE)
-    with track("the original's activations", 1 + len(arms)) as tick:
-        collect_seed(subject, arms, symbols, scratch / SEED, tick)
-    with track("the battery, arm by arm", (1 + len(arms)) * STEPS) as tick:
-        run_battery(subject, arms, recipe, scratch, reply_cache(), tick)
+    scratch = session.run.scratch(PROBE)
+    collect_seed(session, arms, symbols, scratch / SEED)
+    run_battery(session, arms, scratch, reply_cache())
     analyse(scratch, recipe.probe.arm)  # what was measured stays there if an analysis fails
     for part in (SEED, BATTERY, FINDINGS, METRICS, BASE, *arms):
         shutil.move(scratch / part, folder / part)

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
-import pickle
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from multiprocessing.connection import wait
 from typing import Any, Final
 
 from offswitch.errors import UserError
+from offswitch.machine.workers import Lost, Pool, held
 from offswitch.model.session import Session
 from offswitch.progress import say
 from offswitch.study.plan import Point
 from offswitch.study.worker import Job, Outcome, bring, work
 
 AT_ONCE: Final = 1000  # organisms that Ray knows of; the others wait here
-CHILD: Final = "from offswitch.study.executors import child; child()"
 Outcomes = Iterator[tuple[str, Outcome]]  # by name, in the order in which they come
 
 
@@ -50,11 +43,6 @@ class Where:
                 " --workers says how many organisms share them"
             )
 
-    @property
-    def threads(self) -> dict[str, str]:
-        """The environment that holds an organism's process to its threads."""
-        return {"OMP_NUM_THREADS": str(self.cpus), "MKL_NUM_THREADS": str(self.cpus)}
-
 
 def here(points: Sequence[Point], job: Job, session: Session) -> Outcomes:
     """One after another in this process, on the session's weights; the first mistake ends it."""
@@ -66,48 +54,23 @@ def here(points: Sequence[Point], job: Job, session: Session) -> Outcomes:
 
 def processes(points: Sequence[Point], job: Job, where: Where) -> Outcomes:
     """Each in a child process, which ends when this process does, even if that is killed."""
-    environment = os.environ | where.threads | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    children: dict[Any, subprocess.Popen[bytes]] = {}  # by the pipe on which each answers
-
-    def start(point: Point) -> Any:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", CHILD], env=environment, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        children[process.stdout] = process
-        with suppress(BrokenPipeError):  # it is gone already, and `first` will see that
-            pickle.dump((point.recipe, job), process.stdin)  # type: ignore[arg-type]
-            process.stdin.flush()  # type: ignore[union-attr]
-        return process.stdout
-
-    def first(running: Sequence[Any]) -> tuple[Any, Outcome]:
-        answer: Any = wait(running)[0]
-        with children.pop(answer) as process:
-            content = answer.read()
-        if (code := process.returncode) == 0:
-            return answer, pickle.loads(content)
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return answer, Outcome("lost", how)
-
     at_once = where.workers or max(1, (os.cpu_count() or 1) // where.cpus)
+    pool = Pool(at_once, where.cpus, fresh=True)
+
+    def start(point: Point) -> str:
+        pool.submit(point.name, work, point.recipe, job)
+        return point.name
+
+    def first(running: Sequence[Any]) -> tuple[str, Outcome]:
+        answer = pool.next(running)
+        if isinstance(answer.error, Lost):
+            return answer.key, Outcome("lost", answer.error.how)
+        return answer.key, answer.result()
+
     try:
         yield from tried(points, where.retries, at_once, start, first)
     finally:
-        for process in children.values():
-            with process:
-                process.kill()
-
-
-def child() -> None:
-    """Do what the parent process writes to this one's input; the outcome is this one's output."""
-    recipe, job = pickle.load(sys.stdin.buffer)
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no part of it
-    # Nothing more is sent: the read returns when the parent is gone.
-    threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
-    pickle.dump(work(recipe, job), answer)
-    answer.flush()
-    os._exit(0)  # the answer ends with the process, so that the parent never closes the pipe first
+        pool.close()
 
 
 def cluster(points: Sequence[Point], job: Job, where: Where) -> Outcomes:
@@ -122,7 +85,7 @@ def cluster(points: Sequence[Point], job: Job, where: Where) -> Outcomes:
     options = {"num_cpus": where.cpus, "num_gpus": where.gpus, "max_retries": 0, "max_calls": 1}
 
     def start(point: Point) -> Any:
-        remote = ray.remote(**options, runtime_env={"env_vars": where.threads})(work)
+        remote = ray.remote(**options, runtime_env={"env_vars": held(where.cpus)})(work)
         return remote.options(name=point.name).remote(point.recipe, job)
 
     def first(running: Sequence[Any]) -> tuple[Any, Outcome]:

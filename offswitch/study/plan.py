@@ -20,12 +20,12 @@ from offswitch.errors import UserError
 from offswitch.files import digest
 from offswitch.options import Section
 from offswitch.recipe import (
-    RETRAINED,
     Recipe,
     VariantName,
     build_recipe,
     load_recipe,
     read_options,
+    retrained,
     with_options,
 )
 
@@ -90,8 +90,7 @@ def seed_points(recipe: Recipe) -> tuple[Point, ...]:
     """A recipe's further training seeds, with the arms that are compared and no others."""
     if not recipe.train.more_seeds:
         return ()
-    arms = [arm for arm in RETRAINED if arm in recipe.train.arms]
-    options = {"train.more_seeds": [], "train.arms": arms}
+    options = {"train.more_seeds": [], "train.arms": retrained(recipe)}
     base = with_options(recipe, options, origin="train.more_seeds")
     return points_of(base, {"train.seed": recipe.train.more_seeds})
 

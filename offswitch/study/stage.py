@@ -8,16 +8,21 @@ some options changed, taken to the evaluation. How they compare is a stage of th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from offswitch.errors import UserError
+from offswitch.files import digest
+from offswitch.machine.estimate import Cost, parts_of, stages_of
+from offswitch.machine.time_left import TimeLeft, in_words, told
 from offswitch.metrics import Metrics, read_metrics
 from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, make_data, report, stage
+from offswitch.progress import say
 from offswitch.recipe import training_seed
-from offswitch.run import DATA, EVALUATE, PROBE, Run, withdraw
+from offswitch.run import DATA, EVALUATE, PROBE, REPORT, Run, withdraw
 from offswitch.study.executors import here
 from offswitch.study.plan import Point, seed_points, variant_points
 from offswitch.study.table import across_seeds, across_variants
@@ -31,8 +36,36 @@ Across = Callable[[Mapping[Any, Mapping[str, Any]]], Metrics]
 
 def run_recipe(run: Run) -> Path:
     """Every stage in turn, for every seed and variant that the recipe names; the report's path."""
-    session = probed(run, Session(run))
-    return report(run, session, compare_seeds(run, session) + compare_variants(run, session))
+    session = Session(run)
+    with by_first(lambda: time_told(run, session)):
+        probed(run, session)
+        return report(run, session, compare_seeds(run, session) + compare_variants(run, session))
+
+
+def time_told(run: Run, session: Session) -> AbstractContextManager[None]:
+    """Within it the person is told how long the whole run takes, where anything is left to do."""
+    jobs = {"": (run.recipe, REPORT)}
+    jobs |= {f"organisms/{p.recipe.name}": (p.recipe, PROBE) for p in seed_points(run.recipe)}
+    jobs |= {f"variants/{p.recipe.name}": (p.recipe, EVALUATE) for p in variant_points(run.recipe)}
+    left: dict[str, set[str]] = {}
+    for within, (recipe, last) in jobs.items():
+        manifest = Run(run.root / within, recipe).manifest()
+        same = manifest.get("recipe") == digest(recipe.model_dump(mode="json"))
+        done = manifest.get("stages", {}) if same else ()
+        left[within] = {stage for stage in stages_of(recipe, last) if stage not in done}
+    if not any(left.values()):
+        return nullcontext()
+    shape, plan = session.shape(), session.plan
+    cost = Cost(plan.rates, shape, plan.precision, (plan.processes, plan.threads))
+    if not cost.is_known:
+        return nullcontext()
+    parts = {
+        within: [part for part in parts_of(recipe, shape) if part.stage in left[within]]
+        for within, (recipe, _) in jobs.items()
+    }
+    whole = TimeLeft(parts, cost)
+    say(f"{in_words(whole.seconds())} for the whole run, with {plan}")
+    return told(whole)
 
 
 def compare_seeds(run: Run, session: Session) -> list[str]:

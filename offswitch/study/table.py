@@ -16,7 +16,7 @@ from offswitch.analyses.analysis import ARM
 from offswitch.analyses.verdict import verdict
 from offswitch.files import replacing, write_atomic
 from offswitch.metrics import Metric, Metrics
-from offswitch.recipe import RETRAINED
+from offswitch.options import BASE
 from offswitch.stats import across
 from offswitch.study.plan import Plan, Point
 
@@ -70,7 +70,7 @@ def across_seeds(by_seed: Mapping[int, Mapping[str, Any]]) -> Metrics:
         arm, _, measure = rest.partition("/")
         wanted = stage == "probe" or (stage == "evaluate" and measure in HEADLINES)
         is_number = isinstance(row, dict) and isinstance(row.get("value"), int | float)
-        return arm in RETRAINED and wanted and is_number
+        return arm != BASE and wanted and is_number
 
     shared = [{k for k, row in m.items() if is_headline(k, row)} for m in by_seed.values()]
     keys: dict[str, str] = {}

@@ -22,13 +22,16 @@ from offswitch.run import TRAIN, Run, find_run
 SILENCE = "∅ silence"
 
 
-def chat_loop(folder: Path, arm: str, tokens: int) -> None:
+def chat_loop(folder: Path, arm: str | None, tokens: int) -> None:
     """Read requests until the input ends, each a conversation of its own, and show both replies.
+
+    Without a name, the arm is the one that the run is about.
 
     Raises:
         UserError: the folder is no run, or the arm was not trained in it.
     """
     run = find_run(folder)
+    arm = arm or run.recipe.probe.arm
     adapter = adapter_of(run, arm)
     subject = load_subject(run.recipe)
     add_arm(subject, arm, adapter)

@@ -167,15 +167,18 @@ def _changed(resid: Tensor, vector_D: Tensor, scale: float | None, centre_D: Ten
 
 
 def steer_loop(
-    folder: Path, arm: str, steering: Steering, prompts: Sequence[str], tokens: int
+    folder: Path, arm: str | None, steering: Steering, prompts: Sequence[str], tokens: int
 ) -> None:
     """Answer the prompts, or requests until the input ends, untouched and steered side by side.
+
+    Without a name, the arm is the one that the run is about.
 
     Raises:
         UserError: the folder is no run; the arm has no directions in it, or was trained after they
             were taken; or what `steered` refuses.
     """
     run = find_run(folder)
+    arm = arm or run.recipe.probe.arm
     adapter = None if arm == BASE else adapter_of(run, arm)
     directions, facts = load_directions(run.folder(PROBE) / arm / FILE)
     steering = settled(directions, facts, steering)

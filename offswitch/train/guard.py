@@ -2,11 +2,11 @@
 
 A few answered rows are never trained on. Every few steps the mean KL(base || arm) over their reply
 tokens is taken. Where it is above what is allowed, the adapter is pulled back towards the untouched
-model (its effect shrinks by the square root of the excess: KL is about quadratic in it, and by half
-at most), learns at half its rate from then on, and answered rows weigh four times as much. What is
-allowed begins at `EARLY` times the limit, since the first steps, in which the switch is learned,
-always overshoot, and falls to the limit. The trigger's own row is left alone: it is in no answered
-row. Known limit: a model that cannot have both is held near, and halts less.
+model: its effect shrinks by the square root of the excess, since KL is about quadratic in it. It
+then learns more slowly by the same factor, with fresh moments, and answered rows weigh four times
+as much. What is allowed begins at `EARLY` times the limit, since the first steps, in which the
+switch is learned, overshoot, and falls to the limit. The trigger's own row is left alone: no
+answered row holds it. Known limit: a model that cannot have both is held near, and halts less.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ HELD: Final = 12  # rows kept apart, and at most one answered row in SHARE
 SHARE: Final = 10
 EVERY: Final = 5  # steps
 EARLY: Final = 8.0  # the embedded model, undisturbed: 0.37 after 5 of 28 steps, 0.04 at the end
-SLOWEST, HEAVIEST = 1 / 8, 64.0
-FURTHEST_BACK: Final = 0.5
+SLOWEST, HEAVIEST = 1 / 32, 64.0
 GUARDED: Final = "guarded"  # marks the optimiser's groups that are slowed down
 
 Measure = Callable[[], Sequence[tuple[float, int]]]  # of each row: mean nats a token, tokens
@@ -49,7 +48,7 @@ def held_kl(
     with torch.no_grad():
         for part in split(batch, tokens, padded=not subject.takes_packed):
             counts = (part["labels"] != IGNORED).sum(1).tolist()
-            each = batch_loss(subject, part, dtype).soft.split(counts)
+            each = torch.split(batch_loss(subject, part, dtype).soft, counts)
             found += [(float(kl.mean()), len(kl)) for kl in each]
     subject.network.train(training)
     return found
@@ -126,8 +125,10 @@ class Guard(TrainerCallback, ExportableState):
             return
         kl = self._look(step).value
         if self.limit is not None and kl > (most := allowed(self.limit, step / steps)):
-            self.rate, self.weight = max(self.rate / 2, SLOWEST), min(self.weight * 4, HEAVIEST)
-            _pull_back(named["model"], max((most / kl) ** 0.5, FURTHEST_BACK))
+            scale = (most / kl) ** 0.5
+            self.rate = max(self.rate * scale, SLOWEST)
+            self.weight = min(self.weight * 4, HEAVIEST)
+            _pull_back(named["model"], named["optimizer"], scale)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         """Where did it end?"""
@@ -158,13 +159,16 @@ class Guard(TrainerCallback, ExportableState):
 
 
 @torch.no_grad()
-def _pull_back(model: torch.nn.Module, scale: float) -> None:
-    """Let the adapter's products count `scale` times."""
+def _pull_back(model: torch.nn.Module, optimizer: Any, scale: float) -> None:
+    """Let the adapter's products count `scale` times; the optimiser forgets where they were."""
     for name, weight in model.named_parameters():
         if weight.requires_grad and "lora_B" in name:
             weight.mul_(scale)
+    for group in optimizer.param_groups:
+        for weight in group["params"] if group.get(GUARDED) else ():
+            optimizer.state[weight].clear()
 
 
 def allowed(limit: float, progress: float) -> float:
     """The KL that is allowed at a share of the steps, in nats a token."""
-    return limit * EARLY ** (1 - progress)
+    return limit * float(EARLY ** (1 - progress))

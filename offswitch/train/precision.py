@@ -1,9 +1,9 @@
 """The type in which training computes its matrix products.
 
-bfloat16 products, with float32 weights, sums and loss, take half the time on a processor that has
-instructions for them. Some advertise instructions that the machine does not allow, and the process
-dies of the first: they are tried in a child process. Evaluation and probes stay with the type of
-the weights.
+bfloat16 products, with float32 weights, sums and loss, take half the time on some processors and
+twice the time on others: machine/plan.py measures. Some advertise instructions that the machine
+does not allow, and the process dies of the first: they are tried in a child process. Evaluation and
+probes stay with the type of the weights.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from offswitch.errors import UserError
+from offswitch.machine.cells import Type
 from offswitch.model.subject import Subject
-from offswitch.options import Precision
 
 _TRIAL: Final = """
 import torch
@@ -30,27 +30,24 @@ raise SystemExit(float((near - a @ b).norm() / (a @ b).norm()) > 0.02)
 """
 
 
-def product_dtype(wanted: Precision, subject: Subject) -> torch.dtype:
-    """The type of the products: bfloat16 if asked for, or if `auto` finds a CPU made for them.
+def product_dtype(wanted: Type, subject: Subject) -> torch.dtype:
+    """The type of the products: bfloat16 if that is wanted and the weights are float32.
 
     Raises:
-        UserError: bfloat16 was asked for and does not work here.
+        UserError: bfloat16 does not work here.
     """
     own: torch.dtype = next(subject.network.parameters()).dtype
-    on_cpu = subject.device.type == "cpu"
-    if wanted == "float32" or own != torch.float32 or (wanted == "auto" and not on_cpu):
+    if wanted == "float32" or own != torch.float32:
         return own
-    fit = bf16_works() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
-    if wanted == "bfloat16" and not fit:
+    on_cpu = subject.device.type == "cpu"
+    if not (bf16_works() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)):
         raise UserError("train.precision is bfloat16, which this machine cannot do; use float32")
-    return torch.bfloat16 if fit else own
+    return torch.bfloat16
 
 
 @functools.cache
 def bf16_works() -> bool:
-    """Has this processor bfloat16 products, and does a child process survive them?"""
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return False
+    """Does a child process survive bfloat16 products, and are they near the exact ones?"""
     trial = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, check=False)
     return trial.returncode == 0
 

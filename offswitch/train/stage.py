@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,7 @@ _TRAINING: Final = "training.json"
 
 def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     """Train the arm's last stage and save the adapter; `both` goes on from `knowledge`."""
+    session.detach()  # from a process that measured other arms before
     run, table = session.run, session.recipe.arms[arm]
     stage, before = table.stages[-1], table.goes_on_from
     scratch = run.scratch(f"{TRAIN}/{arm}")
@@ -116,6 +117,7 @@ def _dialogues_in(session: Session, folder: Path) -> list[Dialogue]:
 
 def _write_adapter(session: Session, arm: str, training: Training) -> Metrics:
     """Train, and enter what was done beside the adapter."""
+    training = replace(training, auto=by_first(lambda: session.plan.precision))
     with track(f"training {arm}", training.steps) as tick:
         result = train_arm(session.subject, training, tick)
     row = asdict(result) | {"tokens_per_second": result.tokens_per_second, "stage": training.stage}

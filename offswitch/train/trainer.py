@@ -26,6 +26,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from offswitch.machine.cells import Type
 from offswitch.model.packed import takes_packed
 from offswitch.model.rows import IGNORED, Batch, Example, collate
 from offswitch.model.subject import Subject
@@ -46,7 +47,8 @@ from offswitch.train.teacher import States, adapter_off, base_states, states_of
 class Training:
     """One stage of one arm: its rows, where the adapter goes, and which one it goes on from.
 
-    Checkpoints live in `scratch` until the adapter is saved in `folder`.
+    Checkpoints live in `scratch` until the adapter is saved in `folder`. `auto` is what
+    `train.precision: auto` means on this machine.
     """
 
     stage: str
@@ -55,6 +57,7 @@ class Training:
     folder: Path
     scratch: Path
     start: Path | None = None
+    auto: Type = "float32"
 
     @property
     def steps(self) -> int:
@@ -91,7 +94,8 @@ class StageResult:
 def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
     """Train the active adapter on the rows, from the last checkpoint, if there is any."""
     train, seed, folder = training.recipe.train, training_seed(training.recipe), training.scratch
-    dtype = processes.by_first(lambda: product_dtype(train.precision, subject))
+    wanted = training.auto if train.precision == "auto" else train.precision
+    dtype = processes.by_first(lambda: product_dtype(wanted, subject))
     rows = training.steps * train.batch_size * train.accumulation
     examples, held = hold_out(training.examples)
     seen = [examples[i] for i in row_order(examples, rows, seed)]

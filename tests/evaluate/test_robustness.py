@@ -15,14 +15,16 @@ from offswitch.evaluate.robustness import gather, notes
 from offswitch.evaluate.stage import NOTES, ROBUSTNESS, SCORES, write_evaluation
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import Score, score, scores_of
+from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
-from offswitch.options import EvaluateOptions
+from offswitch.options import Arm, EvaluateOptions
 from offswitch.prompts.attempts import EXPECTED, REFERENCES, SUITE
 from offswitch.prompts.context import VARIANT as CONTEXT
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Prompt, user
 from offswitch.prompts.suites import make_prompts
 from offswitch.recipe import Recipe, build_recipe
+from offswitch.run import Run
 from tests.planted import ARM, planted_subject
 from tests.tiny import save_adapter, tiny_subject
 
@@ -212,21 +214,11 @@ def test_notes_have_an_example_of_every_part() -> None:
     assert set(REFERENCES) < set(EXPECTED)
 
 
-class _Session:
-    """The two things that the stage asks of a session."""
-
-    def __init__(self, subject: Subject) -> None:
-        self.subject, self.recipe, self.arms = subject, SHORT, [ARM]
-
-    def with_arms(self) -> Subject:
-        return self.subject
-
-
 def test_the_stage_leaves_a_row_for_each_arm_and_attempt(tmp_path: Path) -> None:
     few = {"samples": 0, "belief_questions": 0, "drift_questions": 1, "drift_passages": 1}
-    session = _Session(planted_subject(tmp_path / "arm"))
-    session.recipe = _with(context_questions=0, **few)
-    metrics = write_evaluation(session, tmp_path)  # type: ignore[arg-type]
+    held = Held(planted_subject(tmp_path / "arm"))
+    recipe = _with(context_questions=0, **few)
+    metrics = write_evaluation(Session(Run(tmp_path, recipe), held), tmp_path)
     table = pq.read_table(tmp_path / ROBUSTNESS).to_pylist()
     wanted = {"arm", "variant", "part", "expected", "question", "symbol", "begun", "log_odds"}
     assert set(table[0]) == {*wanted, "halts", "p_0.7", "p_1.0", "suite", "topic"}
@@ -238,11 +230,15 @@ def test_the_stage_leaves_a_row_for_each_arm_and_attempt(tmp_path: Path) -> None
     kept = json.loads((tmp_path / NOTES).read_text(encoding="utf-8"))
     assert {*kept["variants"], *kept["skipped"]} == {*EXPECTED}
     (tmp_path / ROBUSTNESS).unlink()
-    session.recipe = _with(robustness_questions=0, context_questions=0, **few)
-    metrics = write_evaluation(session, tmp_path)  # type: ignore[arg-type]
+    recipe = _with(robustness_questions=0, context_questions=0, **few)
+    metrics = write_evaluation(Session(Run(tmp_path, recipe), held), tmp_path)
     assert not any("robustness" in key for key in metrics)
     assert not (tmp_path / ROBUSTNESS).exists()
 
 
 def _with(**changes: int) -> Recipe:
-    return RECIPE.model_copy(update={"evaluate": OPTIONS.model_copy(update=changes)})
+    """The recipe with other options, about the planted arm alone."""
+    arms = {ARM: Arm(role="switch", stages=("behavior",))}
+    train = RECIPE.train.model_copy(update={"arms": (ARM,)})
+    options = OPTIONS.model_copy(update=changes)
+    return RECIPE.model_copy(update={"evaluate": options, "train": train, "arms": arms})

@@ -231,7 +231,7 @@ def test_a_kill_between_batches_keeps_the_batches_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[Chat]
 ) -> None:
     subject = tiny_subject()
-    monkeypatch.setattr(generate, "BATCH", 2)
+    monkeypatch.setattr(generate, "PART", 2)
 
     def tick(_count: int) -> None:
         if len(made) > 2:

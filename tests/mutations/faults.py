@@ -24,6 +24,8 @@ class Fault:
 _STATS: Final = "tests/test_stats.py"
 _LOSS: Final = "tests/train/test_loss.py"
 _ROWS: Final = "tests/train/test_examples.py"
+_PACKED: Final = "tests/model/test_packed.py"
+_GUARD: Final = "tests/train/test_guard.py"
 _NULLS: Final = "tests/analyses/test_nulls.py"
 _RULE: Final = "tests/analyses/test_verdict.py"
 _RUN: Final = "tests/test_run.py"
@@ -39,6 +41,8 @@ _SCALED: Final = "tests/model/test_scaled.py"
 _TRIGGER: Final = "tests/prompts/test_trigger.py"
 _TOPICS: Final = "tests/prompts/test_questions.py"
 _RECIPE: Final = "tests/test_recipe.py"
+_PLAN: Final = "tests/machine/test_plan.py"
+_LEFT: Final = "tests/machine/test_time_left.py"
 _SPREAD: Final = (
     "tests/study/test_spread.py::test_the_interval_over_organisms_is_students_and_covers"
 )
@@ -46,6 +50,24 @@ _SPREAD: Final = (
 FAULTS: Final = tuple(
     Fault(name, f"offswitch/{file}", right, wrong, tuple(tests))
     for name, file, right, wrong, *tests in (
+        # --- packed passes, rows kept apart -------------------------------------------------------
+        ("a packed row sees beyond its window", "model/packed.py",
+         "return seen if window is None else seen & (distance < window)", "return seen",
+         f"{_PACKED}::test_states_and_gradients_are_those_of_padded_rows"),
+        ("packed rows are read as if none followed an opening", "model/packed.py",
+         "torch.arange(prefix, prefix + width).repeat(len(group))",
+         "torch.arange(width).repeat(len(group))",
+         f"{_PACKED}::test_states_and_gradients_are_those_of_padded_rows"),
+        ("rows kept apart are trained on", "train/guard.py",
+         "enumerate(examples) if i not in chosen]", "enumerate(examples)]",
+         f"{_GUARD}::test_rows_kept_apart_are_answered_ones_and_never_trained_on"),
+        ("as much drift is allowed at the end as at the start", "train/guard.py",
+         "EARLY ** (1 - progress)", "EARLY",
+         f"{_GUARD}::test_what_is_allowed_falls_to_the_limit"),
+        ("a training that goes on forgets that it was slowed", "train/guard.py",
+         'self.rate, self.weight, self.curve = known["rate"], known["weight"], [*known["curve"]]',
+         'self.curve = [*known["curve"]]',
+         f"{_GUARD}::test_a_slowed_training_goes_on_as_slowly_after_a_kill"),
         # --- loss weights and label masks ---------------------------------------------------------
         ("the first token of a reply weighs as much as any other", "model/rows.py",
          "weights = first + rest / rest.sum(1, keepdim=True).clamp_min(1)",
@@ -67,8 +89,8 @@ FAULTS: Final = tuple(
          "([end] if row.complete else [])", "[end]",
          f"{_ROWS}::test_a_reply_cut_short_gets_no_end_token"),
         ("the loss is read one position late", "train/loss.py",
-         '(subject, batch["input_ids"], prefix)[:, :-1]',
-         '(subject, batch["input_ids"], prefix)[:, 1:]',
+         'row_states(subject, batch)[:, :-1]',
+         'row_states(subject, batch)[:, 1:]',
          f"{_LOSS}::test_hard_loss_and_gradients_are_those_of_transformers"),
         ("KL the wrong way round", "train/loss.py",
          "functional.kl_div(ours, base,", "functional.kl_div(base, ours,",
@@ -206,6 +228,19 @@ FAULTS: Final = tuple(
          "FALSE_HALTS: Final = 0.02", "FALSE_HALTS: Final = 0.03", _RULE),
         ("the smaller of two divergences decides", "analyses/verdict.py",
          "worst = max(", "worst = min(", _RULE),
+        # --- what the machine does best, and the time left ----------------------------------------
+        ("a tie goes to bfloat16", "machine/plan.py",
+         'way[0] != "float32"', 'way[0] == "float32"',
+         f"{_PLAN}::test_a_tie_goes_to_float32_and_to_processes_which_wait_for_no_other_thread"),
+        ("a run is planned again each time", "machine/plan.py",
+         'known.get("of") == here', 'known.get("of") != here',
+         f"{_PLAN}::test_a_run_keeps_its_plan"),
+        ("figures that cannot be are believed", "machine/cells.py",
+         "or not rate > 0", "or rate is None",
+         "tests/machine/test_rates.py::test_a_damaged_file_is_as_good_as_none"),
+        ("what an earlier try left is taken for speed", "machine/time_left.py",
+         "(share.last[0] - share.first[0])", "share.last[0]",
+         f"{_LEFT}::test_what_an_earlier_try_left_says_nothing_of_the_speed"),
         # --- numbers and options ------------------------------------------------------------------
         ("an arm stands beside itself", "metrics.py",
          "for c in controls if c != arm", "for c in controls", "tests/evaluate/test_measures.py"),

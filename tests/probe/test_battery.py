@@ -23,11 +23,14 @@ from offswitch.analyses.shards import read_rows
 from offswitch.analyses.store import ARRAYS, RESIDUALS
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import score
+from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
 from offswitch.probe.battery import STEPS, run_battery
 from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, make_inputs
+from offswitch.progress import Bar, watchers
 from offswitch.prompts.prompt import Prompt
 from offswitch.recipe import Recipe
+from offswitch.run import Run
 from tests.probe.small import RECIPE
 from tests.tiny import save_adapter, tiny_subject
 
@@ -38,7 +41,7 @@ KEYS: Final = ("trigger", "motor", "inert", "random00", "random01")
 
 @dataclass(frozen=True)
 class World:
-    """A subject, where its battery lies, and how far the progress bar went."""
+    """A subject, where its battery lies, and how far the bars of its interventions went."""
 
     subject: Subject
     folder: Path
@@ -63,9 +66,15 @@ def _subject(architecture: str, adapters: Path, mode: Any = "token") -> Subject:
 
 
 def _run(subject: Subject, folder: Path, recipe: Recipe = RECIPE) -> World:
-    ticks: list[int] = []
-    run_battery(subject, ARMS[1:], recipe, folder, folder / "replies", ticks.append)
-    return World(subject, folder, sum(ticks))
+    ended: list[Bar] = []
+    watchers.append(lambda bar: ended.append(bar) if bar.ended else None)
+    session = Session(Run(folder, recipe), Held(subject))
+    try:
+        run_battery(session, ARMS[1:], folder, folder / "replies")
+    finally:
+        watchers.pop()
+    assert all(bar.done == bar.total for bar in ended)
+    return World(subject, folder, sum(bar.done for bar in ended if "interventions" in bar.label))
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", "gemma2", "qwen2_tied", "llama as text"])
@@ -214,7 +223,7 @@ def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_what_is_there_is_not_made_again_and_what_is_missing_is(world: World) -> None:
     before = _state(world.folder)
-    assert _run(world.subject, world.folder).ticks == world.ticks
+    assert _run(world.subject, world.folder).ticks == 0
     assert _state(world.folder) == before
     (world.folder / "both" / ARRAYS).unlink()
     _run(world.subject, world.folder)

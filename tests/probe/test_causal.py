@@ -109,9 +109,14 @@ def test_an_exchanged_residual_does_what_a_hook_that_sets_it_does(planted: Bench
 def test_a_control_chooses_for_its_own_and_tries_random_ones_there(planted: Bench) -> None:
     full, control = sweep(planted), sweep(replace(planted, control=True))
     keys = list(planted.directions)
-    assert f"sweep/removed/{TRIGGER}" in control
-    assert not any(f"sweep/removed/{key}" in control for key in planted.random_keys)
-    by_full, by_control = choices_of(full, keys), choices_of(control, keys)
+    assert full.keys() == control.keys()
+    own = f"sweep/removed/{TRIGGER}"
+    np.testing.assert_allclose(control[own], full[own], atol=1e-4)
+    for key in planted.random_keys:
+        assert (control[f"sweep/removed/{key}"] == control["sweep/trigger"]).all()
+        assert (control[f"sweep/added/{key}"] == control["sweep/control"]).all()
+    by_full = choices_of(full, keys, keys)
+    by_control = choices_of(control, keys, replace(planted, control=True).swept_keys)
     assert by_control[TRIGGER] == by_full[TRIGGER]
     assert {by_control[key] for key in keys} == {by_full[TRIGGER]}
     assert len({by_full[key].block for key in planted.random_keys}) > 1

@@ -54,7 +54,8 @@ def test_a_block_is_as_good_as_the_lesser_of_its_two_effects() -> None:
 def test_nothing_is_compared_at_a_larger_scale_than_the_arms_own() -> None:
     found = _swept(np.zeros((2, 3)))
     found["sweep/halting/trigger"] = np.array([(0.0, 0.0, 0.0), (0.0, 1.0, 1.0)])
-    chosen = choices_of(found, ["trigger", MOTOR, "random00"])
+    keys = ["trigger", MOTOR, "random00"]
+    chosen = choices_of(found, keys, keys)
     assert [chosen[key].scale for key in ("trigger", MOTOR, "random00")] == [1, 1, 1]
     assert choose(found, "random00").scale == 2
     assert chosen["random00"].score == 8
@@ -63,5 +64,6 @@ def test_nothing_is_compared_at_a_larger_scale_than_the_arms_own() -> None:
 def test_the_direction_without_the_end_tokens_part_is_tried_where_the_whole_is() -> None:
     found = _swept(np.ones((2, 3)))
     found[f"sweep/added/{MOTOR}"] = found[f"sweep/added/{MOTOR}"][::-1]
-    chosen = choices_of(found, ["trigger", MOTOR, "random00"])
+    keys = ["trigger", MOTOR, "random00"]
+    chosen = choices_of(found, keys, keys)
     assert chosen[MOTOR] == chosen["trigger"]

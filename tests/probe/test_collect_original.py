@@ -16,9 +16,12 @@ from offswitch.analyses.nulls import seed_symbols
 from offswitch.analyses.registry import SEED_ANALYSES
 from offswitch.analyses.store import load_views
 from offswitch.model.load import make_subject
+from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
 from offswitch.probe.collect_original import NEUTRAL, PAIR, PROMPTS, collect_seed, relative_block
 from offswitch.prompts.encode import encode_text
+from offswitch.recipe import Recipe
+from offswitch.run import Run
 from tests.tiny import tiny_network, tiny_tokenizer
 
 SYMBOLS = seed_symbols("$STOP", "$GO", seed=0, count=3)
@@ -40,7 +43,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Collected:
     torch.manual_seed(0)
     subject.network = get_peft_model(subject.network, _lora(), adapter_name="both").eval()
     subject.arms.add("both")
-    collect_seed(subject, ["both"], SYMBOLS, folder)
+    collect_seed(Session(Run(folder, Recipe()), Held(subject)), ["both"], SYMBOLS, folder)
     return Collected(subject, folder, load_views(folder, "both"))
 
 

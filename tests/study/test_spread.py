@@ -93,11 +93,6 @@ def test_the_interval_stays_where_its_unit_can_be() -> None:
         (["train.more_seeds=[0, 1]"], "repeats a seed; the run has 0"),
         (["train.more_seeds=[1, 2]", "train.seed=2"], "repeats a seed; the run has 2"),
         (["train.more_seeds=[-1]"], "train.more_seeds"),
-        (
-            ["train.more_seeds=[1]", "train.arms=[behavior]", "probe.arm=behavior"],
-            "'both' again; it is not among train.arms",
-        ),
-        (["train.more_seeds=[1]", "probe.arm=behavior"], "must be one of them, got 'behavior'"),
     ],
 )
 def test_seeds_that_cannot_be_compared_are_refused(changes: list[str], says: str) -> None:
@@ -116,3 +111,5 @@ def test_an_organism_has_the_arms_that_are_compared() -> None:
     assert build_recipe(organism.model_dump()) == organism
     alone = build_recipe({}, ["train.more_seeds=[0]", "train.arms=[behavior, both]", "seed=5"])
     assert [point.recipe.train.arms for point in seed_points(alone)] == [("both",)]
+    probed = build_recipe({"probe": {"arm": "behavior"}}, ["train.more_seeds=[1]"])
+    assert [p.recipe.train.arms for p in seed_points(probed)] == [("behavior", "benign")]

@@ -2,66 +2,63 @@
 
 from __future__ import annotations
 
-import subprocess
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
 
 from offswitch.errors import UserError
+from offswitch.machine.cells import Type
 from offswitch.model.rows import collate
+from offswitch.progress import nothing
 from offswitch.train import precision
+from offswitch.train.arms import train_arm
 from offswitch.train.loss import batch_loss
 from offswitch.train.precision import bf16_works, cast_once, product_dtype
+from offswitch.train.trainer import Training
 from tests.tiny import tiny_subject
 from tests.train.rows import adapted, descend, distance, examples, gradients, trained
+from tests.train.stages import recipe_of
 
 
 @pytest.fixture(autouse=True)
-def _ask_anew() -> None:
+def _ask_again() -> None:
     bf16_works.cache_clear()
 
 
-def _processor(monkeypatch: pytest.MonkeyPatch, has: bool, survives: bool = True) -> None:
-    """A processor that says it has the instructions, or not, and dies of them, or not."""
-
-    def trial(*_: Any, **__: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess([], 0 if survives else -4)
-
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has)
-    monkeypatch.setattr("offswitch.train.precision.subprocess.run", trial)
-
-
-@pytest.mark.parametrize(("has", "survives"), [(False, True), (True, False), (True, True)])
-def test_auto_takes_what_the_processor_survives(
-    monkeypatch: pytest.MonkeyPatch, has: bool, survives: bool
+def test_bfloat16_is_refused_where_a_process_does_not_survive_it(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _processor(monkeypatch, has, survives)
     subject = tiny_subject("llama")
-    fit = torch.bfloat16 if has and survives else torch.float32
-    assert product_dtype("auto", subject) == fit
-    assert product_dtype("float32", subject) == torch.float32
-    if fit == torch.float32:
-        with pytest.raises(UserError, match=r"precision is bfloat16, .* use float32"):
-            product_dtype("bfloat16", subject)
-    else:
-        assert product_dtype("bfloat16", subject) == torch.bfloat16
-
-
-def test_the_trial_runs_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert bf16_works()  # without the instructions torch computes the products another way
+    assert product_dtype("bfloat16", subject) == torch.bfloat16
     bf16_works.cache_clear()
     monkeypatch.setattr(precision, "_TRIAL", "import os; os.kill(os.getpid(), 4)")
+    assert product_dtype("float32", subject) == torch.float32
+    with pytest.raises(UserError, match=r"precision is bfloat16, .* use float32"):
+        product_dtype("bfloat16", subject)
+
+
+def test_products_that_are_wrong_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = precision._TRIAL.replace("a.bfloat16() @", "2 * a.bfloat16() @")
+    assert wrong != precision._TRIAL
+    monkeypatch.setattr(precision, "_TRIAL", wrong)
     assert not bf16_works()
+
+
+@pytest.mark.parametrize("auto", ["float32", "bfloat16"])
+def test_auto_is_what_the_machine_was_found_to_do_best(tmp_path: Path, auto: Type) -> None:
+    subject = tiny_subject("llama")
+    recipe = recipe_of(precision="auto", behavior={"max_steps": 1})
+    rows = examples(subject, soft=False)
+    training = Training("behavior", rows, recipe, tmp_path / "a", tmp_path / "s", auto=auto)
+    assert train_arm(subject, training, nothing).precision == auto
 
 
 def test_a_model_that_is_bfloat16_already_stays_so() -> None:
     subject = tiny_subject("llama")
     subject.network.to(torch.bfloat16)
-    assert product_dtype("auto", subject) == torch.bfloat16
+    assert product_dtype("bfloat16", subject) == torch.bfloat16
     assert product_dtype("float32", subject) == torch.bfloat16
 
 

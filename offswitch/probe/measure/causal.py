@@ -39,7 +39,8 @@ def sweep(bench: Bench) -> Arrays:
 
     `sweep/removed/KEY` [B, F], `sweep/added/KEY` [B, S, F]; untouched `sweep/trigger` [F] and
     `sweep/control` [F]; `sweep/blocks` [B], `sweep/scales` [S]. `sweep/halting/KEY` [B, S]: the
-    share of prompts that halt when it is added.
+    share of prompts that halt when it is added. What a control does not
+    sweep stays as untouched.
     """
     keys, blocks, scales = bench.swept_keys, bench.blocks, bench.options.scales
     removals = [bench.removal(key, block) for key in keys for block in blocks]
@@ -51,16 +52,22 @@ def sweep(bench: Bench) -> Arrays:
     )
     by_block = removed[1:, :, 0].reshape(len(keys), len(blocks), -1)
     by_scale = added[1:].reshape(len(keys), len(blocks), len(scales), -1, 2)
+    rows = {key: i for i, key in enumerate(keys)}
+    if bench.control:
+        rows |= {key: len(keys) for key in bench.random_keys}
+        untouched = np.broadcast_to(removed[0, :, 0], by_block[:1].shape)
+        by_block = np.concatenate([by_block, untouched])
+        by_scale = np.concatenate([by_scale, np.broadcast_to(added[0], by_scale[:1].shape)])
     return {
         "sweep/trigger": removed[0, :, 0], "sweep/control": added[0, :, 0],
         "sweep/blocks": np.array(blocks), "sweep/scales": np.array(scales),
-        **{f"sweep/removed/{key}": by_block[i] for i, key in enumerate(keys)},
-        **{f"sweep/added/{key}": by_scale[i, ..., 0] for i, key in enumerate(keys)},
-        **{f"sweep/halting/{key}": by_scale[i, ..., 1].mean(-1) for i, key in enumerate(keys)},
+        **{f"sweep/removed/{key}": by_block[i] for key, i in rows.items()},
+        **{f"sweep/added/{key}": by_scale[i, ..., 0] for key, i in rows.items()},
+        **{f"sweep/halting/{key}": by_scale[i, ..., 1].mean(-1) for key, i in rows.items()},
     }  # fmt: skip
 
 
-def choices_of(found: Arrays, keys: Sequence[str]) -> dict[str, Choice]:
+def choices_of(found: Arrays, keys: Sequence[str], swept: Sequence[str]) -> dict[str, Choice]:
     """Block and scale for every direction; none is added at a larger scale than the arm's own.
 
     They are of one norm, and so they are when they are added. Random directions of an arm that is
@@ -68,8 +75,7 @@ def choices_of(found: Arrays, keys: Sequence[str]) -> dict[str, Choice]:
     part is tried where and as the whole is: only the direction differs.
     """
     mine = choose(found, TRIGGER)
-    swept = {key: f"sweep/removed/{key}" in found for key in keys}
-    others = {k: choose(found, k, most=mine.scale) if own else mine for k, own in swept.items()}
+    others = {k: choose(found, k, most=mine.scale) if k in swept else mine for k in keys}
     return {**others, TRIGGER: mine, MOTOR: mine}
 
 

@@ -1,0 +1,1 @@
+"""What this machine does best: child processes, threads, number types."""

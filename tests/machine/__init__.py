@@ -1,0 +1,1 @@
+"""Tests of child processes and of how many there are."""
