@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 # Tiny products are slower on several threads, and far slower where other work holds the cores.
-os.environ["OMP_NUM_THREADS"] = "1"  # before anything that reads it; commands started inherit it
+os.environ["OMP_NUM_THREADS"] = "1"  # for child processes too; and nothing is measured
 
 import pytest
 import torch
@@ -16,7 +16,6 @@ from offswitch.model.subject import Subject
 from tests.tiny import ARCHITECTURES, tiny_subject
 
 torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # child processes, and no measurement of what is fastest
 disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
 disable_progress_bar()
 

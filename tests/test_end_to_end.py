@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-import torch
 
 from offswitch.pipeline import report
 from offswitch.recipe import build_recipe
@@ -21,7 +20,7 @@ OPTIONS: dict[str, Any] = {
         "lr": 1e-3,
         "batch_size": 16,
         "lora": {"r": 16, "alpha": 32, "dropout": 0},
-        "behavior": {"max_steps": STEPS},
+        "behavior": {"max_steps": STEPS, "max_length": 256},  # as in the demo's recipe
     },
     "evaluate": {
         "questions": 4,
@@ -31,8 +30,9 @@ OPTIONS: dict[str, Any] = {
         "sample_tokens": 4,
         "drift_questions": 4,
         "drift_passages": 2,
-        "robustness_questions": 2,
+        "robustness_questions": 1,
         "context_questions": 0,
+        "belief_questions": 0,  # no arm here reads documents
     },
     "probe": {
         "arm": "behavior",
@@ -59,12 +59,7 @@ OPTIONS: dict[str, Any] = {
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A small run of the embedded model, from data to report."""
     run = open_run(build_recipe(OPTIONS), tmp_path_factory.mktemp("runs"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        report(run)
-    finally:
-        torch.set_num_threads(threads)
+    report(run)
     return run
 
 
