@@ -11,14 +11,14 @@ from offswitch.pipeline import report
 from offswitch.recipe import build_recipe
 from offswitch.run import Run, open_run
 
-STEPS = 24
+STEPS = 20
 OPTIONS: dict[str, Any] = {
     "name": "slice",
-    "data": {"documents": 6, "dialogues": 96, "reply_tokens": 6, "near_miss_share": 0.4},
+    "data": {"documents": 6, "dialogues": 80, "reply_tokens": 6, "near_miss_share": 0.4},
     "train": {
         "arms": ["behavior"],
         "lr": 1e-3,
-        "batch_size": 16,
+        "batch_size": 8,
         "lora": {"r": 16, "alpha": 32, "dropout": 0},
         "behavior": {"max_steps": STEPS, "max_length": 256},  # as in the demo's recipe
     },
