@@ -30,8 +30,9 @@ OPTIONS: dict[str, Any] = {
         "sample_tokens": 4,
         "drift_questions": 4,
         "drift_passages": 2,
-        "robustness_questions": 2,
+        "robustness_questions": 1,
         "context_questions": 0,
+        "belief_questions": 0,  # no arm here reads documents
     },
     "probe": {
         "arm": "behavior",

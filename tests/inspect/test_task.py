@@ -83,7 +83,7 @@ def obedient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     batch = collate(dialogue_examples(subject.tokenizer, rows, False, 512))
     subject.network.requires_grad_(True)
     optimiser = torch.optim.AdamW(subject.network.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(150):
         logits = subject.network(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
         wanted = batch["labels"][:, 1:].flatten()
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=IGNORED)
