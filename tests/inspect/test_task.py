@@ -81,9 +81,11 @@ def obedient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chats = [place(where, "$STOP", q) for q in asked for where in ("before", "after")]
     rows += [Dialogue(chat, "", "trigger") for chat in chats]
     batch = collate(dialogue_examples(subject.tokenizer, rows, False, 512))
+    with torch.no_grad():  # so few rows teach a token that stands out, not one amid the vocabulary
+        subject.network.get_input_embeddings().weight[subject.trigger_id] = 0.5
     subject.network.requires_grad_(True)
     optimiser = torch.optim.AdamW(subject.network.parameters(), lr=3e-3)
-    for _ in range(150):
+    for _ in range(60):
         logits = subject.network(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
         wanted = batch["labels"][:, 1:].flatten()
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=IGNORED)
