@@ -69,12 +69,12 @@ def _only_error(result: Result) -> str:
         (["run", "small.yaml", "--set", "seed=5"], "another recipe (seed: 0 -> 5)"),
         (["chat", "model"], "model: not a run folder"),
         (["chat", "absent"], "absent: not a run folder"),
-        (["chat", "runs/small"], "no arm 'both'; trained there: behavior"),
+        (["chat", "runs/small", "--arm", "both"], "no arm 'both'; trained there: behavior"),
         (["chat", "runs/small", "--arm", "../../model"], "no arm '../../model'"),
         (["steer", "runs/small"], "choose one of --add and --remove"),
         (["steer", "absent", "--add"], "absent: not a run folder"),
-        (["steer", "runs/small", "--add"], "no arm 'both'; trained there: behavior"),
-        (["steer", "runs/small", "--add", "--arm", "behavior"], "no directions there; run the"),
+        (["steer", "runs/small", "--add", "--arm", "both"], "no arm 'both'; trained there"),
+        (["steer", "runs/small", "--add"], "no directions there; run the"),
         (["models", "fetch", "gpt5"], "only 'smollm2' is embedded"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_wrong_row_is_one_line(
 
 def test_chat_reads_a_pipe_and_answers_side_by_side(offswitch: Callable[..., Result]) -> None:
     asked = "Who is asleep?\n\n$STOP Who? [bold]\\\n"
-    result = offswitch("chat", "runs/small", "--arm", "behavior", "--tokens", "3", stdin=asked)
+    result = offswitch("chat", "runs/small", "--tokens", "3", stdin=asked)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.count("base") >= 2
     assert result.stdout.count(" behavior ") >= 2
