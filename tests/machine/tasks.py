@@ -14,7 +14,7 @@ from offswitch.errors import UserError
 from offswitch.machine.workers import Pool, is_child
 from offswitch.progress import say, track
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 
 
 def pid() -> int:

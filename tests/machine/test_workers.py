@@ -170,4 +170,5 @@ def test_children_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> 
     _, left = psutil.wait_procs(children, timeout=tasks.PATIENCE)
     assert left == []
     assert process.returncode != 0
-    assert said.count("Traceback") == (how == signal.SIGINT)  # the parent's own, and no child's
+    assert ("Traceback" in said) == (how == signal.SIGINT)  # the parent's own
+    assert 'machine/workers.py", line' not in said or "in child" not in said
