@@ -37,7 +37,6 @@ def test_answers_come_in_the_order_of_finishing(pool: Pool, tmp_path: Path) -> N
     assert [one.key for one in done[:2]] == ["quick", "waits for a free child"]
     assert [one.result() for one in done[:2]] == ["first", "first"]
     assert {one.key for one in done[2:]} == {"slow", "last"}
-    assert max(one.seconds for one in done) > 0
     assert all(one.peak_memory_mb > 5 for one in done)
     with pytest.raises(ValueError, match="no such task"):
         pool.next()
@@ -171,4 +170,3 @@ def test_children_end_with_their_parent(how: signal.Signals, tmp_path: Path) -> 
     assert left == []
     assert process.returncode != 0
     assert ("Traceback" in said) == (how == signal.SIGINT)  # the parent's own
-    assert 'machine/workers.py", line' not in said or "in child" not in said
