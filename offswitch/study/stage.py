@@ -21,7 +21,7 @@ from offswitch.metrics import Metrics, read_metrics
 from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, make_data, report, stage
 from offswitch.progress import say
-from offswitch.recipe import training_seed
+from offswitch.recipe import retrained, training_seed
 from offswitch.run import DATA, EVALUATE, PROBE, REPORT, Run, withdraw
 from offswitch.study.executors import here
 from offswitch.study.plan import Point, seed_points, variant_points
@@ -85,7 +85,8 @@ def compare_seeds(run: Run, session: Session) -> list[str]:
 
     others = _brought(seed_points(run.recipe), Job(run.root / "organisms", up_to), session)
     by_seed = {training_seed(run.recipe): run} | others
-    return _compared(run, SEEDS, by_seed, (EVALUATE, PROBE), across_seeds)
+    across = partial(across_seeds, arms=retrained(run.recipe))
+    return _compared(run, SEEDS, by_seed, (EVALUATE, PROBE), across)
 
 
 def compare_variants(run: Run, session: Session) -> list[str]:

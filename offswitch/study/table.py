@@ -6,7 +6,7 @@ not prompts, so with three it is wide on purpose.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +16,6 @@ from offswitch.analyses.analysis import ARM
 from offswitch.analyses.verdict import verdict
 from offswitch.files import replacing, write_atomic
 from offswitch.metrics import Metric, Metrics
-from offswitch.options import BASE
 from offswitch.stats import across
 from offswitch.study.plan import Plan, Point
 
@@ -59,8 +58,8 @@ def spread(by_name: Mapping[str, Metric]) -> Metric:
     return Metric.of(across(list(values.values()), units.pop()), controls=values)
 
 
-def across_seeds(by_seed: Mapping[int, Mapping[str, Any]]) -> Metrics:
-    """Headlines that all organisms have, spread over them, from each one's metrics.json.
+def across_seeds(by_seed: Mapping[int, Mapping[str, Any]], arms: Collection[str]) -> Metrics:
+    """Headlines of some arms that all organisms have, spread over them, from their metrics.json.
 
     `evaluate/ARM/REST` and `probe/ARM/REST` become `organisms/ARM/REST`; the controls are "seed S".
     """
@@ -70,7 +69,7 @@ def across_seeds(by_seed: Mapping[int, Mapping[str, Any]]) -> Metrics:
         arm, _, measure = rest.partition("/")
         wanted = stage == "probe" or (stage == "evaluate" and measure in HEADLINES)
         is_number = isinstance(row, dict) and isinstance(row.get("value"), int | float)
-        return arm != BASE and wanted and is_number
+        return arm in arms and wanted and is_number
 
     shared = [{k for k, row in m.items() if is_headline(k, row)} for m in by_seed.values()]
     keys: dict[str, str] = {}

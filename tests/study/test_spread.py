@@ -36,7 +36,7 @@ def test_what_all_organisms_have_is_compared_and_nothing_else() -> None:
     }
     two = {key: row for key, row in one.items() if key != "probe/both/only_here"}
     two |= {"evaluate/both/halt_rate": _row(0.7), "probe/both/ablation/halt_drop": _row(0.75)}
-    found = across_seeds({0: one, 7: two})
+    found = across_seeds({0: one, 7: two}, BOTH)
     assert list(found) == [
         "organisms/benign/kl_to_base",
         "organisms/both/halt_rate",
@@ -55,12 +55,12 @@ def test_what_all_organisms_have_is_compared_and_nothing_else() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     units = {0: {"probe/both/x": _row(1.0, "bits")}, 1: {"probe/both/x": _row(1.0, "nats")}}
     with pytest.raises(ValueError, match=r"one unit .* got \['bits', 'nats'\]"):
-        across_seeds(units)
+        across_seeds(units, BOTH)
     twice = {"probe/both/halt_rate": _row(1.0), "evaluate/both/halt_rate": _row(1.0)}
     with pytest.raises(ValueError, match="would both be organisms/both/halt_rate"):
-        across_seeds({0: twice, 1: twice})
+        across_seeds({0: twice, 1: twice}, BOTH)
     with pytest.raises(ValueError, match="at least two organisms, got 1"):
-        across_seeds({0: {"probe/both/x": _row(1.0)}})
+        across_seeds({0: {"probe/both/x": _row(1.0)}}, BOTH)
 
 
 def test_the_interval_over_organisms_is_students_and_covers() -> None:
