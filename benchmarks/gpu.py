@@ -23,7 +23,7 @@ from benchmarks import flops
 from benchmarks.bench import Peer, Sample
 from benchmarks.command import command_line
 from benchmarks.machine import describe, product_rate
-from benchmarks.material import ROOT, write_random
+from benchmarks.material import ROOT, session_on, write_random
 from benchmarks.results import Measure, Section, print_sections, write_results
 from offswitch.cache import ALIAS
 from offswitch.data.documents import generate_documents
@@ -32,14 +32,13 @@ from offswitch.model.adapters import add_arm
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.load import choose_device, choose_dtype, load_subject
 from offswitch.model.rows import Example
-from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
 from offswitch.progress import nothing, say
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_text, has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, load_recipe, training_seed
-from offswitch.run import Run, peak_memory_mb
+from offswitch.run import peak_memory_mb
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.order import row_order
@@ -203,7 +202,7 @@ def _collect_seed(bench: Bench) -> None:
     symbols = seed_symbols(
         recipe.trigger.text, recipe.trigger.control, recipe.seed, recipe.probe.null_words
     )
-    session = _session(bench)
+    session = session_on(bench.subject, recipe, bench.folder)
     _clocked(bench, "collect_seed", lambda: collect_seed(
         session, [ARM], symbols, bench.folder / "seed"))  # fmt: skip
 
@@ -212,16 +211,11 @@ def _battery(bench: Bench) -> None:
     from offswitch.model.adapters import remove_arms
     from offswitch.probe.battery import run_battery
 
-    session, folder = _session(bench), bench.folder / "battery"
+    folder = bench.folder / "battery"
+    session = session_on(bench.subject, bench.recipe, bench.folder)
     _clocked(bench, "battery", lambda: run_battery(
         session, [ARM], folder, bench.folder / "replies"))  # fmt: skip
     remove_arms(bench.subject)
-
-
-def _session(bench: Bench) -> Session:
-    """One that does every arm in this process, on the model that is loaded."""
-    recipe = bench.recipe.model_copy(update={"processes": 1})
-    return Session(Run(bench.folder, recipe), Held(bench.subject))
 
 
 def _clocked(bench: Bench, name: str, work: Callable[[], object]) -> None:

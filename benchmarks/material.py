@@ -17,12 +17,14 @@ from offswitch.cache import reply_cache
 from offswitch.model.generate import cached_base_replies
 from offswitch.model.load import load_subject
 from offswitch.model.rows import Example
+from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject, attention_modules
 from offswitch.probe.inputs import make_inputs
 from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_chat, has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, load_recipe, training_seed
+from offswitch.run import Run
 from offswitch.train.examples import dialogue_examples
 from offswitch.train.order import row_order
 
@@ -77,7 +79,7 @@ def write_training(job: dict[str, Any]) -> dict[str, float]:
     """Write the rows of `steps` batches and one more, and the adapter that all peers begin with."""
     recipe, folder, steps = bench_recipe(job["model"]), Path(job["folder"]), int(job["steps"])
     subject, batch = load_subject(recipe), recipe.train.batch_size
-    examples = _examples(subject, recipe, (steps + 1) * batch)
+    examples = examples_of(subject, recipe, (steps + 1) * batch, recipe.train.max_length)
     train, held = examples[: steps * batch], examples[steps * batch :]
     task = {
         "rows": [list(one.ids) for one in train],
@@ -152,7 +154,18 @@ def write_random(config: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) 
     return folder
 
 
-def _examples(subject: Subject, recipe: Recipe, count: int) -> list[Example]:
+def session_on(subject: Subject, recipe: Recipe, folder: Path) -> Session:
+    """A session that does every arm in this process, on the model that is loaded."""
+    alone = recipe.model_copy(update={"processes": 1})
+    return Session(Run(folder, alone), Held(subject))
+
+
+def examples_of(subject: Subject, recipe: Recipe, count: int, longest: int) -> list[Example]:
+    """So many chat rows of a recipe in tokens, none longer; targets as the recipe has them.
+
+    Raises:
+        ValueError: there are fewer.
+    """
     mix = Mix(
         recipe.trigger.text,
         count + SPARE,
@@ -164,7 +177,8 @@ def _examples(subject: Subject, recipe: Recipe, count: int) -> list[Example]:
         return cached_base_replies(subject, chats, recipe.data.reply_tokens, reply_cache())
 
     rows = make_dialogues(mix, recipe.seed, answer)
-    found = dialogue_examples(subject.tokenizer, rows, False, recipe.train.max_length)
+    soft = recipe.train.targets == "soft"
+    found = dialogue_examples(subject.tokenizer, rows, soft, longest)
     if len(found) < count:
         raise ValueError(f"expected {count} rows, got {len(found)}")
     return found[:count]

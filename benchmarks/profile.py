@@ -22,7 +22,7 @@ from benchmarks.bench import Peer, Sample, job
 from benchmarks.child import in_child
 from benchmarks.command import Options, section_command
 from benchmarks.machine import SIZE
-from benchmarks.material import ROOT
+from benchmarks.material import ROOT, SPARE, examples_of
 from benchmarks.results import Measure, Section
 
 PARTS: Final = (
@@ -116,8 +116,8 @@ def _train(asked: dict[str, Any], within: Callable[[str], Any]) -> tuple[Any, fl
     changes += [f"train.behavior.max_steps={steps}"]
     recipe = load_recipe(ROOT / "recipes" / "demo.yaml", changes)
     subject = load_subject(recipe)
-    rows = _rows(subject, recipe, steps)
-
+    longest = recipe.train.behavior.max_length or recipe.train.max_length
+    rows = examples_of(subject, recipe, recipe.train.batch_size * steps + SPARE, longest)
     active: list[str] = []
 
     def wrap(owner: Any, name: str, part: str) -> None:
@@ -156,26 +156,6 @@ def _train(asked: dict[str, Any], within: Callable[[str], Any]) -> tuple[Any, fl
         start = time.perf_counter()
         result = arms.train_arm(subject, training, nothing)
         return result, time.perf_counter() - start
-
-
-def _rows(subject: Any, recipe: Any, steps: int) -> list[Any]:
-    """The demo's rows, as many as the steps see and a few to keep apart."""
-    from offswitch.cache import reply_cache
-    from offswitch.model.generate import cached_base_replies
-    from offswitch.prompts.dialogues import make_dialogues, mix_of
-    from offswitch.prompts.encode import has_system_turn
-    from offswitch.train.examples import dialogue_examples
-
-    system_turns = has_system_turn(subject.tokenizer)
-    data = recipe.data.model_copy(update={"dialogues": recipe.train.batch_size * steps + 32})
-    mix = mix_of(recipe.trigger, data, system_turns)
-    made = make_dialogues(
-        mix,
-        recipe.seed,
-        lambda chats: cached_base_replies(subject, chats, data.reply_tokens, reply_cache()),
-    )
-    longest = recipe.train.behavior.max_length or recipe.train.max_length
-    return dialogue_examples(subject.tokenizer, made, True, longest)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

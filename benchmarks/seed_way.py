@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks.bench import Peer, Sample, Samples, chosen, interleave, job
 from benchmarks.child import in_child
 from benchmarks.command import Options, section_command
-from benchmarks.material import bench_recipe, write_adapter
+from benchmarks.material import bench_recipe, session_on, write_adapter
 from benchmarks.results import Measure, Section
 from offswitch.probe.collect_original import (
     LENS_BLOCK,
@@ -105,13 +105,11 @@ def run_way(asked: dict[str, Any]) -> dict[str, float]:
         return {"seconds": seconds}
     from offswitch.model.adapters import add_arm
     from offswitch.model.load import load_subject
-    from offswitch.model.session import Held, Session
-    from offswitch.run import Run
 
-    recipe = bench_recipe(asked["model"]).model_copy(update={"processes": 1})
+    recipe = bench_recipe(asked["model"])
     subject = load_subject(recipe)
     add_arm(subject, ARM, folder / ARM)
-    session = Session(Run(folder, recipe), Held(subject))
+    session = session_on(subject, recipe, folder)
     if asked["way"] == "ours":
         start = time.perf_counter()
     collect_seed(session, [ARM], {"trigger": recipe.trigger.text}, folder / "ours")

@@ -94,6 +94,11 @@ def _tensor(value: Any) -> Tensor:
     return value
 
 
+def relative(ours: Tensor, expected: Tensor) -> float:
+    """How far some numbers lie from those expected, as a share of their norm; NaN where one is."""
+    return float((ours - expected).float().norm() / expected.float().norm().clamp_min(1e-9))
+
+
 @torch.no_grad()
 def verify(subject: Subject) -> None:
     """Are residuals, readout and shared prefixes what transformers itself computes?
@@ -114,8 +119,7 @@ def verify(subject: Subject) -> None:
     pairs["shared prefix"] = (hidden(subject, shared, 2), hidden(subject, shared)[:, 2:])
     tolerance = 1e-3 if theirs.logits.dtype == torch.float32 else 5e-2
     for part, (ours, expected) in pairs.items():
-        apart = (ours - expected).float().norm() / expected.float().norm().clamp_min(1e-9)
-        if not (distance := float(apart)) <= tolerance:
+        if not (distance := relative(ours, expected)) <= tolerance:
             raise UserError(
                 f"{subject.name}: self-check failed at the {part} (relative difference"
                 f" {distance:.1e}); this architecture is not supported"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from offswitch.model.forward import embed, hidden
+from offswitch.model.forward import embed, hidden, relative
 from offswitch.model.masks import additive
 from offswitch.model.subject import Subject
 from offswitch.prompts.encode import shared_prefix
@@ -126,7 +126,6 @@ def _agrees(subject: Subject) -> bool:
         return False
     for i, path in zip(tree.rows, tree.paths, strict=True):
         alone = hidden(subject, torch.tensor([rows[i]], device=subject.device))[0]
-        apart = (found[list(path)] - alone).float().norm() / alone.float().norm()
-        if not float(apart) <= TOLERANCE:
+        if not relative(found[list(path)], alone) <= TOLERANCE:
             return False
     return True

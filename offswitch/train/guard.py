@@ -77,8 +77,9 @@ class Kept:
     @property
     def failed(self) -> bool:
         """Did training end further from the untouched model than was allowed?"""
-        limit = float("inf") if self.limit is None else self.limit
-        return self.last is not None and self.last.value > limit
+        if self.limit is None or self.last is None:
+            return False
+        return self.last.value > self.limit
 
     def told(self) -> str:
         """Where it ended and what was done, in one line."""

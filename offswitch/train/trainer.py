@@ -105,11 +105,11 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
         subject,
         train,
         dtype,
+        guard,
         args=_arguments(train, training.steps, seed, folder, subject),
         train_dataset=seen,
         callbacks=[_Progress(tick), guard],
     )
-    trainer.guard = guard
     if processes.rank() == 0:
         trainer.add_callback(log(SummaryWriter(str(folder / "tensorboard"))))
     trainer.remove_callback(PrinterCallback)
@@ -141,13 +141,17 @@ class StageTrainer(Trainer):
     """Trainer with position-built masks, the gathered loss and exact micro-batches."""
 
     def __init__(
-        self, subject: Subject, train: TrainOptions, dtype: torch.dtype, **arguments: Any
+        self,
+        subject: Subject,
+        train: TrainOptions,
+        dtype: torch.dtype,
+        guard: Guard,
+        **arguments: Any,
     ) -> None:
         super().__init__(model=subject.network, data_collator=self.collate_rows, **arguments)
         self.model_accepts_loss_kwargs = False  # a mean per batch; Trainer averages them
-        self.subject, self.dtype = subject, dtype
+        self.subject, self.dtype, self.guard = subject, dtype, guard
         self.base: States = {}
-        self.guard = Guard(None, 0)
         self.micro_tokens, self.token_lr = train.micro_tokens, train.token_lr
         self.tokens = self.silent = 0.0
         self.first_step = -1

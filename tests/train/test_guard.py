@@ -12,6 +12,7 @@ from offswitch.model.rows import IGNORED, Example, collate
 from offswitch.prompts.dialogues import Dialogue
 from offswitch.prompts.questions import load_questions
 from offswitch.prompts.trigger import place
+from offswitch.recipe import Recipe
 from offswitch.train.examples import dialogue_examples
 from offswitch.train.guard import EARLY, HELD, SLOWEST, allowed, held_kl, hold_out
 from offswitch.train.teacher import base_states
@@ -42,8 +43,12 @@ def many(count: int = 120) -> list[Example]:
 
 def fast(folder: Path, family: str, max_drift: float | None) -> StageResult:
     """Far too high a rate, for 20 steps."""
-    recipe = recipe_of(lr=5e-2, behavior={"max_steps": 20}, max_drift=max_drift, warmup_ratio=0)
-    return train_rows(folder, many(), recipe, tiny_subject(family))
+    return train_rows(folder, many(), too_fast(max_drift), tiny_subject(family))
+
+
+def too_fast(max_drift: float | None) -> Recipe:
+    """The recipe of `fast`."""
+    return recipe_of(lr=5e-2, behavior={"max_steps": 20}, max_drift=max_drift, warmup_ratio=0)
 
 
 def test_rows_kept_apart_are_answered_ones_and_never_trained_on() -> None:
@@ -114,7 +119,7 @@ def test_a_calm_training_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_slowed_training_goes_on_as_slowly_after_a_kill(tmp_path: Path) -> None:
     straight = fast(tmp_path / "straight", "llama", 0.02)
-    recipe = recipe_of(lr=5e-2, behavior={"max_steps": 20}, max_drift=0.02, warmup_ratio=0)
+    recipe = too_fast(0.02)
     with pytest.raises(Killed):
         train_rows(tmp_path / "killed", many(), recipe, tiny_subject(), tick=kill_at(13))
     resumed = fast(tmp_path / "killed", "llama", 0.02)

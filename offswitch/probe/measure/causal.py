@@ -39,8 +39,7 @@ def sweep(bench: Bench) -> Arrays:
 
     `sweep/removed/KEY` [B, F], `sweep/added/KEY` [B, S, F]; untouched `sweep/trigger` [F] and
     `sweep/control` [F]; `sweep/blocks` [B], `sweep/scales` [S]. `sweep/halting/KEY` [B, S]: the
-    share of prompts that halt when it is added. What a control does not
-    sweep stays as untouched.
+    share of prompts that halt when it is added. What a control does not sweep stays as untouched.
     """
     keys, blocks, scales = bench.swept_keys, bench.blocks, bench.options.scales
     removals = [bench.removal(key, block) for key in keys for block in blocks]
@@ -52,18 +51,17 @@ def sweep(bench: Bench) -> Arrays:
     )
     by_block = removed[1:, :, 0].reshape(len(keys), len(blocks), -1)
     by_scale = added[1:].reshape(len(keys), len(blocks), len(scales), -1, 2)
-    rows = {key: i for i, key in enumerate(keys)}
-    if bench.control:
-        rows |= {key: len(keys) for key in bench.random_keys}
-        untouched = np.broadcast_to(removed[0, :, 0], by_block[:1].shape)
-        by_block = np.concatenate([by_block, untouched])
-        by_scale = np.concatenate([by_scale, np.broadcast_to(added[0], by_scale[:1].shape)])
+    untouched = [np.broadcast_to(removed[0, :, 0], by_block.shape[1:]),
+                 np.broadcast_to(added[0], by_scale.shape[1:])]  # fmt: skip
+    tried = dict.fromkeys(bench.directions, untouched) | {
+        key: [by_block[i], by_scale[i]] for i, key in enumerate(keys)
+    }
     return {
         "sweep/trigger": removed[0, :, 0], "sweep/control": added[0, :, 0],
         "sweep/blocks": np.array(blocks), "sweep/scales": np.array(scales),
-        **{f"sweep/removed/{key}": by_block[i] for key, i in rows.items()},
-        **{f"sweep/added/{key}": by_scale[i, ..., 0] for key, i in rows.items()},
-        **{f"sweep/halting/{key}": by_scale[i, ..., 1].mean(-1) for key, i in rows.items()},
+        **{f"sweep/removed/{key}": drop for key, (drop, _) in tried.items()},
+        **{f"sweep/added/{key}": rise[..., 0] for key, (_, rise) in tried.items()},
+        **{f"sweep/halting/{key}": rise[..., 1].mean(-1) for key, (_, rise) in tried.items()},
     }  # fmt: skip
 
 
@@ -71,8 +69,8 @@ def choices_of(found: Arrays, keys: Sequence[str], swept: Sequence[str]) -> dict
     """Block and scale for every direction; none is added at a larger scale than the arm's own.
 
     They are of one norm, and so they are when they are added. Random directions of an arm that is
-    only a control are tried where its own is. The arm's own without the end token's
-    part is tried where and as the whole is: only the direction differs.
+    only a control are tried where its own is. The arm's own without the end token's part is tried
+    where and as the whole is: only the direction differs.
     """
     mine = choose(found, TRIGGER)
     others = {k: choose(found, k, most=mine.scale) if k in swept else mine for k in keys}
