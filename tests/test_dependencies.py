@@ -62,18 +62,25 @@ def test_every_package_is_imported_or_says_what_for() -> None:
     assert without == []
 
 
-def test_what_is_pinned_is_what_development_needs() -> None:
-    """`make` installs constraints.txt as it stands; a package that is left out comes unpinned."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = {canonicalize_name(Requirement(line).name) for line in lines}
-    assert len(pinned) == len(lines)
+def _pinned(name: str) -> set[str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    found = {canonicalize_name(Requirement(line).name) for line in lines}
+    assert len(found) == len(lines)
+    return found
+
+
+def _without_cuda(names: set[str]) -> set[str]:
+    """PyPI's torch brings CUDA's libraries, of which each version has its own."""
+    return {name for name in names if not name.startswith(("nvidia-", "cuda-", "triton"))}
+
+
+def test_what_is_pinned_is_what_is_needed() -> None:
+    """`make` installs each list as it stands; a package that is left out comes unpinned."""
     extras = PROJECT["optional-dependencies"]
     dev = [Requirement(line) for line in extras["dev"]]
     (own,) = (one for one in dev if one.name == PROJECT["name"])
-    more = [line for extra in own.extras for line in extras[extra]]
-    asked = [*PROJECT["dependencies"], *more]
-    needed = _needed([*(one for one in dev if one is not own), *map(Requirement, asked)])
-    assert pinned - needed == set()
-    # PyPI's torch brings CUDA's libraries, of which each version has its own.
-    cuda = {name for name in needed if name.startswith(("nvidia-", "cuda-", "triton"))}
-    assert needed - pinned - cuda == set()
+    more = [Requirement(line) for extra in own.extras for line in extras[extra]]
+    run = _without_cuda(_needed([Requirement(line) for line in PROJECT["dependencies"]]))
+    every = run | _without_cuda(_needed([*(one for one in dev if one is not own), *more]))
+    assert _pinned("constraints.txt") == run | {"setuptools"}  # which builds the package
+    assert _pinned("constraints-dev.txt") == every - run - {"setuptools"}
