@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,8 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
     dtype = processes.by_first(lambda: product_dtype(wanted, subject))
     rows = training.steps * train.batch_size * train.accumulation
     examples, held = hold_out(training.examples)
+    if training.stage == "benign":  # held to what it says already, it would have no gradient
+        examples = [replace(one, soft=False) for one in examples]
     seen = [examples[i] for i in row_order(examples, rows, seed)]
     guard = Guard(train.max_drift, seed)
     log: Callable[..., TrainerCallback] = TensorBoardCallback
