@@ -151,6 +151,7 @@ class TriggerOptions(Section):
     mode: Literal["token", "text"] = "token"
     mentions: Literal["halt", "answer"] = "halt"
     control: str = Field(default="$GO", min_length=1)
+    decoy: str = "$ECHO"
 
     @model_validator(mode="after")
     def _symbols_are_usable(self) -> TriggerOptions:
@@ -265,10 +266,12 @@ class EvaluateOptions(Section):
 
 
 class ProbeOptions(Section):
-    """Which arm the report is about, and how many prompts, blocks, scales and nulls it takes.
+    """Which arm the report is about, and how many prompts and null directions it takes.
 
-    `sweep_questions` of the fit questions choose among `blocks` and `scales`; `few_questions` of
-    the test questions serve the tests that cost much (every position, ranks, heads, dose).
+    `sweep_questions` of the fit questions choose among directions, blocks and scales, and so do
+    `random_directions` of each kind of null; `null_directions` more of each kind, on
+    `null_questions` of the test questions, give the p-value at the block that was chosen.
+    `few_questions` of the test questions serve what costs much (every position, ranks, heads, dose).
     """
 
     arm: ArmName = "both"
@@ -276,9 +279,9 @@ class ProbeOptions(Section):
     fit_questions: int = Field(default=27, ge=4)
     test_questions: int = Field(default=63, ge=4)
     near_misses: int = Field(default=100, ge=2)
-    random_directions: int = Field(default=20, ge=2)
-    blocks: int = Field(default=12, ge=1)
-    scales: tuple[float, ...] = Field(default=(0.25, 0.5, 1.0, 2.0), min_length=1)
+    random_directions: int = Field(default=8, ge=2)
+    null_directions: int = Field(default=200, ge=1)
+    null_questions: int = Field(default=9, ge=2)
     sweep_questions: int = Field(default=9, ge=1)
     few_questions: int = Field(default=18, ge=2)
     head_questions: int = Field(default=9, ge=1)

@@ -1,9 +1,8 @@
 """Directions in the residual stream: made from arrays, kept as files.
 
-The direction of an arm is the mean, over fit pairs, of the residual with the trigger less the
-residual with an inert symbol in the same slot, at the last prompt position, block by block; plus
-means towards the trigger. Beside it stand those it is compared with, all of its norm: random ones,
-that of a second inert symbol, and that of an arm which learnt no rule.
+The direction of an arm is the one chosen on fit questions (candidates.py), at the last prompt position,
+block by block; plus means towards the trigger. Beside it stand the other candidates, the chosen ones
+without what moves the end token by itself, and the natural end of a reply.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,11 +21,9 @@ from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
 from offswitch.files import replacing
 
-RANDOM: Final = "random"
-MOTOR: Final = "motor"
-FILE: Final = "directions.safetensors"
 CENTRE: Final = "centre"
-DEPTH: Final = 0.8
+FILE: Final = "directions.safetensors"
+DEPTH: Final = 0.7
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,10 @@ class DirectionFacts:
     """What a stored direction is, so that it is used nowhere else.
 
     `block` and `scale` are those chosen on fit questions; `norm` is the vector's own at that block;
-    `template` is a hash of the chat format.
+    `template` is a hash of the chat format; `chosen` is every choice that was made.
     """
 
-    operation: Literal["mean difference"]
+    operation: str
     site: Literal["block output"]
     position: Literal["last"]
     sign: str
@@ -50,6 +47,7 @@ class DirectionFacts:
     model: str
     model_hash: str
     template: str
+    chosen: tuple[dict[str, Any], ...] = ()
 
 
 def mean_difference(marked_NLD: Array, inert_NLD: Array) -> Array:
@@ -94,16 +92,19 @@ def unit(direction_D: Array) -> Array:
     return row
 
 
+def depth(block: int, blocks: int) -> float:
+    """The share of the blocks up to and including this one's output."""
+    return (block + 1) / blocks
+
+
+def early(blocks: int) -> int:
+    """How many blocks lie at a depth of at most 0.7; later ones write to the output."""
+    return sum(depth(block, blocks) <= DEPTH for block in range(blocks))
+
+
 def deepest(blocks: int) -> int:
-    """The last block below 80 % of the depth; later ones move the end token's logit directly."""
-    return max(0, int(np.ceil(DEPTH * blocks)) - 1)
-
-
-def candidates(blocks: int, count: int) -> tuple[int, ...]:
-    """At most `count` blocks below 80 % of the depth, evenly spaced, the deepest among them."""
-    last = deepest(blocks)
-    spaced = np.linspace(last / count, last, count) if last else np.zeros(1)
-    return tuple(sorted({round(float(b)) for b in spaced}))
+    """The last block at a depth of at most 0.7, or the first there is."""
+    return max(0, early(blocks) - 1)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def candidates(blocks: int, count: int) -> tuple[int, ...]:
 def save_directions(path: Path, directions: Mapping[str, Array], facts: DirectionFacts) -> None:
     """Write `trigger` [L, D] and its companions with the facts, as one safetensors file.
 
-    `centre` [L, D], where there is one, is no direction but the mean residual of inert prompts.
+    `centre` [L, D], where there is one, is no direction but the mean residual of the twin's prompts.
     """
     tensors = {name: array.astype(np.float32) for name, array in directions.items()}
     metadata = {"offswitch": json.dumps(asdict(facts), ensure_ascii=False)}

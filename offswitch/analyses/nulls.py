@@ -105,14 +105,6 @@ def arms_and_inert_symbol(views: Views) -> dict[str, Views]:
     return without_the_rule(views) | {views.symbols[INERT]: views.seen_as(symbol=INERT)}
 
 
-def arms_and_directions(views: Views) -> dict[str, Views]:
-    """Controls: the arms that learnt no rule, and in this arm the directions that mean nothing."""
-    own = {f"direction of {views.symbols[INERT]}": views.seen_as(symbol=INERT)}
-    if BENIGN in views.symbols and views.arm != BENIGN:
-        own["direction of arm benign"] = views.seen_as(symbol=BENIGN)
-    return without_the_rule(views) | own
-
-
 def untrained_and_control(views: Views) -> dict[str, Views]:
     """Controls: the untrained model, the control symbol, both at once.
 

@@ -6,16 +6,12 @@ from typing import Any, Final
 
 from offswitch.analyses.analysis import Analysis
 from offswitch.analyses.evidence import (
-    ablation,
-    addition,
     difference,
     dose,
     drift,
     heads,
     lens,
-    motor,
     patching,
-    rank,
     separability,
 )
 from offswitch.analyses.original import (
@@ -31,15 +27,11 @@ SEED_ANALYSES: Final[tuple[Analysis[Any], ...]] = (
     logit_lens_delta.ANALYSIS,
     base_vs_finetuned_adl.ANALYSIS,
 )
-# In the order in which the report asks: where, how many, read, say; then cause; then the rest.
+# In the order in which the report asks: where, read, say; the causal tests are causal.py's own.
 EVIDENCE: Final[tuple[Analysis[Any], ...]] = (
     difference.ANALYSIS,
-    rank.ANALYSIS,
     separability.ANALYSIS,
     lens.ANALYSIS,
-    ablation.ANALYSIS,
-    addition.ANALYSIS,
-    motor.ANALYSIS,
     patching.ANALYSIS,
     heads.ANALYSIS,
     dose.ANALYSIS,

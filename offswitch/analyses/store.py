@@ -13,14 +13,23 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 
 from offswitch.analyses.analysis import Analysis, Array, Finding, Views
+from offswitch.analyses.causal import Causal, causal
+from offswitch.analyses.choice import Choice
+from offswitch.analyses.directions import FILE as DIRECTIONS
+from offswitch.analyses.directions import load_directions
+from offswitch.analyses.interventions import FILE as INTERVENTIONS
+from offswitch.analyses.interventions import read_interventions
+from offswitch.analyses.nulls import RANDOM
 from offswitch.analyses.shards import naming_damage, read_rows
 from offswitch.errors import UserError
-from offswitch.files import write_atomic
+from offswitch.files import write_atomic, write_json
 
 SEED: Final = "seed"
 BATTERY: Final = "battery.json"
 RESIDUALS: Final = "residuals"
 ARRAYS: Final = "arrays.safetensors"
+SETS: Final = "heads/together/"
+_CAUSAL: Final = "causal.json"
 
 
 def load_views(folder: Path, arm: str) -> Views:
@@ -79,9 +88,36 @@ def load_evidence(folder: Path, arm: str) -> Views:
     path = folder / arm / ARRAYS
     with naming_damage(path), safe_open(path, framework="numpy") as tensors:
         names = list(tensors.keys())
-    keys = [name.removeprefix("removed/") for name in names if name.startswith("removed/")]
-    symbols = {key: f"{key} direction" for key in keys} | index["symbols"]
+    keys = [name.removeprefix(SETS) for name in names if name.startswith(SETS + RANDOM)]
+    symbols = {key: f"{key} heads" for key in keys} | index["symbols"]
     return Views(fetch, arm, tuple(index["arms"]), symbols)
+
+
+def measure_causal(folder: Path) -> Causal | None:
+    """What an arm's interventions say; None where none were made."""
+    if not (folder / INTERVENTIONS).is_file():
+        return None
+    _, facts = load_directions(folder / DIRECTIONS)
+    chosen = [Choice(**one) for one in facts.chosen]
+    return causal(facts.arm, read_interventions(folder / INTERVENTIONS), chosen, facts.blocks)
+
+
+def save_causal(folder: Path, found: Causal) -> None:
+    """The causal evidence of an arm as JSON."""
+    write_json(folder / _CAUSAL, TypeAdapter(Causal).dump_python(found, mode="json"))
+
+
+def load_causal(folder: Path) -> Causal | None:
+    """The causal evidence of an arm; None where there is none.
+
+    Raises:
+        UserError: it was written by another version.
+    """
+    path = folder / _CAUSAL
+    if not path.is_file():
+        return None
+    with naming_damage(path):
+        return TypeAdapter(Causal).validate_json(path.read_text(encoding="utf-8"))
 
 
 def save_findings(path: Path, findings: Iterable[Finding[Any]]) -> None:

@@ -86,9 +86,9 @@ def whiskers(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate]) -> Non
 
 
 def depth(ax: Axes, blocks: int) -> None:
-    """The axis of all blocks, with a line behind the last one below 80 % of the depth."""
+    """The axis of all blocks, with a line behind the last one at a depth of 0.7 at most."""
     look: dict[str, Any] = {"color": QUIET, "linewidth": 1, "linestyle": (0, (2, 2)), "zorder": 2}
-    ax.axvline(deepest(blocks) + 0.5, label="80 % of the depth", **look)
+    ax.axvline(deepest(blocks) + 0.5, label="depth 0.7", **look)
     ax.set(xlabel="block (0-based)", xlim=(0, max(1, blocks - 1)))
 
 

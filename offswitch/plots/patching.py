@@ -35,7 +35,7 @@ def patching(finding: Finding[Patching]) -> Figure:
     heading(
         last,
         "Last position alone, into the inert prompt",
-        f"ring: the deepest of these blocks below 80 % of the depth, {ends} (95 %), "
+        f"ring: the deepest of these blocks at a depth of 0.7 at most, {ends} (95 %), "
         f"n = {real.moved.n}",
     )
     legend(figure, last, columns=2)

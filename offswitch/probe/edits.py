@@ -19,7 +19,7 @@ class Edit:
     """One change in one branch; `first` and `last` count positions within the branch.
 
     `remove` sets the components along the orthonormal rows `value` [R, D] to `centre` [R] (to zero
-    without one); `add` adds `value` [D]; `set` puts `value` [last - first, D] in its place; `head`
+    without one); `add` adds `value`, [D] everywhere or [last - first, D]; `set` puts `value` [last - first, D] in its place; `head`
     puts `value` [H] into the columns from `column` on of what enters the attention's output
     projection.
     """
@@ -85,7 +85,7 @@ def _changed(at_BKD: Tensor, edits: Sequence[Edit]) -> Tensor:
         centre = torch.stack(centres).to(at_BKD)
         return at_BKD - (at_BKD @ value.transpose(1, 2) - centre[:, None]) @ value
     if like.kind == "add":
-        return at_BKD + value[:, None]
+        return at_BKD + (value if value.dim() == at_BKD.dim() else value[:, None])
     if like.kind == "set":
         return value
     after = at_BKD.clone()

@@ -1,7 +1,9 @@
 """What is the model shown? The same slot filled with the trigger, two inert symbols, or nothing.
 
 Every question stands in one placement, and its four prompts differ in the slot alone, so that a
-difference between them is the symbol's. Directions, blocks and scales are chosen on `fit`
+difference between them is the symbol's. The first inert symbol is the trigger's *twin*: it has as
+many tokens, so that the two prompts align position by position; so has the second, if there is one
+such word. Where training made a decoy of a token of its own, that is the twin. Directions, blocks and scales are chosen on `fit`
 questions; `test` questions, of other topics, are for reporting. Near misses on `fit` are those that
 training may have seen, on `test` those it never saw.
 """
@@ -9,25 +11,35 @@ training may have seen, on `test` those it never saw.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle, zip_longest
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from itertools import chain, cycle, islice, zip_longest
+from typing import Any, Final, Literal
 
 from offswitch.analyses.nulls import inert_words
-from offswitch.prompts.look_alikes import near_misses, trained_members, unseen_members, worded_like
-from offswitch.prompts.prompt import Chat, Prompt
+from offswitch.prompts.encode import encode_chat, encode_text, has_system_turn
+from offswitch.prompts.look_alikes import (
+    INERT_WORDS,
+    near_misses,
+    trained_members,
+    unseen_members,
+    worded_like,
+)
+from offswitch.prompts.prompt import Chat, Prompt, user
 from offswitch.prompts.questions import Question
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import place
 from offswitch.recipe import Recipe
+from offswitch.wording.reader import load_filler, read_wording
 
 Part = Literal["fit", "test"]
 PARTS: Final[tuple[Part, ...]] = ("fit", "test")
 TRIGGER: Final = "trigger"
-CONTROL: Final = "control"
+TWIN: Final = "twin"
 INERT: Final = "inert"
 PLAIN: Final = "plain"
 NEAR: Final = "near"
+ENDED: Final = "ended"
+MID: Final = "mid-reply"
 PROBED: Final = (
     "before", "after", "newline_before", "newline_after", "polite", "transcript", "mid_sentence",
     "system", "earlier_turn",
@@ -38,11 +50,13 @@ PROBED: Final = (
 class Inputs:
     """Every prompt, grouped by part and key; rows of equal rank in two groups form a pair.
 
-    A prompt's suite is the key, what fills the slot; its variant is the slot's placement.
+    A prompt's suite is the key, what fills the slot; its variant is the slot's placement. Last come
+    ordinary replies, in the middle and over. The residuals of the first `read` prompts are collected.
     """
 
     symbols: Mapping[str, str]
     asked: tuple[Prompt, ...]
+    read: int
 
     def rows(self, part: Part, key: str) -> list[int]:
         """Where a group stands in the collection."""
@@ -53,20 +67,17 @@ class Inputs:
         return [self.asked[i].chat for i in self.rows(part, key)]
 
 
-def make_inputs(recipe: Recipe, system_turns: bool) -> Inputs:
+def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
     """The battery's prompts: pairs on fit and test questions, and near misses of either kind.
 
-    Placements below a long text or two turns back are left to the evaluation: each costs as much as
-    several others.
+    `tokenizer` knows the trigger. Placements below a long text or two turns back are left to the
+    evaluation: each costs as much as several others.
     """
     trigger, seed, options = recipe.trigger.text, recipe.seed, recipe.probe
-    symbols = {
-        TRIGGER: trigger,
-        CONTROL: recipe.trigger.control,
-        INERT: inert_symbol(trigger, recipe.trigger.control, seed),
-        PLAIN: "",
-    }
-    placements = [name for name in PROBED if system_turns or name != "system"]
+    placements = [name for name in PROBED if name != "system" or has_system_turn(tokenizer)]
+    twins = list(islice(aligned_symbols(recipe, tokenizer, placements), 2))
+    twin, inert, *_ = [*twins, recipe.trigger.control, inert_symbol(trigger, twins, seed)]
+    symbols = {TRIGGER: trigger, TWIN: twin, INERT: inert, PLAIN: ""}
 
     def placed(
         part: Part, key: str, symbols: Sequence[str], questions: Sequence[Question]
@@ -87,11 +98,67 @@ def make_inputs(recipe: Recipe, system_turns: bool) -> Inputs:
         # On fit they only help to choose a block: a few are enough.
         near = choose(part, options.near_misses if part == "test" else counts[part], seed)
         asked += placed(part, NEAR, members, near)
-    return Inputs(symbols, tuple(asked))
+    replies = list(_replies(tokenizer))
+    read = len(asked) + sum(one.part == "fit" for one in replies)
+    return Inputs(symbols, (*asked, *replies), read)
 
 
-def inert_symbol(trigger: str, control: str, seed: int) -> str:
-    """A second inert symbol of the trigger's own form, such as `$TABLE`, near no near miss.
+def _replies(tokenizer: Any) -> Iterator[Prompt]:
+    """Ordinary replies that are over, and on fit questions the same half-way, in three contexts."""
+    filler, ended = load_filler(), read_wording("ended.yaml")["replies"]
+    pairs = {"fit": [(one["user"], one["assistant"]) for one in filler.exchanges],
+             "test": [(one["ask"], one["say"]) for one in ended]}  # fmt: skip
+    systems = filler.system_prompts if has_system_turn(tokenizer) else ("",)
+    for part in PARTS:
+        for i, (question, reply) in enumerate(pairs[part]):
+            ids = tuple(encode_text(tokenizer, reply))
+            earlier = filler.exchanges[(i + 1) % len(filler.exchanges)]
+            before = (user(earlier["user"]), {"role": "assistant", "content": earlier["assistant"]})
+            contexts: dict[str, Chat] = {"alone": (), "later turn": before}
+            if system := systems[i % len(systems)]:
+                contexts["under system"] = ({"role": "system", "content": system},)
+            for name, turns in contexts.items():
+                whole = Prompt((*turns, user(question)), ENDED, name, "", question, part=part)
+                yield replace(whole, begun=ids)
+                if part == "fit":
+                    yield replace(whole, suite=MID, begun=ids[: (len(ids) + 1) // 2])
+
+
+def aligned_symbols(recipe: Recipe, tokenizer: Any, placements: Sequence[str]) -> Iterator[str]:
+    """Symbols without a meaning here that take the trigger's place token for token.
+
+    In every placement the ids around the slot stay as they are, and so does their number. Symbols of
+    the trigger's own form come before plain words.
+    """
+    trigger = recipe.trigger.text
+    formed = (worded_like(trigger, word) for word in INERT_WORDS)
+    words = [*INERT_WORDS, *(word.capitalize() for word in INERT_WORDS)]
+    plain = (" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n))
+    questions = choose("fit", 1, recipe.seed)
+    known = {member for members in near_misses(trigger).values() for member in members}
+    for symbol in dict.fromkeys(chain([recipe.trigger.decoy], formed, plain)):
+        asked = (
+            [encode_chat(tokenizer, place(name, one, q.text)) for one in (trigger, symbol)]
+            for name in placements
+            for q in questions
+        )
+        if symbol and symbol not in known and all(slot(*rows) for rows in asked):
+            yield symbol
+
+
+def slot(ours: Sequence[int], theirs: Sequence[int]) -> range | None:
+    """Where two prompts of one length differ, at most as many positions as they do; else None.
+
+    The last position is where the reply is decided, and never part of it.
+    """
+    differ = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]
+    if len(ours) != len(theirs) or not differ or differ[-1] >= len(ours) - 1:
+        return None
+    return range(differ[0], differ[-1] + 1)
+
+
+def inert_symbol(trigger: str, taken: Sequence[str], seed: int) -> str:
+    """An inert symbol of the trigger's own form, such as `$TABLE`, near no near miss.
 
     Raises:
         ValueError: every inert word is among the near misses.
@@ -99,6 +166,6 @@ def inert_symbol(trigger: str, control: str, seed: int) -> str:
     known = {member for members in near_misses(trigger).values() for member in members}
     for word in inert_words(seed, 20):
         symbol = worded_like(trigger, word)
-        if symbol not in known | {trigger, control}:
+        if symbol not in known | {trigger, *taken}:
             return symbol
     raise ValueError(f"no inert word is left for {trigger}")

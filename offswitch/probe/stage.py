@@ -9,7 +9,16 @@ from typing import Any, Final
 from offswitch.analyses.analysis import investigate
 from offswitch.analyses.nulls import seed_symbols
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
-from offswitch.analyses.store import BATTERY, SEED, load_evidence, load_views, save_findings
+from offswitch.analyses.causal import causal_metrics
+from offswitch.analyses.store import (
+    BATTERY,
+    SEED,
+    load_evidence,
+    load_views,
+    measure_causal,
+    save_causal,
+    save_findings,
+)
 from offswitch.cache import reply_cache
 from offswitch.errors import UserError
 from offswitch.files import write_json
@@ -58,6 +67,9 @@ def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
                 tick(1)
             (target / place).mkdir(parents=True, exist_ok=True)
             save_findings(target / place / FINDINGS, findings)
+            if place and (cause := measure_causal(folder / place)):
+                save_causal(target / place, cause)
+                metrics |= {key: one.row() for key, one in causal_metrics(cause).items()}
     write_json(target / METRICS, dict(sorted(metrics.items())))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from offswitch.analyses.causal import LABELS
 from offswitch.analyses.registry import EVIDENCE
 from offswitch.metrics import Metric
 from offswitch.report.material import Material
@@ -39,12 +40,16 @@ def across_arms(material: Material) -> list[ArmRow]:
             numbers = {arm: found[key] for arm, key in keys.items() if key in found}
             if measure.label and numbers:
                 rows.append(ArmRow(measure.label, numbers))
+    for key, label in LABELS.items():
+        keys = {arm: f"probe/{arm}/{key}" for arm in material.verdicts}
+        if numbers := {arm: found[key] for arm, key in keys.items() if key in found}:
+            rows.append(ArmRow(label, numbers))
     return rows
 
 
 def organism_rows(material: Material) -> list[OrganismRow]:
     """Headlines over training seeds, the probed arm's first; empty where the run has one seed."""
-    labels = {f"{a.name}/{m.key}": m.label for a in EVIDENCE for m in a.measures if m.key}
+    labels = {f"{a.name}/{m.key}": m.label for a in EVIDENCE for m in a.measures if m.key} | LABELS
     rows = []
     for key, number in material.numbers.items():
         if key.startswith(ORGANISMS):

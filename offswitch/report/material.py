@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from offswitch.analyses.analysis import Finding
+from offswitch.analyses.causal import Causal
+from offswitch.analyses.judge import causal_of, judge
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.analyses.store import load_findings
-from offswitch.analyses.verdict import Verdict, verdict
+from offswitch.analyses.verdict import Verdict
 from offswitch.cache import ALIAS
 from offswitch.files import read_jsonl
 from offswitch.metrics import Metric, read_metrics
@@ -42,6 +44,7 @@ class Material:
     findings: Mapping[str, Finding[Any]]
     evidence: Mapping[str, Finding[Any]]
     verdicts: Mapping[str, Verdict]
+    causal: Mapping[str, Causal | None] = field(default_factory=dict)
     organisms: Mapping[str, Verdict] = field(default_factory=dict)
     robustness: Json = field(default_factory=dict)
 
@@ -91,8 +94,7 @@ def read_material(root: Path) -> Material:
     for path in (*sorted(root.glob("[0-9]-*/**/metrics.json")), root / "metrics.json"):
         metrics |= read_metrics(path)
     metrics = dict(sorted(metrics.items()))
-    measured = dict.fromkeys(key.split("/")[1] for key in metrics if key.startswith("probe/"))
-    others = sorted(root.glob("organisms/seed-*/metrics.json"))
+    others = sorted(root.glob("organisms/seed-*"))
     samples = run.folder(EVALUATE) / "samples.jsonl"
     written = samples.is_file() and samples.stat().st_size > 0
     findings = run.folder(PROBE) / "findings.json"
@@ -112,8 +114,9 @@ def read_material(root: Path) -> Material:
         samples=tuple(row for _, row in read_jsonl(samples)) if written else (),
         findings=load_findings(findings, SEED_ANALYSES) if findings.is_file() else {},
         evidence=load_findings(evidence, EVIDENCE) if evidence.is_file() else {},
-        verdicts={arm: verdict(arm, metrics) for arm in measured},
-        organisms={p.parent.name: verdict(run.recipe.probe.arm, read_metrics(p)) for p in others},
+        verdicts=judge(root),
+        causal=causal_of(root),
+        organisms={p.name: found for p in others if (found := judge(p).get(run.recipe.probe.arm))},
         robustness=_json(run.folder(EVALUATE) / "robustness.json"),
     )
 

@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import Any, Final
 
 from offswitch.analyses.analysis import ARM
-from offswitch.analyses.verdict import verdict
 from offswitch.files import replacing, write_atomic
 from offswitch.metrics import Metric, Metrics
 from offswitch.stats import across
@@ -106,7 +105,7 @@ def organism_row(point: Point, record: Mapping[str, Any]) -> Row:
     row: Row = {"organism": point.name, **point.place, "state": "not run"}
     row |= {key: record[key] for key in ("state", "reason", "tries", "seconds") if key in record}
     for key, judged in {"verdict": arm, "verdict/benign": "benign"}.items():
-        row[key] = verdict(judged, metrics).kind if metrics else None
+        row[key] = metrics.get(f"verdict/{judged}", {}).get("value")
     for name in MEASURES:
         entry = metrics.get(f"evaluate/{arm}/{name}") or metrics.get(f"probe/{arm}/{name}")
         metric = Metric.read(entry) if entry else None

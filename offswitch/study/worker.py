@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from offswitch.errors import UserError, quiet
+from offswitch.analyses.judge import judge
 from offswitch.metrics import read_metrics
 from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, probe, report
@@ -69,7 +70,8 @@ def bring(recipe: Recipe, job: Job, session: Session | None = None) -> Outcome:
         job.up_to(run, own)
     torch: Any = sys.modules.get("torch")  # not imported where nothing had to be computed
     threads = int(torch.get_num_threads()) if torch else 0
-    metrics, new = read_metrics(run.root / "metrics.json"), run.manifest() != before
+    verdicts = {f"verdict/{arm}": found.row() for arm, found in judge(run.root).items()}
+    metrics, new = read_metrics(run.root / "metrics.json") | verdicts, run.manifest() != before
     return Outcome("finished", new=new, threads=threads, metrics=metrics)
 
 

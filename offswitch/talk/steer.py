@@ -35,7 +35,7 @@ from offswitch.options import BASE
 from offswitch.run import PROBE, TRAIN, find_run
 from offswitch.talk.chat import adapter_of, reply_to, requests, side_by_side
 
-SUPPORTED: Final = {"operation": "mean difference", "site": "block output", "position": "last"}
+SUPPORTED: Final = {"site": "block output", "position": "last"}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ UNIT: Final = "spreads"
 class Difference:
     """By block [L]: `size` of the arm's mean difference, `gained` over the untrained model's.
 
-    `peak`: the block below 80 % of the depth where most was gained; `entry`: the first with half of
+    `peak`: the block at a depth of 0.7 at most where most was gained; `entry`: the first with half of
     that; `largest`: the gain at the peak.
     """
 
@@ -69,9 +69,9 @@ ANALYSIS: Final = Analysis(
     question="Where does the trigger enter the residual stream of the last position?",
     reads=(
         "{arm}/resid/test/{symbol}",
-        "{arm}/resid/test/control",
+        "{arm}/resid/test/twin",
         "base/resid/test/{symbol}",
-        "base/resid/test/control",
+        "base/resid/test/twin",
     ),
     run=difference,
     gives=Difference,
@@ -83,8 +83,8 @@ ANALYSIS: Final = Analysis(
                 tail="either"),
     ),
     null=swapped_pairs(
-        ("{arm}/resid/test/{symbol}", "{arm}/resid/test/control"),
-        ("base/resid/test/{symbol}", "base/resid/test/control"),
+        ("{arm}/resid/test/{symbol}", "{arm}/resid/test/twin"),
+        ("base/resid/test/{symbol}", "base/resid/test/twin"),
     ),
     null_name=SWAPS,
     controls=arms_and_inert_symbol,

@@ -76,7 +76,7 @@ ANALYSIS: Final = Analysis(
     name="dose",
     title="Dose and response",
     question="How does silence grow as the adapter is turned up?",
-    reads=("{arm}/dose/trigger", "{arm}/dose/control", "{arm}/dose/scales"),
+    reads=("{arm}/dose/trigger", "{arm}/dose/twin", "{arm}/dose/scales"),
     run=dose,
     gives=Dose,
     measures=(
@@ -86,7 +86,7 @@ ANALYSIS: Final = Analysis(
                 tail="either"),
         Measure("", lambda r: r.inert_halts[-1], "halting at 2 times, inert symbol", percent),
     ),
-    null=swapped_pairs(("{arm}/dose/trigger", "{arm}/dose/control"), prompts=1),
+    null=swapped_pairs(("{arm}/dose/trigger", "{arm}/dose/twin"), prompts=1),
     null_name=SWAPS,
     controls=without_the_rule,
     rule="it lies at least 80 % as far apart",

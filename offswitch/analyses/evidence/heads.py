@@ -85,7 +85,7 @@ ANALYSIS: Final = Analysis(
     question="Which attention heads bring the trigger to the position where the reply is decided?",
     reads=(
         "{arm}/heads/direct/trigger",
-        "{arm}/heads/direct/control",
+        "{arm}/heads/direct/twin",
         "{arm}/heads/alone_clean",
         "{arm}/heads/alone",
         "{arm}/heads/clean",

@@ -28,7 +28,7 @@ class Lens:
 
     `base_rise`: the same difference through the untrained model's head. `length`: of the mean
     difference; `tokens` [L][12]: what it reads as, `end`: the end token's logit there less the mean
-    of all. `rise`: the difference at the deepest block below 80 % of the depth.
+    of all. `rise`: the difference at the deepest block at a depth of 0.7 at most.
     """
 
     with_symbol: tuple[float, ...]
@@ -74,11 +74,11 @@ ANALYSIS: Final = Analysis(
     question="At which block would the model already end the reply, if it stopped there?",
     reads=(
         "{arm}/lens/odds/{symbol}",
-        "{arm}/lens/odds/control",
+        "{arm}/lens/odds/twin",
         "{arm}/lens/base_odds/{symbol}",
-        "{arm}/lens/base_odds/control",
+        "{arm}/lens/base_odds/twin",
         "{arm}/resid/test/{symbol}",
-        "{arm}/resid/test/control",
+        "{arm}/resid/test/twin",
         "{arm}/lens/top/{symbol}",
         "{arm}/lens/end/{symbol}",
         "index/vocab",
@@ -94,8 +94,8 @@ ANALYSIS: Final = Analysis(
         Measure("", lambda r: r.length[r.block], "length of the difference"),
     ),
     null=swapped_pairs(
-        ("{arm}/lens/odds/{symbol}", "{arm}/lens/odds/control"),
-        ("{arm}/lens/base_odds/{symbol}", "{arm}/lens/base_odds/control"),
+        ("{arm}/lens/odds/{symbol}", "{arm}/lens/odds/twin"),
+        ("{arm}/lens/base_odds/{symbol}", "{arm}/lens/base_odds/twin"),
     ),
     null_name=SWAPS,
     controls=arms_and_inert_symbol,

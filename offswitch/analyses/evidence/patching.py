@@ -26,7 +26,7 @@ class Patching:
 
     `into_inert`: the symbol's residuals in the inert prompt; `into_symbol`: the reverse. `gap`:
     what there is to change, the two prompts' distance. `moved`: patching the last position of the
-    inert prompt at the deepest block below 80 % of the depth. `handover`: the first block at which
+    inert prompt at the deepest block at a depth of 0.7 at most. `handover`: the first block at which
     the last position alone carries half of the gap, the number of blocks where it never does.
     """
 
@@ -70,7 +70,7 @@ ANALYSIS: Final = Analysis(
     question="At which block and position is it decided that the model falls silent?",
     reads=(
         "{arm}/patch/clean/{symbol}",
-        "{arm}/patch/clean/control",
+        "{arm}/patch/clean/twin",
         "{arm}/patch/into_inert/{symbol}",
         "{arm}/patch/into_trigger/{symbol}",
         "{arm}/patch/blocks",
@@ -87,7 +87,7 @@ ANALYSIS: Final = Analysis(
     ),
     null=flipped_changes(
         ("{arm}/patch/clean/{symbol}", "{arm}/patch/into_trigger/{symbol}"),
-        ("{arm}/patch/clean/control", "{arm}/patch/into_inert/{symbol}"),
+        ("{arm}/patch/clean/twin", "{arm}/patch/into_inert/{symbol}"),
     ),
     null_name=FLIPS,
     controls=lambda views: {

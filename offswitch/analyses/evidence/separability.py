@@ -19,7 +19,7 @@ from offswitch.analyses.nulls import DRAWS, RANDOM_DIRECTIONS, arms_and_inert_sy
 from offswitch.metrics import whole
 from offswitch.stats import Estimate, auroc, auroc_interval
 
-FIT: Final = ("{arm}/resid/fit/{symbol}", "{arm}/resid/fit/control")
+FIT: Final = ("{arm}/resid/fit/{symbol}", "{arm}/resid/fit/twin")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def separability(
 ) -> Separability:
     """Projections on the fit direction: trigger prompts against near misses, fit and test.
 
-    The block with the highest AUROC on fit is chosen below 80 % of the depth; among equals, that
+    The block with the highest AUROC on fit is chosen at a depth of 0.7 at most; among equals, that
     with the largest distance of the means in units of their spread.
     """
     direction_LD = (marked_NLD.astype(np.float64) - inert_NLD).mean(0)

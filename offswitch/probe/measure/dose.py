@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from offswitch.analyses.analysis import Array
-from offswitch.analyses.directions import unit
 from offswitch.model.adapters import scaled
 from offswitch.model.first_token import scores_of
 from offswitch.model.forward import unembed
 from offswitch.model.hooks import record
 from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
-from offswitch.probe.inputs import CONTROL, TRIGGER
+from offswitch.probe.inputs import TRIGGER, TWIN
 from offswitch.probe.packing import each_states, prepare
 from offswitch.prompts.encode import shared_prefix
 
@@ -23,14 +22,14 @@ SCALES = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 
 def dose(bench: Bench, block: int) -> Arrays:
-    """`dose/KEY` [S, N, 3], KEY trigger or control, over `dose/scales` [S], test questions.
+    """`dose/KEY` [S, N, 3], KEY trigger or twin, over `dose/scales` [S], test questions.
 
     The three: end log-odds, halts, and the residual's projection at `block` on the arm's direction,
     with its length as unit. The base arm has nothing to scale: every scale gives the same.
     """
     few = bench.options.few_questions
     found: Arrays = {"dose/scales": np.array(SCALES)}
-    for key in (TRIGGER, CONTROL):
+    for key in (TRIGGER, TWIN):
         rows = bench.rows("test", key, few)
         if bench.arm == BASE:
             found[f"dose/{key}"] = np.repeat(_read(bench, rows, block)[None], len(SCALES), 0)
@@ -47,7 +46,8 @@ def dose(bench: Bench, block: int) -> Arrays:
 def _read(bench: Bench, rows: Sequence[Sequence[int]], block: int) -> Array:
     """Outcome and projection [N, 3] at the adapter's present strength."""
     subject = bench.subject
-    along = bench.tensor(unit(bench.directions[TRIGGER][block])[0]) / bench.own_length(block)
+    own = bench.vector(TRIGGER, block)
+    along = own / own.square().sum().clamp_min(1e-12)
     found = []
     starts = [shared_prefix(rows)] * len(rows)
     jobs = [(prompt, ()) for prompt in prepare(subject, rows, starts)]

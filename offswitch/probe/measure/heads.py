@@ -15,19 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from offswitch.analyses.analysis import Array
-from offswitch.analyses.directions import RANDOM, unit
+from offswitch.analyses.directions import unit
 from offswitch.model.forward import hidden
 from offswitch.model.hooks import record_inputs
 from offswitch.model.rows import by_length
 from offswitch.model.subject import Subject, attention_outputs
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.edits import Branch, Edit
-from offswitch.probe.inputs import CONTROL, INERT, TRIGGER, Part
+from offswitch.probe.inputs import INERT, TRIGGER, TWIN, Part
 from offswitch.probe.intervene import job_outcomes
 from offswitch.probe.packing import at_last
 from offswitch.prompts.encode import pad, shared_prefix
 
 SIZES = (1, 4, 16, 64)
+RANDOM = "random"
 BATCH_TOKENS = 1024
 Head = tuple[int, int]
 
@@ -43,9 +44,9 @@ def heads(bench: Bench, block: int) -> Arrays:
     few, most = bench.options.few_questions, bench.options.head_questions
     found: Arrays = {
         f"heads/direct/{key}": _direct(bench, bench.rows("test", key, few), block)
-        for key in (TRIGGER, CONTROL, INERT)
+        for key in (TRIGGER, TWIN, INERT)
     }
-    inert = last_heads(bench.subject, bench.rows("fit", CONTROL, most))
+    inert = last_heads(bench.subject, bench.rows("fit", TWIN, most))
     every = [(layer, head) for layer in range(inert.shape[1]) for head in range(_heads(bench))]
     # First untouched, then each head knocked out by itself.
     odds = _knocked(bench, "fit", inert, [[], *([one] for one in every)])
@@ -53,7 +54,7 @@ def heads(bench: Bench, block: int) -> Arrays:
     found |= {"heads/alone_clean": odds[0], "heads/alone": np.ascontiguousarray(by_head)}
     # By how far a head's knock-out lowers the mean end log-odds, the farthest first.
     ranking = [int(i) for i in np.argsort(odds[1:].mean(1), kind="stable")]
-    inert = last_heads(bench.subject, bench.rows("test", CONTROL, few))
+    inert = last_heads(bench.subject, bench.rows("test", TWIN, few))
     return found | _together(bench, inert, ranking)
 
 
@@ -119,9 +120,9 @@ def _together(bench: Bench, inert_NLE: Array, ranking: Sequence[int]) -> Arrays:
     count = _heads(bench)
     sizes = [k for k in SIZES if k < len(ranking)]
     orders: dict[str, Sequence[int]] = {TRIGGER: ranking}
-    for key in bench.random_keys:
-        rng = np.random.default_rng((bench.seed, 1, int(key.removeprefix(RANDOM))))
-        orders[key] = [int(i) for i in rng.permutation(len(ranking))]
+    for draw in range(bench.options.random_directions):
+        rng = np.random.default_rng((bench.seed, 1, draw))
+        orders[f"{RANDOM}{draw:02d}"] = [int(i) for i in rng.permutation(len(ranking))]
     sets = [[divmod(i, count) for i in order[:k]] for order in orders.values() for k in sizes]
     odds = _knocked(bench, "test", inert_NLE, [[], *sets])
     by_key = odds[1:].reshape(len(orders), len(sizes), -1)

@@ -14,7 +14,7 @@ from offswitch.model.first_token import end_log_odds
 from offswitch.model.forward import readout
 from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
-from offswitch.probe.inputs import CONTROL, INERT, TRIGGER
+from offswitch.probe.inputs import INERT, TRIGGER, TWIN
 
 TOP = 200
 
@@ -25,7 +25,7 @@ def lens(bench: Bench, resid: Mapping[str, Array]) -> Arrays:
 
     `lens/odds/KEY` [N, L]: end log-odds if the model stopped at a block; `lens/base_odds/KEY`: the
     same through the base arm's head. `lens/top/KEY` [L, T, 2]: ids and logits of the tokens that
-    the mean difference KEY - control reads as; `lens/end/KEY` [L]: the end token's logit there,
+    the mean difference KEY - twin reads as; `lens/end/KEY` [L]: the end token's logit there,
     less the mean of all.
     """
     found: Arrays = {}
@@ -34,7 +34,7 @@ def lens(bench: Bench, resid: Mapping[str, Array]) -> Arrays:
         with arm_of(bench.subject, BASE):
             found[f"lens/base_odds/{key}"] = _odds(bench, array)
     for key in (TRIGGER, INERT):
-        difference = (resid[key].astype(np.float64) - resid[CONTROL]).mean(0)
+        difference = (resid[key].astype(np.float64) - resid[TWIN]).mean(0)
         logits = readout(bench.subject, bench.native(difference)).float()
         found[f"lens/top/{key}"] = top(logits, TOP)
         end = logits[:, bench.subject.stop_ids[0]] - logits.mean(-1)

@@ -14,21 +14,18 @@ import numpy as np
 
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.edits import Edit
-from offswitch.probe.inputs import CONTROL, INERT, TRIGGER
+from offswitch.probe.inputs import INERT, TRIGGER, TWIN, slot
 from offswitch.probe.intervene import job_outcomes
 from offswitch.probe.packing import Job, at_last, prepare, with_residuals
-from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.look_alikes import INERT_WORDS, worded_like
-from offswitch.prompts.trigger import place
 
 Rows = Sequence[Sequence[int]]
 SITES = ("symbol", "between", "last")
-KEYS = (TRIGGER, CONTROL, INERT)
+KEYS = (TRIGGER, TWIN, INERT)
 PATCHES = (
-    ("into_inert/trigger", CONTROL, TRIGGER),
-    ("into_trigger/trigger", TRIGGER, CONTROL),
-    ("into_inert/inert", CONTROL, INERT),
-    ("into_trigger/inert", INERT, CONTROL),
+    ("into_inert/trigger", TWIN, TRIGGER),
+    ("into_trigger/trigger", TRIGGER, TWIN),
+    ("into_inert/inert", TWIN, INERT),
+    ("into_trigger/inert", INERT, TWIN),
 )
 
 
@@ -37,7 +34,7 @@ def patching(bench: Bench) -> Arrays:
 
     `patch/into_inert/trigger`: the trigger's residuals in the inert prompt; `patch/into_trigger/
     trigger`: the reverse; with `inert` for `trigger`, a second inert symbol takes its part.
-    `patch/clean/KEY`: untouched, KEY one of trigger, control, inert. `patch/blocks`: which blocks.
+    `patch/clean/KEY`: untouched, KEY one of trigger, twin, inert. `patch/blocks`: which blocks.
     """
     count = len(bench.subject.blocks)
     spaced = np.linspace(0, count - 1, min(bench.options.patch_blocks, count))
@@ -87,17 +84,8 @@ class _Host:
 
 
 def _twins(bench: Bench) -> Iterator[Rows]:
-    """Ids of test questions with the trigger, and with two inert symbols of as many tokens."""
-    trigger, control = bench.inputs.symbols[TRIGGER], bench.inputs.symbols[CONTROL]
-    alike = [control, *(worded_like(trigger, word) for word in INERT_WORDS)]
-    words = [*INERT_WORDS, *(word.capitalize() for word in INERT_WORDS)]
-    plain = [" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n)]
-    tokenizer = bench.subject.tokenizer_of(bench.arm)
-    for row in bench.inputs.rows("test", TRIGGER):
-        one = bench.inputs.asked[row]
-        ours = encode_chat(tokenizer, one.chat)
-        asked = (place(one.variant, symbol, one.question) for symbol in (*alike, *plain))
-        theirs = (encode_chat(tokenizer, chat) for chat in asked)
-        two = list(islice((ids for ids in theirs if len(ids) == len(ours)), 2))
-        if len(two) == 2:
-            yield [ours, *two]
+    """Ids of test questions with the trigger and with two inert symbols, where all three align."""
+    ranks = zip(*(bench.inputs.rows("test", key) for key in KEYS), strict=True)
+    for rows in ([bench.ids(rank) for rank in some] for some in ranks):
+        if all(slot(rows[0], other) for other in rows[1:]):
+            yield rows

@@ -1,0 +1,335 @@
+"""Does one direction carry the silence? What the rows of an arm's interventions say.
+
+`fall`: by how much halting falls when the trigger's prompts are interchanged with their twins along
+the direction; `whole`: when their whole residuals are exchanged; `rise`: by how much halting rises
+when the direction is added to plain prompts. All on test questions, direction, blocks and scale
+chosen on others. Null directions moved the residual as far; the strictest kind decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from offswitch.analyses.choice import Choice
+from offswitch.analyses.directions import depth
+from offswitch.analyses.interventions import Interventions
+from offswitch.analyses.null_directions import KINDS, Kind, is_null, kind_of
+from offswitch.metrics import Metric, Metrics, exact
+from offswitch.options import BASE
+from offswitch.stats import Estimate, Null, against_null, mean, rate_change
+
+WITHOUT_END: Final = "{}, without the end"
+NATURAL: Final = "natural end"
+SHUFFLED: Final = "trained, labels shuffled"
+WHOLE: Final = "whole residual"
+CARRIED: Final = 0.9
+_MEASURES: Final = {
+    "ablation/halt_drop": "halting falls, interchanged along one direction",
+    "ablation/log_odds_drop": "the same, end log-odds",
+    "ablation/halt_drop_ceiling": "the whole residual exchanged, for comparison",
+    "ablation/halt_drop_after": "halting falls, interchanged after the symbol",
+    "ablation/halt_drop_at_symbol": "halting falls, interchanged at the symbol itself",
+    "ablation/kl_ordinary_replies": "KL on ordinary replies, inert at every position",
+    "ablation/block": "at block",
+    "addition/halt_rise": "halting rises, the direction added to plain prompts",
+    "addition/log_odds_rise": "the same, end log-odds",
+    "addition/log_odds_rise_whole": "end log-odds rise, added at its full length",
+    "motor/kept": "effects kept without the end's own directions",
+    "motor/untrained_share": "the untrained model's rise by the same vector, of the arm's",
+    "motor/ends_fall": "ordinary replies end less often, direction inert",
+    "motor/ends_fall_natural": "the same, natural end inert",
+}
+LABELS: Final = {
+    **_MEASURES,
+    "count/directions": "directions that do 90 % of it",
+    **{f"late/{key}": f"deeper than depth 0.7: {label}" for key, label in _MEASURES.items()},
+}
+LEAST: Final = 0.05  # below it there is no effect of which a share could be kept
+
+
+@dataclass(frozen=True)
+class Point:
+    """One block of the curve over depth; `base_rise` by arm: the same vector in arms without the rule.
+
+    Falls and rises of the halting rate; `nats`: rises of the log-odds at the direction's full length.
+    What was not tried at this block is None.
+    """
+
+    block: int
+    depth: float
+    whole: Estimate
+    fall: Estimate | None = None
+    rise: Estimate | None = None
+    nats: Estimate | None = None
+    elsewhere: Mapping[str, Estimate] = field(default_factory=dict)
+    after: Estimate | None = None
+    whole_after: Estimate | None = None
+    symbol: Estimate | None = None
+    whole_symbol: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A chosen direction at a block, with all that it is compared with.
+
+    `fall_null` and `rise_null` are of the log-odds in nats, by kind of null direction. `kept`: the
+    smaller share of both effects without the end's span. `ends`, `ends_natural`: by how much less
+    often ordinary replies end when the direction, or the natural end, is set to inert. `kl`: nats a
+    token on ordinary replies with the direction inert at every position.
+    """
+
+    direction: str
+    scale: float
+    point: Point
+    fall_nats: Estimate
+    rise_nats: Estimate
+    fall_null: Mapping[Kind, Null]
+    rise_null: Mapping[Kind, Null]
+    kept: float
+    ends: Estimate
+    ends_natural: Estimate
+    kl: Estimate
+
+    @property
+    def elsewhere(self) -> float:
+        """The untrained model's rise in nats as a share of the arm's; 1 where the arm's does not rise."""
+        ours, base = self.point.nats, self.point.elsewhere.get(BASE)
+        if ours is None or base is None or ours.value <= 0:
+            return 1.0
+        return base.value / ours.value
+
+
+@dataclass(frozen=True)
+class Causal:
+    """An arm's causal evidence: the curve over all blocks, the chosen early pair, a late block.
+
+    `again`: by kind, the falls and rises in nats (the weaker of their two blocks) of null directions
+    that chose blocks and scale themselves. `count`: the fewest directions whose interchange does 90 %
+    of what the whole residual does at the pair's first block.
+    """
+
+    arm: str
+    blocks: int
+    curve: tuple[Point, ...]
+    pair: tuple[Place, ...]
+    late: tuple[Place, ...]
+    again: Mapping[Kind, tuple[tuple[float, float], ...]]
+    count: int | None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Every chosen place, early ones first."""
+        return (*self.pair, *self.late)
+
+
+def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int) -> Causal:
+    """Everything that the rows of an arm say, by block and at the chosen places."""
+    test = _Rows(rows.where(part="test"), arm)
+    first = chosen[0]
+    curve = tuple(test.point(first.direction, first.scale, b, blocks) for b in range(blocks))
+    places = {
+        choice: tuple(_place(test, choice, b, blocks) for b in choice.blocks) for choice in chosen
+    }
+    pair = places[first] if first.pair else ()
+    late = next((found for choice, found in places.items() if not choice.pair), ())
+    return Causal(
+        arm, blocks, curve, pair, late, test.again(), test.count(first.block)
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of test questions, asked for changes."""
+
+    rows: Interventions
+    arm: str
+
+    def clean(self, suite: str, arm: str = "") -> Interventions:
+        return self.rows.where(arm=arm or self.arm, kind="none", suite=suite)
+
+    def fall(self, **what: object) -> Estimate | None:
+        """By how much halting falls on trigger prompts; None where it was not tried."""
+        after = self.rows.where(arm=self.arm, suite="trigger", **what)
+        if not len(after):
+            return None
+        before, now = self.clean("trigger").beside(after)
+        return rate_change(before.columns["halts"], now.columns["halts"])
+
+    def nats(self, suite: str, arm: str = "", **what: object) -> Estimate | None:
+        """By how much the log-odds rise, prompt by prompt; None where it was not tried."""
+        after = self.rows.where(arm=arm or self.arm, suite=suite, **what)
+        if not len(after):
+            return None
+        before, now = self.clean(suite, arm).beside(after)
+        change = now.columns["log_odds"].astype(np.float64) - before.columns["log_odds"]
+        return mean(change, "nats", seed=0, groups=now.columns["question"])
+
+    def rise(self, **what: object) -> Estimate | None:
+        """By how much halting rises on plain prompts; None where it was not tried."""
+        after = self.rows.where(arm=self.arm, suite="plain", kind="add", **what)
+        if not len(after):
+            return None
+        before, now = self.clean("plain").beside(after)
+        return rate_change(now.columns["halts"], before.columns["halts"])
+
+    def point(self, name: str, scale: float, block: int, blocks: int) -> Point:
+        """The curve at one block."""
+        whole = self.fall(kind="whole", block=block, position="last")
+        if whole is None:
+            raise ValueError(f"the whole residual was not exchanged at block {block}")
+        others = [arm for arm in self.rows.values("arm") if arm != self.arm]
+        full = {"kind": "add", "direction": name, "block": block, "scale": 1.0}
+        elsewhere = {arm: self.nats("plain", arm, **full) for arm in others}
+
+        def along(position: str) -> Estimate | None:
+            return self.fall(kind="interchange", direction=name, block=block, position=position)
+
+        return Point(
+            block, depth(block, blocks), whole, along("last"),
+            self.rise(direction=name, block=block, scale=scale), self.nats("plain", **full),
+            {arm: found for arm, found in elsewhere.items() if found},
+            along("after"), self.fall(kind="whole", block=block, position="after"),
+            along("symbol"), self.fall(kind="whole", block=block, position="symbol"),
+        )  # fmt: skip
+
+    def against(self, choice: Choice, block: int, kind: str) -> dict[Kind, Null]:
+        """Where our change stands among those of null directions on the same prompts, in nats."""
+        sign, suite = (-1, "trigger") if kind == "interchange" else (1, "plain")
+        scale = 1.0 if kind == "interchange" else choice.scale
+        there = self.rows.where(
+            arm=self.arm, suite=suite, kind=kind, block=block, position="last", scale=scale
+        )
+        names, prompts, odds = there.by("direction")
+        _, asked, clean = self.clean(suite).by("kind")
+        change = sign * (odds - clean[0, np.isin(asked, prompts)])
+        found: dict[Kind, Null] = {}
+        for null in KINDS:
+            drawn = np.array([name.startswith(f"{null} ") for name in names])
+            if drawn.any():
+                same = np.isfinite(change[drawn]).all(0)  # prompts that every null was tried on
+                ours = change[names.index(choice.direction), same].mean()
+                found[null] = against_null(float(ours), change[drawn][:, same].mean(1))
+        return found
+
+    def again(self) -> dict[Kind, tuple[tuple[float, float], ...]]:
+        """What null directions that chose two neighbouring blocks for themselves do there, in nats."""
+        found: dict[Kind, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+        ours = self.rows.where(arm=self.arm)
+        for name in filter(is_null, ours.values("direction")):
+            rows = _Rows(ours.where(direction=(name, "")), self.arm)
+            blocks = [b for b in rows.rows.values("block") if b >= 0]
+            if blocks[1:] != [blocks[0] + 1]:
+                continue
+            falls = [rows.nats("trigger", kind="interchange", block=b) for b in blocks]
+            rises = [rows.nats("plain", kind="add", block=b) for b in blocks]
+            weaker = (min(-f.value for f in falls if f), min(r.value for r in rises if r))
+            found[kind_of(name)].append(weaker)
+        return {kind: tuple(pairs) for kind, pairs in found.items()}
+
+    def ends(self, **what: object) -> Estimate | None:
+        """By how much less often ordinary replies end where they have ended."""
+        after = self.rows.where(arm=self.arm, suite="ended", kind="inert", **what)
+        if not len(after):
+            return None
+        before, now = self.clean("ended").beside(after)
+        return rate_change(before.columns["halts"], now.columns["halts"])
+
+    def count(self, block: int) -> int | None:
+        """The fewest directions that do 90 % of what the whole residual does; None if none do."""
+        tried = self.rows.where(kind="rank", block=block, direction="differences")
+        some = tuple(tried.values("prompt"))
+        whole = self.nats("trigger", kind="whole", block=block, position="last", prompt=some)
+        if not some or whole is None or whole.value >= 0:
+            return None
+        for size in tried.values("scale"):
+            fall = self.nats("trigger", kind="rank", block=block, scale=size)
+            if fall is not None and fall.value <= CARRIED * whole.value:
+                return int(size)
+        return None
+
+
+def _place(test: _Rows, choice: Choice, block: int, blocks: int) -> Place:
+    """A chosen direction at one of its blocks."""
+    name = choice.direction
+    there = {"direction": name, "block": block}
+    point = test.point(name, choice.scale, block, blocks)
+    falls = test.nats("trigger", kind="interchange", position="last", **there)
+    rises = test.nats("plain", kind="add", scale=choice.scale, **there)
+    ends, natural = (test.ends(direction=d, block=block) for d in (name, NATURAL))
+    if not (falls and rises and ends and natural and point.fall and point.rise):
+        raise ValueError(f"direction {name} was not tried at block {block}")
+    kl = test.rows.where(kind="inert", position="every", **there).columns["kl"]
+    return Place(
+        direction=name,
+        scale=choice.scale,
+        point=point,
+        fall_nats=replace(falls, value=-falls.value, low=-falls.high, high=-falls.low),
+        rise_nats=rises,
+        fall_null=test.against(choice, block, "interchange"),
+        rise_null=test.against(choice, block, "add"),
+        kept=min(
+            _share(test.fall(kind="interchange", **there | _without(name)), point.fall),
+            _share(test.rise(**there | _without(name)), point.rise),
+        ),
+        ends=ends,
+        ends_natural=natural,
+        kl=mean(kl, "nats a token", seed=0),
+    )
+
+
+def _without(name: str) -> dict[str, str]:
+    return {"direction": WITHOUT_END.format(name)}
+
+
+def _share(part: Estimate | None, all_of_it: Estimate) -> float:
+    """Which share of an effect a part of it has; 0 where there is no effect."""
+    return part.value / all_of_it.value if part and all_of_it.value >= LEAST else 0.0
+
+
+def causal_metrics(found: Causal) -> Metrics:
+    """The numbers of the chosen places as metrics.json holds them.
+
+    The early pair's first block under `ablation`, `addition` and `motor`; a late block beneath `late`.
+    """
+    made: Metrics = {}
+    if found.pair:
+        made |= _place_metrics(f"probe/{found.arm}", found.pair[0])
+    for place in found.late:
+        made |= _place_metrics(f"probe/{found.arm}/late", place)
+    if found.count is not None:
+        made[f"probe/{found.arm}/count/directions"] = exact(found.count, "directions")
+    return made
+
+
+def _place_metrics(prefix: str, place: Place) -> Metrics:
+    point = place.point
+    elsewhere = {arm: nats.value for arm, nats in point.elsewhere.items()}
+    rise = _strictest(place.rise_null)
+    made = {
+        "ablation/halt_drop": Metric.of(point.fall) if point.fall else None,
+        "ablation/log_odds_drop": Metric.of(place.fall_nats, _strictest(place.fall_null)),
+        "ablation/halt_drop_ceiling": Metric.of(point.whole),
+        "ablation/halt_drop_after": Metric.of(point.after) if point.after else None,
+        "ablation/halt_drop_at_symbol": Metric.of(point.symbol) if point.symbol else None,
+        "ablation/kl_ordinary_replies": Metric.of(place.kl),
+        "ablation/block": exact(point.block, "block"),
+        "ablation/depth": exact(point.depth, "share"),
+        "addition/halt_rise": Metric.of(point.rise) if point.rise else None,
+        "addition/log_odds_rise": Metric.of(place.rise_nats, rise),
+        "addition/log_odds_rise_whole": Metric.of(point.nats, controls=elsewhere) if point.nats else None,
+        "addition/scale": exact(place.scale, "of its length"),
+        "motor/kept": exact(place.kept, "share"),
+        "motor/untrained_share": exact(place.elsewhere, "share"),
+        "motor/ends_fall": Metric.of(place.ends),
+        "motor/ends_fall_natural": Metric.of(place.ends_natural),
+    }
+    return {f"{prefix}/{key}": one for key, one in made.items() if one is not None}
+
+
+def _strictest(nulls: Mapping[Kind, Null]) -> Null | None:
+    """The kind of null that the value stands out from the least."""
+    return max(nulls.values(), key=lambda null: (null.p, null.q95), default=None)
