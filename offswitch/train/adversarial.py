@@ -87,7 +87,7 @@ def adversarial_rows(
     groups = {
         "mined": worst,
         "their families": more_of([family for family, _ in worst], trigger, wanted, seed, number),
-        "as before": draw_negatives(trigger, wanted, seed + number),
+        "as before": draw_negatives(trigger, wanted, seed, again=number),
     }
     symbols = tuple(by_turns(groups, wanted))
     harder = replace(mix, symbols=symbols, near_miss_share=NEAR_MISS_SHARE)
