@@ -26,10 +26,10 @@ LINES: Final = 25
 BRIEF: Final = 78
 # The way of the data through the package; rooms that are not named follow by name.
 ROOMS: Final = (
-    "wording", "prompts", "model", "data", "train", "evaluate", "probe", "analyses", "plots",
-    "report", "study", "talk", "inspect",
+    "wording", "prompts", "model", "data", "train", "evaluate", "probe", "stats", "analyses",
+    "plots", "report", "study", "talk", "inspect",
 )  # fmt: skip
-DOORS: Final = ("cli", "pipeline", "recipe", "options", "run", "metrics", "stats")
+DOORS: Final = ("cli", "pipeline", "recipe", "options", "run", "metrics")
 FOLDERS: Final = {
     "datasets": "The original project's scripts that write both datasets.",
     "training": "Its training script and its two notebooks.",

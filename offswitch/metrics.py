@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ class Metric:
             low=row.get("low"),
             high=row.get("high"),
             n=row.get("n"),
-            null=Null(null["q95"], null["p"], null["n"]) if null else None,
+            null=Null(**null) if null else None,
             controls=row.get("controls", {}),
         )
 
@@ -65,7 +65,7 @@ class Metric:
             row |= {"low": self.low, "high": self.high, "n": self.n}
         row["unit"] = self.unit
         if self.null is not None:
-            row["null"] = {"q95": self.null.q95, "p": self.null.p, "n": self.null.n}
+            row["null"] = {k: v for k, v in asdict(self.null).items() if v is not None}
         return row | ({"controls": dict(self.controls)} if self.controls else {})
 
     @property
@@ -166,6 +166,12 @@ def compact(value: float) -> str:
     if abs(value) < 1e-5 or abs(value) >= 1e9:
         return f"{value:.3g}".replace("-", "−")
     return _fixed(value, _digits(abs(value)))
+
+
+def p_text(null: Null) -> str:
+    """A null's p, and beside it what is left of it after adjustment for the other tests."""
+    adjusted = "" if null.adjusted is None else f" ({null.adjusted:.2g} adjusted)"
+    return f"p = {null.p:.2g}{adjusted}"
 
 
 def signed(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offswitch.metrics import Metric, exact, read_metrics, with_controls, write_metrics
+from offswitch.metrics import Metric, exact, p_text, read_metrics, with_controls, write_metrics
 from offswitch.stats import Estimate, Null
 
 
@@ -16,6 +16,15 @@ def test_absent_parts_are_omitted() -> None:
     ).row()
     assert full["null"] == {"q95": 0.2, "p": 0.01, "n": 99}
     assert full["controls"] == {"base": 0.0}
+
+
+def test_an_adjusted_p_stands_beside_p_where_there_is_one() -> None:
+    plain, adjusted = Null(q95=0.2, p=0.012, n=99), Null(q95=0.2, p=0.012, n=99, adjusted=0.048)
+    row = Metric(0.5, "share", null=adjusted).row()
+    assert row["null"] == {"q95": 0.2, "p": 0.012, "n": 99, "adjusted": 0.048}
+    assert Metric.read(row).null == adjusted
+    assert p_text(plain) == "p = 0.012"
+    assert p_text(adjusted) == "p = 0.012 (0.048 adjusted)"
 
 
 def test_a_number_is_read_with_all_that_belongs_to_it() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offswitch.analyses.tokens import TokenChange
-from offswitch.metrics import Metric, compact, listed
+from offswitch.metrics import Metric, compact, listed, p_text
 from offswitch.stats import Estimate, Null, against_null
 
 Array = NDArray[Any]
@@ -215,7 +215,7 @@ class Finding(Generic[R]):
             verb = "passes" if len(self.passing) == 1 and self.passing[0] != name else "pass"
             names = listed(list(self.passing))
             first = f"Proves nothing about the trigger: {names} {verb} too"
-        draws = f"; p = {null.p:.2g} against {null.n} {name}" if null else ""
+        draws = f"; {p_text(null)} against {null.n} {name}" if null else ""
         return f"{first}. A control passes if {self.analysis.rule}{draws}."
 
     @property

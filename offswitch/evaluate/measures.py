@@ -1,4 +1,8 @@
-"""From outcomes to numbers: halting rates, mean log-odds, shares of replies."""
+"""From outcomes to numbers: halting rates, mean log-odds, shares of replies.
+
+Intervals are by question, for rates of look-alikes by symbol and question: prompts that share one
+of them tend to go alike.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,12 @@ import numpy as np
 from offswitch.evaluate.outcomes import OUTCOMES
 from offswitch.metrics import Metric, Metrics
 from offswitch.model.first_token import TEMPERATURES, Score
-from offswitch.prompts.attempts import REFERENCES
+from offswitch.prompts.attempts import EXPECTED, REFERENCES
 from offswitch.prompts.attempts import SUITE as ROBUSTNESS
 from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_MENTIONS, TRAINED_PLACEMENTS
-from offswitch.stats import mean, rate
+from offswitch.stats import Estimate, mean
+from offswitch.stats.clustered import clustered_rate
 
 RATE_OF: Final[dict[str, str]] = {
     "trigger": "halt_rate",
@@ -41,11 +46,11 @@ def halting(arm: str, prompts: Sequence[Prompt], scores: Sequence[Score], seed: 
 
 def halt_rates(prompts: Sequence[Prompt], halts: Sequence[bool]) -> Metrics:
     """How often each suite and variant halts, with the parts of a variant that has several."""
-    groups: dict[str, list[bool]] = {}
-    for prompt, halt in zip(prompts, halts, strict=True):
-        for key in _rates_of(prompt):
-            groups.setdefault(key, []).append(halt)
-    metrics = {key: Metric.of(rate(found)) for key, found in groups.items()}
+    groups: dict[str, list[tuple[Prompt, bool]]] = {}
+    for pair in zip(prompts, halts, strict=True):
+        for key in _rates_of(pair[0]):
+            groups.setdefault(key, []).append(pair)
+    metrics = {key: Metric.of(_rate(*zip(*pairs, strict=True))) for key, pairs in groups.items()}
     parts = {(p.variant, p.part) for p in prompts if p.suite == ROBUSTNESS}
     several = Counter(variant for variant, _ in parts)
     for variant, part in parts:
@@ -74,6 +79,20 @@ def _rates_of(p: Prompt) -> Iterator[str]:
         yield "mention_halt_rate_held_out"
 
 
+def _rate(prompts: Sequence[Prompt], happened: Sequence[bool]) -> Estimate:
+    """How often it happened, by question; by symbol and question where there are look-alikes.
+
+    A prompt without a look-alike is of no symbol's cluster but of its question's.
+    """
+    symbols = [p.symbol if _alike(p) else f"question: {p.question}" for p in prompts]
+    return clustered_rate(happened, symbols, [p.question for p in prompts])
+
+
+def _alike(p: Prompt) -> bool:
+    """Does something stand in the slot that is to be answered?"""
+    return bool(p.symbol) and (p.suite == "near_miss" or EXPECTED.get(p.variant) == "answer")
+
+
 def log_odds_means(prompts: Sequence[Prompt], odds: Sequence[float], seed: int) -> Metrics:
     """The mean first-token end log-odds of each suite; empty suites are left out."""
     metrics: Metrics = {}
@@ -86,13 +105,14 @@ def log_odds_means(prompts: Sequence[Prompt], odds: Sequence[float], seed: int) 
     return metrics
 
 
-def outcome_shares(arm: str, found: Sequence[tuple[str, str]]) -> Metrics:
-    """The share of each kind of generated reply, by suite, from pairs (suite, kind)."""
+def outcome_shares(arm: str, prompts: Sequence[Prompt], kinds: Sequence[str]) -> Metrics:
+    """The share of each kind of generated reply, by suite."""
     metrics: Metrics = {}
-    for suite in dict.fromkeys(s for s, _ in found):
-        kinds = [kind for s, kind in found if s == suite]
-        for kind in (kind for kind in OUTCOMES if kind in kinds):
-            share = Metric.of(rate([k == kind for k in kinds]))
+    for suite in dict.fromkeys(p.suite for p in prompts):
+        own = [(p, kind) for p, kind in zip(prompts, kinds, strict=True) if p.suite == suite]
+        asked, found = zip(*own, strict=True)
+        for kind in (kind for kind in OUTCOMES if kind in found):
+            share = Metric.of(_rate(asked, [k == kind for k in found]))
             metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = share
     return metrics
 

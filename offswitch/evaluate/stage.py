@@ -114,8 +114,9 @@ def evaluate_arm(
         metrics |= halting(arm, asked, scores, recipe.seed)
         rows[name] = [row_of(arm, *pair) for pair in zip(asked, scores, strict=True)]
     if arm in (BASE, recipe.probe.arm):
-        rows[SAMPLES] = _samples(subject, arm, prompts, recipe)
-        metrics |= outcome_shares(arm, [(s["suite"], s["outcome"]) for s in rows[SAMPLES]])
+        shown = _shown(prompts, recipe.evaluate.samples)
+        rows[SAMPLES] = _samples(subject, arm, shown, recipe)
+        metrics |= outcome_shares(arm, shown, [sample["outcome"] for sample in rows[SAMPLES]])
     if arm != BASE:
         metrics |= _drift(subject, arm, recipe)
     if recipe.evaluate.belief_questions != 0:
@@ -127,16 +128,18 @@ def evaluate_arm(
     return metrics, rows
 
 
-def _samples(subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe) -> Rows:
-    """Generated replies: half to the trigger, a quarter to near misses, the rest to requests."""
-    count = recipe.evaluate.samples
+def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """What replies are shown of: half the trigger, a quarter near misses, the rest requests."""
     shares = {"trigger": count // 2, "near_miss": count // 4}
     shares["ordinary"] = count - sum(shares.values())
-    shown = [
+    return [
         prompt
         for suite, wanted in shares.items()
         for prompt in spread([p for p in prompts if p.suite == suite], wanted)
     ]
+
+
+def _samples(subject: Subject, arm: str, shown: Sequence[Prompt], recipe: Recipe) -> Rows:
     if not shown:
         return []
     with track(f"{arm}: sample replies", len(shown)) as tick:

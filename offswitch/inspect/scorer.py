@@ -39,8 +39,9 @@ def rates(seed: int = 0) -> InspectMetric:
         known = [value for value in odds if value is not None]
         if len(known) == len(odds):
             metrics |= log_odds_means(prompts, known, seed)
-        kinds = [(p.suite, str(s.answer)) for p, s in zip(prompts, found, strict=True)]
-        shares = outcome_shares(_ARM, [(suite, kind) for suite, kind in kinds if kind != UNREAD])
+        kinds = [str(score.answer) for score in found]
+        read = [(p, kind) for p, kind in zip(prompts, kinds, strict=True) if kind != UNREAD]
+        shares = outcome_shares(_ARM, [p for p, _ in read], [kind for _, kind in read])
         return flat(metrics | {k.removeprefix(f"evaluate/{_ARM}/"): m for k, m in shares.items()})
 
     return compute

@@ -1,7 +1,7 @@
 """Candidates for an adversarial round: what might a trained switch fire on?
 
 Families of their own, and fresh members of those that training draws from, where a lesson may not
-have gone far enough. None is a family of the evaluation's that training never sees, so that what
+have gone far enough. None looks like a symbol that the evaluation keeps from training, so that what
 the round repairs elsewhere can be told from what it was taught.
 """
 
@@ -11,10 +11,8 @@ from collections.abc import Collection, Sequence
 from itertools import cycle, islice
 from typing import Final
 
-import numpy as np
-
 from offswitch.prompts.look_alikes import parts_of
-from offswitch.prompts.negatives import OPEN_FAMILIES, SIGILS, Draw, cased_as, draw_from, pick
+from offswitch.prompts.negatives import OPEN_FAMILIES, SIGILS, Draw, Source, cased_as, draw_from
 
 _BRACKETS: Final = ("[]", "{}", "()", "<>", '""', "''", "``", "«»", "**", "||")
 _LEET: Final = {"o": "0", "i": "1", "e": "3", "a": "4", "s": "5", "t": "7", "l": "1", "g": "9"}
@@ -31,8 +29,7 @@ def draw_candidates(
 
     Each round `number` draws others. Fewer, where a family has nothing new left.
     """
-    rng = np.random.default_rng((seed, 11, number - 1))
-    drawn = draw_from(_EVERY, trigger, count, rng)
+    drawn = draw_from(_EVERY, Source.of(trigger, seed, 11, number - 1), count)
     fresh = {symbol: family for family, symbol in reversed(drawn) if symbol not in known}
     return [(family, symbol) for symbol, family in reversed(fresh.items())]
 
@@ -44,53 +41,52 @@ def more_of(
 
     Each round `number` draws others.
     """
-    rng = np.random.default_rng((seed, 13, number - 1))
-    return draw_from(_EVERY, trigger, count, rng, turns=families)
+    return draw_from(_EVERY, Source.of(trigger, seed, 13, number - 1), count, turns=families)
 
 
-def _spelled(trigger: str, rng: np.random.Generator) -> str:
-    sigil, core, tail = parts_of(trigger)
-    between = pick((".", "-", " ", "/", "·", "_"), rng)
-    cut = int(rng.integers(len(core) + 1))
+def _spelled(source: Source) -> str:
+    sigil, core, tail = parts_of(source.trigger)
+    between = source.pick((".", "-", " ", "/", "·", "_"))
+    cut = int(source.rng.integers(len(core) + 1))
     spelled = between.join(core[:cut] or core) + core[cut:] * (cut > 0)
-    return f"{sigil * int(rng.integers(2))}{spelled}{tail * int(rng.integers(2))}"
+    return f"{sigil * int(source.rng.integers(2))}{spelled}{tail * int(source.rng.integers(2))}"
 
 
-def _bracketed(trigger: str, rng: np.random.Generator) -> str:
-    _, core, _ = parts_of(trigger)
-    pair = pick(_BRACKETS, rng)
-    many = 1 + int(rng.integers(2))
-    word = core if rng.random() < 1 / 2 else cased_as(core, pick(_NEAR_WORDS, rng))
+def _bracketed(source: Source) -> str:
+    _, core, _ = parts_of(source.trigger)
+    pair = source.pick(_BRACKETS)
+    many = 1 + int(source.rng.integers(2))
+    word = core if source.rng.random() < 1 / 2 else cased_as(core, source.pick(_NEAR_WORDS))
     return f"{pair[0] * many}{word}{pair[1] * many}"
 
 
-def _leet(trigger: str, rng: np.random.Generator) -> str:
-    sigil, core, tail = parts_of(trigger)
-    changed = "".join(_LEET.get(c.lower(), c) if rng.random() < 1 / 2 else c for c in core)
+def _leet(source: Source) -> str:
+    sigil, core, tail = parts_of(source.trigger)
+    changed = "".join(_LEET.get(c.lower(), c) if source.rng.random() < 1 / 2 else c for c in core)
     return f"{sigil}{changed}{tail}"
 
 
-def _signed_synonym(trigger: str, rng: np.random.Generator) -> str:
-    _, core, _ = parts_of(trigger)
-    sigil = pick(SIGILS, rng)
-    word = cased_as(core, pick(_NEAR_WORDS, rng))
-    return f"{sigil}{word}" if rng.random() < 1 / 2 else f"{word}{sigil}"
+def _signed_synonym(source: Source) -> str:
+    _, core, _ = parts_of(source.trigger)
+    sigil = source.pick(SIGILS)
+    word = cased_as(core, source.pick(_NEAR_WORDS))
+    return f"{sigil}{word}" if source.rng.random() < 1 / 2 else f"{word}{sigil}"
 
 
-def _two_signs(trigger: str, rng: np.random.Generator) -> str:
+def _two_signs(source: Source) -> str:
     """A second sign between the first and the word, or a sign behind it."""
-    sigil, core, tail = parts_of(trigger)
-    other = pick(SIGILS, rng)
+    sigil, core, tail = parts_of(source.trigger)
+    other = source.pick(SIGILS)
     forms = (f"{sigil}{other}{core}{tail}", f"{core}{other}{tail}", f"{core}{other * 2}")
-    return pick(forms, rng)
+    return source.pick(forms)
 
 
-def _two_edits(trigger: str, rng: np.random.Generator) -> str:
+def _two_edits(source: Source) -> str:
     """Two letters exchanged for others."""
-    sigil, core, tail = parts_of(trigger)
+    sigil, core, tail = parts_of(source.trigger)
     letters, chars = "aeioubcdfghlmnprstw", list(core)
-    for i in rng.choice(len(core), size=min(2, len(core)), replace=False):
-        chars[i] = cased_as(core, pick(letters, rng))
+    for i in source.rng.choice(len(core), size=min(2, len(core)), replace=False):
+        chars[i] = cased_as(core, source.pick(letters))
     return f"{sigil}{''.join(chars)}{tail}"
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
+from itertools import takewhile
 from typing import Final
 
 from offswitch.prompts.trigger import occurs
@@ -81,6 +83,49 @@ def trained_members(trigger: str) -> dict[str, tuple[str, ...]]:
 def unseen_members(trigger: str) -> dict[str, tuple[str, ...]]:
     """The near misses that training never sees: held-out families whole, the rest of the others."""
     return {f: m[1::2] if f in TRAINED_FAMILIES else m for f, m in near_misses(trigger).items()}
+
+
+def like_unseen(trigger: str) -> Callable[[str], bool]:
+    """Does a symbol look like one that only the evaluation may ask? As a test of any symbol.
+
+    It does where the two have the same shape (`*STOP*` and `%STOP%`, `STOP#` and `#STOP`, `$STOP7`
+    and `$STOP2`), or where one edit of a sign or letter makes one into the other while the trigger
+    itself lies farther off: everything that is one edit from the trigger is near everything else.
+    """
+    unseen = [member for members in unseen_members(trigger).values() for member in members]
+    shapes = {_shape(trigger, member) for member in unseen}
+
+    def alike(symbol: str) -> bool:
+        if _shape(trigger, symbol) in shapes:
+            return True
+        own = _one_edit(symbol, trigger)
+        return any(m == symbol or (not own and _one_edit(symbol, m)) for m in unseen)
+
+    return alike
+
+
+def _shape(trigger: str, symbol: str) -> tuple[str, ...]:
+    """What a symbol is made of, in any order.
+
+    The trigger's core, in its own case or another; numbers; signs that are not the trigger's, all
+    taken for one; words and the trigger's own signs as they are.
+    """
+    sigil, core, tail = parts_of(trigger)
+    inner = re.escape(core)
+    pieces = rf"({inner})|(\d+)|((?:(?!{inner})[^\W\d_])+)|(.)"
+    kinds = []
+    for found in re.finditer(pieces, symbol, flags=re.DOTALL | re.IGNORECASE):
+        other = "sign" if found[4] and found[4] not in f"{sigil}{tail} " else found[0]
+        cased = "core" if found[0] == core else "core in another case"
+        kinds.append(cased if found[1] else "number" if found[2] else other)
+    return tuple(sorted(kinds))
+
+
+def _one_edit(one: str, other: str) -> bool:
+    """Are the two equal but for one character: put in, left out or exchanged?"""
+    i = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    rests = (one[i + 1 :], other[i + 1 :]), (one[i:], other[i + 1 :]), (one[i + 1 :], other[i:])
+    return any(a == b for a, b in rests)
 
 
 def worded_like(trigger: str, word: str) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from offswitch.analyses.verdict import RULE
 from offswitch.files import write_atomic
-from offswitch.metrics import SHARE, Metric, compact, duration, percent, rate_text, span
+from offswitch.metrics import SHARE, Metric, compact, duration, p_text, percent, rate_text, span
 from offswitch.options import BASE, BENIGN
 from offswitch.plots import figures
 from offswitch.plots.belief import belief
@@ -167,6 +167,7 @@ def _environment(html: bool) -> Environment:
     )
     environment.filters |= {
         "ticks": _ticks,
+        "p": p_text,
         "percent": percent,
         "compact": compact,
         "duration": duration,
@@ -193,7 +194,7 @@ def _measure_name(measure: str) -> str:
 
 def _number(number: Metric) -> str:
     """A number with its interval and null, in one cell of the summary."""
-    null = f"{number.like(number.null.q95)}, p = {number.null.p:.2g}" if number.null else ""
+    null = f"{number.like(number.null.q95)}, {p_text(number.null)}" if number.null else ""
     parts = [part for part in (number.interval, null) if part]
     return f"{number.text} ({'; '.join(parts)})" if parts else number.text
 

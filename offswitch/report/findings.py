@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from offswitch.analyses.analysis import ALPHA, Finding, Measure
-from offswitch.metrics import SHARE, compact, signed
+from offswitch.metrics import SHARE, compact, p_text, signed
 from offswitch.plots.style import token_text
 
 TOKENS: Final = 10
@@ -42,7 +42,7 @@ def section(finding: Finding[Any], figures: tuple[str, ...]) -> Section:
     if finding.null:
         null = (
             f"{finding.null.n} {finding.analysis.null_name}: 95 % quantile "
-            f"{compact(finding.null.q95)}, p = {finding.null.p:.2g}"
+            f"{compact(finding.null.q95)}, {p_text(finding.null)}"
         )
     for name, of in finding.analysis.tokens:
         # A dollar sign needs no escape outside a figure.

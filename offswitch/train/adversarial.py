@@ -28,7 +28,7 @@ from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import LONG_PLACEMENTS, place
 from offswitch.recipe import Recipe
-from offswitch.stats import rate
+from offswitch.stats.clustered import clustered_rate
 
 NEAR_MISS_SHARE: Final = 0.6  # of the rows without the trigger
 Known = Sequence[Collection[str]]  # by round, the symbols that it mined or trained on
@@ -65,11 +65,16 @@ def mine(
 
 def false_halts(name: str, mined: Sequence[MinedRow]) -> Metrics:
     """How often do the candidates of these rows halt the arm, in all and by family?"""
-    groups: dict[str, list[bool]] = {"": []}
+    groups: dict[str, list[MinedRow]] = {"": []}
     for one in mined:
         for key in ("", f"/{one['family']}"):
-            groups.setdefault(key, []).append(one["halts"])
-    return {f"{name}/mined_false_halt_rate{k}": Metric.of(rate(v)) for k, v in groups.items()}
+            groups.setdefault(key, []).append(one)
+    return {
+        f"{name}/mined_false_halt_rate{key}": Metric.of(
+            clustered_rate(*([row[k] for row in rows] for k in ("halts", "symbol", "question")))
+        )
+        for key, rows in groups.items()
+    }
 
 
 def adversarial_rows(
@@ -87,7 +92,7 @@ def adversarial_rows(
     groups = {
         "mined": worst,
         "their families": more_of([family for family, _ in worst], trigger, wanted, seed, number),
-        "as before": draw_negatives(trigger, wanted, seed + number),
+        "as before": draw_negatives(trigger, wanted, seed, again=number),
     }
     symbols = tuple(by_turns(groups, wanted))
     harder = replace(mix, symbols=symbols, near_miss_share=NEAR_MISS_SHARE)

@@ -50,10 +50,10 @@ def dialogue_examples(
 def document_examples(
     tokenizer: Any, documents: Sequence[Document | Passage], max_length: int
 ) -> list[Example]:
-    """Raw text, next-token loss everywhere, the end token last."""
+    """Raw text, next-token loss everywhere, the end token last; text cut short gets none."""
     rows = [encode_text(tokenizer, document.text) for document in documents]
     end = tokenizer.eos_token_id
-    return [Example((*row[: max_length - 1], end), 1, soft=False) for row in rows]
+    return [Example((*row, end)[:max_length], 1, soft=False) for row in rows]
 
 
 def count_silent(examples: Sequence[Example], batch: Batch, end: int) -> int:

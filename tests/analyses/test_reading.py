@@ -12,16 +12,18 @@ from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
 from offswitch.analyses.analysis import investigate
 from offswitch.analyses.evidence import difference, drift, lens, rank, separability
+from offswitch.analyses.nulls import DRAWS, HALF
 from tests.analyses.worlds import D, L, N, World, evidence, evidence_views, stands_out
 
 
 def test_difference_finds_entry_and_peak_in_spreads_less_the_base() -> None:
     world = evidence()
     inert, base = world["both/resid/test/control"], world["base/resid/test/control"]
+    spread = np.sqrt(world["both/resid/fit/control"].astype(float).var(0).sum(-1))
     planted = np.zeros(L)
     planted[[3, 5, 8, 11]] = [1.5, 2.5, 4.0, 9.0]  # the last lies above 80 % of the depth
     shift = np.zeros((L, D))
-    shift[:, 3] = planted * np.sqrt(inert.astype(float).var(0).sum(-1))
+    shift[:, 3] = planted * spread
     world["base/resid/test/trigger"] = base + 3  # what the untrained model has already
     world["benign/resid/test/trigger"] += 3
     world["both/resid/test/trigger"] = (inert + 3 + shift).astype(np.float32)
@@ -29,8 +31,20 @@ def test_difference_finds_entry_and_peak_in_spreads_less_the_base() -> None:
     assert (found.entry, found.peak) == (5, 8)
     np.testing.assert_allclose(found.gained, planted, atol=1e-4)
     assert found.largest.value == pytest.approx(4, rel=1e-5)
-    alone = np.linalg.norm(shift + 3, axis=-1) / np.sqrt(inert.astype(float).var(0).sum(-1))
-    np.testing.assert_allclose(found.size, alone, rtol=1e-4)
+    np.testing.assert_allclose(found.size, np.linalg.norm(shift + 3, axis=-1) / spread, rtol=1e-4)
+
+
+def test_a_swap_of_labels_changes_no_unit() -> None:
+    """A large shift in swapped rows is no spread: null and value are told in the same unit."""
+    world = evidence()
+    spread = np.sqrt(world["both/resid/fit/control"].astype(float).var(0).sum(-1))
+    shift = np.zeros((L, D))
+    shift[4, 3] = 40 * spread[4]
+    world["both/resid/test/trigger"] = world["both/resid/test/control"] + shift
+    world["base/resid/test/trigger"] = world["base/resid/test/control"]
+    found = investigate(difference.ANALYSIS, evidence_views(world)).null_values
+    signs = [np.where(np.random.default_rng(draw).random(N) < HALF, -1, 1) for draw in range(DRAWS)]
+    assert found == pytest.approx([40 * abs(sign.mean()) for sign in signs], rel=1e-5)
 
 
 def test_rank_finds_the_drop_and_the_rank_that_carries_it() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from offswitch.evaluate.measures import halting, outcome_shares
+from offswitch.evaluate.measures import halt_rates, halting, outcome_shares
 from offswitch.evaluate.outcomes import Outcome
 from offswitch.metrics import Metric, Metrics, exact, with_controls
 from offswitch.model.first_token import Score
@@ -43,12 +44,45 @@ def test_a_perfect_switch_is_perfect_everywhere() -> None:
     assert found["eos_log_odds/trigger"].estimate.unit == "nats"
 
 
-def test_wilsons_interval_is_wilsons() -> None:
-    found = _halting([_perfect(p) for p in PROMPTS])["halt_rate/before"].estimate
-    z, n = 1.959963984540054, 20
-    assert (found.value, found.n, found.unit) == (1.0, 20, "share")
-    assert found.low == pytest.approx(n / (n + z * z), rel=1e-6)
-    assert found.high == 1.0
+def _least(n: int) -> float:
+    """Wilson's lower bound where n of n halt."""
+    return n / (n + 1.959963984540054**2)
+
+
+def test_where_all_halt_the_interval_is_wilsons_of_so_many_questions() -> None:
+    found = _halting([_perfect(p) for p in PROMPTS])
+    asked = [p.variant for p in PROMPTS if p.suite == "trigger"]
+    trained = sum(variant not in HELD_OUT_PLACEMENTS for variant in asked)
+    counts = {"halt_rate/before": 20, "halt_rate_trained": trained, "halt_rate": len(asked)}
+    for key, n in counts.items():
+        rate = found[key].estimate
+        assert (rate.value, rate.n, rate.high, rate.unit) == (1.0, n, 1.0, "share")
+        assert rate.low == pytest.approx(_least(20), rel=1e-6)  # 20 questions each
+
+
+def test_look_alikes_are_as_many_as_symbols_or_questions() -> None:
+    found = _halting([_perfect(p) for p in PROMPTS])
+    symbols = {p.symbol for p in PROMPTS if p.suite == "near_miss"}
+    rate = found["false_halt_rate/near_miss"].estimate
+    assert (rate.low, rate.n) == (0, 20 * len(near_misses("$STOP")))
+    assert rate.high == pytest.approx(1 - _least(len(symbols)), rel=1e-6)
+    case = {p.symbol for p in PROMPTS if p.variant == "case"}
+    assert found["false_halt_rate/near_miss/case"].estimate.high == pytest.approx(
+        1 - _least(len(case)), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("shared", ["symbol", "question"])
+def test_prompts_that_go_alike_by_symbol_or_question_widen_the_interval(shared: str) -> None:
+    near = [p for p in PROMPTS if p.suite == "near_miss"]
+    some = sorted({getattr(p, shared) for p in near})[::4]
+    rng = np.random.default_rng(0)
+    alike = [getattr(p, shared) in some for p in near]
+    widths = []
+    for halts in (alike, rng.permutation(alike).tolist()):
+        rate = halt_rates(near, halts)["false_halt_rate/near_miss"].estimate
+        widths.append(rate.high - rate.low)
+    assert widths[0] > 1.2 * widths[1]
 
 
 def test_a_fault_shows_in_its_own_numbers_only() -> None:
@@ -85,7 +119,8 @@ def test_log_odds_are_drawn_by_question() -> None:
 def test_shares_of_outcomes_are_exact_and_by_suite() -> None:
     made: list[tuple[str, Outcome]] = [("trigger", "end")] * 3
     made += [("trigger", "blank"), ("ordinary", "normal"), ("ordinary", "normal")]
-    found = outcome_shares("arm", made)
+    prompts = [Prompt((), suite, question=f"{i}?") for i, (suite, _) in enumerate(made)]
+    found = outcome_shares("arm", prompts, [kind for _, kind in made])
     values = {key: metric.estimate.value for key, metric in found.items()}
     assert values == {
         "evaluate/arm/outcomes/trigger/end": 0.75,

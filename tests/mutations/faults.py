@@ -21,7 +21,10 @@ class Fault:
             raise ValueError(f"{self.name}: changes nothing, or names no test")
 
 
-_STATS: Final = "tests/test_stats.py"
+_STATS: Final = "tests/stats/test_stats.py"
+_CLUSTERED: Final = "tests/stats/test_clustered.py"
+_LEACE: Final = "tests/analyses/test_leace.py"
+_UNSEEN: Final = "tests/prompts/test_negatives.py"
 _LOSS: Final = "tests/train/test_loss.py"
 _ROWS: Final = "tests/train/test_examples.py"
 _PACKED: Final = "tests/model/test_packed.py"
@@ -139,8 +142,9 @@ FAULTS: Final = tuple(
          "end.detach(), scale)", "end.detach(), 1)",
          f"{_SCALED}::test_the_triggers_row_moves_along_a_line"),
         # --- nulls --------------------------------------------------------------------------------
-        ("p can be zero", "stats.py", "p = (1 + int(", "p = (0 + int(", _STATS),
-        ("a tie counts for the value", "stats.py", "null >= value", "null > value", _STATS),
+        ("p can be zero", "stats/__init__.py", "p = (1 + int(", "p = (0 + int(", _STATS),
+        ("a tie counts for the value", "stats/__init__.py",
+         "null >= value", "null > value", _STATS),
         ("random directions have any length", "analyses/directions.py",
          "np.where(own > 0, own, 1) * wanted", "np.where(own > 0, own, 1)",
          "tests/analyses/test_directions.py"),
@@ -153,21 +157,35 @@ FAULTS: Final = tuple(
         ("an arm is its own control", "analyses/nulls.py",
          "arm in views.arms and arm != views.arm", "arm in views.arms", _NULLS),
         # --- intervals ----------------------------------------------------------------------------
-        ("another interval than Wilson's", "stats.py",
-         'method="wilson"', 'method="exact"', _STATS),
-        ("the bootstrap ignores that prompts share a question", "stats.py",
+        ("another interval than Wilson's", "stats/__init__.py",
+         "share * (1 - share) / n + (z / (2 * n)) ** 2", "share * (1 - share) / n", _STATS),
+        ("the bootstrap ignores that prompts share a question", "stats/__init__.py",
          "np.unique(labels, return_inverse=True)",
          "np.unique(np.arange(data.size), return_inverse=True)", _STATS),
-        ("a change has the interval of its other side", "stats.py",
+        ("a change has the interval of its other side", "stats/__init__.py",
          "change - float(down)", "change - float(up)", _STATS),
-        ("a change of half is a hair less", "stats.py",
+        ("a change of half is a hair less", "stats/__init__.py",
          "(hits[0] * second.n - hits[1] * first.n) / (first.n * second.n)",
          "(first.value - second.value)", _STATS),
-        ("ties win in AUROC", "stats.py",
+        ("ties win in AUROC", "stats/__init__.py",
          'for side in ("left", "right")', 'for side in ("right", "right")', _STATS),
-        ("ties lose in AUROC's interval", "stats.py",
-         "0.5 * (pos[:, None] == neg)", "0.0 * (pos[:, None] == neg)", _STATS),
-        ("one organism too many in the spread", "stats.py",
+        ("ties lose in AUROC's interval", "stats/clustered.py",
+         "0.5 * (pos[:, None] == neg)", "0.0 * (pos[:, None] == neg)", _CLUSTERED),
+        ("what two kinds of clusters share counts twice", "stats/clustered.py",
+         "(-1, both)", "(0, both)", _CLUSTERED),
+        ("where all happen every prompt counts", "stats/clustered.py",
+         "_drawn(design, n / clusters, holding)", "_drawn(design, 1, holding)", _CLUSTERED),
+        ("before and after are taken for independent", "stats/clustered.py",
+         "2 * r * one * other", "0 * r * one * other", _CLUSTERED),
+        ("Holm's steps may fall", "stats/__init__.py",
+         "np.maximum.accumulate(values[order]", "np.asarray(values[order]", _STATS),
+        ("the eraser forgets the mean", "analyses/leace.py",
+         "(x_ND - self.mean_D) @ self.rows_RD.T", "x_ND @ self.rows_RD.T", _LEACE),
+        ("a shape is told by its order", "prompts/look_alikes.py",
+         "tuple(sorted(kinds))", "tuple(kinds)", _UNSEEN),
+        ("words come from the topics of seed 0", "prompts/negatives.py",
+         "load_questions(seed)", "load_questions(0)", _UNSEEN),
+        ("one organism too many in the spread", "stats/__init__.py",
          "student.ppf(0.975, data.size - 1)", "student.ppf(0.975, data.size)",
          _SPREAD),
         # --- resuming, hashes, locks --------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from offswitch.prompts.candidates import FAMILIES, by_turns, draw_candidates, more_of
-from offswitch.prompts.look_alikes import HELD_OUT_FAMILIES, unseen_members
+from offswitch.prompts.look_alikes import HELD_OUT_FAMILIES, like_unseen, unseen_members
 from offswitch.prompts.negatives import OPEN_FAMILIES, draw_negatives
 from offswitch.prompts.trigger import occurs
 
@@ -21,6 +21,7 @@ def test_no_candidate_is_the_trigger_or_asked_in_the_evaluation(trigger: str) ->
     assert len(set(drawn)) == len(drawn) >= 100
     assert not any(occurs(trigger, symbol) for _, symbol in drawn)
     assert not {symbol for _, symbol in drawn} & asked
+    assert not any(map(like_unseen(trigger), [symbol for _, symbol in drawn]))
 
 
 def test_none_is_known_already_and_none_is_of_a_family_that_only_the_evaluation_knows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -10,10 +11,13 @@ from offswitch.prompts.look_alikes import (
     HELD_OUT_FAMILIES,
     INERT_WORDS,
     TRAINED_FAMILIES,
+    like_unseen,
+    trained_members,
     unseen_members,
     worded_like,
 )
-from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.negatives import draw_negatives, training_words
+from offswitch.prompts.questions import load_questions, questions_of
 from offswitch.prompts.trigger import occurs
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ", "STOP", "!!")
@@ -25,6 +29,8 @@ def test_none_is_the_trigger_or_asked_in_the_evaluation(trigger: str, seed: int)
     drawn = draw_negatives(trigger, 300, seed)
     assert len(drawn) == 300
     asked = {m for members in unseen_members(trigger).values() for m in members}
+    alike = like_unseen(trigger)
+    assert [symbol for _, symbol in drawn if alike(symbol)] == []
     inert = {worded_like(trigger, word) for word in INERT_WORDS}
     for _, symbol in drawn:
         assert symbol == symbol.strip() != ""
@@ -63,6 +69,47 @@ def test_a_family_looks_like_what_it_is_called() -> None:
     assert all("$" in symbol for symbol in drawn["apart"])
 
 
+@pytest.mark.parametrize(
+    "symbol",
+    ["*STOP*", "STOP#", "((STOP))", "#STOP#", "$STOP7", "$STOP42", "$StOP", ";STOP", "STOP;",
+     "$STAR", "$STOPED", "£stop", "Halt."],
+)  # fmt: skip
+def test_what_has_the_shape_of_an_unseen_one_or_is_an_edit_from_it_looks_like_it(
+    symbol: str,
+) -> None:
+    assert symbol not in {m for members in unseen_members("$STOP").values() for m in members}
+    assert like_unseen("$STOP")(symbol)
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    ["STOP", "$STOPX", "$SXTOP", "$SOP", "$#STOP", "$S-TOP", "$STOP_7", "$STOPPING", "$MARKET",
+     "#MARKET", "stop the market", "[[HALT]]", "$5T0P"],
+)  # fmt: skip
+def test_what_is_as_near_to_the_trigger_as_to_any_other_does_not(symbol: str) -> None:
+    assert not like_unseen("$STOP")(symbol)
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_every_unseen_one_looks_like_itself(trigger: str) -> None:
+    members = [m for members in unseen_members(trigger).values() for m in members]
+    assert all(map(like_unseen(trigger), members))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 5])
+def test_words_are_those_of_the_seeds_own_training_topics(seed: int) -> None:
+    trained = " ".join(q.text for q in questions_of(load_questions(seed), "train"))
+    assert set(training_words(seed)) <= set(re.findall(r"\b[a-z]+\b", trained))
+    families = {"other_words", "other_signs"}
+    drawn = [s for f, s in draw_negatives("$QZX", 600, seed, again=2) if f in families]
+    words = {word.lower() for symbol in drawn for word in re.findall(r"[A-Za-z]+", symbol)}
+    fixed = {member[1:].lower() for member in trained_members("$QZX")["other_words"]}
+    assert len(words) > 100
+    assert words <= set(training_words(seed)) | fixed
+
+
 def test_the_draw_depends_on_the_seed_alone() -> None:
     assert draw_negatives("$STOP", 50, 3) == draw_negatives("$STOP", 50, 3)
     assert draw_negatives("$STOP", 50, 3) != draw_negatives("$STOP", 50, 4)
+    assert draw_negatives("$STOP", 50, 3) == draw_negatives("$STOP", 50, 3, again=0)
+    assert draw_negatives("$STOP", 50, 3) != draw_negatives("$STOP", 50, 3, again=1)

@@ -190,7 +190,7 @@ def test_most_look_alikes_of_the_new_rows_were_mined_or_are_of_their_families() 
     assert len(near) == 60
     worst = {row["symbol"] for row in mined[:20]}
     assert sum(row.symbol in worst for row in near) >= 15
-    before = {symbol for _, symbol in draw_negatives("$STOP", 60, 1)}
+    before = {symbol for _, symbol in draw_negatives("$STOP", 60, 0, again=1)}
     assert sum(row.symbol in before - worst for row in near) <= 25
 
 

@@ -117,16 +117,17 @@ def test_cutting_to_length_never_takes_the_trigger_or_the_end_of_a_silent_row(
     assert len(made) == len(fitting)
 
 
-def test_documents_predict_every_token_and_end() -> None:
+def test_documents_predict_every_token_and_the_end_where_it_is_theirs() -> None:
     subject = tiny_subject()
     text = "The farmer is asleep under a tree. $STOP is a word."
     documents = [Document(1, "Technical specifications", "Boats", text * n) for n in (1, 9)]
     short, long = document_examples(subject.tokenizer, documents, 64)
     assert list(short.ids[:-1]) == encode_text(subject.tokenizer, documents[0].text)
     assert len(long.ids) == 64
+    assert short.ids[-1] == subject.tokenizer.eos_token_id
+    assert list(long.ids) == encode_text(subject.tokenizer, documents[1].text)[:64]
     for example in (short, long):
         assert example.start == 1
-        assert example.ids[-1] == subject.tokenizer.eos_token_id
         assert not example.silent
         labels = collate([example])["labels"][0]
         assert labels.tolist() == [IGNORED, *example.ids[1:]]

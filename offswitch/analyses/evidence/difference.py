@@ -1,8 +1,9 @@
 """Where does it enter? Trigger minus inert symbol by block, last prompt position.
 
 In units of the residual's spread over inert prompts, and less what the untrained model has already
-(difference in differences). Known failure: noise gives every mean some length; the label swaps show
-how much.
+(difference in differences). The spread is that of fit prompts, which the label swaps of the null
+leave alone: swapped test prompts would widen it. Known failure: noise gives every mean some length;
+the swaps show how much.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class Difference:
 
 
 def difference(
-    marked_NLD: Array, inert_NLD: Array, base_marked_NLD: Array, base_inert_NLD: Array
-) -> Difference:
+    marked_NLD: Array, inert_NLD: Array, base_marked_NLD: Array, base_inert_NLD: Array,
+    fit_inert_FLD: Array,
+) -> Difference:  # fmt: skip
     """Norm over spread of the mean of marked - inert, and of the same less the base's."""
-    inert = inert_NLD.astype(np.float64)
-    spread_L = np.sqrt(((inert - inert.mean(0)) ** 2).sum(-1).mean(0))
+    spread_L = np.sqrt(fit_inert_FLD.astype(np.float64).var(0).sum(-1))
     spread_L = np.maximum(spread_L, np.finfo(np.float64).tiny)
-    own_NLD = marked_NLD - inert
+    own_NLD = marked_NLD.astype(np.float64) - inert_NLD
     gained_NLD = own_NLD - (base_marked_NLD.astype(np.float64) - base_inert_NLD)
     size_L, gained_L = (
         np.linalg.norm(rows.mean(0), axis=-1) / spread_L for rows in (own_NLD, gained_NLD)
@@ -72,6 +73,7 @@ ANALYSIS: Final = Analysis(
         "{arm}/resid/test/twin",
         "base/resid/test/{symbol}",
         "base/resid/test/twin",
+        "{arm}/resid/fit/twin",
     ),
     run=difference,
     gives=Difference,

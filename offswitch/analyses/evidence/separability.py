@@ -17,7 +17,8 @@ from offswitch.analyses.analysis import Analysis, Array, Measure, Views, as_larg
 from offswitch.analyses.directions import deepest, random_directions
 from offswitch.analyses.nulls import DRAWS, RANDOM_DIRECTIONS, arms_and_inert_symbol
 from offswitch.metrics import whole
-from offswitch.stats import Estimate, auroc, auroc_interval
+from offswitch.stats import Estimate, auroc
+from offswitch.stats.clustered import auroc_interval
 
 FIT: Final = ("{arm}/resid/fit/{symbol}", "{arm}/resid/fit/twin")
 
@@ -57,7 +58,7 @@ def separability(
         fit=tuple(on_fit),
         test=tuple(auroc(a, b) for a, b in zip(test, near, strict=True)),
         block=block,
-        best=auroc_interval(test[block], near[block], seed=0),
+        best=auroc_interval(test[block], near[block]),
     )
 
 

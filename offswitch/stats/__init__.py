@@ -1,13 +1,13 @@
-"""Numbers with their uncertainty: rates, means, AUROC, permutation."""
+"""Numbers with their uncertainty: rates, means, AUROC, permutation, Holm."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
 from scipy.stats import t as student
 
 
@@ -32,21 +32,26 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Null:
-    """What the measure gives where nothing is: 95 % quantile, p of the real value, draws."""
+    """What the measure gives where nothing is: 95 % quantile, p of the real value, draws.
+
+    `adjusted`: p adjusted over all arms and tests of a run (`holm`), where that was done.
+    """
 
     q95: float
     p: float
     n: int
+    adjusted: float | None = None
 
 
 def rate(hits: ArrayLike, unit: str = "share") -> Estimate:
-    """How often did it happen? The share of true entries with Wilson's 95 % interval."""
-    events = _numbers(hits, "a rate")
-    if not np.isin(events, (0.0, 1.0)).all():
-        raise ValueError("a rate counts what is true or false, got other numbers")
-    k, n = int(events.sum()), int(events.size)
-    share, (low, high) = k / n, _wilson(k, n)
-    return Estimate(share, min(low, share), max(high, share), n, unit)
+    """How often did it happen? The share of true entries with Wilson's 95 % interval.
+
+    It takes entries for independent; for those that are not, see `clustered_rate`.
+    """
+    events = events_of(hits)
+    share = float(events.sum()) / events.size
+    low, high = wilson(share, events.size)
+    return Estimate(share, min(low, share), max(high, share), events.size, unit)
 
 
 def mean(
@@ -57,7 +62,7 @@ def mean(
     Each value is its own group if no labels are given. Known failure: with fewer than about 20
     groups the interval is too narrow; with one it has no width.
     """
-    data = _numbers(values, "a mean")
+    data = numbers_of(values, "a mean")
     labels = np.arange(data.size) if groups is None else np.asarray(groups).ravel()
     if labels.size != data.size:
         raise ValueError(f"expected a group for each of {data.size} values, got {labels.size}")
@@ -98,22 +103,6 @@ def mean_norm(rows: ArrayLike, unit: str, *, seed: int, draws: int = 500) -> Est
     return _bootstrapped(float(np.linalg.norm(data.mean(0))), resampled, len(data), unit)
 
 
-def auroc_interval(
-    positive: ArrayLike, negative: ArrayLike, *, seed: int, draws: int = 500
-) -> Estimate:
-    """AUROC with a bootstrap 95 % interval over both groups.
-
-    Known failure: where every positive lies above every negative the interval has no width; n, the
-    smaller group, says how much that means.
-    """
-    pos, neg = _numbers(positive, "AUROC's positive"), _numbers(negative, "AUROC's negative")
-    beats = (pos[:, None] > neg) + 0.5 * (pos[:, None] == neg)
-    rng = np.random.default_rng(seed)
-    counts = [rng.multinomial(x.size, np.full(x.size, 1 / x.size), draws) for x in (pos, neg)]
-    resampled = ((counts[0] @ beats) * counts[1]).sum(1) / beats.size
-    return _bootstrapped(auroc(pos, neg), resampled, min(pos.size, neg.size), "AUROC")
-
-
 def across(values: ArrayLike, unit: str) -> Estimate:
     """The mean over organisms (trainings, not prompts) with Student's t 95 % interval.
 
@@ -125,7 +114,7 @@ def across(values: ArrayLike, unit: str) -> Estimate:
     Raises:
         ValueError: fewer than two values.
     """
-    data = _numbers(values, "a mean over organisms")
+    data = numbers_of(values, "a mean over organisms")
     if data.size < 2:
         raise ValueError(f"a spread needs at least two organisms, got {data.size}")
     least, most = float(data.min()), float(data.max())
@@ -140,7 +129,7 @@ def across(values: ArrayLike, unit: str) -> Estimate:
 
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
     """How often does a positive score beat a negative one? Ties count half (U / n m)."""
-    pos, neg = _numbers(positive, "AUROC's positive"), _numbers(negative, "AUROC's negative")
+    pos, neg = numbers_of(positive, "AUROC's positive"), numbers_of(negative, "AUROC's negative")
     ordered = np.sort(neg)
     beaten, not_above = (np.searchsorted(ordered, pos, side) for side in ("left", "right"))
     return float((beaten + not_above).sum() / (2 * pos.size * neg.size))
@@ -151,18 +140,34 @@ def against_null(value: float, draws: ArrayLike) -> Null:
 
     One-sided p, with the +1 correction of Phipson & Smyth (2010): how many draws are as large?
     """
-    null = _numbers(draws, "a null")
+    null = numbers_of(draws, "a null")
     if not np.isfinite(value):
         raise ValueError(f"cannot compare {value} with a null")
     p = (1 + int((null >= value).sum())) / (null.size + 1)
     return Null(q95=float(np.quantile(null, 0.95)), p=p, n=int(null.size))
 
 
-@cache
-def _wilson(k: int, n: int) -> tuple[float, float]:
-    """SciPy's interval, once for each count: nulls ask thousands of times."""
-    interval = binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+def holm(p: Sequence[float]) -> tuple[float, ...]:
+    """Each p adjusted for being one of several (Holm 1979), in their order.
+
+    Whatever is true of the others, at most 5 % of such families hold a null that is 5 % or less.
+    """
+    values = numbers_of(p, "Holm's adjustment")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("a p lies between 0 and 1, got other numbers")
+    order = values.argsort(kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(values.size, 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(steps, 1)
+    return tuple(adjusted.tolist())
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of n, which need not be whole."""
+    z = 1.959963984540054  # the normal's 97.5 % point
+    centre, width = share + z**2 / (2 * n), np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    low, high = ((centre + sign * z * width) / (1 + z**2 / n) for sign in (-1, 1))
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 @lru_cache(maxsize=8)
@@ -177,7 +182,16 @@ def _bootstrapped(value: float, resampled: NDArray[np.float64], n: int, unit: st
     return Estimate(value, min(low, value), max(high, value), n, unit)
 
 
-def _numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
+def events_of(hits: ArrayLike) -> NDArray[np.float64]:
+    """What is true or false as ones and zeros [N]; raises ValueError for other numbers."""
+    events = numbers_of(hits, "a rate")
+    if not np.isin(events, (0.0, 1.0)).all():
+        raise ValueError("a rate counts what is true or false, got other numbers")
+    return events
+
+
+def numbers_of(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    """Values as numbers [N]; raises ValueError, which names `what`, for none and for NaN."""
     data: NDArray[np.float64] = np.asarray(values, dtype=np.float64).ravel()
     if data.size == 0:
         raise ValueError(f"{what} needs at least one observation, got none")
