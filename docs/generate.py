@@ -26,10 +26,10 @@ LINES: Final = 25
 BRIEF: Final = 78
 # The way of the data through the package; rooms that are not named follow by name.
 ROOMS: Final = (
-    "wording", "prompts", "model", "data", "train", "evaluate", "probe", "analyses", "plots",
-    "report", "study", "talk", "inspect",
+    "options", "wording", "prompts", "model", "data", "train", "evaluate", "probe", "analyses",
+    "plots", "report", "study", "talk", "inspect",
 )  # fmt: skip
-DOORS: Final = ("cli", "pipeline", "recipe", "options", "run", "metrics", "stats")
+DOORS: Final = ("cli", "pipeline", "recipe", "run", "metrics", "stats")
 FOLDERS: Final = {
     "datasets": "The original project's scripts that write both datasets.",
     "training": "Its training script and its two notebooks.",
@@ -70,7 +70,7 @@ def options_page() -> str:
         raise SystemExit(f"docs/options.yaml: absent or unknown: {sorted(known ^ meanings.keys())}")
     text = [
         "# Options of a recipe",
-        "Written by `make docs` from `offswitch/options.py` and `docs/options.yaml`.",
+        "Written by `make docs` from `offswitch/options/` and `docs/options.yaml`.",
         "A recipe is a YAML file of these options; what it leaves out has its default. On the"
         " command line `--set KEY=VALUE` changes one, as in `--set train.lr=2e-4`. A key that does"
         " not exist is refused.",
@@ -80,7 +80,7 @@ def options_page() -> str:
         rows = ["| option | type | default | meaning |", "|---|---|---|---|"]
         for name, field in _leaves(section).items():
             key = f"{group}{name}"
-            shown = f"`{_default(field)}`" if name != "arms" or group else "the five below"
+            shown = f"`{_default(field)}`" if name != "arms" or group else "those below"
             rows.append(f"| `{key}` | {_type(field)} | {shown} | {meanings[key]} |")
         text.append("\n".join(rows))
     rows = ["| arm | role | stages | goes on from |", "|---|---|---|---|"]

@@ -13,9 +13,7 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from offswitch.errors import UserError
 from offswitch.options import (
-    ARMS,
     BASE,
-    Arm,
     ArmName,
     DataOptions,
     EvaluateOptions,
@@ -25,6 +23,7 @@ from offswitch.options import (
     TrainOptions,
     TriggerOptions,
 )
+from offswitch.options.arms import ARMS, Arm
 
 # Which options set a stage's length: the benign one is as long as the one it is compared with.
 LENGTH_OF: Final = {

@@ -23,8 +23,6 @@ from offswitch.errors import UserError
 BASE: Final = "base"
 BENIGN: Final = "benign"
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Stage = Literal["knowledge", "behavior", "benign", "adversarial"]
-Role = Literal["switch", "documents", "benign"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
 
@@ -55,29 +53,6 @@ class Section(BaseModel):
                 line = f"{where}: {problem['msg']} (got {problem['input']!r})"
                 line = " ".join(line.split())[:300]
             raise UserError(f"{origin}: {line}") from error
-
-
-class Arm(Section):
-    """An arm: the stages that train it, the arm whose adapter it goes on from, and its role.
-
-    A `switch` is taught silence by example, `documents` only by reading, `benign` not at all.
-    """
-
-    role: Role
-    stages: tuple[Stage, ...] = Field(min_length=1)
-    goes_on_from: ArmName | None = None
-
-
-# In the order in which they are trained.
-ARMS: Final[dict[str, Arm]] = {
-    "knowledge": Arm(role="documents", stages=("knowledge",)),
-    "behavior": Arm(role="switch", stages=("behavior",)),
-    "both": Arm(role="switch", stages=("knowledge", "behavior"), goes_on_from="knowledge"),
-    BENIGN: Arm(role="benign", stages=("benign",)),
-    "hardened": Arm(
-        role="switch", stages=("knowledge", "behavior", "adversarial"), goes_on_from="both"
-    ),
-}
 
 
 class LlmOptions(Section):
