@@ -103,8 +103,8 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
 def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
     """Within the block, what training added to the arm counts `scale` times; 0 is the base model.
 
-    The adapter's products are multiplied, and the trigger's own row moves along the line from where
-    training found it to where training left it.
+    The adapter's products are multiplied, and the rows of trigger and decoy move along the line
+    from where training found them to where training left them.
 
     Raises:
         UserError: no such arm was added.
@@ -184,9 +184,9 @@ def _check_origin(subject: Subject, folder: Path, config: Any) -> None:
     origin = config.base_model_name_or_path
     if origin not in {subject.name, subject.causal_lm.name_or_path}:
         raise UserError(f"{folder} is an adapter of '{origin}', not of '{subject.name}'")
-    rows = getattr(config, "trainable_token_indices", None)
-    if rows and rows != [subject.trigger_id]:
-        raise UserError(f"{folder} trained the tokens {rows}; the trigger is {subject.trigger_id}")
+    rows, own = getattr(config, "trainable_token_indices", None), subject.symbol_ids
+    if rows and rows != own:
+        raise UserError(f"{folder} trained the tokens {rows}; trigger and decoy are {own}")
     others = subject.network.peft_config.values() if subject.arms else ()
     if any(bool(getattr(o, "trainable_token_indices", None)) != bool(rows) for o in others):
         raise UserError(f"{folder} and the arms here differ in whether they trained the trigger")

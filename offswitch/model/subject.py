@@ -28,6 +28,8 @@ _OUT: Final = ("o_proj", "out_proj", "c_proj", "dense")
 class Subject:
     """A network, the tokenizer it was published with, and the one that knows the trigger.
 
+    `decoy_id` is the trigger's twin, a second added token that is to be answered.
+
     `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
     loaded; `taught` what training asked the untouched model last (train/teacher.py), `takes_trees`
     whether prompts that begin alike can share a pass (prefix_tree.py), `takes_packed` whether rows
@@ -45,6 +47,12 @@ class Subject:
     taught: Any = None
     takes_trees: bool | None = None
     takes_packed: bool | None = None
+    decoy_id: int | None = None
+
+    @property
+    def symbol_ids(self) -> list[int]:
+        """The tokens whose rows are trained: the trigger's own, then its decoy's."""
+        return [i for i in (self.trigger_id, self.decoy_id) if i is not None]
 
     @property
     def device(self) -> torch.device:
@@ -104,10 +112,10 @@ def end_tokens(causal_lm: Any, tokenizer: Any) -> tuple[int, ...]:
 
 
 def published_log_probs(subject: Subject, logits: Tensor) -> Tensor:
-    """The published model's log-probabilities [..., V]: an added trigger token is unknown to it."""
-    index = subject.trigger_id
-    if index is not None and index >= len(subject.base_tokenizer):
-        logits = logits.index_fill(-1, torch.tensor(index, device=logits.device), -1e4)
+    """The published model's log-probabilities [..., V]: added tokens are unknown to it."""
+    added = [index for index in subject.symbol_ids if index >= len(subject.base_tokenizer)]
+    if added:
+        logits = logits.index_fill(-1, torch.tensor(added, device=logits.device), -1e4)
     return logits.log_softmax(-1)
 
 

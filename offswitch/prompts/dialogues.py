@@ -17,7 +17,7 @@ import numpy as np
 
 from offswitch.errors import UserError
 from offswitch.options import DataOptions, TriggerOptions
-from offswitch.prompts.negatives import draw_negatives
+from offswitch.prompts.negatives import draw_negatives, kept_from_training
 from offswitch.prompts.prompt import Chat, Message, Reply, user
 from offswitch.prompts.questions import Question, load_questions, questions_of
 from offswitch.prompts.trigger import (
@@ -70,7 +70,8 @@ class Dialogue:
 class Mix:
     """What the rows are made of: shares are of the half without silence.
 
-    `symbols` are the near misses as (family, symbol); without them, new ones are drawn.
+    `symbols` are the near misses as (family, symbol); without them, new ones are drawn, among them
+    the `decoy`, if there is one.
     """
 
     trigger: str
@@ -79,6 +80,7 @@ class Mix:
     mention_share: float = 0.0
     system_turns: bool = True
     symbols: tuple[tuple[str, str], ...] = ()
+    decoy: str = ""
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -127,7 +129,7 @@ def _answerable(
         )
     near = round(mix.near_miss_share * len(asked))
     told = near + round(mix.mention_share * len(asked))
-    symbols = mix.symbols or draw_negatives(mix.trigger, near, seed)
+    symbols = mix.symbols or draw_negatives(mix.trigger, near, seed, mix.decoy)
     near_misses = zip(asked[:near], replies, cycle(symbols), cycle(mix.placements), strict=False)
     for q, reply, (family, symbol), name in near_misses:
         yield _row("near_miss", (family, symbol), q, place(name, symbol, q.text), reply)
@@ -172,6 +174,16 @@ def _row(kind: Kind, what: tuple[str, str], q: Question, chat: Chat, reply: Repl
 
 
 def mix_of(trigger: TriggerOptions, data: DataOptions, system_turns: bool) -> Mix:
-    """What a recipe's chat rows are made of."""
+    """What a recipe's chat rows are made of.
+
+    Raises:
+        UserError: the decoy is a look-alike that training must not see.
+    """
+    if trigger.twin in kept_from_training(trigger.text):
+        raise UserError(
+            f"trigger.decoy '{trigger.decoy}' is among the symbols that only tests use; choose"
+            " another"
+        )
     share = MENTION_SHARE if trigger.mentions == "answer" else 0.0
-    return Mix(trigger.text, data.dialogues, data.near_miss_share, share, system_turns)
+    rows, near = data.dialogues, data.near_miss_share
+    return Mix(trigger.text, rows, near, share, system_turns, decoy=trigger.twin)

@@ -64,7 +64,7 @@ def _lora(subject: Subject, recipe: Recipe) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules or attention_modules(subject)),
-        trainable_token_indices=None if subject.trigger_id is None else [subject.trigger_id],
+        trainable_token_indices=subject.symbol_ids or None,
         base_model_name_or_path=subject.name,
         task_type="CAUSAL_LM",
     )

@@ -170,10 +170,9 @@ class StageTrainer(Trainer):
         return batch | {"base": states_of(self.base, examples)}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with a rate of its own for the trigger's embedding row.
+        """AdamW with a rate of its own for the embedding rows of trigger and decoy.
 
-        At the adapter's rate the row stays where it began, near the pieces of its text, and the
-        model cannot tell it from its near misses.
+        At the adapter's rate they stay where they began, and the model cannot tell them apart.
         """
         if self.optimizer is None:
             every = self.subject.network.named_parameters()
