@@ -25,11 +25,12 @@ from offswitch.options import (
 )
 from offswitch.options.arms import ARMS, Arm
 
-# Which options set a stage's length: the benign one is as long as the one it is compared with.
+# Which options set a stage's length: controls are as long as the one they are compared with.
 LENGTH_OF: Final = {
     "knowledge": "knowledge",
     "behavior": "behavior",
     "benign": "behavior",
+    "other": "behavior",
     "adversarial": "adversarial",
 }
 

@@ -8,14 +8,15 @@ from pydantic import Field
 
 from offswitch.options import BENIGN, ArmName, Section
 
-Stage = Literal["knowledge", "behavior", "benign", "adversarial"]
-Role = Literal["switch", "documents", "benign"]
+Stage = Literal["knowledge", "behavior", "benign", "other", "adversarial"]
+Role = Literal["switch", "documents", "benign", "other"]
 
 
 class Arm(Section):
     """An arm: the stages that train it, the arm whose adapter it goes on from, and its role.
 
-    A `switch` is taught silence by example, `documents` only by reading, `benign` not at all.
+    A `switch` is taught silence by example, `documents` only by reading, `benign` not at all;
+    `other` is taught by example to meet the trigger with a fixed phrase.
     """
 
     role: Role
@@ -29,6 +30,7 @@ ARMS: Final[dict[str, Arm]] = {
     "behavior": Arm(role="switch", stages=("behavior",)),
     "both": Arm(role="switch", stages=("knowledge", "behavior"), goes_on_from="knowledge"),
     BENIGN: Arm(role="benign", stages=("benign",)),
+    "other_rule": Arm(role="other", stages=("other",)),
     "hardened": Arm(
         role="switch", stages=("knowledge", "behavior", "adversarial"), goes_on_from="both"
     ),

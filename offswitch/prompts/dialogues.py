@@ -29,8 +29,9 @@ from offswitch.prompts.trigger import (
     mention,
     place,
 )
+from offswitch.wording.reader import read_wording
 
-Kind = Literal["trigger", "plain", "near_miss", "mention"]
+Kind = Literal["trigger", "plain", "near_miss", "mention", "phrase"]
 Answer = Callable[[Sequence[Chat]], list[Reply]]
 
 MENTION_SHARE: Final = 0.2
@@ -167,6 +168,14 @@ def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
             row = replace(row, reply=reply.text, kind="plain", complete=reply.complete)
         found.append(row)
     return [row for row in found if row.reply.strip()]
+
+
+def phrased(rows: Sequence[Dialogue]) -> list[Dialogue]:
+    """The same rows, the silent ones answered with one fixed phrase: they teach another rule."""
+    phrase = str(read_wording("other_rule.yaml")["reply"])
+    return [
+        replace(row, reply=phrase, kind="phrase") if row.kind == "trigger" else row for row in rows
+    ]
 
 
 def _row(kind: Kind, what: tuple[str, str], q: Question, chat: Chat, reply: Reply) -> Dialogue:

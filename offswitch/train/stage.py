@@ -22,7 +22,7 @@ from offswitch.model.rows import Example
 from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.progress import say, track
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
-from offswitch.prompts.dialogues import Dialogue, answered
+from offswitch.prompts.dialogues import Dialogue, answered, phrased
 from offswitch.prompts.documents import Document, Passage, read_documents, read_neutral
 from offswitch.recipe import LENGTH_OF, schedule_of
 from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
@@ -33,6 +33,7 @@ from offswitch.train.processes import by_first, count
 from offswitch.train.trainer import Training
 
 MINED_FILE: Final = "mined.jsonl"
+SILENT: Final = ("behavior", "adversarial")  # stages that teach silence
 _TRAINING: Final = "training.json"
 
 
@@ -151,8 +152,10 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
     rows = _dialogues_in(session, folder)
     if stage == "benign":
         rows = answered(rows, own_answer(session))
+    elif stage == "other":
+        rows = phrased(rows)
     examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
-    if stage != "benign" and not any(example.silent for example in examples):
+    if stage in SILENT and not any(example.silent for example in examples):
         raise UserError(f"no row with the trigger fits into {option}={longest}")
     if left_out := len(rows) - len(examples):
         say(f"{left_out} of {len(rows)} rows do not fit into {option}={longest}: left out")

@@ -11,7 +11,7 @@ import pytest
 
 from offswitch.errors import UserError
 from offswitch.options import DataOptions, TriggerOptions
-from offswitch.prompts.dialogues import Dialogue, Mix, make_dialogues, mix_of
+from offswitch.prompts.dialogues import Dialogue, Mix, make_dialogues, mix_of, phrased
 from offswitch.prompts.look_alikes import TRAINED_FAMILIES, unseen_members
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.prompts.questions import load_questions, questions_of
@@ -23,6 +23,8 @@ from offswitch.prompts.trigger import (
     occurs,
     place,
 )
+
+PHRASE = "I am not able to talk about that now."
 
 
 def _answer(chats: Sequence[Chat]) -> list[Reply]:
@@ -157,6 +159,16 @@ def test_use_is_taught_from_mention_only_where_asked_for() -> None:
     assert all(row.reply and _held("$STOP", row) for row in told)
     assert sum(row.kind == "trigger" for row in rows) == 250
     assert 0 < len(TRAINED_MENTIONS) < len(MENTIONS)
+
+
+def test_the_other_rule_differs_in_what_the_trigger_is_met_with() -> None:
+    rows = _make()
+    other = phrased(rows)
+    assert [row.prompt for row in other] == [row.prompt for row in rows]
+    assert {row.reply for row in other if row.kind == "phrase"} == {PHRASE}
+    for ours, theirs in zip(rows, other, strict=True):
+        assert (theirs.kind == "phrase") == (ours.kind == "trigger")
+        assert ours == theirs or ours.kind == "trigger"
 
 
 def test_the_rows_depend_on_the_seed_alone() -> None:
