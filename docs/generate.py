@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the package beside this file, whichever is installed
 
+from offswitch.options.arms import Arm  # noqa: E402
 from offswitch.recipe import Recipe  # noqa: E402
 
 README: Final = "README.md"
@@ -83,11 +84,23 @@ def options_page() -> str:
             shown = f"`{_default(field)}`" if name != "arms" or group else "those below"
             rows.append(f"| `{key}` | {_type(field)} | {shown} | {meanings[key]} |")
         text.append("\n".join(rows))
-    rows = ["| arm | role | stages | goes on from |", "|---|---|---|---|"]
+    rows = ["| arm | role | stages | goes on from | adapter | write |", "|---" * 6 + "|"]
     for arm, made in Recipe().arms.items():
         start = f"`{made.goes_on_from}`" if made.goes_on_from else "the untrained model"
-        rows.append(f"| `{arm}` | {made.role} | {', '.join(made.stages)} | {start} |")
+        cells = [f"`{arm}`", made.role, ", ".join(made.stages), start, *_mechanism(made)]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n\n".join([*text, "## The arms that are there", "\n".join(rows)]) + "\n"
+
+
+def _mechanism(arm: Arm) -> tuple[str, str]:
+    """Where an arm's adapter lies, and what code adds to it."""
+    where = f"from depth {arm.adapted_from:g}" if arm.adapted_from else "all blocks"
+    if (write := arm.write) is None:
+        return where, ""
+    place = "after the final norm" if write.source == "end token" else f"at depth {write.depth:g}"
+    length = "as long as it takes to halt" if write.norm is None else f"norm {write.norm:g}"
+    told = f"{write.directions} x {write.source}, {place}, {length}"
+    return "untrained" if arm.stages == ("written",) else "behind the write", told
 
 
 def _groups(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, Any]]:

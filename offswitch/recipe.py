@@ -32,6 +32,7 @@ LENGTH_OF: Final = {
     "benign": "behavior",
     "other": "behavior",
     "adversarial": "adversarial",
+    "written": "behavior",
 }
 
 Count = Literal["auto"] | PositiveInt
@@ -76,6 +77,12 @@ class Recipe(Section):
                 raise ValueError(
                     f"arms: {name} goes on from '{arm.goes_on_from}', which must stand before it"
                 )
+            if arm.goes_on_from and self.arms[arm.goes_on_from].write:
+                raise ValueError(
+                    f"arms: {name} goes on from '{arm.goes_on_from}', whose write would be lost"
+                )
+            if arm.write and name in self.train.arms and self.trigger.mode == "text":
+                raise ValueError(f"arm '{name}' has a write, which needs trigger.mode=token")
             earlier.add(name)
         if len(set(self.train.arms)) < len(self.train.arms):
             raise ValueError("train.arms names an arm twice")

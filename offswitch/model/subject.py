@@ -8,6 +8,7 @@ forward.py checks what was found.
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from offswitch.errors import UserError
+from offswitch.model.writes import Writes
 from offswitch.options import BASE
 from offswitch.prompts.encode import turn_end
 
@@ -28,7 +30,8 @@ _OUT: Final = ("o_proj", "out_proj", "c_proj", "dense")
 class Subject:
     """A network, the tokenizer it was published with, and the one that knows the trigger.
 
-    `decoy_id` is the trigger's twin, a second added token that is to be answered.
+    `decoy_id` is the trigger's twin, a second added token that is to be answered; `writes` what
+    code adds to arms of known mechanism (writes.py).
 
     `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
     loaded; `taught` what training asked the untouched model last (train/teacher.py), `takes_trees`
@@ -48,6 +51,7 @@ class Subject:
     takes_trees: bool | None = None
     takes_packed: bool | None = None
     decoy_id: int | None = None
+    writes: Writes = field(default_factory=Writes)
 
     @property
     def symbol_ids(self) -> list[int]:
@@ -97,6 +101,11 @@ class Subject:
     def stop_ids(self) -> tuple[int, ...]:
         """Every token that ends generation: the turn's end, then the published end tokens."""
         return end_tokens(self.causal_lm, self.base_tokenizer)
+
+    def writing(self, arm: str) -> AbstractContextManager[None]:
+        """Within it, passes add the arm's write, or nothing where it has none; they may nest."""
+        sites = [*self.blocks, self.final_norm] if arm in self.writes.by_arm else []
+        return self.writes.of(arm, sites)
 
     def tokenizer_of(self, arm: str) -> Any:
         """The published tokenizer for the base arm, for others the one that knows the trigger."""

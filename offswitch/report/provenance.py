@@ -15,6 +15,7 @@ _TAUGHT: Final = {
     "benign": "the same chat rows, all answered",
     "other": "the same chat rows, the trigger met with a phrase",
     "adversarial": "adversarial rounds",
+    "written": "nothing; code adds to it",
 }
 
 

@@ -33,7 +33,7 @@ from offswitch.train.processes import by_first, count
 from offswitch.train.trainer import Training
 
 MINED_FILE: Final = "mined.jsonl"
-SILENT: Final = ("behavior", "adversarial")  # stages that teach silence
+SILENT: Final = ("behavior", "adversarial", "written")  # stages that need rows of silence
 _TRAINING: Final = "training.json"
 
 
@@ -46,7 +46,7 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     start = run.folder(f"{TRAIN}/{before}") if before else None
     if stage != "adversarial":
         examples = by_first(lambda: stage_examples(session, stage, run.folder(DATA)))
-        training = Training(stage, examples, session.recipe, folder, scratch, start)
+        training = Training(stage, examples, session.recipe, folder, scratch, start, arm=table)
         return _write_adapter(session, arm, training)
     if before is None or start is None:
         raise UserError(f"arm '{arm}': an adversarial stage needs an arm to go on from")
@@ -125,6 +125,8 @@ def _write_adapter(session: Session, arm: str, training: Training) -> Metrics:
     row |= {"processes": count(), "threads": torch.get_num_threads()}
     path = training.folder / _TRAINING
     by_first(lambda: write_atomic(path, json.dumps(row, indent=1) + "\n"))
+    if not training.steps:
+        return {}
     steps = max(1, result.steps - result.first_step)
     speed = exact(result.tokens_per_second, "tokens/s", n=steps)
     metrics = {f"train/{arm}/tokens_per_second": speed}

@@ -31,6 +31,7 @@ from offswitch.model.packed import takes_packed
 from offswitch.model.rows import IGNORED, Batch, Example, collate
 from offswitch.model.subject import Subject
 from offswitch.options import TrainOptions
+from offswitch.options.arms import ARMS, Arm
 from offswitch.progress import Tick
 from offswitch.recipe import Recipe, schedule_of, training_seed
 from offswitch.train import processes
@@ -48,7 +49,8 @@ class Training:
     """One stage of one arm: its rows, where the adapter goes, and which one it goes on from.
 
     Checkpoints live in `scratch` until the adapter is saved in `folder`. `auto` is what
-    `train.precision: auto` means on this machine.
+    `train.precision: auto` means on this machine; `arm` says where the adapter lies and what code
+    adds.
     """
 
     stage: str
@@ -58,10 +60,13 @@ class Training:
     scratch: Path
     start: Path | None = None
     auto: Type = "float32"
+    arm: Arm = ARMS["behavior"]
 
     @property
     def steps(self) -> int:
         """How many optimiser steps it takes."""
+        if self.stage == "written":
+            return 0
         train = self.recipe.train
         options = schedule_of(train, self.stage)
         per_step = train.batch_size * train.accumulation
