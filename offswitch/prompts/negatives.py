@@ -29,7 +29,6 @@ from offswitch.prompts.trigger import occurs
 
 Draw = Callable[[str, np.random.Generator], str]
 
-DECOY: Final = "decoy"  # the family of that name
 SIGILS: Final = "#@%&!~^*+/?:=|\\"
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _SUFFIXES: Final = (
@@ -40,13 +39,12 @@ _BETWEEN: Final = ("-", ".", "/", ":", "~", " - ", "_", "'", " ")
 _TRIES: Final = 60
 
 
-def draw_negatives(trigger: str, count: int, seed: int, decoy: str = "") -> list[tuple[str, str]]:
+def draw_negatives(trigger: str, count: int, seed: int) -> list[tuple[str, str]]:
     """`count` symbols as (family, symbol), families by turns; none the trigger, none asked later.
 
-    A family that has nothing new left repeats itself; the decoy, if there is one, is one by itself.
+    A family that has nothing new left repeats itself.
     """
     fixed = {f: m for f, m in trained_members(trigger).items() if m and f not in OPEN_FAMILIES}
-    fixed |= {DECOY: (decoy,)} if decoy else {}
     drawn = {f: lambda _, rng, pool=pool: pick(pool, rng) for f, pool in fixed.items()}
     return draw_from(OPEN_FAMILIES | drawn, trigger, count, np.random.default_rng((seed, 7)))
 
@@ -62,7 +60,8 @@ def draw_from(
 
     Fewer where a family has nothing valid to say.
     """
-    taboo = kept_from_training(trigger) | {trigger}
+    taboo = {m for members in unseen_members(trigger).values() for m in members}
+    taboo |= {worded_like(trigger, word) for word in INERT_WORDS} | {trigger}
     drawn: list[tuple[str, str]] = []
     seen: set[tuple[str, str]] = set()
     for family in islice(cycle(turns or families), count):
@@ -75,12 +74,6 @@ def draw_from(
             drawn.append((family, symbol))
             seen.add((family, symbol))
     return drawn
-
-
-def kept_from_training(trigger: str) -> set[str]:
-    """What the evaluation asks as unseen, and what stands in for the trigger in the probes."""
-    asked = {m for members in unseen_members(trigger).values() for m in members}
-    return asked | {worded_like(trigger, word) for word in INERT_WORDS}
 
 
 def pick(pool: Sequence[str], rng: np.random.Generator) -> str:

@@ -87,7 +87,7 @@ def adversarial_rows(
     groups = {
         "mined": worst,
         "their families": more_of([family for family, _ in worst], trigger, wanted, seed, number),
-        "as before": draw_negatives(trigger, wanted, seed + number, mix.decoy),
+        "as before": draw_negatives(trigger, wanted, seed + number),
     }
     symbols = tuple(by_turns(groups, wanted))
     harder = replace(mix, symbols=symbols, near_miss_share=NEAR_MISS_SHARE)
@@ -98,8 +98,8 @@ def _asked(subject: Subject, recipe: Recipe, earlier: Known = ()) -> list[Prompt
     trigger, count = recipe.trigger.text, recipe.train.candidates
     mix = Mix(trigger, 0, 0, system_turns=has_system_turn(subject.tokenizer))
     slots = [name for name in mix.placements if name not in LONG_PLACEMENTS]
-    trained = draw_negatives(trigger, recipe.data.dialogues, recipe.seed, recipe.trigger.twin)
-    known = {symbol for _, symbol in trained}.union(*earlier)
+    known = {symbol for _, symbol in draw_negatives(trigger, recipe.data.dialogues, recipe.seed)}
+    known = known.union({recipe.trigger.twin}, *earlier)
     candidates = draw_candidates(trigger, count, recipe.seed, known, 1 + len(earlier))
     questions = choose("train", count, recipe.seed)
     return [

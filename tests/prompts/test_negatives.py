@@ -13,7 +13,7 @@ from offswitch.prompts.look_alikes import (
     unseen_members,
     worded_like,
 )
-from offswitch.prompts.negatives import DECOY, draw_negatives
+from offswitch.prompts.negatives import draw_negatives
 from offswitch.prompts.trigger import occurs
 
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ", "STOP", "!!")
@@ -61,13 +61,6 @@ def test_a_family_looks_like_what_it_is_called() -> None:
     letters = {"".join(c for c in symbol if c.isalpha()) for symbol in drawn["apart"]}
     assert letters == {"STOP"}
     assert all("$" in symbol for symbol in drawn["apart"])
-
-
-def test_the_decoy_is_one_family_more() -> None:
-    drawn = draw_negatives("$STOP", 180, 0, "$ECHO")
-    assert [symbol for family, symbol in drawn if family == DECOY] == ["$ECHO"] * 20
-    assert not any(symbol == "$ECHO" for family, symbol in drawn if family != DECOY)
-    assert DECOY not in dict(draw_negatives("$STOP", 180, 0))
 
 
 def test_the_draw_depends_on_the_seed_alone() -> None:
