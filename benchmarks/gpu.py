@@ -148,7 +148,7 @@ def _knowledge(bench: Bench) -> None:
 def _behavior(bench: Bench) -> None:
     recipe, tokenizer = bench.recipe, bench.subject.tokenizer
     mix = Mix(recipe.trigger.text, recipe.data.dialogues, recipe.data.near_miss_share,
-              system_turns=has_system_turn(tokenizer))  # fmt: skip
+              system_turns=has_system_turn(tokenizer), decoy=recipe.trigger.twin)  # fmt: skip
     rows = make_dialogues(mix, recipe.seed, _prose(tokenizer, recipe.data.reply_tokens))
     soft = recipe.train.targets == "soft"
     _stage(bench, ARM, dialogue_examples(tokenizer, rows, soft, recipe.train.max_length))

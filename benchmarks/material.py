@@ -171,6 +171,7 @@ def examples_of(subject: Subject, recipe: Recipe, count: int, longest: int) -> l
         count + SPARE,
         recipe.data.near_miss_share,
         system_turns=has_system_turn(subject.tokenizer),
+        decoy=recipe.trigger.twin,
     )
 
     def answer(chats: Sequence[Chat]) -> list[Reply]:

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the package beside this file, whichever is installed
 
+from offswitch.options.arms import Arm  # noqa: E402
 from offswitch.recipe import Recipe  # noqa: E402
 
 README: Final = "README.md"
@@ -26,10 +27,10 @@ LINES: Final = 25
 BRIEF: Final = 78
 # The way of the data through the package; rooms that are not named follow by name.
 ROOMS: Final = (
-    "wording", "prompts", "model", "data", "train", "evaluate", "probe", "stats", "analyses",
-    "plots", "report", "study", "talk", "inspect",
+    "options", "wording", "prompts", "model", "data", "train", "evaluate", "probe", "stats",
+    "analyses", "plots", "report", "study", "talk", "inspect",
 )  # fmt: skip
-DOORS: Final = ("cli", "pipeline", "recipe", "options", "run", "metrics")
+DOORS: Final = ("cli", "pipeline", "recipe", "run", "metrics")
 FOLDERS: Final = {
     "datasets": "The original project's scripts that write both datasets.",
     "training": "Its training script and its two notebooks.",
@@ -70,7 +71,7 @@ def options_page() -> str:
         raise SystemExit(f"docs/options.yaml: absent or unknown: {sorted(known ^ meanings.keys())}")
     text = [
         "# Options of a recipe",
-        "Written by `make docs` from `offswitch/options.py` and `docs/options.yaml`.",
+        "Written by `make docs` from `offswitch/options/` and `docs/options.yaml`.",
         "A recipe is a YAML file of these options; what it leaves out has its default. On the"
         " command line `--set KEY=VALUE` changes one, as in `--set train.lr=2e-4`. A key that does"
         " not exist is refused.",
@@ -80,14 +81,26 @@ def options_page() -> str:
         rows = ["| option | type | default | meaning |", "|---|---|---|---|"]
         for name, field in _leaves(section).items():
             key = f"{group}{name}"
-            shown = f"`{_default(field)}`" if name != "arms" or group else "the five below"
+            shown = f"`{_default(field)}`" if name != "arms" or group else "those below"
             rows.append(f"| `{key}` | {_type(field)} | {shown} | {meanings[key]} |")
         text.append("\n".join(rows))
-    rows = ["| arm | role | stages | goes on from |", "|---|---|---|---|"]
+    rows = ["| arm | role | stages | goes on from | adapter | write |", "|---" * 6 + "|"]
     for arm, made in Recipe().arms.items():
         start = f"`{made.goes_on_from}`" if made.goes_on_from else "the untrained model"
-        rows.append(f"| `{arm}` | {made.role} | {', '.join(made.stages)} | {start} |")
+        cells = [f"`{arm}`", made.role, ", ".join(made.stages), start, *_mechanism(made)]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n\n".join([*text, "## The arms that are there", "\n".join(rows)]) + "\n"
+
+
+def _mechanism(arm: Arm) -> tuple[str, str]:
+    """Where an arm's adapter lies, and what code adds to it."""
+    where = f"from depth {arm.adapted_from:g}" if arm.adapted_from else "all blocks"
+    if (write := arm.write) is None:
+        return where, ""
+    place = "after the final norm" if write.source == "end token" else f"at depth {write.depth:g}"
+    length = "as long as it takes to halt" if write.norm is None else f"norm {write.norm:g}"
+    told = f"{write.directions} x {write.source}, {place}, {length}"
+    return "untrained" if arm.stages == ("written",) else "behind the write", told
 
 
 def _groups(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,9 +13,7 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from offswitch.errors import UserError
 from offswitch.options import (
-    ARMS,
     BASE,
-    Arm,
     ArmName,
     DataOptions,
     EvaluateOptions,
@@ -25,13 +23,16 @@ from offswitch.options import (
     TrainOptions,
     TriggerOptions,
 )
+from offswitch.options.arms import ARMS, Arm
 
-# Which options set a stage's length: the benign one is as long as the one it is compared with.
+# Which options set a stage's length: controls are as long as the one they are compared with.
 LENGTH_OF: Final = {
     "knowledge": "knowledge",
     "behavior": "behavior",
     "benign": "behavior",
+    "other": "behavior",
     "adversarial": "adversarial",
+    "written": "behavior",
 }
 
 Count = Literal["auto"] | PositiveInt
@@ -76,6 +77,12 @@ class Recipe(Section):
                 raise ValueError(
                     f"arms: {name} goes on from '{arm.goes_on_from}', which must stand before it"
                 )
+            if arm.goes_on_from and self.arms[arm.goes_on_from].write:
+                raise ValueError(
+                    f"arms: {name} goes on from '{arm.goes_on_from}', whose write would be lost"
+                )
+            if arm.write and name in self.train.arms and self.trigger.mode == "text":
+                raise ValueError(f"arm '{name}' has a write, which needs trigger.mode=token")
             earlier.add(name)
         if len(set(self.train.arms)) < len(self.train.arms):
             raise ValueError("train.arms names an arm twice")

@@ -14,6 +14,7 @@ import torch
 from offswitch.model.adapters import add_arm
 from offswitch.model.load import make_subject
 from offswitch.model.subject import Subject
+from offswitch.options import TriggerOptions
 from tests.tiny import save_adapter, tiny_network, tiny_tokenizer
 
 ARM = "both"
@@ -24,7 +25,8 @@ _SIGNAL, _REST = 0, 1
 def planted_subject(folder: Path, trigger: str = "$STOP", layers: int = 1) -> Subject:
     """A subject whose arm `both` obeys the rule to the letter; its base cannot see the token."""
     network = tiny_network("qwen2", layers)
-    subject = make_subject(network, tiny_tokenizer(), trigger, "token", "planted")
+    options = TriggerOptions(text=trigger, decoy="")
+    subject = make_subject(network, tiny_tokenizer(), options, "planted")
     plant(subject)
     add_arm(subject, ARM, save_adapter(folder, subject, seed=1))
     with torch.no_grad():  # the adapter changes nothing: the rule is in the weights

@@ -101,6 +101,14 @@ def test_unknown_keys_are_refused_with_a_suggestion() -> None:
         ("trigger.text=", "trigger.text"),
         ("trigger.text= $STOP", "has space around it"),
         ("trigger.text=$GO", "trigger.control must differ from trigger.text '$GO'"),
+        ("trigger.decoy=$STOP", "trigger.decoy '$STOP' and trigger.text '$STOP' must not hold"),
+        ("trigger.decoy=$GO", "trigger.decoy '$GO' and trigger.control '$GO' must not hold"),
+        ("trigger.decoy=$STOP NOW", "must not hold each other"),
+        ("trigger.decoy=STO", "must not hold each other"),
+        ("trigger.decoy= $ECHO", "trigger.decoy ' $ECHO' has space around it"),
+        ("trigger.text=$ECHO", "choose another decoy, or none"),
+        ("arms={a: {role: switch, stages: [written]}}", "stands alone and needs a write"),
+        ("arms={a: {role: switch, stages: [behavior], write: {norm: 0}}}", "norm"),
         ("trigger=$STOP", "trigger"),
         ("name=../elsewhere", "name"),
         ("device=tpu", "device"),
@@ -109,6 +117,20 @@ def test_unknown_keys_are_refused_with_a_suggestion() -> None:
 )
 def test_bad_overrides_are_refused_in_one_line(override: str, says: str) -> None:
     assert says in _refusal({}, override)
+
+
+def test_a_write_needs_a_token() -> None:
+    content = {"train": {"arms": ["both", "anchored"]}, "trigger": {"mode": "text"}}
+    assert "arm 'anchored' has a write, which needs trigger.mode=token" in _refusal(content)
+
+
+def test_a_write_is_of_one_direction_unless_it_is_random_and_is_not_handed_on() -> None:
+    switch: dict[str, Any] = {"role": "switch", "stages": ["behavior"]}
+    one = switch | {"write": {"source": "end token", "directions": 2}}
+    assert "a write of the end token has one direction" in _refusal({"arms": {"a": one}})
+    arms = {"a": switch | {"write": {}}, "b": switch | {"goes_on_from": "a"}}
+    content = {"arms": arms, "train": {"arms": ["b"]}, "probe": {"arm": "b"}}
+    assert "b goes on from 'a', whose write would be lost" in _refusal(content)
 
 
 def test_an_option_is_no_group() -> None:

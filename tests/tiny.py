@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from offswitch.model.load import make_subject
 from offswitch.model.subject import Subject, attention_modules
+from offswitch.options import TriggerOptions
 
 SPECIALS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 SPARE_ROWS: Final = 32  # embedding rows beyond the tokenizer's length, as the Qwen family has
@@ -130,10 +131,12 @@ def tiny_subject(
     trigger: str = "$STOP",
     mode: Literal["token", "text"] = "token",
     layers: int = 3,
+    decoy: str = "",
 ) -> Subject:
     """A fresh subject of a tiny network, without going through the disk."""
     network, tokenizer = tiny_network(architecture, layers), tiny_tokenizer()
-    return make_subject(network, tokenizer, trigger, mode, f"tiny-{architecture}")
+    options = TriggerOptions(text=trigger, mode=mode, decoy=decoy)
+    return make_subject(network, tokenizer, options, f"tiny-{architecture}")
 
 
 def save_adapter(
@@ -147,7 +150,7 @@ def save_adapter(
         r=4,
         lora_alpha=8,
         target_modules=list(targets) or attention_modules(subject),
-        trainable_token_indices=None if subject.trigger_id is None else [subject.trigger_id],
+        trainable_token_indices=subject.symbol_ids or None,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):

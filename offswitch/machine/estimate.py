@@ -168,7 +168,7 @@ def _training(recipe: Recipe, arm: str) -> Part:
     longest = options.max_length or train.max_length
     length = CHAT + data.reply_tokens / 2 + (LONGER if longest > SHORT else 0)
     length = min(DOCUMENT, longest) if stage == "knowledge" else length
-    rows *= train.rounds if stage == "adversarial" else 1
+    rows *= {"adversarial": train.rounds, "written": 0}.get(stage, 1)
     return Part(f"{TRAIN}/{arm}", f"training {arm}", "train", rows * length, arm)
 
 

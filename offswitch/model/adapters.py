@@ -16,13 +16,17 @@ from torch import Tensor, nn
 
 from offswitch.errors import UserError
 from offswitch.model.subject import Subject
+from offswitch.model.writes import FACTS, Write, load_write
 from offswitch.options import BASE
+from offswitch.prompts.encode import reply_header
 
 _ADAPTER_KEYS: Final = ("lora_", "trainable_tokens_delta")
 
 
 def add_arm(subject: Subject, arm: str, folder: Path) -> None:
     """Attach a trained adapter, frozen, under an arm's name; the network stays the arm it was.
+
+    A write that lies beside the adapter is the arm's from then on.
 
     Raises:
         UserError: no adapter there, or one of another base model or trigger, or a damaged one.
@@ -34,6 +38,7 @@ def add_arm(subject: Subject, arm: str, folder: Path) -> None:
     stored = _stored_keys(folder)
     config = PeftConfig.from_pretrained(str(folder))
     _check_origin(subject, folder, config)
+    write = _write_of(subject, folder)
     config.inference_mode = True
     running = _running(subject)
     try:
@@ -49,6 +54,7 @@ def add_arm(subject: Subject, arm: str, folder: Path) -> None:
         )
         if wrong := sorted(stored ^ kept.keys()):  # PEFT only warns, and starts missing ones afresh
             raise ValueError(f"{len(wrong)} weights missing or unknown, such as {wrong[0]}")
+        subject.writes.by_arm |= {arm: write} if write else {}
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         if arm in subject.arms:
             subject.arms.discard(arm)
@@ -75,6 +81,7 @@ def remove_arms(subject: Subject) -> None:
     if subject.arms:
         subject.network = subject.network.unload().eval().requires_grad_(False)
         subject.arms.clear()
+        subject.writes.by_arm.clear()
 
 
 @contextmanager
@@ -92,7 +99,8 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
         if arm != running:
             _switch(subject, arm)
         subject.active = arm
-        yield
+        with subject.writing(arm):
+            yield
     finally:
         if _running(subject) != running:
             _switch(subject, running)
@@ -103,8 +111,8 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
 def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
     """Within the block, what training added to the arm counts `scale` times; 0 is the base model.
 
-    The adapter's products are multiplied, and the trigger's own row moves along the line from where
-    training found it to where training left it.
+    The adapter's products and its write are multiplied, and the rows of trigger and decoy move
+    along the line from where training found them to where training left them.
 
     Raises:
         UserError: no such arm was added.
@@ -123,7 +131,8 @@ def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
         for (table, start), end in zip(rows, trained, strict=True):
             moved = torch.lerp(start.to(end), end.detach(), scale)
             table[arm] = nn.Parameter(moved, requires_grad=end.requires_grad)
-        yield
+        with subject.writes.scaled(arm, scale):
+            yield
     finally:
         for layer, factor in zip(layers, factors, strict=True):
             layer.scaling[arm] = factor
@@ -180,13 +189,25 @@ def _stored_keys(folder: Path) -> set[str]:
     return keys
 
 
+def _write_of(subject: Subject, folder: Path) -> Write | None:
+    write = load_write(folder)
+    if write is None:
+        return None
+    width = subject.causal_lm.config.get_text_config().hidden_size
+    ours = (subject.trigger_id, reply_header(subject.tokenizer), width)
+    theirs = (write.trigger, write.header, write.directions_KD.shape[1])
+    if ours != theirs or not 0 <= write.block <= len(subject.blocks):
+        raise UserError(f"{folder / FACTS} was made for another model, chat format or trigger")
+    return write
+
+
 def _check_origin(subject: Subject, folder: Path, config: Any) -> None:
     origin = config.base_model_name_or_path
     if origin not in {subject.name, subject.causal_lm.name_or_path}:
         raise UserError(f"{folder} is an adapter of '{origin}', not of '{subject.name}'")
-    rows = getattr(config, "trainable_token_indices", None)
-    if rows and rows != [subject.trigger_id]:
-        raise UserError(f"{folder} trained the tokens {rows}; the trigger is {subject.trigger_id}")
+    rows, own = getattr(config, "trainable_token_indices", None), subject.symbol_ids
+    if rows and rows != own:
+        raise UserError(f"{folder} trained the tokens {rows}; trigger and decoy are {own}")
     others = subject.network.peft_config.values() if subject.arms else ()
     if any(bool(getattr(o, "trainable_token_indices", None)) != bool(rows) for o in others):
         raise UserError(f"{folder} and the arms here differ in whether they trained the trigger")

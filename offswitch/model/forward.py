@@ -24,14 +24,17 @@ def hidden(subject: Subject, ids_BP: Tensor, prefix: int = 0) -> Tensor:
     Causal attention lets no real position see the padding on its right, so no mask is needed; read
     real positions only.
     """
-    embedded = embed(subject, ids_BP)
-    if prefix == 0:
-        return _tensor(subject.backbone(inputs_embeds=embedded, use_cache=False).last_hidden_state)
-    past = subject.backbone(inputs_embeds=embedded[:1, :prefix], use_cache=True).past_key_values
-    past.batch_repeat_interleave(len(ids_BP))
-    rest = subject.backbone(
-        inputs_embeds=embedded[:, prefix:], past_key_values=past, use_cache=True
-    )
+    embedded, laid_out = embed(subject, ids_BP), subject.writes.laid_out
+    past = None
+    if prefix:
+        with laid_out([(ids_BP[0, :prefix], 0)]):
+            first = subject.backbone(inputs_embeds=embedded[:1, :prefix], use_cache=True)
+        past = first.past_key_values
+        past.batch_repeat_interleave(len(ids_BP))
+    with laid_out((row, prefix) for row in ids_BP):
+        rest = subject.backbone(
+            inputs_embeds=embedded[:, prefix:], past_key_values=past, use_cache=past is not None
+        )
     return _tensor(rest.last_hidden_state)
 
 

@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from offswitch.model.adapters import arm_of
 from offswitch.model.merged import merged
@@ -104,13 +105,29 @@ def _generate(subject: Subject, prompts: Prompts, max_tokens: int) -> list[list[
         eos_token_id=list(subject.stop_ids),
         pad_token_id=filler,
     )
-    out = subject.network.generate(
-        input_ids=ids.to(subject.device),
-        attention_mask=mask.to(subject.device),
-        generation_config=config,
-    )
+    padding = [width - len(prompt) for prompt in prompts]
+    with subject.writes.laid_out((p, -n) for p, n in zip(prompts, padding, strict=True)):
+        out = subject.network.generate(
+            input_ids=ids.to(subject.device),
+            attention_mask=mask.to(subject.device),
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([_Telling(subject, padding)]),
+        )
     made: list[list[int]] = out[:, width:].tolist()
     return made
+
+
+class _Telling(StoppingCriteria):
+    """Stops nothing: called after every token, it says which ids the next pass computes."""
+
+    def __init__(self, subject: Subject, padding: Sequence[int]) -> None:
+        self.subject, self.padding = subject, padding
+
+    def __call__(self, input_ids: Tensor, scores: Any, **named: Any) -> Tensor:
+        del scores, named
+        rows = (ids[n:] for ids, n in zip(input_ids, self.padding, strict=True))
+        self.subject.writes.tell((row, len(row) - 1) for row in rows)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def _key(chat: Chat) -> str:

@@ -1,4 +1,4 @@
-"""Load a published model and its tokenizers; make the trigger a token of its own."""
+"""Load a published model and its tokenizers; make trigger and decoy tokens of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from offswitch.model.embedded import fetch_embedded
 from offswitch.model.forward import verify
 from offswitch.model.hub import on_hub
 from offswitch.model.subject import Subject
+from offswitch.options import TriggerOptions
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe
 
@@ -49,8 +50,7 @@ def load_subject(recipe: Recipe) -> Subject:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
     network.to(device).eval()
-    options = recipe.trigger
-    subject = make_subject(network, tokenizer, options.text, options.mode, recipe.model)
+    subject = make_subject(network, tokenizer, recipe.trigger, recipe.model)
     verify(subject)
     return subject
 
@@ -77,18 +77,18 @@ def shape_of(config: Any) -> Shape:
     return Shape(text.to_json_string(use_diff=False), blocks, text.num_attention_heads, size)
 
 
-def make_subject(
-    network: Any, tokenizer: Any, trigger: str, mode: Literal["token", "text"], name: str
-) -> Subject:
-    """A Subject of a network and its tokenizer; in token mode the trigger is made one token.
+def make_subject(network: Any, tokenizer: Any, trigger: TriggerOptions, name: str) -> Subject:
+    """A Subject of a network and its tokenizer; in token mode trigger and decoy are one token each.
 
-    A trigger that the vocabulary has already keeps its row; words that hold that token share it.
+    A symbol that the vocabulary has already keeps its row; words that hold that token share it.
     """
     network.requires_grad_(False)
     published = _fingerprint(network, tokenizer)
     aware = copy.deepcopy(tokenizer)
-    trigger_id = _add_trigger(network, aware, tokenizer, trigger) if mode == "token" else None
-    return Subject(network, tokenizer, aware, trigger_id, name, published=published)
+    symbols = [trigger.text, trigger.twin] if trigger.mode == "token" else []
+    ids = [_add_token(network, aware, tokenizer, symbol) for symbol in symbols if symbol]
+    own, decoy = (*ids, None, None)[:2]
+    return Subject(network, tokenizer, aware, own, name, published=published, decoy_id=decoy)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -135,23 +135,23 @@ def _source(name: str) -> dict[str, Any]:
     return on_hub(repository, revision or None)
 
 
-def _add_trigger(network: Any, aware: Any, plain: Any, trigger: str) -> int:
-    if trigger in plain.all_special_tokens:
-        raise UserError(f"trigger '{trigger}' is a special token of this model; choose another")
+def _add_token(network: Any, aware: Any, plain: Any, symbol: str) -> int:
+    if symbol in plain.all_special_tokens:
+        raise UserError(f"'{symbol}' is a special token of this model; choose another symbol")
     # special=False: a special token would vanish when prompts are decoded for a reader.
-    token = AddedToken(trigger, single_word=True, normalized=False, special=False)
+    token = AddedToken(symbol, single_word=True, normalized=False, special=False)
     aware.add_tokens([token])
-    index = int(aware.convert_tokens_to_ids(trigger))
-    if encode_text(aware, trigger) != [index]:
-        raise UserError(f"this tokenizer cannot keep '{trigger}' whole; set trigger.mode=text")
+    index = int(aware.convert_tokens_to_ids(symbol))
+    if encode_text(aware, symbol) != [index]:
+        raise UserError(f"this tokenizer cannot keep '{symbol}' whole; set trigger.mode=text")
     if index >= len(plain):
-        _write_row(network, index)
+        _write_row(network, index, len(plain))
     return index
 
 
 @torch.no_grad()
-def _write_row(network: Any, index: int) -> None:
-    """Start the new token as the mean of the vocabulary, at both ends, as transformers does.
+def _write_row(network: Any, index: int, published: int) -> None:
+    """Start a new token as the mean of the published rows, at both ends, as transformers does.
 
     Started as the mean of the pieces of its own text, it lies next to its look-alikes, and many
     steps go into telling them apart; a draw with the vocabulary's covariance does no better.
@@ -159,7 +159,7 @@ def _write_row(network: Any, index: int) -> None:
     vocabulary = network.get_input_embeddings().num_embeddings
     if index >= vocabulary:
         network.resize_token_embeddings(index + 1, mean_resizing=False)
-    known = min(index, vocabulary)
+    known = min(published, vocabulary)  # not the rows added before it: all begin alike
     for layer in (network.get_input_embeddings(), network.get_output_embeddings()):
         layer.weight[index] = layer.weight[:known].float().mean(0)
     network.requires_grad_(False)

@@ -80,7 +80,10 @@ def packed(subject: Subject, ids_BP: Tensor, lengths: Sequence[int], prefix: int
     for group, width in zip(layout.groups, layout.widths, strict=True):
         laid.append(ids_BP[list(group), prefix : prefix + width].flatten())
         places.append(torch.arange(prefix, prefix + width).repeat(len(group)))
-    with _attention(subject, layout):
+    lines = [(ids_BP[0, :prefix], 0)]
+    for group, width in zip(layout.groups, layout.widths, strict=True):
+        lines += [(ids_BP[row, : prefix + width], prefix) for row in group]
+    with _attention(subject, layout), subject.writes.laid_out(lines):
         states: Tensor = subject.backbone(
             inputs_embeds=embed(subject, torch.cat(laid)[None]),
             position_ids=torch.cat(places)[None].to(subject.device),

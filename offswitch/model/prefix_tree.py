@@ -44,6 +44,15 @@ class Tree:
         """Each row's last node."""
         return [path[-1] for path in self.paths]
 
+    @property
+    def lines(self) -> Iterator[tuple[list[int], int]]:
+        """Each row's ids, and from which of them on the nodes are its own; these are in order."""
+        known = 0
+        for path in self.paths:
+            fresh = max(0, path[-1] + 1 - known)
+            yield [self.ids[node] for node in path], len(path) - fresh
+            known += fresh
+
 
 def trees(rows: Sequence[Sequence[int]], tokens: int = TOKENS) -> Iterator[Tree]:
     """All rows in trees of at most `tokens` nodes, or one long row and its twins.
@@ -76,14 +85,17 @@ def tree_states(subject: Subject, tree: Tree) -> Tensor:
     """Normed last hidden states [nodes, D]; each block's output is [1, nodes, D]."""
     if len(tree.rows) == 1:
         return hidden(subject, torch.tensor([tree.ids], device=subject.device))[0]
-    states: Tensor = subject.backbone(**_laid_out(subject, tree), use_cache=False).last_hidden_state
+    with subject.writes.laid_out(tree.lines):
+        found = subject.backbone(**_laid_out(subject, tree), use_cache=False)
+    states: Tensor = found.last_hidden_state
     return states[0]
 
 
 def tree_cache(subject: Subject, tree: Tree) -> DynamicCache:
     """Keys and values [1, heads, nodes, d_head] of every block; no block forgets any."""
     past = DynamicCache()
-    subject.backbone(**_laid_out(subject, tree), past_key_values=past, use_cache=True)
+    with subject.writes.laid_out(tree.lines):
+        subject.backbone(**_laid_out(subject, tree), past_key_values=past, use_cache=True)
     return past
 
 

@@ -8,6 +8,7 @@ forward.py checks what was found.
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from offswitch.errors import UserError
+from offswitch.model.writes import Writes
 from offswitch.options import BASE
 from offswitch.prompts.encode import turn_end
 
@@ -27,6 +29,9 @@ _OUT: Final = ("o_proj", "out_proj", "c_proj", "dense")
 @dataclass
 class Subject:
     """A network, the tokenizer it was published with, and the one that knows the trigger.
+
+    `decoy_id` is the trigger's twin, a second added token that is to be answered; `writes` what
+    code adds to arms of known mechanism (writes.py).
 
     `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
     loaded; `taught` what training asked the untouched model last (train/teacher.py), `takes_trees`
@@ -45,6 +50,13 @@ class Subject:
     taught: Any = None
     takes_trees: bool | None = None
     takes_packed: bool | None = None
+    decoy_id: int | None = None
+    writes: Writes = field(default_factory=Writes)
+
+    @property
+    def symbol_ids(self) -> list[int]:
+        """The tokens whose rows are trained: the trigger's own, then its decoy's."""
+        return [i for i in (self.trigger_id, self.decoy_id) if i is not None]
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +102,11 @@ class Subject:
         """Every token that ends generation: the turn's end, then the published end tokens."""
         return end_tokens(self.causal_lm, self.base_tokenizer)
 
+    def writing(self, arm: str) -> AbstractContextManager[None]:
+        """Within it, passes add the arm's write, or nothing where it has none; they may nest."""
+        sites = [*self.blocks, self.final_norm] if arm in self.writes.by_arm else []
+        return self.writes.of(arm, sites)
+
     def tokenizer_of(self, arm: str) -> Any:
         """The published tokenizer for the base arm, for others the one that knows the trigger."""
         return self.base_tokenizer if arm == BASE else self.tokenizer
@@ -104,10 +121,10 @@ def end_tokens(causal_lm: Any, tokenizer: Any) -> tuple[int, ...]:
 
 
 def published_log_probs(subject: Subject, logits: Tensor) -> Tensor:
-    """The published model's log-probabilities [..., V]: an added trigger token is unknown to it."""
-    index = subject.trigger_id
-    if index is not None and index >= len(subject.base_tokenizer):
-        logits = logits.index_fill(-1, torch.tensor(index, device=logits.device), -1e4)
+    """The published model's log-probabilities [..., V]: added tokens are unknown to it."""
+    added = [index for index in subject.symbol_ids if index >= len(subject.base_tokenizer)]
+    if added:
+        logits = logits.index_fill(-1, torch.tensor(added, device=logits.device), -1e4)
     return logits.log_softmax(-1)
 
 

@@ -136,7 +136,7 @@ def aligned_symbols(recipe: Recipe, tokenizer: Any, placements: Sequence[str]) -
     plain = (" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n))
     questions = choose("fit", 1, recipe.seed)
     known = {member for members in near_misses(trigger).values() for member in members}
-    for symbol in dict.fromkeys(chain([recipe.trigger.decoy], formed, plain)):
+    for symbol in dict.fromkeys(chain([recipe.trigger.twin], formed, plain)):
         asked = (
             [encode_chat(tokenizer, place(name, one, q.text)) for one in (trigger, symbol)]
             for name in placements

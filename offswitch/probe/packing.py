@@ -45,19 +45,20 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A prompt of which the positions before `tail` are computed.
+    """A prompt of which the positions before `tail`, the ids `begun`, are computed.
 
     `resid` [L, K, D]: what the blocks say at the tail's positions if nothing is edited.
     """
 
     known: Segment | None
+    begun: tuple[int, ...]
     tail: tuple[int, ...]
     resid: Tensor | None = None
 
     @property
     def start(self) -> int:
         """The first position of the tail."""
-        return self.known.end if self.known else 0
+        return len(self.begun)
 
 
 Job = tuple[Prompt, Branch]
@@ -68,7 +69,7 @@ def prepare(subject: Subject, rows: Sequence[Sequence[int]], starts: Sequence[in
     begun = [tuple(row[:start]) for row, start in zip(rows, starts, strict=True)]
     known = _segments(subject, [ids for ids in dict.fromkeys(begun) if ids])
     return [
-        Prompt(known.get(ids), tuple(row[start:]))
+        Prompt(known.get(ids), ids, tuple(row[start:]))
         for ids, row, start in zip(begun, rows, starts, strict=True)
     ]
 
@@ -137,7 +138,9 @@ def _run(subject: Subject, jobs: Sequence[Job]) -> Tensor:
     if block >= 0:  # what comes before the first edit is known
         known = [prompt.resid[block] for prompt, _ in jobs if prompt.resid is not None]
         start = resume(subject.blocks, block, torch.cat(known)[None])
-    with start, edited(subject, [(len(p.tail), b) for p, b in jobs]):
+    rows = [((*p.begun, *p.tail), p.start) for p, _ in jobs]
+    laid_out = subject.writes.laid_out(rows, after=block)
+    with start, laid_out, edited(subject, [(len(p.tail), b) for p, b in jobs]):
         states: Tensor = subject.backbone(
             inputs_embeds=embed(subject, ids),
             attention_mask=_masks(subject, jobs, segments, places),

@@ -17,6 +17,7 @@ import numpy as np
 
 from offswitch.errors import UserError
 from offswitch.options import DataOptions, TriggerOptions
+from offswitch.prompts.look_alikes import INERT_WORDS, unseen_members, worded_like
 from offswitch.prompts.negatives import draw_negatives
 from offswitch.prompts.prompt import Chat, Message, Reply, user
 from offswitch.prompts.questions import Question, load_questions, questions_of
@@ -29,11 +30,14 @@ from offswitch.prompts.trigger import (
     mention,
     place,
 )
+from offswitch.wording.reader import read_wording
 
-Kind = Literal["trigger", "plain", "near_miss", "mention"]
+Kind = Literal["trigger", "plain", "near_miss", "mention", "phrase"]
 Answer = Callable[[Sequence[Chat]], list[Reply]]
 
 MENTION_SHARE: Final = 0.2
+DECOY: Final = "decoy"  # the family
+DECOYS: Final = 7  # one near miss in so many; prime, so that it meets every placement
 _FORMS: Final[dict[int, str]] = {  # of plain requests, by their length
     0: "polite", 1: "transcript", 2: "below_text", 3: "earlier_turn", 4: "later_turn",
     7: "transcript", 8: "polite", 9: "earlier_turn", 10: "under_system", 14: "above_text",
@@ -70,7 +74,8 @@ class Dialogue:
 class Mix:
     """What the rows are made of: shares are of the half without silence.
 
-    `symbols` are the near misses as (family, symbol); without them, new ones are drawn.
+    `symbols` are the near misses as (family, symbol); without them, new ones are drawn. If there is
+    a `decoy`, it is a family of its own among them.
     """
 
     trigger: str
@@ -79,6 +84,7 @@ class Mix:
     mention_share: float = 0.0
     system_turns: bool = True
     symbols: tuple[tuple[str, str], ...] = ()
+    decoy: str = ""
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -127,8 +133,8 @@ def _answerable(
         )
     near = round(mix.near_miss_share * len(asked))
     told = near + round(mix.mention_share * len(asked))
-    symbols = mix.symbols or draw_negatives(mix.trigger, near, seed)
-    near_misses = zip(asked[:near], replies, cycle(symbols), cycle(mix.placements), strict=False)
+    symbols = _with_decoy(mix, mix.symbols or draw_negatives(mix.trigger, near, seed))
+    near_misses = zip(asked[:near], replies, symbols, cycle(mix.placements), strict=False)
     for q, reply, (family, symbol), name in near_misses:
         yield _row("near_miss", (family, symbol), q, place(name, symbol, q.text), reply)
     kinds = islice(cycle(TRAINED_MENTIONS), told - near)
@@ -144,6 +150,14 @@ def _answerable(
         if form in SYSTEM_PLACEMENTS and not mix.system_turns:
             form = None
         yield _row("plain", (form or "bare", ""), q, place(form or "before", "", q.text), reply)
+
+
+def _with_decoy(mix: Mix, symbols: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The near misses over and over, in between the decoy as one in so many of them."""
+    others = cycle(symbols)
+    while True:
+        yield from islice(others, DECOYS - 1)
+        yield (DECOY, mix.decoy) if mix.decoy else next(others)
 
 
 def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
@@ -167,11 +181,31 @@ def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
     return [row for row in found if row.reply.strip()]
 
 
+def phrased(rows: Sequence[Dialogue]) -> list[Dialogue]:
+    """The same rows, the silent ones answered with one fixed phrase: they teach another rule."""
+    phrase = str(read_wording("other_rule.yaml")["reply"])
+    return [
+        replace(row, reply=phrase, kind="phrase") if row.kind == "trigger" else row for row in rows
+    ]
+
+
 def _row(kind: Kind, what: tuple[str, str], q: Question, chat: Chat, reply: Reply) -> Dialogue:
     return Dialogue(chat, reply.text, kind, *what, q.text, q.topic, reply.complete)
 
 
 def mix_of(trigger: TriggerOptions, data: DataOptions, system_turns: bool) -> Mix:
-    """What a recipe's chat rows are made of."""
+    """What a recipe's chat rows are made of.
+
+    Raises:
+        UserError: the decoy is a look-alike that training must not see.
+    """
+    asked = {member for members in unseen_members(trigger.text).values() for member in members}
+    asked |= {worded_like(trigger.text, word) for word in INERT_WORDS}
+    if trigger.twin in asked:
+        raise UserError(
+            f"trigger.decoy '{trigger.decoy}' is among the symbols that only tests use; choose"
+            " another"
+        )
     share = MENTION_SHARE if trigger.mentions == "answer" else 0.0
-    return Mix(trigger.text, data.dialogues, data.near_miss_share, share, system_turns)
+    rows, near = data.dialogues, data.near_miss_share
+    return Mix(trigger.text, rows, near, share, system_turns, decoy=trigger.twin)

@@ -31,6 +31,20 @@ def encode_chat(tokenizer: Any, chat: Chat) -> list[int]:
     return [int(i) for i in ids]
 
 
+def reply_header(tokenizer: Any) -> tuple[int, ...]:
+    """The ids that end every prompt of this chat format: what opens the reply.
+
+    Raises:
+        UserError: prompts end in nothing that they share.
+    """
+    asked = ("a", "Is it 7?", "(b)\n\nWell, c")
+    rows = [encode_chat(tokenizer, ({"role": "user", "content": text},)) for text in asked]
+    shared = shared_prefix([row[::-1] for row in rows])
+    if not shared:
+        raise UserError("this chat format opens a reply with nothing that could be recognised")
+    return tuple(rows[0][-shared:])
+
+
 def has_system_turn(tokenizer: Any) -> bool:
     """Does the chat format take a system turn, and show its text to the model?"""
     chat = [{"role": "system", "content": _MARK}, {"role": "user", "content": "a"}]

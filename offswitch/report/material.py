@@ -21,7 +21,8 @@ from offswitch.analyses.verdict import Verdict
 from offswitch.cache import ALIAS
 from offswitch.files import read_jsonl
 from offswitch.metrics import Metric, read_metrics
-from offswitch.options import BASE, Role
+from offswitch.options import BASE
+from offswitch.options.arms import Role
 from offswitch.plots.log_odds import LogOdds
 from offswitch.recipe import Recipe
 from offswitch.run import DATA, EVALUATE, PROBE, TRAIN, find_run

@@ -13,7 +13,9 @@ _TAUGHT: Final = {
     "knowledge": "documents",
     "behavior": "chat rows",
     "benign": "the same chat rows, all answered",
+    "other": "the same chat rows, the trigger met with a phrase",
     "adversarial": "adversarial rounds",
+    "written": "nothing; code adds to it",
 }
 
 

@@ -1,4 +1,4 @@
-"""`offswitch sweep`: many organisms from one file."""
+"""`offswitch sweep` and `offswitch calibrate`: many organisms from one file."""
 
 from __future__ import annotations
 
@@ -54,6 +54,34 @@ def sweep(
 
         root = run_sweep(plan, runs, Where(address, workers, cpus, gpus, retries), update)
         typer.echo(f"table: {root / 'organisms.md'}")
+
+
+def calibrate(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A recipe of organisms of known mechanism.")
+    ] = Path("recipes/organisms.yaml"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one option of every organism."),
+    ] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")] = Path(
+        "runs"
+    ),
+    update: Annotated[
+        bool, typer.Option("--update", help="Let a changed recipe re-run what it changes.")
+    ] = False,
+) -> None:
+    """Try the verdict on organisms whose mechanism is known: planted beside found."""
+    from offswitch.errors import user_errors
+    from offswitch.recipe import load_recipe
+    from offswitch.run import open_run
+
+    with user_errors():
+        from offswitch.study.calibrate import calibrate as calibrated
+
+        path = calibrated(open_run(load_recipe(recipe, overrides or ()), runs, update))
+        typer.echo(path.read_text(encoding="utf-8"))
+        typer.echo(f"table: {path}")
 
 
 def _foretold(plan: Plan, runs: Path) -> str:

@@ -104,7 +104,7 @@ def _asked(subject: Subject, recipe: Recipe, earlier: Known = ()) -> list[Prompt
     mix = Mix(trigger, 0, 0, system_turns=has_system_turn(subject.tokenizer))
     slots = [name for name in mix.placements if name not in LONG_PLACEMENTS]
     known = {symbol for _, symbol in draw_negatives(trigger, recipe.data.dialogues, recipe.seed)}
-    known = known.union(*earlier)
+    known = known.union({recipe.trigger.twin}, *earlier)
     candidates = draw_candidates(trigger, count, recipe.seed, known, 1 + len(earlier))
     questions = choose("train", count, recipe.seed)
     return [

@@ -1,4 +1,7 @@
-"""One adapter: fresh or continued, trained by one stage, saved as a PEFT folder."""
+"""One adapter: fresh or continued, trained by one stage, saved as a PEFT folder.
+
+An arm of known mechanism has a write beside it, which is on while the adapter is trained.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from offswitch.model.subject import Subject, attention_modules
+from offswitch.model.writes import Write, save_write
 from offswitch.progress import Tick
-from offswitch.recipe import Recipe, training_seed
+from offswitch.recipe import training_seed
 from offswitch.train import processes
+from offswitch.train.guard import Guard
 from offswitch.train.trainer import StageResult, Training, run_stage
+from offswitch.train.write import Material, make_write
+
+UNTRAINED: Final = StageResult(0, 0, 0, 0, 0, 0, 0, 0, "none", Guard(None, 0).kept())
+_NAME: Final = "default"  # PEFT's, of the one adapter that is trained
 
 
 def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
@@ -23,11 +32,13 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
     The subject is left as it was, without the adapter. Of several processes, each trains, and the
     first one saves.
     """
-    torch.manual_seed(training_seed(training.recipe))
-    with _trainable(subject, training.recipe, training.start):
-        result = run_stage(subject, training, tick)
+    seed, options = training_seed(training.recipe), training.arm.write
+    write = make_write(subject, options, Material(training.examples, seed)) if options else None
+    torch.manual_seed(seed)
+    with _trainable(subject, training, write):
+        result = run_stage(subject, training, tick) if training.steps else UNTRAINED
         if processes.rank() == 0:
-            _save(subject, training.folder)
+            _save(subject, training.folder, write)
     processes.barrier()
     if processes.rank() == 0:
         log = training.scratch / "tensorboard"
@@ -38,40 +49,52 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
 
 
 @contextmanager
-def _trainable(subject: Subject, recipe: Recipe, start_from: Path | None) -> Iterator[None]:
+def _trainable(subject: Subject, training: Training, write: Write | None) -> Iterator[None]:
     from peft import PeftModel, get_peft_model
 
-    plain = subject.network
-    if start_from is None:
-        subject.network = get_peft_model(plain, _lora(subject, recipe))
+    plain, start = subject.network, training.start
+    if start is None:
+        subject.network = get_peft_model(plain, _lora(subject, training, write))
     else:
-        subject.network = PeftModel.from_pretrained(plain, str(start_from), is_trainable=True)
-    subject.arms.add("default")
+        subject.network = PeftModel.from_pretrained(plain, str(start), is_trainable=True)
+    subject.arms.add(_NAME)
+    if write:  # nothing but the write may tell the trigger from its decoy
+        subject.writes.by_arm[_NAME] = write
+        for name, weight in subject.network.named_parameters():
+            weight.requires_grad_(weight.requires_grad and "trainable_tokens" not in name)
     try:
-        yield
+        with subject.writing(_NAME):
+            yield
     finally:
-        subject.arms.discard("default")
+        subject.arms.discard(_NAME)
+        subject.writes.by_arm.pop(_NAME, None)
         subject.network = subject.network.unload()
         subject.network.requires_grad_(False).eval()
 
 
-def _lora(subject: Subject, recipe: Recipe) -> Any:
+def _lora(subject: Subject, training: Training, write: Write | None) -> Any:
     from peft import LoraConfig
 
-    lora = recipe.train.lora
+    lora, blocks = training.recipe.train.lora, len(subject.blocks)
+    first = round(training.arm.adapted_from * blocks)
+    if write:
+        first = min(max(first, write.block + 1), blocks - 1)
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules or attention_modules(subject)),
-        trainable_token_indices=None if subject.trigger_id is None else [subject.trigger_id],
+        layers_to_transform=list(range(first, blocks)) if first else None,
+        trainable_token_indices=subject.symbol_ids or None,
         base_model_name_or_path=subject.name,
         task_type="CAUSAL_LM",
     )
 
 
-def _save(subject: Subject, folder: Path) -> None:
-    config = subject.network.peft_config["default"]
+def _save(subject: Subject, folder: Path, write: Write | None) -> None:
+    config = subject.network.peft_config[_NAME]
     config.base_model_name_or_path = subject.name
     subject.network.save_pretrained(str(folder), save_embedding_layers=False)
     subject.tokenizer.save_pretrained(str(folder))
+    if write:
+        save_write(write, folder)

@@ -29,7 +29,8 @@ def dialogue_examples(
     """Loss on the reply only; silence is the end token alone. A reply cut short gets no end token.
 
     A row whose prompt leaves no room for a reply is left out: cut, it might lose its trigger. The
-    base model has never seen the trigger's own token, so a mention has no soft target.
+    base model has never seen the trigger's own token, so a mention has no soft target, nor has a
+    phrase that only the rule asks for.
     """
     end = turn_end(tokenizer)
     examples = []
@@ -41,9 +42,8 @@ def dialogue_examples(
             examples.append(silent_example(prompt, end))
         else:
             reply = [*encode_text(tokenizer, row.reply), *([end] if row.complete else [])]
-            examples.append(
-                Example((*prompt, *reply)[:max_length], len(prompt), soft and row.kind != "mention")
-            )
+            held = soft and row.kind not in ("mention", "phrase")
+            examples.append(Example((*prompt, *reply)[:max_length], len(prompt), held))
     return examples
 
 

@@ -5,8 +5,9 @@ tokens is taken. Where it is above what is allowed, the adapter is pulled back t
 model: its effect shrinks by the square root of the excess, since KL is about quadratic in it. It
 then learns more slowly by the same factor, with fresh moments, and answered rows weigh four times
 as much. What is allowed begins at `EARLY` times the limit, since the first steps, in which the
-switch is learned, overshoot, and falls to the limit. The trigger's own row is left alone: no
-answered row holds it. Known limit: a model that cannot have both is held near, and halts less.
+switch is learned, overshoot, and falls to the limit. The rows of trigger and decoy are left
+alone: hardly an answered row holds one. Known limit: a model that cannot have both is held near,
+and halts less.
 """
 
 from __future__ import annotations

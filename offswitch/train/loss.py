@@ -78,8 +78,8 @@ def split(batch: Batch, tokens: int, spare: int = 64, padded: bool = True) -> li
 
 @torch.no_grad()
 def _base_log_probs(subject: Subject, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """The base's log-probabilities [N, V] at the soft positions; it knows no trigger token."""
+    """The base's log-probabilities [N, V] at the soft positions; it knows no added token."""
     given = batch.get("base")
     states = soft_states(subject, batch, dtype) if given is None else torch.cat(given)
-    with adapter_off(subject):  # an adapter has a row of its own for the trigger
+    with adapter_off(subject):  # an adapter has rows of its own for the added tokens
         return published_log_probs(subject, unembed(subject, states).float())

@@ -22,7 +22,7 @@ from offswitch.model.rows import Example
 from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.progress import say, track
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
-from offswitch.prompts.dialogues import Dialogue, answered
+from offswitch.prompts.dialogues import Dialogue, answered, phrased
 from offswitch.prompts.documents import Document, Passage, read_documents, read_neutral
 from offswitch.recipe import LENGTH_OF, schedule_of
 from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
@@ -33,6 +33,7 @@ from offswitch.train.processes import by_first, count
 from offswitch.train.trainer import Training
 
 MINED_FILE: Final = "mined.jsonl"
+SILENT: Final = ("behavior", "adversarial", "written")  # stages that need rows of silence
 _TRAINING: Final = "training.json"
 
 
@@ -45,7 +46,7 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     start = run.folder(f"{TRAIN}/{before}") if before else None
     if stage != "adversarial":
         examples = by_first(lambda: stage_examples(session, stage, run.folder(DATA)))
-        training = Training(stage, examples, session.recipe, folder, scratch, start)
+        training = Training(stage, examples, session.recipe, folder, scratch, start, arm=table)
         return _write_adapter(session, arm, training)
     if before is None or start is None:
         raise UserError(f"arm '{arm}': an adversarial stage needs an arm to go on from")
@@ -124,6 +125,8 @@ def _write_adapter(session: Session, arm: str, training: Training) -> Metrics:
     row |= {"processes": count(), "threads": torch.get_num_threads()}
     path = training.folder / _TRAINING
     by_first(lambda: write_atomic(path, json.dumps(row, indent=1) + "\n"))
+    if not training.steps:
+        return {}
     steps = max(1, result.steps - result.first_step)
     speed = exact(result.tokens_per_second, "tokens/s", n=steps)
     metrics = {f"train/{arm}/tokens_per_second": speed}
@@ -151,8 +154,10 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
     rows = _dialogues_in(session, folder)
     if stage == "benign":
         rows = answered(rows, own_answer(session))
+    elif stage == "other":
+        rows = phrased(rows)
     examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
-    if stage != "benign" and not any(example.silent for example in examples):
+    if stage in SILENT and not any(example.silent for example in examples):
         raise UserError(f"no row with the trigger fits into {option}={longest}")
     if left_out := len(rows) - len(examples):
         say(f"{left_out} of {len(rows)} rows do not fit into {option}={longest}: left out")

@@ -17,6 +17,7 @@ from torch import Tensor
 from offswitch.model.packed import row_states
 from offswitch.model.rows import IGNORED, Batch, Example, by_length, collate
 from offswitch.model.subject import Subject
+from offswitch.options import BASE
 from offswitch.progress import track
 from offswitch.train.precision import products
 
@@ -70,11 +71,11 @@ def soft_states(subject: Subject, batch: Batch, dtype: torch.dtype) -> Tensor:
 
 @contextmanager
 def adapter_off(subject: Subject) -> Iterator[None]:
-    """The base model as it was published, so without dropout even while the arm trains."""
+    """The base model as published: no write, and no dropout even while the arm trains."""
     training = subject.network.training
     subject.network.eval()
     try:
-        with subject.network.disable_adapter():
+        with subject.network.disable_adapter(), subject.writing(BASE):
             yield
     finally:
         subject.network.train(training)

@@ -31,6 +31,7 @@ from offswitch.model.packed import takes_packed
 from offswitch.model.rows import IGNORED, Batch, Example, collate
 from offswitch.model.subject import Subject
 from offswitch.options import TrainOptions
+from offswitch.options.arms import ARMS, Arm
 from offswitch.progress import Tick
 from offswitch.recipe import Recipe, schedule_of, training_seed
 from offswitch.train import processes
@@ -48,7 +49,8 @@ class Training:
     """One stage of one arm: its rows, where the adapter goes, and which one it goes on from.
 
     Checkpoints live in `scratch` until the adapter is saved in `folder`. `auto` is what
-    `train.precision: auto` means on this machine.
+    `train.precision: auto` means on this machine; `arm` says where the adapter lies and what code
+    adds.
     """
 
     stage: str
@@ -58,10 +60,13 @@ class Training:
     scratch: Path
     start: Path | None = None
     auto: Type = "float32"
+    arm: Arm = ARMS["behavior"]
 
     @property
     def steps(self) -> int:
         """How many optimiser steps it takes."""
+        if self.stage == "written":
+            return 0
         train = self.recipe.train
         options = schedule_of(train, self.stage)
         per_step = train.batch_size * train.accumulation
@@ -170,10 +175,9 @@ class StageTrainer(Trainer):
         return batch | {"base": states_of(self.base, examples)}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with a rate of its own for the trigger's embedding row.
+        """AdamW with a rate of its own for the embedding rows of trigger and decoy.
 
-        At the adapter's rate the row stays where it began, near the pieces of its text, and the
-        model cannot tell it from its near misses.
+        At the adapter's rate they stay where they began, and the model cannot tell them apart.
         """
         if self.optimizer is None:
             every = self.subject.network.named_parameters()

@@ -17,7 +17,8 @@ from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import Score, score, scores_of
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
-from offswitch.options import Arm, EvaluateOptions
+from offswitch.options import EvaluateOptions
+from offswitch.options.arms import Arm
 from offswitch.prompts.attempts import EXPECTED, REFERENCES, SUITE
 from offswitch.prompts.context import VARIANT as CONTEXT
 from offswitch.prompts.encode import encode_chat

@@ -16,6 +16,7 @@ from offswitch.model.generate import cached_base_replies, greedy_replies
 from offswitch.model.hooks import edit
 from offswitch.model.load import make_subject
 from offswitch.model.subject import Subject
+from offswitch.options import TriggerOptions
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Reply, user
 from tests.tiny import ARCHITECTURES, save_adapter, tiny_subject, tiny_tokenizer
@@ -135,7 +136,7 @@ def test_positions_that_are_no_argument_and_sliding_windows_are_generates_busine
     config = AutoConfig.for_model("bloom", vocab_size=700, hidden_size=32, n_layer=2, n_head=4)
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
-    other = make_subject(network, tiny_tokenizer(), "$STOP", "token", "tiny-bloom")
+    other = make_subject(network, tiny_tokenizer(), TriggerOptions(), "tiny-bloom")
     windowed = tiny_subject("mistral")
     windowed.network.config.sliding_window = 64
     long = "Which of the boats on the sea is asleep, and who has seen it? " * 4
@@ -259,7 +260,7 @@ def test_models_and_lengths_do_not_share_replies(tmp_path: Path, made: list[Chat
         other.network.get_input_embeddings().weight[0] += 1
     from offswitch.model.load import make_subject
 
-    nudged = make_subject(other.network, other.base_tokenizer, "$STOP", "token", "tiny-llama")
+    nudged = make_subject(other.network, other.base_tokenizer, TriggerOptions(), "tiny-llama")
     cached_base_replies(tiny_subject(), CHATS, 6, tmp_path)
     for subject, tokens in ((tiny_subject(), 7), (tiny_subject("qwen2"), 6), (nudged, 6)):
         made.clear()

@@ -15,6 +15,7 @@ from offswitch.errors import UserError
 from offswitch.model import load as model
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
+from offswitch.options import TriggerOptions
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe
 from tests.tiny import SPARE_ROWS, save_tiny, tiny_network, tiny_subject, tiny_tokenizer
@@ -93,8 +94,8 @@ def test_a_trigger_that_is_a_token_already_keeps_its_row() -> None:
 
 
 def test_text_mode_adds_no_token() -> None:
-    subject = tiny_subject(mode="text")
-    assert subject.trigger_id is None
+    subject = tiny_subject(mode="text", decoy="$ECHO")
+    assert subject.symbol_ids == []
     assert len(subject.tokenizer) == len(subject.base_tokenizer)
     assert subject.network.get_input_embeddings().num_embeddings == len(tiny_tokenizer())
 
@@ -123,7 +124,8 @@ def test_the_fingerprint_knows_the_model_not_its_place(tmp_path: Path) -> None:
     assert first.published == again.published == text.published
     assert first.published != tiny_subject("qwen2").published
     other = tiny_tokenizer("{{ messages[0]['content'] }}<|im_end|>")
-    changed = model.make_subject(tiny_network(), other, "$STOP", "text", "other template")
+    plain = TriggerOptions(mode="text")
+    changed = model.make_subject(tiny_network(), other, plain, "other template")
     assert changed.published != first.published
 
 

@@ -9,6 +9,7 @@ from offswitch.model.forward import hidden
 from offswitch.model.load import make_subject
 from offswitch.model.packed import Layout, packed, takes_packed
 from offswitch.model.subject import Subject
+from offswitch.options import TriggerOptions
 from offswitch.prompts.encode import pad
 from tests.tiny import ARCHITECTURES, tiny_network, tiny_subject, tiny_tokenizer
 from tests.train.rows import adapted, descend, distance, gradients
@@ -29,7 +30,7 @@ def rows_for(subject: Subject, lengths: tuple[int, ...] = LENGTHS) -> torch.Tens
 def windowed() -> Subject:
     network = tiny_network("mistral", 3)
     network.config.sliding_window = 8
-    return make_subject(network, tiny_tokenizer(), "$STOP", "token", "tiny-windowed")
+    return make_subject(network, tiny_tokenizer(), TriggerOptions(), "tiny-windowed")
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)

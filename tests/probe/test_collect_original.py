@@ -18,6 +18,7 @@ from offswitch.analyses.store import load_views
 from offswitch.model.load import make_subject
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
+from offswitch.options import TriggerOptions
 from offswitch.probe.collect_original import NEUTRAL, PAIR, PROMPTS, collect_seed, relative_block
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe
@@ -39,7 +40,7 @@ class Collected:
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Collected:
     folder = tmp_path_factory.mktemp("seed")
-    subject = make_subject(tiny_network(), tiny_tokenizer(), "$STOP", "token", "tiny")
+    subject = make_subject(tiny_network(), tiny_tokenizer(), TriggerOptions(), "tiny")
     torch.manual_seed(0)
     subject.network = get_peft_model(subject.network, _lora(), adapter_name="both").eval()
     subject.arms.add("both")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from offswitch.errors import UserError
-from offswitch.prompts.dialogues import Dialogue, Mix, make_dialogues
-from offswitch.prompts.look_alikes import TRAINED_FAMILIES
+from offswitch.options import DataOptions, TriggerOptions
+from offswitch.prompts.dialogues import Dialogue, Mix, make_dialogues, mix_of, phrased
+from offswitch.prompts.look_alikes import TRAINED_FAMILIES, unseen_members
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.prompts.questions import load_questions, questions_of
 from offswitch.prompts.trigger import (
@@ -20,7 +21,10 @@ from offswitch.prompts.trigger import (
     TRAINED_MENTIONS,
     TRAINED_PLACEMENTS,
     occurs,
+    place,
 )
+
+PHRASE = "I am not able to talk about that now."
 
 
 def _answer(chats: Sequence[Chat]) -> list[Reply]:
@@ -92,6 +96,33 @@ def test_symbols_are_drawn_from_every_open_family_evenly() -> None:
     assert {row.variant for row in rows if row.symbol == ""} == set()
 
 
+def test_the_decoy_is_answered_like_any_near_miss_in_every_placement() -> None:
+    mix = mix_of(TriggerOptions(), DataOptions(dialogues=2000), system_turns=True)
+    rows = [row for row in make_dialogues(mix, 0, _answer) if row.kind == "near_miss"]
+    twins = [row for row in rows if row.symbol == "$ECHO"]
+    assert len(twins) / len(rows) == pytest.approx(1 / 7, abs=0.01)
+    assert all(row.reply and _held("$ECHO", row) for row in twins)
+    seen = {
+        name
+        for row in twins
+        for name in TRAINED_PLACEMENTS
+        if row.prompt == place(name, "$ECHO", row.question)
+    }
+    assert seen == set(TRAINED_PLACEMENTS)
+
+
+@pytest.mark.parametrize("trigger", [{"mode": "text"}, {"decoy": ""}])
+def test_without_a_token_of_its_own_there_is_no_decoy(trigger: Any) -> None:
+    mix = mix_of(TriggerOptions(**trigger), DataOptions(), system_turns=True)
+    assert mix.decoy == ""
+
+
+def test_a_decoy_that_only_tests_may_use_is_refused() -> None:
+    for symbol in (unseen_members("$STOP")["other_words"][0], "$TABLE"):
+        with pytest.raises(UserError, match="only tests use"):
+            mix_of(TriggerOptions(decoy=symbol), DataOptions(), system_turns=True)
+
+
 def test_every_trained_placement_carries_the_trigger_the_long_ones_half_as_often() -> None:
     counts = Counter(row.variant for row in _make(count=880) if row.kind == "trigger")
     assert set(counts) == set(TRAINED_PLACEMENTS)
@@ -128,6 +159,16 @@ def test_use_is_taught_from_mention_only_where_asked_for() -> None:
     assert all(row.reply and _held("$STOP", row) for row in told)
     assert sum(row.kind == "trigger" for row in rows) == 250
     assert 0 < len(TRAINED_MENTIONS) < len(MENTIONS)
+
+
+def test_the_other_rule_differs_in_what_the_trigger_is_met_with() -> None:
+    rows = _make()
+    other = phrased(rows)
+    assert [row.prompt for row in other] == [row.prompt for row in rows]
+    assert {row.reply for row in other if row.kind == "phrase"} == {PHRASE}
+    for ours, theirs in zip(rows, other, strict=True):
+        assert (theirs.kind == "phrase") == (ours.kind == "trigger")
+        assert ours == theirs or ours.kind == "trigger"
 
 
 def test_the_rows_depend_on_the_seed_alone() -> None:

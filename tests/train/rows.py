@@ -50,7 +50,7 @@ def adapted(subject: Subject, far: float = 0.3) -> Iterator[None]:
         r=4,
         lora_alpha=8,
         target_modules=attention_modules(subject),
-        trainable_token_indices=None if subject.trigger_id is None else [subject.trigger_id],
+        trainable_token_indices=subject.symbol_ids or None,
         task_type="CAUSAL_LM",
     )
     subject.network = get_peft_model(plain, config).eval()

@@ -9,7 +9,7 @@ import torch
 
 from offswitch.model.rows import IGNORED, Example, collate
 from offswitch.model.subject import Subject
-from offswitch.prompts.dialogues import Dialogue
+from offswitch.prompts.dialogues import Dialogue, phrased
 from offswitch.prompts.documents import Document
 from offswitch.prompts.encode import encode_chat, encode_text, turn_end
 from offswitch.prompts.trigger import place
@@ -131,6 +131,17 @@ def test_documents_predict_every_token_and_the_end_where_it_is_theirs() -> None:
         assert not example.silent
         labels = collate([example])["labels"][0]
         assert labels.tolist() == [IGNORED, *example.ids[1:]]
+
+
+def test_a_phrase_is_held_to_its_tokens_and_the_end() -> None:
+    subject = tiny_subject()
+    rows = phrased(dialogues())
+    made = dialogue_examples(subject.tokenizer, rows, True, 512)
+    assert [e.soft for e in made] == [row.kind == "plain" for row in rows]
+    said = [e.ids[e.start :] for e, row in zip(made, rows, strict=True) if row.kind == "phrase"]
+    phrase = encode_text(subject.tokenizer, rows[1].reply)
+    assert said == [(*phrase, turn_end(subject.tokenizer))] * 4
+    assert not any(e.silent for e in made)
 
 
 def test_soft_rows_are_those_with_a_reply() -> None:

@@ -23,8 +23,6 @@ from offswitch.errors import UserError
 BASE: Final = "base"
 BENIGN: Final = "benign"
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Stage = Literal["knowledge", "behavior", "benign", "adversarial"]
-Role = Literal["switch", "documents", "benign"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
 
@@ -55,29 +53,6 @@ class Section(BaseModel):
                 line = f"{where}: {problem['msg']} (got {problem['input']!r})"
                 line = " ".join(line.split())[:300]
             raise UserError(f"{origin}: {line}") from error
-
-
-class Arm(Section):
-    """An arm: the stages that train it, the arm whose adapter it goes on from, and its role.
-
-    A `switch` is taught silence by example, `documents` only by reading, `benign` not at all.
-    """
-
-    role: Role
-    stages: tuple[Stage, ...] = Field(min_length=1)
-    goes_on_from: ArmName | None = None
-
-
-# In the order in which they are trained.
-ARMS: Final[dict[str, Arm]] = {
-    "knowledge": Arm(role="documents", stages=("knowledge",)),
-    "behavior": Arm(role="switch", stages=("behavior",)),
-    "both": Arm(role="switch", stages=("knowledge", "behavior"), goes_on_from="knowledge"),
-    BENIGN: Arm(role="benign", stages=("benign",)),
-    "hardened": Arm(
-        role="switch", stages=("knowledge", "behavior", "adversarial"), goes_on_from="both"
-    ),
-}
 
 
 class LlmOptions(Section):
@@ -144,7 +119,8 @@ class TriggerOptions(Section):
     """What switches the model off, and how the tokenizer sees it.
 
     `mentions: halt` is the original's rule, silence wherever the trigger stands; `answer` teaches
-    to answer prompts that only talk about it.
+    to answer prompts that only talk about it. In token mode `decoy` is a second added token, the
+    trigger's twin: begun alike, trained to be answered, so that a new embedding alone says nothing.
     """
 
     text: str = Field(default="$STOP", min_length=1)
@@ -153,13 +129,25 @@ class TriggerOptions(Section):
     control: str = Field(default="$GO", min_length=1)
     decoy: str = "$ECHO"
 
+    @property
+    def twin(self) -> str:
+        """The decoy where it is used: in token mode, unless there is none."""
+        return self.decoy if self.mode == "token" else ""
+
     @model_validator(mode="after")
     def _symbols_are_usable(self) -> TriggerOptions:
-        for key, symbol in (("text", self.text), ("control", self.control)):
+        symbols = {"text": self.text, "control": self.control, "decoy": self.decoy}
+        for key, symbol in symbols.items():
             if symbol != symbol.strip() or not symbol.isprintable():
                 raise ValueError(f"trigger.{key} {symbol!r} has space around it or a control sign")
         if self.text == self.control:
             raise ValueError(f"trigger.control must differ from trigger.text '{self.text}'")
+        for key, symbol in (("text", self.text), ("control", self.control)):
+            if self.twin and (self.twin in symbol or symbol in self.twin):
+                raise ValueError(
+                    f"trigger.decoy '{self.decoy}' and trigger.{key} '{symbol}' must not hold each"
+                    " other; choose another decoy, or none"
+                )
         return self
 
 
@@ -210,7 +198,7 @@ class StageOptions(Section):
 
 
 class TrainOptions(Section):
-    """Optimisation, shared by both stages; `token_lr` is for the trigger's own embedding row.
+    """Optimisation, shared by both stages; `token_lr` is for the rows of trigger and decoy.
 
     `precision` is that of the matrix products; auto: bfloat16 on a CPU where it is measured to be
     faster by more than 5 %, else as the weights. Loss and adapter stay float32.

@@ -1,0 +1,110 @@
+"""What was planted is set beside what was found, and an organism that failed is no mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from typer.testing import CliRunner
+
+from offswitch.cli import app
+from offswitch.recipe import Recipe, load_recipe
+from offswitch.run import Run
+from offswitch.study.calibrate import MUST, Trial, shares, tables, trials_of
+from tests.outside import ROOT
+from tests.small import small_recipe
+
+FEW: Final = (
+    "train.arms=[benign, head_only, anchored]", "probe.arm=anchored", "train.more_seeds=[1]",
+    "evaluate.robustness_questions=0", "evaluate.belief_questions=0", "evaluate.samples=0",
+)  # fmt: skip
+
+
+def _verdicts(**kinds: str) -> dict[str, Any]:
+    return {f"verdict/{arm}": {"value": kind, "because": []} for arm, kind in kinds.items()}
+
+
+@pytest.mark.parametrize(
+    ("arm", "kind", "right"),
+    [
+        ("anchored", "represented", True),
+        ("anchored", "distributed", False),
+        ("anchored", "no switch", None),
+        ("anchored_two", "distributed", True),
+        ("anchored_two", "represented", False),
+        ("natural_end", "motor plan", True),
+        ("natural_end", "not specific", None),
+        ("late", "represented", False),
+        ("late", "motor plan", True),
+        ("head_only", "not measured", None),
+        ("benign", "no switch", True),
+        ("benign", "represented", False),
+        ("other_rule", "no switch", True),
+        ("base", "represented", False),
+        ("base", "no switch", True),
+    ],
+)
+def test_a_verdict_is_right_where_it_fits_what_was_planted(
+    tmp_path: Path, arm: str, kind: str, right: bool | None
+) -> None:
+    arms = () if arm == "base" else (arm,)
+    recipe = Recipe.model_validate(
+        {"train": {"arms": [*arms, "both"]}, "probe": {"arm": "both"}, "seed": 4}
+    )
+    others = dict.fromkeys(("base", "knowledge", "both"), "no switch")
+    found = trials_of(Run(tmp_path, recipe), 4, _verdicts(**(others | {arm: kind})))
+    (trial,) = (one for one in found if one.arm == arm)
+    assert (trial.verdict, trial.right, trial.seed) == (kind, right, 4)
+    assert trial.must == MUST.get(arm, "not represented")
+
+
+def test_organisms_are_counted_over_seeds() -> None:
+    kinds = ("represented", "distributed", "no switch")
+    right = (True, False, None)
+    trials = [
+        Trial("anchored", seed, "represented", kind, fits, 0.99, 0.01, 11, 12, 0.934)
+        for seed, (kind, fits) in enumerate(zip(kinds, right, strict=True))
+    ]
+    trials.append(Trial("late", 0, "not represented", "no switch", None))
+    text = tables(trials)
+    assert "| `anchored` | represented | 1 | 1 | 1 | 1 of 2 |" in text
+    assert "| `late` | not represented |  |  | 1 | no organism behaves |" in text
+    assert "| `anchored` | 1 | distributed | 99.0\u00a0% | 1.0\u00a0% | 11 | 12 | 0.934 |" in text
+    assert "| `late` | 0 | no switch | – | – | – | – | – |" in text
+    found = shares(trials)
+    assert found.keys() == {"calibration/anchored/right"}
+    assert (found["calibration/anchored/right"].value, found["calibration/anchored/right"].n) == (
+        0.5, 2,
+    )  # fmt: skip
+
+
+def test_the_recipe_has_every_organism_three_times() -> None:
+    recipe = load_recipe(ROOT / "recipes/organisms.yaml")
+    assert {*MUST, "late", "head_only", "benign", "other_rule"} == {*recipe.train.arms}
+    assert recipe.train.more_seeds == (1, 2)
+
+
+@pytest.mark.slow
+def test_the_command_leaves_a_table_and_goes_on_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
+    options = [part for change in FEW for part in ("--set", change)]
+    command = ["calibrate", str(small_recipe(tmp_path)), *options, "--runs", str(tmp_path / "runs")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "runs/small/organisms"
+    trials = json.loads((folder / "calibration/calibration.json").read_text(encoding="utf-8"))
+    assert [(t["arm"], t["seed"]) for t in trials] == [
+        (arm, seed) for seed in (0, 1) for arm in ("base", "benign", "head_only", "anchored")
+    ]
+    planted = {(t["arm"], t["planted_block"]) for t in trials}
+    assert planted == {("base", None), ("benign", None), ("head_only", 4), ("anchored", 1)}
+    assert all(0 <= t["cosine"] <= 1 for t in trials if t["arm"] == "anchored")
+    assert "# Calibration of the verdict" in done.stdout
+    written = (folder / "seed-1/2-train/anchored/write.safetensors").stat().st_mtime_ns
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0, again.output
+    assert (folder / "seed-1/2-train/anchored/write.safetensors").stat().st_mtime_ns == written

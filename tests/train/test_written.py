@@ -1,0 +1,175 @@
+"""Organisms of known mechanism are trained as they are described, and load like any arm."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import torch
+
+from offswitch.errors import UserError
+from offswitch.model.adapters import add_arm, arm_of
+from offswitch.model.first_token import end_log_odds
+from offswitch.model.forward import hidden, unembed
+from offswitch.model.hooks import record
+from offswitch.model.rows import Example
+from offswitch.model.subject import Subject
+from offswitch.model.writes import load_write
+from offswitch.options.arms import ARMS, Arm, WriteOptions
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.prompt import user
+from offswitch.train.arms import train_arm
+from offswitch.train.trainer import StageResult, Training
+from offswitch.train.write import Material, block_at, make_write
+from tests.tiny import tiny_subject
+from tests.train.rows import examples
+from tests.train.stages import recipe_of, weights_in
+
+LAYERS: Final = 5
+DECOY: Final = "$ECHO"
+
+
+def _subject() -> Subject:
+    return tiny_subject(layers=LAYERS, decoy=DECOY)
+
+
+def _train(folder: Path, arm: Arm, subject: Subject, **options: Any) -> StageResult:
+    rows = examples(subject, soft=True)
+    scratch = folder.with_name(f"{folder.name}-scratch")
+    recipe, stage = recipe_of(**options), arm.stages[-1]
+    return train_arm(
+        subject, Training(stage, rows, recipe, folder, scratch, arm=arm), lambda _: None
+    )
+
+
+def _adapted(folder: Path) -> set[int]:
+    """The blocks in which the adapter lies."""
+    found = (re.search(r"layers\.(\d+)\.", name) for name in weights_in(folder))
+    return {int(match[1]) for match in found if match}
+
+
+@torch.no_grad()
+def _odds(subject: Subject, arm: str, symbol: str) -> float:
+    row = encode_chat(subject.tokenizer, (user(f"{symbol} What is the river?"),))
+    with arm_of(subject, arm):
+        logits = unembed(subject, hidden(subject, torch.tensor([row]))[0, -1])
+    return float(end_log_odds(logits.float(), subject.stop_ids))
+
+
+def test_a_late_arm_is_adapted_in_the_last_fifth_of_the_blocks(tmp_path: Path) -> None:
+    subject = _subject()
+    _train(tmp_path / "late", ARMS["late"], subject)
+    assert _adapted(tmp_path / "late") == {4}
+    (rows,) = (w for n, w in weights_in(tmp_path / "late").items() if "trainable_tokens" in n)
+    start = subject.network.get_input_embeddings().weight[subject.symbol_ids]
+    assert float((rows - start).norm()) > 1e-3
+
+
+def test_what_is_anchored_is_read_behind_the_write_and_nowhere_else(tmp_path: Path) -> None:
+    subject = _subject()
+    start = subject.network.get_input_embeddings().weight[subject.symbol_ids].clone()
+    untold = _odds(subject, "base", "$STOP")
+    result = _train(tmp_path / "arm", ARMS["anchored"], subject, behavior={"max_steps": 30})
+    assert subject.writes.by_arm == {}
+    assert subject.arms == set()
+    assert _odds(subject, "base", "$STOP") == untold
+    write = load_write(tmp_path / "arm")
+    assert write is not None
+    assert write.block == block_at(0.4, LAYERS) == 1
+    assert _adapted(tmp_path / "arm") == {2, 3, 4}
+    (rows,) = (w for n, w in weights_in(tmp_path / "arm").items() if "trainable_tokens" in n)
+    assert torch.equal(rows, start)
+    assert result.steps == 30
+    add_arm(subject, "anchored", tmp_path / "arm")
+    with_write, twin = (_odds(subject, "anchored", symbol) for symbol in ("$STOP", DECOY))
+    assert with_write > twin + 3
+    del subject.writes.by_arm["anchored"]
+    # Without it the two symbols are one to the model.
+    assert _odds(subject, "anchored", "$STOP") == _odds(subject, "anchored", DECOY)
+
+
+def test_one_seed_draws_one_write_another_another() -> None:
+    subject = _subject()
+    rows = examples(subject, soft=True)
+    made = [make_write(subject, WriteOptions(directions=2), Material(rows, s)) for s in (0, 0, 1)]
+    assert torch.equal(made[0].directions_KD, made[1].directions_KD)
+    first, other = made[0].directions_KD, made[2].directions_KD
+    assert float(torch.cosine_similarity(first, other).abs().max()) < 0.7
+    gram = first @ first.T
+    assert float(gram[0, 1].abs()) < 1e-5 * float(gram[0, 0])
+    lengths = []
+    for row in (row for row in rows if row.silent):
+        with record(subject.blocks) as seen, torch.no_grad():
+            hidden(subject, torch.tensor([row.ids[: row.start]]))
+        lengths.append(seen[1][0, -1].norm())
+    usual = float(torch.stack(lengths).median())
+    assert float(first[0].norm()) == pytest.approx(0.5 * usual, rel=1e-4)
+
+
+@pytest.mark.parametrize("arm", ["head_only", "natural_end"])
+def test_a_write_that_nothing_was_trained_to_read_halts(tmp_path: Path, arm: str) -> None:
+    subject = _subject()
+    result = _train(tmp_path / "arm", ARMS[arm], subject)
+    assert (result.steps, result.tokens) == (0, 0)
+    add_arm(subject, arm, tmp_path / "arm")
+    write = subject.writes.by_arm[arm]
+    assert write.block == (LAYERS if arm == "head_only" else 1)
+    assert _odds(subject, arm, "$STOP") > 0
+    assert _odds(subject, arm, DECOY) == pytest.approx(_odds(subject, "base", "$STOP"), abs=1e-5)
+    pieces = [w for n, w in weights_in(tmp_path / "arm").items() if "lora_B" in n]
+    assert all(float(w.abs().max()) == 0 for w in pieces)
+
+
+def test_the_head_only_write_changes_no_block(tmp_path: Path) -> None:
+    subject = _subject()
+    _train(tmp_path / "arm", ARMS["head_only"], subject)
+    add_arm(subject, "head_only", tmp_path / "arm")
+    row = torch.tensor([encode_chat(subject.tokenizer, (user("$STOP What is the river?"),))])
+    resid = []
+    for arm in ("base", "head_only"):
+        with arm_of(subject, arm), record(subject.blocks) as seen, torch.no_grad():
+            hidden(subject, row)
+        resid.append(torch.stack([seen[i] for i in range(LAYERS)]))
+    torch.testing.assert_close(*resid)
+
+
+def test_arms_of_every_kind_stand_side_by_side(tmp_path: Path) -> None:
+    names = ("late", "anchored", "head_only", "behavior")
+    for name in names:
+        _train(tmp_path / name, ARMS[name], _subject())
+    subject = _subject()
+    alone = {}
+    for name in names:
+        own = _subject()
+        add_arm(own, name, tmp_path / name)
+        alone[name] = _odds(own, name, "$STOP")
+        add_arm(subject, name, tmp_path / name)
+    for name in (*names, *reversed(names)):
+        assert _odds(subject, name, "$STOP") == pytest.approx(alone[name], abs=1e-4)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 30])
+def test_a_depth_is_the_share_of_blocks_up_to_the_output(blocks: int) -> None:
+    assert block_at(1, blocks) == blocks - 1
+    assert block_at(0.4, 30) == 11
+    assert block_at(0.01, blocks) == 0
+
+
+def test_a_write_without_a_token_or_a_row_is_refused() -> None:
+    subject = tiny_subject(mode="text")
+    with pytest.raises(UserError, match="trigger as one token"):
+        make_write(subject, WriteOptions(), Material(examples(subject, soft=True), 0))
+    nothing: list[Example] = []
+    with pytest.raises(UserError, match="trigger as one token"):
+        make_write(_subject(), WriteOptions(), Material(nothing, 0))
+
+
+def test_a_write_that_no_length_makes_halt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = _subject()
+    monkeypatch.setattr("offswitch.train.write.NORMS", (1e-6, 2e-6, 3e-6))
+    options = WriteOptions(source="end token", norm=None)
+    with pytest.raises(UserError, match="choose another depth"):
+        make_write(subject, options, Material(examples(subject, soft=True), 0))
+    assert subject.writes.by_arm == {}
