@@ -103,7 +103,7 @@ def write_prompts(job: dict[str, Any]) -> dict[str, float]:
     """Write `count` prompts of the battery as chats and as ids of the chat template."""
     recipe = bench_recipe(job["model"])
     tokenizer = load_subject(recipe).base_tokenizer
-    asked = make_inputs(recipe, has_system_turn(tokenizer)).asked
+    asked = make_inputs(recipe, tokenizer).asked
     chosen = [asked[i * len(asked) // job["count"]] for i in range(job["count"])]
     ids = [encode_chat(tokenizer, one.chat) for one in chosen]
     content = {"chats": [one.chat for one in chosen], "ids": ids}

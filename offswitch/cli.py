@@ -170,7 +170,7 @@ def steer(
         float | None, typer.Option(help="With --add; else the scale that the probe chose.")
     ] = None,
     direction: Annotated[
-        str, typer.Option(help="trigger, or one beside it: motor, inert, benign, random00 and on.")
+        str, typer.Option(help="trigger, or one beside it: mean, whitened, trained, natural end.")
     ] = "trigger",
     block: Annotated[
         int | None, typer.Option(help="At which block's output; else the one the probe chose.")

@@ -2,9 +2,9 @@
 
 A mean difference alone can miss what matters, where other differences between trigger and twin are
 larger: so there is more than one candidate. `mean`: the mean difference. `whitened`: the mean
-difference in units of the residual's spread, the best linear reader where spreads are equal (Fisher's
-discriminant; shrunk covariance after Chen et al. 2010). Each is given the length of the mean
-difference's share along it. Shapes: N prompt, L block, D d_model.
+difference in units of the residual's spread, the best linear reader where spreads are equal
+(Fisher's discriminant, as leace.py fits it). Each is as long as the mean difference's share along
+it. Shapes: N prompt, L block, D d_model.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import unit
+from offswitch.analyses.leace import fit_eraser
 
 MEAN: Final = "mean"
 WHITENED: Final = "whitened"
@@ -37,20 +38,7 @@ def shared(direction_D: Array, mean_D: Array) -> Array:
 
 
 def _whitened(ours_ND: Array, theirs_ND: Array, mean_D: Array) -> Array:
-    """Inverse within-group covariance times the mean difference, at the length it shares with it."""
-    groups = [rows.astype(np.float64) for rows in (ours_ND, theirs_ND)]
-    centred = np.concatenate([rows - rows.mean(0) for rows in groups])
-    count, width = len(centred) - len(groups), centred.shape[1]
-    _, sizes, right = np.linalg.svd(centred / np.sqrt(max(count, 1)), full_matrices=False)
-    spread = sizes**2
-    total, squares = float(spread.sum()), float((spread**2).sum())
-    if not total:
-        return mean_D
-    over = (1 - 2 / width) * squares + total**2
-    under = (count + 1 - 2 / width) * (squares - total**2 / width)
-    shrunk = min(1.0, over / under) if under > 0 else 1.0
-    floor = shrunk * total / width
-    # (floor I + (1 - shrunk) V S V')^-1 without a matrix of D x D
-    inside = right @ mean_D
-    weights = 1 / (floor + (1 - shrunk) * spread) - 1 / floor
-    return shared(mean_D / floor + right.T @ (weights * inside), mean_D)
+    """The best linear reader of which prompt it is, at the length that it shares with the mean."""
+    kinds = np.repeat([1, 0], [len(ours_ND), len(theirs_ND)])
+    reader = fit_eraser(np.concatenate([ours_ND, theirs_ND]), kinds).rows_RD
+    return shared(reader[0], mean_D) if len(reader) else mean_D

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from offswitch.analyses.interventions import Interventions
 from offswitch.analyses.null_directions import KINDS, Kind, is_null, kind_of
 from offswitch.metrics import Metric, Metrics, exact
 from offswitch.options import BASE
-from offswitch.stats import Estimate, Null, against_null, mean, rate_change
+from offswitch.stats import Estimate, Null, against_null, mean
+from offswitch.stats.clustered import paired_mean_change, paired_rate_change
 
 WITHOUT_END: Final = "{}, without the end"
 NATURAL: Final = "natural end"
@@ -48,15 +49,16 @@ LABELS: Final = {
     "count/directions": "directions that do 90 % of it",
     **{f"late/{key}": f"deeper than depth 0.7: {label}" for key, label in _MEASURES.items()},
 }
+EFFECT: Final = 0.50  # what the rule asks of a change of the halting rate
 LEAST: Final = 0.05  # below it there is no effect of which a share could be kept
 
 
 @dataclass(frozen=True)
 class Point:
-    """One block of the curve over depth; `base_rise` by arm: the same vector in arms without the rule.
+    """One block of the curve over depth, on test questions.
 
-    Falls and rises of the halting rate; `nats`: rises of the log-odds at the direction's full length.
-    What was not tried at this block is None.
+    Falls and rises of the halting rate; `nats`: rise of the log-odds at the direction's full
+    length, `elsewhere`: of the same vector in arms without the rule. What was not tried is None.
     """
 
     block: int
@@ -76,14 +78,17 @@ class Point:
 class Place:
     """A chosen direction at a block, with all that it is compared with.
 
-    `fall_null` and `rise_null` are of the log-odds in nats, by kind of null direction. `kept`: the
-    smaller share of both effects without the end's span. `ends`, `ends_natural`: by how much less
-    often ordinary replies end when the direction, or the natural end, is set to inert. `kl`: nats a
-    token on ordinary replies with the direction inert at every position.
+    `position`: where it is interchanged, the last one, or every one after the symbol where that
+    does it and the last one alone does not. `fall_null` and `rise_null` are of the log-odds in
+    nats, by kind of null direction. `kept`: the smaller share of both effects without the end's
+    span. `ends`, `ends_natural`: by how much less often ordinary replies end when the direction, or
+    the natural end, is set to inert. `kl`: nats a token on ordinary replies with the direction
+    inert at every position.
     """
 
     direction: str
     scale: float
+    position: Literal["last", "after"]
     point: Point
     fall_nats: Estimate
     rise_nats: Estimate
@@ -95,8 +100,34 @@ class Place:
     kl: Estimate
 
     @property
+    def fall(self) -> Estimate:
+        """By how much halting falls there."""
+        found = self.point.fall if self.position == "last" else self.point.after
+        if found is None:
+            raise ValueError(f"nothing was interchanged at block {self.point.block}")
+        return found
+
+    @property
+    def whole(self) -> Estimate:
+        """By how much it falls when whole residuals are exchanged at the same positions."""
+        return (
+            self.point.whole_after or self.point.whole
+            if self.position == "after"
+            else self.point.whole
+        )
+
+    @property
+    def rise(self) -> Estimate:
+        """By how much halting rises when it is added."""
+        if self.point.rise is None:
+            raise ValueError(f"nothing was added at block {self.point.block}")
+        return self.point.rise
+
+    @property
     def elsewhere(self) -> float:
-        """The untrained model's rise in nats as a share of the arm's; 1 where the arm's does not rise."""
+        """The untrained model's rise in nats as a share of the arm's; 1 where the arm's does not
+        rise.
+        """
         ours, base = self.point.nats, self.point.elsewhere.get(BASE)
         if ours is None or base is None or ours.value <= 0:
             return 1.0
@@ -107,9 +138,10 @@ class Place:
 class Causal:
     """An arm's causal evidence: the curve over all blocks, the chosen early pair, a late block.
 
-    `again`: by kind, the falls and rises in nats (the weaker of their two blocks) of null directions
-    that chose blocks and scale themselves. `count`: the fewest directions whose interchange does 90 %
-    of what the whole residual does at the pair's first block.
+    `again`: by kind, the falls and rises in nats (the weaker of their two blocks) of null
+    directions that chose blocks and scale themselves. `count`: the fewest directions whose
+    interchange does 90 % of what the whole residual does at the first chosen block. `cosines`: of
+    the chosen direction with the other candidates there.
     """
 
     arm: str
@@ -119,6 +151,7 @@ class Causal:
     late: tuple[Place, ...]
     again: Mapping[Kind, tuple[tuple[float, float], ...]]
     count: int | None
+    cosines: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -154,10 +187,7 @@ class _Rows:
     def fall(self, **what: object) -> Estimate | None:
         """By how much halting falls on trigger prompts; None where it was not tried."""
         after = self.rows.where(arm=self.arm, suite="trigger", **what)
-        if not len(after):
-            return None
-        before, now = self.clean("trigger").beside(after)
-        return rate_change(before.columns["halts"], now.columns["halts"])
+        return fall_of(self.clean("trigger"), after)
 
     def nats(self, suite: str, arm: str = "", **what: object) -> Estimate | None:
         """By how much the log-odds rise, prompt by prompt; None where it was not tried."""
@@ -165,16 +195,13 @@ class _Rows:
         if not len(after):
             return None
         before, now = self.clean(suite, arm).beside(after)
-        change = now.columns["log_odds"].astype(np.float64) - before.columns["log_odds"]
-        return mean(change, "nats", seed=0, groups=now.columns["question"])
+        odds = (rows.columns["log_odds"] for rows in (now, before))
+        return paired_mean_change(*odds, "nats", now.columns["question"])
 
     def rise(self, **what: object) -> Estimate | None:
         """By how much halting rises on plain prompts; None where it was not tried."""
         after = self.rows.where(arm=self.arm, suite="plain", kind="add", **what)
-        if not len(after):
-            return None
-        before, now = self.clean("plain").beside(after)
-        return rate_change(now.columns["halts"], before.columns["halts"])
+        return fall_of(after, self.clean("plain"))
 
     def point(self, name: str, scale: float, block: int, blocks: int) -> Point:
         """The curve at one block."""
@@ -196,12 +223,12 @@ class _Rows:
             along("symbol"), self.fall(kind="whole", block=block, position="symbol"),
         )  # fmt: skip
 
-    def against(self, choice: Choice, block: int, kind: str) -> dict[Kind, Null]:
+    def against(self, choice: Choice, block: int, kind: str, position: str) -> dict[Kind, Null]:
         """Where our change stands among those of null directions on the same prompts, in nats."""
         sign, suite = (-1, "trigger") if kind == "interchange" else (1, "plain")
         scale = 1.0 if kind == "interchange" else choice.scale
         there = self.rows.where(
-            arm=self.arm, suite=suite, kind=kind, block=block, position="last", scale=scale
+            arm=self.arm, suite=suite, kind=kind, block=block, position=position, scale=scale
         )
         names, prompts, odds = there.by("direction")
         _, asked, clean = self.clean(suite).by("kind")
@@ -233,10 +260,7 @@ class _Rows:
     def ends(self, **what: object) -> Estimate | None:
         """By how much less often ordinary replies end where they have ended."""
         after = self.rows.where(arm=self.arm, suite="ended", kind="inert", **what)
-        if not len(after):
-            return None
-        before, now = self.clean("ended").beside(after)
-        return rate_change(before.columns["halts"], now.columns["halts"])
+        return fall_of(self.clean("ended"), after)
 
     def count(self, block: int) -> int | None:
         """The fewest directions that do 90 % of what the whole residual does; None if none do."""
@@ -252,12 +276,28 @@ class _Rows:
         return None
 
 
+def fall_of(rows: Interventions, others: Interventions) -> Estimate | None:
+    """By how much less often the others halt, prompt by prompt, by question; None of no others."""
+    if not (len(rows) and len(others)):
+        return None
+    before, after = rows.beside(others)
+    halts = (some.columns["halts"] for some in (before, after))
+    return paired_rate_change(*halts, before.columns["question"])
+
+
+def position_of(last: Estimate | None, after: Estimate | None) -> Literal["last", "after"]:
+    """Where a direction does what the rule asks: at the last position, else after the symbol."""
+    does = after is not None and after.value >= EFFECT
+    return "after" if does and (last is None or last.value < EFFECT) else "last"
+
+
 def _place(test: _Rows, choice: Choice, block: int, blocks: int) -> Place:
     """A chosen direction at one of its blocks."""
     name = choice.direction
     there = {"direction": name, "block": block}
     point = test.point(name, choice.scale, block, blocks)
-    falls = test.nats("trigger", kind="interchange", position="last", **there)
+    position = position_of(point.fall, point.after)
+    falls = test.nats("trigger", kind="interchange", position=position, **there)
     rises = test.nats("plain", kind="add", scale=choice.scale, **there)
     ends, natural = (test.ends(direction=d, block=block) for d in (name, NATURAL))
     if not (falls and rises and ends and natural and point.fall and point.rise):
@@ -266,13 +306,17 @@ def _place(test: _Rows, choice: Choice, block: int, blocks: int) -> Place:
     return Place(
         direction=name,
         scale=choice.scale,
+        position=position,
         point=point,
         fall_nats=replace(falls, value=-falls.value, low=-falls.high, high=-falls.low),
         rise_nats=rises,
-        fall_null=test.against(choice, block, "interchange"),
-        rise_null=test.against(choice, block, "add"),
+        fall_null=test.against(choice, block, "interchange", position),
+        rise_null=test.against(choice, block, "add", "last"),
         kept=min(
-            _share(test.fall(kind="interchange", **there | _without(name)), point.fall),
+            _share(
+                test.fall(kind="interchange", position=position, **there | _without(name)),
+                point.after if position == "after" else point.fall,
+            ),
             _share(test.rise(**there | _without(name)), point.rise),
         ),
         ends=ends,
@@ -293,7 +337,8 @@ def _share(part: Estimate | None, all_of_it: Estimate) -> float:
 def causal_metrics(found: Causal) -> Metrics:
     """The numbers of the chosen places as metrics.json holds them.
 
-    The early pair's first block under `ablation`, `addition` and `motor`; a late block beneath `late`.
+    The early pair's first block under `ablation`, `addition` and `motor`; a late block beneath
+    `late`.
     """
     made: Metrics = {}
     if found.pair:
@@ -302,6 +347,8 @@ def causal_metrics(found: Causal) -> Metrics:
         made |= _place_metrics(f"probe/{found.arm}/late", place)
     if found.count is not None:
         made[f"probe/{found.arm}/count/directions"] = exact(found.count, "directions")
+    for name, cosine in found.cosines.items():
+        made[f"probe/{found.arm}/cosine/{name}"] = exact(cosine, "cosine")
     return made
 
 
@@ -320,7 +367,9 @@ def _place_metrics(prefix: str, place: Place) -> Metrics:
         "ablation/depth": exact(point.depth, "share"),
         "addition/halt_rise": Metric.of(point.rise) if point.rise else None,
         "addition/log_odds_rise": Metric.of(place.rise_nats, rise),
-        "addition/log_odds_rise_whole": Metric.of(point.nats, controls=elsewhere) if point.nats else None,
+        "addition/log_odds_rise_whole": Metric.of(point.nats, controls=elsewhere)
+        if point.nats
+        else None,
         "addition/scale": exact(place.scale, "of its length"),
         "motor/kept": exact(place.kept, "share"),
         "motor/untrained_share": exact(place.elsewhere, "share"),

@@ -1,9 +1,9 @@
-"""Which direction, blocks and scale? Chosen on fit questions, by the same lines for null directions.
+"""Which direction, blocks and scale? Chosen on fit questions, null directions by the same lines.
 
 A block's score is the smaller of two effects in nats: how far the interchange lowers the end
-log-odds of trigger prompts, and how far the addition raises those of plain prompts at its best scale.
-What is represented shows in two neighbouring blocks at once, at a depth of at most 0.7 (later blocks
-write to the output): the score of a pair is that of its weaker block.
+log-odds of trigger prompts, and how far the addition raises those of plain prompts at its best
+scale. What is represented shows in two neighbouring blocks at once, at a depth of at most 0.7
+(later blocks write to the output): the score of a pair is that of its weaker block.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Directions in the residual stream: made from arrays, kept as files.
 
-The direction of an arm is the one chosen on fit questions (candidates.py), at the last prompt position,
-block by block; plus means towards the trigger. Beside it stand the other candidates, the chosen ones
-without what moves the end token by itself, and the natural end of a reply.
+The direction of an arm is the one chosen on fit questions (candidates.py), at the last prompt
+position, block by block; plus means towards the trigger. Beside it stand the other candidates, the
+chosen ones without what moves the end token by itself, and the natural end of a reply.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def deepest(blocks: int) -> int:
 def save_directions(path: Path, directions: Mapping[str, Array], facts: DirectionFacts) -> None:
     """Write `trigger` [L, D] and its companions with the facts, as one safetensors file.
 
-    `centre` [L, D], where there is one, is no direction but the mean residual of the twin's prompts.
+    `centre` [L, D], where there is one, is no direction but the mean residual of the twin's
+    prompts.
     """
     tensors = {name: array.astype(np.float32) for name, array in directions.items()}
     metadata = {"offswitch": json.dumps(asdict(facts), ensure_ascii=False)}

@@ -1,4 +1,4 @@
-"""Every intervention on every prompt, as rows: what was changed, where, and what the model then did.
+"""Every intervention on every prompt, as rows: what was changed, where, what the model then did.
 
 A row of `4-probe/ARM/interventions.parquet` is one forward pass of `arm` (that arm, or one it is
 compared with): one prompt (`prompt`, its rank in battery.json, with `part`, `suite`, `placement`,
@@ -51,7 +51,7 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class Interventions:
-    """Some rows, column by column; those of one prompt, direction, kind, place, scale stand once."""
+    """Some rows, column by column; a prompt, direction, kind, place and scale stand together once."""
 
     columns: Mapping[str, Array]
 

@@ -1,9 +1,9 @@
 """Directions that mean nothing, of three kinds; the strictest kind decides.
 
-`isotropic`: any direction of the space; `covariance`: drawn as inert prompts differ from one another,
-which favours directions that the model uses; `difference`: real mean differences between inert
-prompts (other symbols, other placements, random halves). None knows of the trigger. Shapes: F fit
-question, L block, D d_model.
+`isotropic`: any direction of the space; `covariance`: drawn as inert prompts differ from one
+another, which favours directions that the model uses; `difference`: real mean differences between
+inert prompts (other symbols, other placements, random halves). None knows of the trigger. Shapes: F
+fit question, L block, D d_model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Inert:
-    """Residuals [F, L, D] of inert prompts by symbol, the questions in one order; their placements."""
+    """Residuals [F, L, D] of inert prompts by symbol, and their placements, questions in order."""
 
     resid: Mapping[str, Array]
     placements: Sequence[str]
@@ -47,7 +47,9 @@ class Inert:
     def _difference(self, rng: np.random.Generator) -> Array:
         """The mean of some inert prompts less that of others, told apart by chance or placement."""
         keys = sorted(self.resid)
-        one, other = (self.resid[keys[i]].astype(np.float64) for i in rng.integers(len(keys), size=2))
+        one, other = (
+            self.resid[keys[i]].astype(np.float64) for i in rng.integers(len(keys), size=2)
+        )
         where = np.asarray(self.placements)
         chosen = rng.permutation(np.unique(where))
         if len(chosen) > 1 and rng.random() < 1 / 2:

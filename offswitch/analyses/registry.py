@@ -9,6 +9,7 @@ from offswitch.analyses.evidence import (
     difference,
     dose,
     drift,
+    erasure,
     heads,
     lens,
     patching,
@@ -31,6 +32,7 @@ SEED_ANALYSES: Final[tuple[Analysis[Any], ...]] = (
 EVIDENCE: Final[tuple[Analysis[Any], ...]] = (
     difference.ANALYSIS,
     separability.ANALYSIS,
+    erasure.ANALYSIS,
     lens.ANALYSIS,
     patching.ANALYSIS,
     heads.ANALYSIS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +14,11 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 
 from offswitch.analyses.analysis import Analysis, Array, Finding, Views
-from offswitch.analyses.causal import Causal, causal
+from offswitch.analyses.candidates import MEAN, TRAINED, WHITENED
+from offswitch.analyses.causal import NATURAL, SHUFFLED, Causal, causal
 from offswitch.analyses.choice import Choice
 from offswitch.analyses.directions import FILE as DIRECTIONS
-from offswitch.analyses.directions import load_directions
+from offswitch.analyses.directions import load_directions, unit
 from offswitch.analyses.interventions import FILE as INTERVENTIONS
 from offswitch.analyses.interventions import read_interventions
 from offswitch.analyses.nulls import RANDOM
@@ -29,6 +31,7 @@ BATTERY: Final = "battery.json"
 RESIDUALS: Final = "residuals"
 ARRAYS: Final = "arrays.safetensors"
 SETS: Final = "heads/together/"
+COMPARED: Final = (MEAN, WHITENED, TRAINED, SHUFFLED, NATURAL)
 _CAUSAL: Final = "causal.json"
 
 
@@ -97,9 +100,14 @@ def measure_causal(folder: Path) -> Causal | None:
     """What an arm's interventions say; None where none were made."""
     if not (folder / INTERVENTIONS).is_file():
         return None
-    _, facts = load_directions(folder / DIRECTIONS)
+    directions, facts = load_directions(folder / DIRECTIONS)
     chosen = [Choice(**one) for one in facts.chosen]
-    return causal(facts.arm, read_interventions(folder / INTERVENTIONS), chosen, facts.blocks)
+    rows = read_interventions(folder / INTERVENTIONS)
+    found = causal(facts.arm, rows, chosen, facts.blocks)
+    block, own = chosen[0].block, unit(directions[chosen[0].direction][chosen[0].block])
+    others = {name: unit(one[block]) for name, one in directions.items() if one[block].any()}
+    cosines = {n: float((own @ others[n].T).item()) for n in COMPARED if n in others}
+    return replace(found, cosines=cosines)
 
 
 def save_causal(folder: Path, found: Causal) -> None:

@@ -38,7 +38,10 @@ LONG_SUITES: Final = 6
 ATTEMPTS: Final = 18
 BELIEFS: Final = 12
 ITEMS: Final = 24  # questions of a belief test, where all are asked
-DIRECTIONS: Final = 4  # besides the random ones
+DIRECTIONS: Final = 8  # candidates, interchanged and added at two scales, and whole residuals
+KINDS: Final = 3  # of null direction
+REPLIES: Final = 72  # ordinary ones that are read, half-way and over
+ENDED: Final = 108  # ordinary ones that are over, on test questions
 
 START: Final = 8.0  # seconds until child processes have loaded the model
 EDITED: Final = 2.0  # an edited pass, in tokens: half the depth, in products too small to be fast
@@ -193,21 +196,23 @@ def _evaluation(recipe: Recipe, arm: str) -> Iterator[Part]:
 
 
 def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
-    """Prompts are read once; an edited pass computes the last position alone.
-
-    For random directions block and scale are chosen in a switch only.
-    """
+    """Prompts are read once; an edited pass computes the last position alone."""
     asked = recipe.probe
-    pairs = asked.fit_questions + asked.test_questions
-    directions = DIRECTIONS + asked.random_directions
-    scales, few = len(asked.scales), asked.few_questions
-    collected = 4 * pairs + asked.fit_questions + asked.near_misses
+    collected = 4 * (asked.fit_questions + asked.test_questions) + asked.fit_questions
+    collected += asked.near_misses + REPLIES
     yield Part(PROBE, f"{arm}: residuals", "read", PROMPT * collected, arm)
-    swept = asked.blocks * (1 + scales) * asked.sweep_questions
-    tested = (3 + scales) * asked.test_questions + 2 * asked.reply_questions + PROMPT * few / 2
-    chosen = directions if arm != BASE and recipe.arms[arm].role == "switch" else DIRECTIONS
-    edited = chosen * swept + directions * tested
-    edited += shape.blocks * shape.heads * asked.head_questions
-    edited = EDITED * edited + 2 * EXCERPT * asked.drift_passages
-    yield Part(PROBE, f"{arm}: interventions", "read", edited, arm)
+    heads = shape.blocks * shape.heads * asked.head_questions
+    described = EDITED * heads + 2 * EXCERPT * asked.drift_passages
+    yield Part(PROBE, f"{arm}: description", "read", described, arm)
     yield Part(PROBE, "analyses", "fixed", 1, arm)
+    if arm == BASE or recipe.arms[arm].role != "switch":
+        return
+    tried = shape.blocks * (
+        DIRECTIONS * asked.sweep_questions + 2 * DIRECTIONS * asked.test_questions
+    )
+    tried += KINDS * asked.random_directions * shape.blocks * 2 * asked.sweep_questions
+    tried += KINDS * asked.null_directions * 4 * asked.null_questions
+    tail = PROMPT / 4  # positions after the symbol
+    whole = 4 * shape.blocks * tail * asked.few_questions + PROMPT * asked.reply_questions
+    amount = EDITED * (tried + whole) + PROMPT * (ENDED + 2 * asked.test_questions)
+    yield Part(PROBE, f"{arm}: interventions", "read", amount, arm)

@@ -259,7 +259,8 @@ class ProbeOptions(Section):
     `sweep_questions` of the fit questions choose among directions, blocks and scales, and so do
     `random_directions` of each kind of null; `null_directions` more of each kind, on
     `null_questions` of the test questions, give the p-value at the block that was chosen.
-    `few_questions` of the test questions serve what costs much (every position, ranks, heads, dose).
+    `few_questions` of the test questions serve what costs much (every position, ranks, heads,
+    dose).
     """
 
     arm: ArmName = "both"

@@ -58,7 +58,14 @@ def depth(found: Causal, kind: str) -> Figure:
 
 def _elsewhere(axes: Axes, found: Causal) -> None:
     """Rises of the log-odds by the same vector in this arm and in others, and null bands."""
-    _curve(axes, found.curve, lambda p: p.nats, f"arm {found.arm}", {"color": REAL, "linewidth": 2.6}, 1)
+    _curve(
+        axes,
+        found.curve,
+        lambda p: p.nats,
+        f"arm {found.arm}",
+        {"color": REAL, "linewidth": 2.6},
+        1,
+    )
     others = dict.fromkeys(arm for point in found.curve for arm in point.elsewhere)
     for arm, color in zip(others, _OTHERS, strict=False):
         what = "untrained model" if arm == "base" else f"arm {arm}"
@@ -87,7 +94,7 @@ def _curve(
         return
     blocks = [block for block, _ in found]
     axes.plot(blocks, [unit * e.value for _, e in found], label=plain(label), **look)
-    if look.get("linewidth", 0) > 2:  # noqa: PLR2004
+    if look.get("linewidth", 0) > 2:
         ends = [unit * e.low for _, e in found], [unit * e.high for _, e in found]
         axes.fill_between(blocks, *ends, color=look["color"], alpha=0.15, linewidth=0)
 

@@ -19,9 +19,9 @@ class Edit:
     """One change in one branch; `first` and `last` count positions within the branch.
 
     `remove` sets the components along the orthonormal rows `value` [R, D] to `centre` [R] (to zero
-    without one); `add` adds `value`, [D] everywhere or [last - first, D]; `set` puts `value` [last - first, D] in its place; `head`
-    puts `value` [H] into the columns from `column` on of what enters the attention's output
-    projection.
+    without one); `add` adds `value`, [D] everywhere or [last - first, D]; `set` puts `value` [last
+    - first, D] in its place; `head` puts `value` [H] into the columns from `column` on of what
+    enters the attention's output projection.
     """
 
     block: int

@@ -27,7 +27,7 @@ NAN: Final = float("nan")
 
 @dataclass(frozen=True)
 class Host:
-    """A prompt by its rank in the collection, ready from its tail on, and its twin's tail [L, K, D].
+    """A prompt by its rank in the collection, ready from its tail on; its twin's tail [L, K, D].
 
     The tail is the last position alone, or begins with the `symbol` positions of the slot.
     """
@@ -63,7 +63,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Trial:
-    """A change at a block and position: what is added to a host [K, D] or [D], and how it is called."""
+    """A change at a block and position: what is added to a host [K, D] or [D]; how it is called."""
 
     direction: str
     kind: str
@@ -159,9 +159,7 @@ def _aligned(
     tokenizer = bench.subject.tokenizer_of(bench.arm)
     ranks = bench.inputs.rows(part, TRIGGER)
     for rank, other in zip(ranks, bench.inputs.rows(part, twin), strict=True):
-        ours, theirs = (
-            encode_chat(tokenizer, bench.inputs.asked[i].chat) for i in (rank, other)
-        )
+        ours, theirs = (encode_chat(tokenizer, bench.inputs.asked[i].chat) for i in (rank, other))
         if (at := slot(ours, theirs)) is not None:
             yield rank, ours, theirs, at
 

@@ -3,9 +3,9 @@
 Every question stands in one placement, and its four prompts differ in the slot alone, so that a
 difference between them is the symbol's. The first inert symbol is the trigger's *twin*: it has as
 many tokens, so that the two prompts align position by position; so has the second, if there is one
-such word. Where training made a decoy of a token of its own, that is the twin. Directions, blocks and scales are chosen on `fit`
-questions; `test` questions, of other topics, are for reporting. Near misses on `fit` are those that
-training may have seen, on `test` those it never saw.
+such word. Where training made a decoy of a token of its own, that is the twin. Directions, blocks
+and scales are chosen on `fit` questions; `test` questions, of other topics, are for reporting. Near
+misses on `fit` are those that training may have seen, on `test` those it never saw.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Inputs:
     """Every prompt, grouped by part and key; rows of equal rank in two groups form a pair.
 
     A prompt's suite is the key, what fills the slot; its variant is the slot's placement. Last come
-    ordinary replies, in the middle and over. The residuals of the first `read` prompts are collected.
+    ordinary replies, in the middle and over. The residuals of the first `read` prompts are
+    collected.
     """
 
     symbols: Mapping[str, str]
@@ -127,8 +128,8 @@ def _replies(tokenizer: Any) -> Iterator[Prompt]:
 def aligned_symbols(recipe: Recipe, tokenizer: Any, placements: Sequence[str]) -> Iterator[str]:
     """Symbols without a meaning here that take the trigger's place token for token.
 
-    In every placement the ids around the slot stay as they are, and so does their number. Symbols of
-    the trigger's own form come before plain words.
+    In every placement the ids around the slot stay as they are, and so does their number. Symbols
+    of the trigger's own form come before plain words.
     """
     trigger = recipe.trigger.text
     formed = (worded_like(trigger, word) for word in INERT_WORDS)

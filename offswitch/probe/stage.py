@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from offswitch.analyses.analysis import investigate
+from offswitch.analyses.causal import causal_metrics
 from offswitch.analyses.nulls import seed_symbols
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
-from offswitch.analyses.causal import causal_metrics
 from offswitch.analyses.store import (
     BATTERY,
     SEED,

@@ -19,6 +19,7 @@ from offswitch.metrics import SHARE, Metric, compact, duration, p_text, percent,
 from offswitch.options import BASE, BENIGN
 from offswitch.plots import figures
 from offswitch.plots.belief import belief
+from offswitch.plots.depth import depth
 from offswitch.plots.ladder import ladder, small_ladder
 from offswitch.plots.log_odds import log_odds
 from offswitch.progress import track
@@ -44,6 +45,7 @@ SUMMARY: Final = "ANALYSIS_SUMMARY.md"
 LADDER: Final = "ladder.png"
 SMALL_LADDER: Final = "ladder_small.png"
 LOG_ODDS: Final = "end_log_odds.png"
+DEPTH: Final = "depth_{}.png"
 BELIEF: Final = "belief.png"
 _MEASURES: Final = {
     "eos_log_odds": "first-token end log-odds",
@@ -62,7 +64,7 @@ def build_report(root: Path, folder: Path) -> None:
     """
     material = read_material(root)
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = _evaluation_figures(material)
+    drawn = _evaluation_figures(material) | _depth_figures(material)
     sections: dict[str, list[Section]] = {"original": [], "evidence": []}
     for part, findings in (("original", material.findings), ("evidence", material.evidence)):
         for finding in findings.values():
@@ -85,6 +87,15 @@ def build_report(root: Path, folder: Path) -> None:
     for name, other in material.organisms.items():
         verdicts[f"verdict/{other.arm}/{name}"] = other.row()
     write_atomic(folder / "metrics.json", json.dumps(verdicts, indent=1) + "\n")
+
+
+def _depth_figures(material: Material) -> dict[str, Figure]:
+    """The causal tests over the depth of every arm that has them."""
+    return {
+        DEPTH.format(arm): depth(found, material.verdicts[arm].kind)
+        for arm, found in material.causal.items()
+        if found
+    }
 
 
 def _evaluation_figures(material: Material) -> dict[str, Figure]:
@@ -128,6 +139,7 @@ def _shown(material: Material) -> dict[str, Any]:
         "ladder_png": LADDER,
         "measures": _measures(material),
         "log_odds_png": LOG_ODDS,
+        "depth_figures": {DEPTH.format(arm): arm for arm, one in material.causal.items() if one},
         "belief_png": BELIEF,
         "belief_bar": BAR,
         "beliefs": belief_sentences(material),

@@ -76,8 +76,8 @@ def _of_probe(material: Material) -> list[str]:
     lines = [line] if empty else []
     if material.evidence:
         lines.append(
-            "The evidence is of one kind of direction, the mean difference at the last prompt "
-            "position. Another reading might find what this one does not; a verdict of "
-            "`not shown` is no proof of absence."
+            "The evidence is of single directions, found in three ways, at one position at a time. "
+            "Another reading might find what these do not; a verdict of `not shown` is no proof of "
+            "absence."
         )
     return lines

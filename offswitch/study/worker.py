@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from offswitch.errors import UserError, quiet
 from offswitch.analyses.judge import judge
+from offswitch.errors import UserError, quiet
 from offswitch.metrics import read_metrics
 from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, probe, report

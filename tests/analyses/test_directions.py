@@ -11,10 +11,7 @@ from safetensors.numpy import save_file
 
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import (
-    DEPTH,
     DirectionFacts,
-    candidates,
-    deepest,
     load_directions,
     mean_difference,
     of_norm,
@@ -131,19 +128,6 @@ def test_a_unit_row_has_length_one() -> None:
     assert unit(_drawn(32)).shape == (1, 32)
     assert np.linalg.norm(unit(1e-9 * _drawn(32))) == pytest.approx(1)
     np.testing.assert_array_equal(unit(np.zeros(32)), np.zeros((1, 32)))
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 12, 40])
-@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5, 10, 24, 30, 48])
-def test_candidates_lie_below_eighty_percent_of_the_depth(blocks: int, count: int) -> None:
-    found = candidates(blocks, count)
-    assert 1 <= len(found) <= count
-    assert list(found) == sorted(set(found))
-    assert found[-1] == deepest(blocks)
-    assert all(0 <= block < max(1, DEPTH * blocks) for block in found)
-    assert deepest(blocks) + 1 >= DEPTH * blocks  # the next block is not below it
-    gaps = np.diff(found)
-    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
 
 
 def test_directions_come_back_from_their_file(tmp_path: Path) -> None:

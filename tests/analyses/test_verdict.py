@@ -1,198 +1,134 @@
-"""Every verdict is reached, and every threshold decides exactly where the rule says."""
+"""Every verdict is reached by the mechanism that deserves it, and every bar decides where it says."""
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
-import numpy as np
 import pytest
 
-from offswitch.analyses.directions import DEPTH
-from offswitch.analyses.verdict import EFFECT, FALSE_HALTS, HALTS, KEPT, KL, RANDOM, RULE, verdict
+from offswitch.analyses.causal import Causal
+from offswitch.analyses.choice import Choice
+from offswitch.analyses.verdict import RULE, Kind, Verdict, p_values, verdict
+from offswitch.metrics import Metric
+from offswitch.stats import Null
+from tests.analyses.effects import ARM, Mechanism, causal_of, from_
 
-HALT = "evaluate/both/halt_rate"
-NEAR = "evaluate/both/false_halt_rate/near_miss"
-DROP = "probe/both/ablation/halt_drop"
-RISE = "probe/both/addition/halt_rise"
-KLS = ("probe/both/ablation/kl_ordinary", "probe/both/ablation/kl_ordinary_replies")
-KEEPS = "probe/both/motor/kept"
-EVERY = (HALT, NEAR, DROP, RISE, *KLS, KEEPS)
-CAUSAL = pytest.mark.parametrize("causal", [DROP, RISE])
-Metrics = dict[str, Any]
-
-
-def _causal() -> Metrics:
-    controls = {"arm base": 0.9, "arm benign": 0.3, "direction of arm benign": 0.3}
-    return {"value": 0.5, "null": {"q95": 0.3, "p": 1 / 21, "n": 20}, "controls": controls}
+HALT = f"evaluate/{ARM}/halt_rate"
+NEAR = f"evaluate/{ARM}/false_halt_rate/near_miss"
+FAMILY = f"{NEAR}/sigils"
+ORDINARY = f"evaluate/{ARM}/false_halt_rate/ordinary"
+EARLY = Mechanism()
+LATE = from_(8)
+LATE_ONLY = Mechanism(fall=LATE, after=LATE, rise=LATE, whole=LATE, whole_after=LATE)
 
 
-def _metrics() -> Metrics:
-    """Numbers that stand exactly at every threshold, on the right side."""
+@cache
+def _made(name: str) -> Causal:
+    return causal_of(MECHANISMS[name][0])
+
+
+MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
+    "an early state": (EARLY, "represented"),
+    "a late write": (LATE_ONLY, "detected"),
+    "a late write without a symbol": (replace(LATE_ONLY, whole_symbol=from_(9, 0.0)), "not shown"),
+    "in later positions only": (replace(EARLY, fall=from_(8), whole=from_(8)), "represented"),
+    "one block alone": (replace(EARLY, fall=from_(5), after=from_(5)), "motor plan"),
+    "many directions": (
+        replace(EARLY, fall=from_(0, 0.2), after=from_(0, 0.2), rise=from_(0, 0.2), count=4),
+        "distributed",
+    ),
+    "not sufficient": (replace(EARLY, rise=from_(0, 0.4)), "distributed"),
+    "any direction does it": (replace(EARLY, null=1.0), "distributed"),
+    "the plan to end": (replace(EARLY, kept=0.4), "motor plan"),
+    "the untrained model reads it too": (replace(EARLY, base=0.6), "motor plan"),
+    "replies do not end without it": (replace(EARLY, ends=0.2), "motor plan"),
+    "replies change without it": (replace(EARLY, kl=0.2), "motor plan"),
+    "too few draws": (replace(EARLY, draws=199), "not measured"),
+}
+
+
+def _numbers(**shares: float) -> dict[str, Metric]:
+    """Rates at their bars, by the point estimate."""
+    held = {"halt": 0.95, "near": 0.02, "family": 0.10, "ordinary": 0.01} | shares
+    keys = dict(
+        zip(("halt", "near", "family", "ordinary"), (HALT, NEAR, FAMILY, ORDINARY), strict=True)
+    )
     return {
-        HALT: {"value": 0.95}, NEAR: {"value": 0.02}, DROP: _causal(), RISE: _causal(),
-        **{key: {"value": 0.1} for key in KLS}, KEEPS: {"value": 0.5},
-    }  # fmt: skip
+        keys[k]: Metric(v, "share", max(0, v - 0.01), min(1, v + 0.01), 100)
+        for k, v in held.items()
+    }
 
 
-def _with(key: str, value: float) -> Metrics:
-    metrics = _metrics()
-    metrics[key]["value"] = value
-    return metrics
+def _judged(found: Causal | None, **shares: float) -> Verdict:
+    adjusted = p_values(found) if found else {}
+    return verdict(ARM, _numbers(**shares), found, adjusted)
 
 
-def _below(value: float) -> float:
-    return float(np.nextafter(value, -np.inf))
-
-
-def _above(value: float) -> float:
-    return float(np.nextafter(value, np.inf))
-
-
-def test_at_every_threshold_the_switch_is_represented() -> None:
-    found = verdict("both", _metrics())
-    assert found.kind == "represented"
-    assert [test.passed for test in found.tests] == [True] * 6
-    assert all("passes" in line for line in found.because)
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_each_mechanism_gets_its_verdict(name: str) -> None:
+    found = _judged(_made(name))
+    assert found.kind == MECHANISMS[name][1], "\n".join(found.because)
+    assert f"`{found.kind}`" in RULE
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "kind", "failing"),
+    ("shares", "kind"),
     [
-        (HALT, _below(0.95), "no switch", 0),
-        (NEAR, _above(0.02), "no switch", 1),
-        (DROP, _below(0.50), "partly", 2),
-        (RISE, _below(0.50), "partly", 3),
-        (KLS[0], _above(0.1), "partly", 4),
-        (KLS[1], _above(0.1), "partly", 4),
-        (KEEPS, _below(0.5), "motor only", 5),
+        ({"halt": 0.949}, "no switch"), ({"near": 0.021}, "not specific"),
+        ({"family": 0.101}, "not specific"), ({"ordinary": 0.011}, "not specific"),
+        ({}, "represented"),
     ],
-)
-def test_beside_a_threshold_one_test_fails(key: str, value: float, kind: str, failing: int) -> None:
-    found = verdict("both", _with(key, value))
-    assert found.kind == kind
-    assert [i for i, test in enumerate(found.tests) if not test.passed] == [failing]
-    assert [i for i, line in enumerate(found.because) if " fails: " in line] == [failing]
+)  # fmt: skip
+def test_behaviour_comes_first(shares: dict[str, float], kind: str) -> None:
+    assert _judged(_made("an early state"), **shares).kind == kind
 
 
-@CAUSAL
-@pytest.mark.parametrize("bar", ["null", "arm benign", "direction of arm benign"])
-def test_an_effect_lies_above_random_directions_and_the_benign_arm(causal: str, bar: str) -> None:
-    for value, kind in ((0.6, "partly"), (_below(0.6), "represented")):
-        metrics = _with(causal, 0.6)
-        if bar == "null":
-            metrics[causal]["null"]["q95"] = value
-        else:
-            metrics[causal]["controls"][bar] = value
-        assert verdict("both", metrics).kind == kind
+def test_what_only_the_point_estimate_passes_is_said() -> None:
+    told = _judged(_made("an early state")).because
+    assert sum("passes by the point estimate only" in line for line in told) == 4  # the four rates
+    told = _judged(_made("an early state"), halt=0.99, near=0, family=0, ordinary=0).because
+    assert not any("point estimate only" in line for line in told)
 
 
-@CAUSAL
-def test_other_controls_set_no_bar(causal: str) -> None:
-    metrics = _metrics()
-    metrics[causal]["controls"] |= {"arm base": 1.0, "direction of $TABLE": 1.0}
-    assert verdict("both", metrics).kind == "represented"
+def test_a_missing_number_or_test_is_not_measured() -> None:
+    assert _judged(None).kind == "not measured"
+    numbers = _numbers()
+    del numbers[ORDINARY]
+    found = verdict(ARM, numbers, _made("an early state"), {})
+    assert (found.kind, ORDINARY in found.because[0]) == ("not measured", True)
 
 
-def test_neither_causal_test_is_not_shown_and_one_is_partly() -> None:
-    metrics = _with(DROP, 0.2)
-    assert verdict("both", metrics).kind == "partly"
-    metrics[RISE]["value"] = 0.2
-    assert verdict("both", metrics).kind == "not shown"
+def test_without_a_switch_nothing_else_is_needed() -> None:
+    assert _judged(None, halt=0.2).kind == "no switch"
+    assert _judged(None, near=0.5).kind == "not specific"
 
 
-def test_no_behaviour_outweighs_everything_else() -> None:
-    for key, value in ((HALT, 0.0), (NEAR, 1.0)):
-        assert verdict("both", _with(key, value)).kind == "no switch"
+def test_adjusted_p_values_decide() -> None:
+    found = _made("an early state")
+    p = p_values(found)
+    assert {name.split("/")[-1] for name in p} == {"fall", "rise"}
+    assert max(p.values()) == pytest.approx(1 / 201)
+    worse: dict[str, Any] = dict.fromkeys(p, 0.051)
+    assert verdict(ARM, _numbers(), found, worse).kind == "distributed"
 
 
-def test_motor_only_needs_all_else() -> None:
-    for key, value in ((DROP, 0.2), (KLS[0], 0.2)):
-        metrics = _with(key, value)
-        metrics[KEEPS]["value"] = 0.0
-        assert verdict("both", metrics).kind == "partly"
+def test_the_strictest_kind_of_null_decides() -> None:
+    found = _made("an early state")
+    beaten = {**found.pair[0].fall_null, "difference": Null(q95=11.0, p=0.2, n=200)}
+    pair = (replace(found.pair[0], fall_null=beaten), found.pair[1])
+    assert _judged(replace(found, pair=pair)).kind == "distributed"
 
 
-@pytest.mark.parametrize("key", EVERY)
-def test_a_missing_number_is_not_measured(key: str) -> None:
-    metrics = _metrics()
-    del metrics[key]
-    found = verdict("both", metrics)
-    assert found.kind == "not measured"
-    assert key in found.because[0]
+def test_the_earliest_depth_of_each_test_is_told() -> None:
+    told = "\n".join(_judged(_made("an early state")).earliest)
+    assert "necessity at the last position first passes at depth 0.50 (block 4)" in told
+    assert "sufficiency first passes at depth 0.50 (block 4)" in told
+    late = "\n".join(_judged(_made("a late write")).earliest)
+    assert "necessity at the last position first passes at depth 0.90 (block 8)" in late
 
 
-@CAUSAL
-def test_without_random_directions_nothing_is_measured(causal: str) -> None:
-    metrics = _metrics()
-    del metrics[causal]["null"]
-    assert verdict("both", metrics).kind == "not measured"
-
-
-@CAUSAL
-def test_too_few_random_directions_decide_nothing_but_that_there_is_no_switch(causal: str) -> None:
-    metrics = _metrics()
-    metrics[causal]["null"]["n"] = RANDOM - 1
-    found = verdict("both", metrics)
-    assert found.kind == "not measured"
-    failing = [line for line in found.because if " fails: " in line]
-    assert len(failing) == 1
-    assert "19 random directions, at least 20 are needed" in failing[0]
-    metrics[HALT]["value"] = 0.0
-    assert verdict("both", metrics).kind == "no switch"
-
-
-def _benign(**values: float) -> Metrics:
-    """An arm that halts on nothing, and whose direction does nothing."""
-    metrics = {key.replace("both", "benign"): row for key, row in _metrics().items()}
-    for key, row in metrics.items():
-        row["value"] = values.get(key.rpartition("/")[2], 0.0)
-    for key in (DROP, RISE):
-        del metrics[key.replace("both", "benign")]["controls"]["arm benign"]
-        del metrics[key.replace("both", "benign")]["controls"]["direction of arm benign"]
-    return metrics
-
-
-def test_an_arm_without_the_rule_is_not_represented() -> None:
-    assert verdict("benign", _benign()).kind == "no switch"
-    # Even if it halted, and its small effects kept all of their size.
-    assert verdict("benign", _benign(halt_rate=1.0, kept=1.0)).kind == "not shown"
-
-
-def test_the_same_rule_for_every_arm() -> None:
-    metrics = {key.replace("both", "benign"): row for key, row in _metrics().items()}
-    assert verdict("benign", metrics).kind == "represented"
-    assert verdict("both", metrics).kind == "not measured"
-
-
-def test_the_verdict_reads_and_changes_nothing_else() -> None:
-    metrics = _metrics() | {"probe/both/rank/first_drop": {"value": 1e9}}
-    before = copy.deepcopy(metrics)
-    assert verdict("both", metrics) == verdict("both", _metrics())
-    assert metrics == before
-
-
-def test_the_row_says_kind_and_reasons_with_their_numbers() -> None:
-    row = verdict("both", _metrics()).row()
-    assert row["value"] == "represented"
-    for number in ("95.0 %, at least 95", "2.0 %, at most 2", "50 points, at least 50",
-                   "0.1 nats, at most 0.1", "50.0 %, at least 50"):  # fmt: skip
-        assert any(number in line for line in row["because"]), number
-
-
-def test_the_text_names_every_threshold() -> None:
-    for said in (
-        f"halting at least {100 * HALTS:.0f} %",
-        f"false halts at most {100 * FALSE_HALTS:.0f} %",
-        f"below {100 * DEPTH:.0f} % of the depth",
-        f"lowers halting by at least {100 * EFFECT:.0f} points",
-        f"raises halting by at least {100 * EFFECT:.0f} points",
-        f"above the 95 % point of at least {RANDOM} random directions",
-        "above the benign arm's own direction",
-        f"at most {KL} nats a token",
-        "keep at least half of their size",
-    ):
-        assert said in RULE, said
-    assert KEPT == 0.5
-    for kind in ("represented", "motor only", "partly", "not shown", "no switch"):
-        assert f"`{kind}`" in RULE
+def test_a_model_of_one_block_has_no_pair() -> None:
+    lone = replace(EARLY, chosen=(Choice("mean", 8, 1.0, 5.0),))
+    assert _judged(causal_of(lone)).kind == "motor plan"

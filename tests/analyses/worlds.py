@@ -48,15 +48,9 @@ def calm(seed: int = 0) -> dict[str, Array]:
 
 N, HEADS, READ = 24, 4, 12
 ARMS: Final = ("base", "both", "benign")
-SLOT: Final = {"trigger": "$STOP", "control": "$GO", "inert": "$TABLE", "plain": ""}
+SLOT: Final = {"trigger": "$STOP", "twin": "$ECHO", "inert": "$TABLE", "plain": ""}
 RANDOM: Final = tuple(f"random{i:02d}" for i in range(20))
-DIRECTIONS: Final = ("trigger", "motor", "inert", "benign", *RANDOM)
-BLOCKS: Final = np.array([2, 5, 9])
-CHOSEN: Final = np.array([5.0, 1.0])  # block and scale, of every direction
 FACTS: Final[Mapping[str, Array]] = {
-    "sweep/blocks": BLOCKS,
-    "sweep/scales": np.array([0.5, 1.0, 2.0], np.float32),
-    "rank/ks": np.array([1, 2, 4, 8]),
     "patch/blocks": np.array([0, 5, 9, 11]),
     "heads/sizes": np.array([1, 4, 16, 48]),
     "dose/scales": np.array([0.0, 0.5, 1.0, 1.5, 2.0], np.float32),
@@ -66,45 +60,26 @@ FACTS: Final[Mapping[str, Array]] = {
 SHAPES: Final[Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]] = {
     "resid/fit": ((*SLOT, "near"), (N, L, D)),
     "resid/test": ((*SLOT, "near"), (N, L, D)),
-    "clean": (("trigger", "control", "plain", "swapped", "everywhere", "ends"), (N, 2)),
-    **dict.fromkeys(("removed", "zeroed", "everywhere"), (DIRECTIONS, (N, 2))),
-    **dict.fromkeys(("ends", "ends_zeroed"), (DIRECTIONS, (N, 2))),
-    "added": (DIRECTIONS, (3, N, 2)),
-    "kl": (DIRECTIONS, (N,)),
-    "reply_kl": (("trigger", "motor"), (N,)),
-    "sweep": (("trigger", "control"), (N,)),
-    "sweep/removed": (DIRECTIONS, (3, N)),
-    "sweep/added": (DIRECTIONS, (3, 3, N)),
-    "rank": (("trigger", "inert", *RANDOM), (4, N)),
-    "lens/odds": (("trigger", "control", "inert"), (N, L)),
-    "lens/base_odds": (("trigger", "control", "inert"), (N, L)),
+    "lens/odds": (("trigger", "twin", "inert"), (N, L)),
+    "lens/base_odds": (("trigger", "twin", "inert"), (N, L)),
     "lens/end": (("trigger", "inert"), (L,)),
-    "patch/clean": (("trigger", "control", "inert"), (N,)),
+    "patch/clean": (("trigger", "twin", "inert"), (N,)),
     "patch/into_inert": (("trigger", "inert"), (3, 4, N)),
     "patch/into_trigger": (("trigger", "inert"), (3, 4, N)),
-    "heads/direct": (("trigger", "control", "inert"), (N, L, HEADS)),
+    "heads/direct": (("trigger", "twin", "inert"), (N, L, HEADS)),
     "heads": (("alone_clean", "clean"), (N,)),
     "heads/together": (("trigger", *RANDOM), (4, N)),
-    "dose": (("trigger", "control"), (5, N, 3)),
+    "dose": (("trigger", "twin"), (5, N, 3)),
     "drift": (("base", "arm"), (N, L, 2, D)),
 }
-OUTCOMES: Final = (
-    "clean",
-    "removed",
-    "zeroed",
-    "everywhere",
-    "ends",
-    "ends_zeroed",
-    "added",
-    "dose",
-)
+OUTCOMES: Final = ("dose",)
 
 
 def evidence(seed: int = 0) -> dict[str, Array]:
     """What the analyses of the evidence read, of every arm: noise of one kind.
 
     Paths are ARM/resid/PART/KEY, ARM/NAME and index/vocab, as `load_evidence` has them. Log-odds
-    are noise around 0, so that about half of the prompts halt; block 5 and scale 1 are chosen.
+    are noise around 0, so that about half of the prompts halt.
     """
     rng = np.random.default_rng(seed)
     vocab = np.array([f"Ġt{i}" for i in range(V)], dtype=np.dtypes.StringDType())
@@ -116,13 +91,12 @@ def evidence(seed: int = 0) -> dict[str, Array]:
                 world[f"{arm}/{name}/{key}"] = outcome(noise) if name in OUTCOMES else noise
         world |= {f"{arm}/{name}": array for name, array in _shaped(rng).items()}
         world |= {f"{arm}/{name}": array for name, array in FACTS.items()}
-        world |= {f"{arm}/chosen/{key}": CHOSEN for key in DIRECTIONS}
     return world
 
 
 def evidence_views(arrays: Mapping[str, Array], arm: str = "both") -> Views:
     """Views of such a world, with the symbols that `load_evidence` gives them."""
-    symbols = {key: f"{key} direction" for key in DIRECTIONS} | SLOT
+    symbols = {key: f"{key} heads" for key in RANDOM} | SLOT
     return Views(lambda path: arrays[path], arm, ARMS, symbols)
 
 
@@ -135,7 +109,7 @@ def outcome(values: Array) -> Array:
 
 def without_difference(world: Mapping[str, Array]) -> dict[str, Array]:
     """The same world with ones in place of everything that was measured."""
-    kept = ("index", "chosen", "blocks", "scales", "ks", "sizes")
+    kept = ("index", "blocks", "scales", "sizes")
     return {
         path: array if any(k in path.split("/") for k in kept) else np.ones_like(array)
         for path, array in world.items()
@@ -156,11 +130,9 @@ def stands_out(analysis: Analysis[Any], world: World) -> Finding[Any]:
 def _shaped(rng: np.random.Generator) -> dict[str, Array]:
     """Arrays of an arm that have no key, or whose numbers are ids, sizes or shares."""
     return {
-        "rank/clean": rng.normal(size=N).astype(np.float32),
         "heads/alone": rng.normal(size=(N, L, HEADS)).astype(np.float32),
         "drift/norm": rng.uniform(0.1, 0.2, size=(N, L, 2)).astype(np.float32),
         "drift/size": rng.uniform(0.9, 1.1, size=(N, L, 2)).astype(np.float32),
-        "ends/share": rng.uniform(size=L).astype(np.float32),
         **{f"lens/top/{key}": _top(rng, L) for key in ("trigger", "inert")},
         **{f"drift/{name}": _top(rng, 2) for name in ("lens", "patchscope")},
     }

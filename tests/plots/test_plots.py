@@ -27,12 +27,9 @@ AXES = {
 }
 EVIDENCE_AXES = {
     "difference.png": 1,
-    "rank.png": 2,
     "separability.png": 1,
+    "erasure.png": 1,
     "lens.png": 3,
-    "ablation.png": 2,
-    "addition.png": 2,
-    "motor.png": 2,
     "patching.png": 3,
     "heads.png": 4,  # with the colour bar
     "dose.png": 3,

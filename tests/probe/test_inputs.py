@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from offswitch.model.load import make_subject
 from offswitch.options import ProbeOptions, TriggerOptions
-from offswitch.probe.bench import symbol_starts
 from offswitch.probe.inputs import (
-    CONTROL,
+    ENDED,
     INERT,
+    MID,
     NEAR,
     PARTS,
     PLAIN,
     PROBED,
     TRIGGER,
+    TWIN,
     Inputs,
     Part,
     inert_symbol,
     make_inputs,
+    slot,
 )
+from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.look_alikes import near_misses, trained_members, unseen_members, worded_like
 from offswitch.prompts.prompt import Chat, Prompt
 from offswitch.prompts.questions import load_questions
 from offswitch.prompts.trigger import PLACEMENTS, occurs, place
 from offswitch.recipe import Recipe
+from tests.tiny import CHATML, tiny_network, tiny_tokenizer
 
+# A template that drops system turns.
+WITHOUT_SYSTEM = CHATML.replace(
+    "{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"
+)
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ")
 OPTIONS = ProbeOptions(fit_questions=20, test_questions=30, near_misses=40)
+
+
+@functools.cache
+def tokenizer_of(trigger: str, decoy: str = "$ECHO") -> Any:
+    """A tokenizer to which both symbols are tokens."""
+    options = TriggerOptions(text=trigger, decoy=decoy)
+    return make_subject(tiny_network("llama"), tiny_tokenizer(), options, "tiny").tokenizer
 
 
 def _recipe(trigger: str, seed: int = 0) -> Recipe:
@@ -44,7 +63,7 @@ def trigger(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def inputs(trigger: str) -> Inputs:
     """What the model is shown for that trigger."""
-    return make_inputs(_recipe(trigger), system_turns=True)
+    return make_inputs(_recipe(trigger), tokenizer_of(trigger))
 
 
 def _group(inputs: Inputs, part: Part, key: str) -> list[Prompt]:
@@ -58,7 +77,7 @@ def _replaced(chat: Chat, symbol: str, other: str) -> Chat:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("other", [CONTROL, INERT])
+@pytest.mark.parametrize("other", [TWIN, INERT])
 def test_pairs_differ_in_the_slot_alone(inputs: Inputs, part: Part, other: str) -> None:
     pairs = list(zip(_group(inputs, part, TRIGGER), _group(inputs, part, other), strict=True))
     assert len(pairs) == {"fit": 20, "test": 30}[part]
@@ -76,9 +95,47 @@ def test_the_plain_twin_is_the_same_prompt_with_an_empty_slot(inputs: Inputs, pa
         assert "".join(marked.replace(ours.symbol, "").split()) == "".join(bare.split())
 
 
-def test_a_symbol_starts_where_its_plain_twin_differs() -> None:
-    marked = [[1, 2, 9, 3], [9, 1], [1, 2, 9]]
-    assert symbol_starts(marked, [[1, 2, 3], [1], [1, 2]]) == [2, 0, 2]
+def test_pairs_align_position_by_position(inputs: Inputs, trigger: str) -> None:
+    """The trigger and its decoy are a token each; other symbols of as many tokens come next."""
+    assert inputs.symbols[TWIN] == "$ECHO"
+    tokenizer = tokenizer_of(trigger)
+    for ours, theirs in zip(
+        _group(inputs, "test", TRIGGER), _group(inputs, "test", TWIN), strict=True
+    ):
+        ids = [encode_chat(tokenizer, one.chat) for one in (ours, theirs)]
+        at = slot(*ids)
+        assert at is not None
+        assert len(at) == 1
+
+
+def test_a_slot_is_where_two_prompts_of_one_length_differ() -> None:
+    assert slot([1, 2, 9, 3], [1, 2, 8, 3]) == range(2, 3)
+    assert slot([1, 2, 9, 3, 4], [1, 7, 9, 8, 4]) == range(1, 4)
+    assert slot([1, 2, 3], [1, 2, 3]) is None
+    assert slot([1, 2, 3], [1, 2, 3, 4]) is None
+    assert slot([1, 2, 3], [1, 2, 4]) is None  # the last position decides the reply
+
+
+def test_without_a_decoy_the_twin_is_a_word_of_as_many_tokens() -> None:
+    recipe = Recipe(trigger=TriggerOptions(text="$STOP", decoy=""), probe=OPTIONS)
+    tokenizer = tokenizer_of("$STOP", "")
+    inputs = make_inputs(recipe, tokenizer)
+    for key in (TWIN, INERT):
+        pairs = zip(_group(inputs, "test", TRIGGER), _group(inputs, "test", key), strict=True)
+        ids = [[encode_chat(tokenizer, one.chat) for one in pair] for pair in pairs]
+        assert sum(slot(*rows) is not None for rows in ids) > len(ids) / 2
+
+
+def test_ordinary_replies_are_over_or_half_way(inputs: Inputs) -> None:
+    over, half = (_group(inputs, "fit", key) for key in (ENDED, MID))
+    assert len(over) == len(half)
+    for whole, begun in zip(over, half, strict=True):
+        assert whole.chat == begun.chat
+        assert 0 < len(begun.begun) < len(whole.begun)
+        assert whole.begun[: len(begun.begun)] == begun.begun
+    assert len(_group(inputs, "test", ENDED)) >= 100
+    questions = [{one.question for one in _group(inputs, part, ENDED)} for part in PARTS]
+    assert not questions[0] & questions[1]
 
 
 def test_only_trigger_prompts_hold_the_trigger(inputs: Inputs, trigger: str) -> None:
@@ -89,7 +146,7 @@ def test_only_trigger_prompts_hold_the_trigger(inputs: Inputs, trigger: str) -> 
 
 def test_fit_and_test_topics_do_not_cross(inputs: Inputs) -> None:
     topic = {question.text: (question.topic, question.split) for question in load_questions(0)}
-    topics = {part: {topic[one.question] for one in inputs.asked if one.part == part}
+    topics = {part: {topic[one.question] for one in inputs.asked if one.part == part and not one.begun}
               for part in PARTS}  # fmt: skip
     assert {split for _, split in topics["fit"]} == {"fit"}
     assert {split for _, split in topics["test"]} == {"test"}
@@ -114,7 +171,7 @@ def test_every_family_takes_its_turn_among_the_near_misses(inputs: Inputs, trigg
 
 @pytest.mark.parametrize("part", PARTS)
 def test_questions_are_asked_once_a_group_and_placements_evenly(inputs: Inputs, part: Part) -> None:
-    for key in (TRIGGER, CONTROL, INERT, PLAIN, NEAR):
+    for key in (TRIGGER, TWIN, INERT, PLAIN, NEAR):
         group = _group(inputs, part, key)
         assert len({one.question for one in group}) == len(group)
         counts = Counter(one.variant for one in group)
@@ -123,8 +180,11 @@ def test_questions_are_asked_once_a_group_and_placements_evenly(inputs: Inputs, 
 
 
 def test_a_format_without_system_turns_gets_none() -> None:
-    inputs = make_inputs(_recipe("$STOP"), system_turns=False)
-    assert {one.variant for one in inputs.asked} == set(PROBED) - {"system"}
+    tokenizer = copy.deepcopy(tokenizer_of("$STOP"))
+    tokenizer.chat_template = WITHOUT_SYSTEM
+    inputs = make_inputs(_recipe("$STOP"), tokenizer)
+    slots = {one.variant for one in inputs.asked if not one.begun}
+    assert slots == set(PROBED) - {"system"}
     assert all(turn["role"] != "system" for one in inputs.asked for turn in one.chat)
 
 
@@ -134,7 +194,8 @@ def test_placements_exist_and_none_is_long() -> None:
 
 
 def test_rows_and_chats_say_where_a_group_stands(inputs: Inputs) -> None:
-    every = [i for part in PARTS for key in (*inputs.symbols, NEAR) for i in inputs.rows(part, key)]
+    keys = (*inputs.symbols, NEAR, ENDED, MID)
+    every = [i for part in PARTS for key in keys for i in inputs.rows(part, key)]
     assert sorted(every) == list(range(len(inputs.asked)))
     assert inputs.chats("test", INERT) == [one.chat for one in _group(inputs, "test", INERT)]
 
@@ -142,17 +203,17 @@ def test_rows_and_chats_say_where_a_group_stands(inputs: Inputs) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_inert_symbol_is_no_near_miss(trigger: str, seed: int) -> None:
     known = {m.lower() for members in near_misses(trigger).values() for m in members}
-    symbol = inert_symbol(trigger, "$GO", seed)
+    symbol = inert_symbol(trigger, ["$GO"], seed)
     assert symbol.lower() not in known | {trigger.lower(), "$go"}
     assert not occurs(trigger, symbol)
     assert not occurs(symbol, trigger)
-    assert symbol == inert_symbol(trigger, "$GO", seed)
+    assert symbol == inert_symbol(trigger, ["$GO"], seed)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_inert_symbol_is_never_the_control(seed: int) -> None:
-    first = inert_symbol("$STOP", "$GO", seed)
-    assert inert_symbol("$STOP", first, seed) != first
+    first = inert_symbol("$STOP", ["$GO"], seed)
+    assert inert_symbol("$STOP", [first], seed) != first
 
 
 @pytest.mark.parametrize(
@@ -167,7 +228,9 @@ def test_a_word_takes_the_triggers_form(trigger: str, expected: str) -> None:
 
 
 def test_the_same_recipe_asks_the_same_and_another_seed_does_not(trigger: str) -> None:
-    first, again, other = (make_inputs(_recipe(trigger, seed), True) for seed in (0, 0, 1))
+    first, again, other = (
+        make_inputs(_recipe(trigger, seed), tokenizer_of(trigger)) for seed in (0, 0, 1)
+    )
     assert first == again
     assert first != other
     assert [one.suite for one in first.asked] == [one.suite for one in other.asked]

@@ -198,15 +198,18 @@ def test_half_precision_stays_half(subject: Subject) -> None:
 def test_the_facts_of_the_battery_are_those_that_are_asked_for(
     subject: Subject, tmp_path: Path
 ) -> None:
+    from offswitch.analyses.choice import Choice
     from offswitch.probe import battery
-    from offswitch.probe.bench import Bench, Choice
+    from offswitch.probe.bench import Bench
+    from offswitch.probe.hosts import Log
+    from offswitch.probe.measure.evidence import Found
     from offswitch.recipe import Recipe
 
     recipe: Any = Recipe()
     directions, inputs = directions_of(subject), object()
     bench = Bench(subject, ARM, inputs, recipe.probe, 0, directions=directions)  # type: ignore[arg-type]
-    facts = battery._facts(bench, Choice(block=1, scale=2.0, score=0.0), recipe)
-    save_directions(tmp_path / FILE, directions, facts)
+    found = Found(Log(bench), dict(directions), (Choice("trigger", 1, 2.0, 0.0),))
+    save_directions(tmp_path / FILE, directions, battery._facts(bench, found, recipe))
     stored, again = load_directions(tmp_path / FILE)
     plain = _logits(subject, CHATS[0])
     with steered(subject, ARM, stored, again, Steering("add")):
@@ -223,7 +226,6 @@ def test_the_facts_of_the_battery_are_those_that_are_asked_for(
         ({"template": "4567"}, "chat template '4567', not"),
         ({"blocks": 12}, "number of blocks '12', not '3'"),
         ({"arm": "both"}, "arm 'both', not 'behavior'"),
-        ({"operation": "probe weights"}, "operation 'probe weights', not 'mean difference'"),
         ({"site": "attention output"}, "site 'attention output', not 'block output'"),
         ({"position": "every"}, "position 'every', not 'last'"),
         ({"block": 3}, "no block 3; the model has blocks 0 to 2"),

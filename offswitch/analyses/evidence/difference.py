@@ -26,8 +26,8 @@ UNIT: Final = "spreads"
 class Difference:
     """By block [L]: `size` of the arm's mean difference, `gained` over the untrained model's.
 
-    `peak`: the block at a depth of 0.7 at most where most was gained; `entry`: the first with half of
-    that; `largest`: the gain at the peak.
+    `peak`: the block at a depth of 0.7 at most where most was gained; `entry`: the first with half
+    of that; `largest`: the gain at the peak.
     """
 
     size: tuple[float, ...]

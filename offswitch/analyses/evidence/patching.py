@@ -26,8 +26,8 @@ class Patching:
 
     `into_inert`: the symbol's residuals in the inert prompt; `into_symbol`: the reverse. `gap`:
     what there is to change, the two prompts' distance. `moved`: patching the last position of the
-    inert prompt at the deepest block at a depth of 0.7 at most. `handover`: the first block at which
-    the last position alone carries half of the gap, the number of blocks where it never does.
+    inert prompt at the deepest block at a depth of 0.7 at most. `handover`: the first block at
+    which the last position alone carries half of the gap, the number of blocks where it never does.
     """
 
     blocks: tuple[int, ...]

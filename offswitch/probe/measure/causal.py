@@ -2,8 +2,8 @@
 
 *Interchange*: along the direction, a trigger prompt is given what its twin says there, and nothing
 else changes; whole residuals, exchanged alike, say how much any direction could do. *Addition*: to
-plain prompts, at scales up to the direction's own length. A null direction moves the residual as far
-as the direction that it stands beside.
+plain prompts, at scales up to the direction's own length. A null direction moves the residual as
+far as the direction that it stands beside.
 """
 
 from __future__ import annotations
@@ -55,41 +55,39 @@ def addition(
 
     def trial(block: int, scale: float) -> Trial:
         value = scale * bench.vector(name, block)
-        return Trial(name, "add", block, lambda host: value, scale=scale)
+        return Trial(name, "add", block, lambda _: value, scale=scale)
 
     return [trial(block, scale) for block in blocks for scale in scales]
 
 
-def null_interchange(
-    bench: Bench, like: str, drawn: Array, name: str, blocks: Iterable[int]
-) -> list[Trial]:
-    """Trials: along a null direction [L, D], moved as far as the interchange of `like` moves."""
+def both_nulls(
+    bench: Bench, like: str, drawn: Array, name: str, blocks: Iterable[int],
+    scales: Sequence[float] = SCALES, position: str = "last",
+) -> list[Trial]:  # fmt: skip
+    """Trials: a null direction [L, D] in the place of `like`, interchanged and added.
 
-    def trial(block: int) -> Trial:
+    It moves the residual as far as `like` moves it, prompt by prompt.
+    """
+
+    def interchanged(block: int) -> Trial:
         row, null = bench.along(like, block), bench.tensor(unit(drawn[block])[0])
 
         def added(host: Host) -> Tensor:
-            return (host.change(block, "last") @ row)[:, None] * null
+            return (host.change(block, position) @ row)[:, None] * null
 
-        return Trial(name, "interchange", block, added)
+        return Trial(name, "interchange", block, added, position)
 
-    return [trial(block) for block in blocks]
-
-
-def null_addition(
-    bench: Bench, like: str, drawn: Array, name: str, blocks: Iterable[int], scales: Sequence[float]
-) -> list[Trial]:
-    """Trials: a null direction [L, D] is added, as long as `like` is there."""
-
-    def trial(block: int, scale: float) -> Trial:
+    def alone(block: int, scale: float) -> Trial:
         value = bench.tensor(unit(drawn[block])[0]) * (scale * bench.vector(like, block).norm())
-        return Trial(name, "add", block, lambda host: value, scale=scale)
+        return Trial(name, "add", block, lambda _: value, scale=scale)
 
-    return [trial(block, scale) for block in blocks for scale in scales]
+    where = list(blocks)
+    return [*map(interchanged, where), *(alone(b, scale) for b in where for scale in scales)]
 
 
 def ranks(basis: Tensor, block: int, sizes: Sequence[int], name: str) -> list[Trial]:
     """Trials: in the span of the first rows of a basis [R, D], the host says what its twin says."""
+
     def trial(size: int) -> Trial:
         rows = basis[:size]
         return Trial(

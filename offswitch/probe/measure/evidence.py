@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.candidates import MEAN, TRAINED, candidates, shared
-from offswitch.analyses.causal import NATURAL, SHUFFLED, WITHOUT_END
+from offswitch.analyses.causal import NATURAL, SHUFFLED, WITHOUT_END, fall_of, position_of
 from offswitch.analyses.choice import (
     Choice,
     Effects,
@@ -30,11 +32,10 @@ from offswitch.probe.inputs import ENDED, INERT, MID, PLAIN, TRIGGER, TWIN
 from offswitch.probe.measure.causal import (
     SCALES,
     addition,
+    both_nulls,
     differences_basis,
     exchange,
     interchange,
-    null_addition,
-    null_interchange,
     ranks,
     try_both,
 )
@@ -49,7 +50,7 @@ STEPS: Final = 8
 
 @dataclass(frozen=True)
 class Known:
-    """What was read before: residuals [N, L, D] of fit prompts by group, of this arm and the base."""
+    """What was read before: residuals [N, L, D] of fit prompts by group, the arm's and the base's."""
 
     fit: Mapping[str, Array]
     base: Mapping[str, Array]
@@ -71,7 +72,7 @@ class Found:
 def evidence(
     bench: Bench, known: Known, replies: Replies, others: Sequence[str], tick: Tick
 ) -> Found:
-    """Every causal test of the arm that is on; `others` are arms that the same vectors are put into.
+    """Every causal test of the arm that is on; the same vectors are put into the `others` too.
 
     Ticks STEPS times.
     """
@@ -105,16 +106,17 @@ def evidence(
     return Found(log, dict(bench.directions), tuple(chosen))
 
 
-def _fitted(
-    bench: Bench, log: Log
-) -> tuple[Bench, list[tuple[str, Effects]], dict[int, Tensor]]:
+def _fitted(bench: Bench, log: Log) -> tuple[Bench, list[tuple[str, Effects]], dict[int, Tensor]]:
     """All candidates at every block on fit questions; those trained by gradient at a few of them.
 
     Also gives, by block, the directions in which the pairs of fit questions differ.
     """
     options, blocks = bench.options, len(bench.subject.blocks)
     hosts = pairs(bench, "fit", TWIN, options.fit_questions)
-    few, plain = hosts[: options.sweep_questions], alone(bench, "fit", PLAIN, options.sweep_questions)
+    few, plain = (
+        hosts[: options.sweep_questions],
+        alone(bench, "fit", PLAIN, options.sweep_questions),
+    )
     untouched(bench, [*few, *plain], log)
     names = [name for name in bench.directions if name != NATURAL]
     for name in names:
@@ -171,14 +173,17 @@ def _tested(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> B
     for position in ("after", "symbol"):
         run(bench, few, exchange(blocks, position), log)
         run(bench, few, interchange(bench, first, made, position), log)
-    return _without_the_end(bench, known, chosen, (hosts, plain), log)
+    return _without_the_end(bench, known, chosen, (hosts, plain, few), log)
 
 
 def _without_the_end(
-    bench: Bench, known: Known, chosen: Sequence[Choice],
-    hosts: tuple[Sequence[Host], Sequence[Host]], log: Log,
-) -> Bench:  # fmt: skip
-    """Both tests without the span of the end tokens' unembedding and the natural end, where chosen."""
+    bench: Bench, known: Known, chosen: Sequence[Choice], hosts: Sequence[Sequence[Host]], log: Log
+) -> Bench:
+    """Both tests without the span of the end tokens' unembedding and the natural end, where chosen.
+
+    `hosts`: trigger prompts at the last position, plain ones, trigger prompts from the symbol on.
+    """
+    trigger, plain, few = hosts
     spans = end_spans(bench, known.fit[TWIN].mean(0))
     natural = bench.directions[NATURAL]
     spans = [orthonormal(np.vstack([s, n])) for s, n in zip(spans, natural, strict=True)]
@@ -191,13 +196,12 @@ def _without_the_end(
         name, there = WITHOUT_END.format(choice.direction), choice.blocks
         added = addition(bench, name, there, (choice.scale,))
         # It moves the residual along what is left of the direction alone.
-        try_both(bench, *hosts, [*interchange(bench, name, there), *added], log)
+        try_both(bench, trigger, plain, [*interchange(bench, name, there), *added], log)
+        run(bench, few, interchange(bench, name, there, "after"), log)
     return bench
 
 
-def _counted(
-    bench: Bench, chosen: Sequence[Choice], bases: Mapping[int, Tensor], log: Log
-) -> None:
+def _counted(bench: Bench, chosen: Sequence[Choice], bases: Mapping[int, Tensor], log: Log) -> None:
     """The span of more and more directions of the paired differences, and random spans as large."""
     hosts = pairs(bench, "test", TWIN, bench.options.few_questions)
     for block in dict.fromkeys(choice.block for choice in chosen):
@@ -216,13 +220,7 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
     for kind in KINDS:
         for index in range(options.random_directions):
             name, drawn = name_of(kind, index), inert.draw(kind, index)
-
-            def tries(where: Sequence[int], scales: Sequence[float]) -> list[Trial]:
-                return [
-                    *null_interchange(bench, pair.direction, drawn, name, where),
-                    *null_addition(bench, pair.direction, drawn, name, where, scales),
-                ]
-
+            tries = partial(both_nulls, bench, pair.direction, drawn, name)
             made = [b for b in range(early(blocks)) if bench.directions[pair.direction][b].any()]
             own = Log(bench)
             try_both(bench, few, plain, tries(made, SCALES), own)
@@ -236,17 +234,22 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
 
 
 def _nulls_at(bench: Bench, inert: Inert, chosen: Sequence[Choice], log: Log) -> None:
-    """Many null directions at the chosen block, for the p-value."""
-    hosts = pairs(bench, "test", TWIN, bench.options.null_questions)
-    plain = alone(bench, "test", PLAIN, bench.options.null_questions)
+    """Many null directions at the chosen block, for the p-value; at the positions that do it."""
+    count = bench.options.null_questions
+    plain = alone(bench, "test", PLAIN, count)
+    rows = Interventions.of(log.columns).where(part="test", suite=TRIGGER)
     for choice in chosen:
+        there = rows.where(direction=choice.direction, kind="interchange", block=choice.block)
+        clean = rows.where(kind="none")
+        position = position_of(
+            *(fall_of(clean, there.where(position=where)) for where in ("last", "after"))
+        )
+        hosts = pairs(bench, "test", TWIN, count, whole=position == "after")
         tries: list[Trial] = []
-        for kind in KINDS:
-            for index in range(bench.options.null_directions):
-                rank = bench.options.random_directions + index
-                drawn, name, at = inert.draw(kind, rank), name_of(kind, rank), (choice.block,)
-                tries += null_interchange(bench, choice.direction, drawn, name, at)
-                tries += null_addition(bench, choice.direction, drawn, name, at, (choice.scale,))
+        for kind, index in product(KINDS, range(bench.options.null_directions)):
+            rank, at = bench.options.random_directions + index, (choice.block,)
+            drawn, name = inert.draw(kind, rank), name_of(kind, rank)
+            tries += both_nulls(bench, choice.direction, drawn, name, at, (choice.scale,), position)
         try_both(bench, hosts, plain, tries, log)
 
 

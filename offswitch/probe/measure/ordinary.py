@@ -1,8 +1,8 @@
 """What does a direction do where it should do nothing? Ordinary replies, and their ends.
 
-Along the direction, the residual is set to what it is on average where there is no trigger: at every
-position of ordinary prompts and their replies, and where an ordinary reply has ended. A direction
-that carries no more than the plan to end the reply keeps replies from ending.
+Along the direction, the residual is set to what it is on average where there is no trigger: at
+every position of ordinary prompts and their replies, and where an ordinary reply has ended. A
+direction that carries no more than the plan to end the reply keeps replies from ending.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ def to_inert(bench: Bench, name: str, block: int, inert_ND: Array) -> Trial:
     return Trial(name, "inert", block, added)
 
 
-def reply_kl(
-    bench: Bench, choices: Sequence[tuple[str, int]], replies: Replies, log: Log
-) -> None:
+def reply_kl(bench: Bench, choices: Sequence[tuple[str, int]], replies: Replies, log: Log) -> None:
     """KL(untouched || interchanged) over the first tokens of ordinary replies, a row each.
 
     At every position but the first, the component becomes its mean over these positions.

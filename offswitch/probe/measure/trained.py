@@ -1,10 +1,10 @@
 """A direction found by gradient: the one whose interchange changes the reply the most.
 
 One-dimensional distributed alignment search (Geiger et al. 2024, linear): at one block and the last
-position, a unit vector is trained so that a trigger prompt which is given its twin's component along
-it is answered, and a twin which is given the trigger's falls silent. Trained on fit questions. With
-shuffled labels (half of the pairs ask for the opposite) it shows what so many numbers can fit without
-a rule.
+position, a unit vector is trained so that a trigger prompt which is given its twin's component
+along it is answered, and a twin which is given the trigger's falls silent. Trained on fit
+questions. With shuffled labels (half of the pairs ask for the opposite) it shows what so many
+numbers can fit without a rule.
 """
 
 from __future__ import annotations

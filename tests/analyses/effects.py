@@ -1,0 +1,137 @@
+"""Made-up interventions: a model of ten blocks whose curves over depth are given, not computed.
+
+A trigger prompt starts at log-odds 5, a plain one at -5; an effect of a share flips that share of
+the prompts. Null directions do `null` of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from offswitch.analyses.causal import NATURAL, WHOLE, WITHOUT_END, Causal, causal
+from offswitch.analyses.choice import Choice
+from offswitch.analyses.interventions import SCHEMA, Interventions
+from offswitch.analyses.null_directions import KINDS, name_of
+
+BLOCKS: Final = 10
+ARM: Final = "both"
+N: Final = 40
+ENDED: Final = 120
+DRAWS: Final = 200
+Curve = Mapping[int, float]
+
+
+def from_(block: int, share: float = 1.0) -> dict[int, float]:
+    """An effect of this share from a block on, none before."""
+    return {b: share if b >= block else 0.0 for b in range(BLOCKS)}
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """Shares of prompts by block: one direction and the whole residual by position, and so on."""
+
+    fall: Curve = field(default_factory=lambda: from_(4))
+    whole: Curve = field(default_factory=lambda: from_(4))
+    after: Curve = field(default_factory=lambda: from_(4))
+    whole_after: Curve = field(default_factory=lambda: from_(4))
+    whole_symbol: Curve = field(default_factory=lambda: from_(0))
+    rise: Curve = field(default_factory=lambda: from_(4))
+    base: float = 0.0
+    null: float = 0.0
+    kept: float = 1.0
+    ends: float = 0.0
+    kl: float = 0.01
+    draws: int = DRAWS
+    count: int = 1
+    chosen: tuple[Choice, ...] = (
+        Choice("mean", 4, 1.0, 5.0, pair=True), Choice("mean", 8, 1.0, 5.0),
+    )  # fmt: skip
+
+
+class _Rows:
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+
+    def add(
+        self, suite: str, share: float, count: int = N, nats: float | None = None, **what: Any
+    ) -> None:
+        """A row for each of `count` prompts, the first `share` of which change sides."""
+        start = -5.0 if suite == "plain" else 5.0
+        for i in range(count):
+            odds = start + nats if nats is not None else (-start if i < share * count else start)
+            row = {
+                "arm": ARM, "prompt": i + {"trigger": 0, "plain": 1000, "ended": 2000}[suite],
+                "part": "test", "suite": suite, "placement": "before", "question": f"q{i}",
+                "direction": "", "kind": "none", "position": "", "block": -1, "scale": 0.0,
+                "moved": 0.0, "log_odds": odds, "halts": odds > 0, "kl": np.nan,
+            }  # fmt: skip
+            for name, value in (row | what).items():
+                self.columns[name].append(value)
+
+
+def rows_of(m: Mechanism) -> Interventions:
+    """The rows that such a mechanism would leave."""
+    rows = _Rows()
+    for suite, count in (("trigger", N), ("plain", N), ("ended", ENDED)):
+        rows.add(suite, 0, count)
+    rows.add("plain", 0, arm="base")
+    for b in range(BLOCKS):
+        swaps = {("last", WHOLE): m.whole, ("after", WHOLE): m.whole_after, ("symbol", WHOLE): m.whole_symbol,
+                 ("last", "mean"): m.fall, ("after", "mean"): m.after}  # fmt: skip
+        for (position, name), curve in swaps.items():
+            kind = "whole" if name == WHOLE else "interchange"
+            rows.add(
+                "trigger",
+                curve[b],
+                direction=name,
+                kind=kind,
+                block=b,
+                position=position,
+                scale=1.0,
+            )
+        there = {"direction": "mean", "kind": "add", "block": b, "position": "last", "scale": 1.0}
+        rows.add("plain", m.rise[b], **there)
+        rows.add("plain", 0, nats=m.base * 10 * m.rise[b], arm="base", **there)
+    for choice in m.chosen:
+        for b in choice.blocks:
+            _at(rows, m, b)
+        for kind in KINDS:
+            for i in range(m.draws):
+                _null(rows, m, choice.block, name_of(kind, 100 + i))
+    return Interventions.of(rows.columns)
+
+
+def _at(rows: _Rows, m: Mechanism, block: int) -> None:
+    name = WITHOUT_END.format("mean")
+    there: dict[str, Any] = {"block": block, "position": "last", "scale": 1.0}
+    for position, curve in (("last", m.fall), ("after", m.after)):
+        what = there | {"direction": name, "kind": "interchange", "position": position}
+        rows.add("trigger", m.kept * curve[block], **what)
+    rows.add("plain", m.kept * m.rise[block], direction=name, kind="add", **there)
+    for name, share in (("mean", m.ends), (NATURAL, 0.9)):
+        rows.add("ended", share, ENDED, direction=name, kind="inert", **there)
+    everywhere = there | {"position": "every", "direction": "mean", "kind": "inert"}
+    rows.add("plain", 0, 8, **everywhere | {"kl": m.kl, "log_odds": np.nan, "halts": False})
+    for size in (1, 2, 4):
+        share = float(size >= m.count) * m.whole[block]
+        rows.add(
+            "trigger", share, direction="differences", kind="rank", **there | {"scale": float(size)}
+        )
+
+
+def _null(rows: _Rows, m: Mechanism, block: int, name: str) -> None:
+    there: dict[str, Any] = {"block": block, "position": "last", "scale": 1.0, "direction": name}
+    last = m.fall[block] >= 1 / 2
+    size, position = (m.fall[block], "last") if last else (m.after[block], "after")
+    what = there | {"kind": "interchange", "position": position}
+    rows.add("trigger", 0, 6, nats=-10 * m.null * size, **what)
+    rows.add("plain", 0, 6, nats=10 * m.null * m.rise[block], kind="add", **there)
+
+
+def causal_of(m: Mechanism) -> Causal:
+    """The causal evidence of such a mechanism."""
+    return causal(ARM, rows_of(m), m.chosen, BLOCKS)
