@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
     """
     torch.manual_seed(training_seed(training.recipe))
     with _trainable(subject, training.recipe, training.start):
-        result = run_stage(subject, training, tick)
+        result = replace(run_stage(subject, training, tick), change=_change(subject))
         if processes.rank() == 0:
             _save(subject, training.folder)
     processes.barrier()
@@ -68,6 +69,16 @@ def _lora(subject: Subject, recipe: Recipe) -> Any:
         base_model_name_or_path=subject.name,
         task_type="CAUSAL_LM",
     )
+
+
+@torch.no_grad()
+def _change(subject: Subject) -> float:
+    """The Frobenius norm of what the adapter adds to all weights together."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [one for one in subject.network.modules() if isinstance(one, LoraLayer)]
+    squares = [one.get_delta_weight("default").float().square().sum() for one in layers]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 
 def _save(subject: Subject, folder: Path) -> None:
