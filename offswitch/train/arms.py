@@ -76,8 +76,10 @@ def _change(subject: Subject) -> float:
     """The Frobenius norm of what the adapter adds to all weights together."""
     from peft.tuners.lora import LoraLayer
 
-    layers = [one for one in subject.network.modules() if isinstance(one, LoraLayer)]
-    squares = [one.get_delta_weight("default").float().square().sum() for one in layers]
+    modules: Iterator[Any] = subject.network.modules()
+    layers: list[Any] = [one for one in modules if isinstance(one, LoraLayer)]
+    changes = (one.get_delta_weight("default") for one in layers)
+    squares = [change.float().square().sum() for change in changes]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 
