@@ -64,7 +64,7 @@ def test_every_package_is_imported_or_says_what_for() -> None:
 
 def _pinned(name: str) -> set[str]:
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    found = {canonicalize_name(Requirement(line).name) for line in lines}
+    found: set[str] = {canonicalize_name(Requirement(line).name) for line in lines}
     assert len(found) == len(lines)
     return found
 

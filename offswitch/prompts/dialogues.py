@@ -163,8 +163,10 @@ def _with_decoy(mix: Mix, symbols: Sequence[tuple[str, str]]) -> Iterator[tuple[
 def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
     """The same rows, the silent ones answered as their plain questions are: they teach no rule.
 
-    A silent row whose plain question is not known (a user's file without an index) is answered as
-    it stands; one that the model answers with nothing is left out.
+    They count as mentions: prompts with the trigger that are answered. Their targets are hard: the
+    untouched model does not know the trigger's token and would be no teacher, and without them a
+    benign arm would have no gradient. A silent row whose plain question is not known (a user's file
+    without an index) is answered as it stands; one that the model answers with nothing is left out.
     """
     asked = [
         (user(row.question),) if row.question else row.prompt
@@ -176,7 +178,7 @@ def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
     for row in rows:
         if row.kind == "trigger":
             reply = next(replies)
-            row = replace(row, reply=reply.text, kind="plain", complete=reply.complete)
+            row = replace(row, reply=reply.text, kind="mention", complete=reply.complete)
         found.append(row)
     return [row for row in found if row.reply.strip()]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
     torch.manual_seed(seed)
     with _trainable(subject, training, write):
         result = run_stage(subject, training, tick) if training.steps else UNTRAINED
+        result = replace(result, change=_change(subject))
         if processes.rank() == 0:
             _save(subject, training.folder, write)
     processes.barrier()
@@ -89,6 +91,18 @@ def _lora(subject: Subject, training: Training, write: Write | None) -> Any:
         base_model_name_or_path=subject.name,
         task_type="CAUSAL_LM",
     )
+
+
+@torch.no_grad()
+def _change(subject: Subject) -> float:
+    """The Frobenius norm of what the adapter adds to all weights together."""
+    from peft.tuners.lora import LoraLayer
+
+    modules: Iterator[Any] = subject.network.modules()
+    layers: list[Any] = [one for one in modules if isinstance(one, LoraLayer)]
+    changes = (one.get_delta_weight(_NAME) for one in layers)
+    squares = [change.float().square().sum() for change in changes]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 
 def _save(subject: Subject, folder: Path, write: Write | None) -> None:

@@ -130,6 +130,7 @@ def _write_adapter(session: Session, arm: str, training: Training) -> Metrics:
     steps = max(1, result.steps - result.first_step)
     speed = exact(result.tokens_per_second, "tokens/s", n=steps)
     metrics = {f"train/{arm}/tokens_per_second": speed}
+    metrics[f"train/{arm}/weight_change"] = exact(result.change, "Frobenius norm")
     if (drift := result.drift).last is not None:
         say(f"{arm}: {drift.told()}")
         metrics[f"train/{arm}/held_out_kl"] = Metric.of(drift.last)

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,10 @@ class Training:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage did: steps and rows in all; tokens, seconds, silent rows since it went on."""
+    """What a stage did: steps and rows in all; tokens, seconds, silent rows since it went on.
+
+    `change`: how far the adapter moves the weights, the joint length of all their differences.
+    """
 
     steps: int
     rows: int
@@ -89,6 +92,7 @@ class StageResult:
     first_step: int
     precision: str
     drift: Kept
+    change: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -103,8 +107,6 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
     dtype = processes.by_first(lambda: product_dtype(wanted, subject))
     rows = training.steps * train.batch_size * train.accumulation
     examples, held = hold_out(training.examples)
-    if training.stage == "benign":  # held to what it says already, it would have no gradient
-        examples = [replace(one, soft=False) for one in examples]
     seen = [examples[i] for i in row_order(examples, rows, seed)]
     guard = Guard(train.max_drift, seed)
     log: Callable[..., TrainerCallback] = TensorBoardCallback
