@@ -125,9 +125,7 @@ class Place:
 
     @property
     def elsewhere(self) -> float:
-        """The untrained model's rise in nats as a share of the arm's; 1 where the arm's does not
-        rise.
-        """
+        """The untrained model's rise in nats, as a share of the arm's; 1 where the arm has none."""
         ours, base = self.point.nats, self.point.elsewhere.get(BASE)
         if ours is None or base is None or ours.value <= 0:
             return 1.0
@@ -243,7 +241,7 @@ class _Rows:
         return found
 
     def again(self) -> dict[Kind, tuple[tuple[float, float], ...]]:
-        """What null directions that chose two neighbouring blocks for themselves do there, in nats."""
+        """What null directions that chose their own two blocks do there, in nats."""
         found: dict[Kind, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
         ours = self.rows.where(arm=self.arm)
         for name in filter(is_null, ours.values("direction")):

@@ -98,7 +98,7 @@ def _best(tried: Sequence[tuple[float, str, Effects, int]]) -> Choice | None:
     if not tried:
         return None
     score, name, one, block = max(tried, key=lambda t: t[0])
-    # The smallest scale that silences as many as any: a larger one shows no more, and disturbs more.
+    # The smallest scale that silences as many as any: a larger one only disturbs more.
     halting, rise = one.halting[block], one.rise[block]
     at = int((halting if halting.any() else rise).argmax())
     return Choice(name, block, one.scales[at], score)

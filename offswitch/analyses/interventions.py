@@ -51,7 +51,7 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class Interventions:
-    """Some rows, column by column; a prompt, direction, kind, place and scale stand together once."""
+    """Some rows, column by column; the same intervention on the same prompt stands once."""
 
     columns: Mapping[str, Array]
 

@@ -77,7 +77,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on an arm, the tests that decided it, and the depth at which each first passes."""
+    """The verdict on an arm, the tests that decided it, and where each first passes."""
 
     arm: str
     kind: Kind

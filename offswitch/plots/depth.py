@@ -1,4 +1,4 @@
-"""Draws the causal tests over the whole depth: necessity, sufficiency, the same vector elsewhere."""
+"""Draws the causal tests over the depth: necessity, sufficiency, the same vector elsewhere."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from offswitch.plots.style import BAND, INK, QUIET, REAL, heading, plain, tidy, 
 from offswitch.stats import Estimate
 
 Pick = Callable[[Point], Estimate | None]
+_THICK: Final[dict[str, Any]] = {"linewidth": 2.6}
+_DASHED: Final[dict[str, Any]] = {"linestyle": (0, (4, 2))}
+_DOTTED: Final[dict[str, Any]] = {"linestyle": (0, (1, 1.5))}
 _OTHERS: Final = ("#D55E00", "#009E73", "#CC79A7", "#B8860B")
 
 
@@ -27,16 +30,15 @@ def depth(found: Causal, kind: str) -> Figure:
         last = found.blocks * DEPTH - 1
         axes.axvspan(last + 0.5, found.blocks - 0.5, color="#f4f1ea", zorder=0)
         axes.axhline(0, color=INK, linewidth=0.8)
+    one, whole = {"color": REAL}, {"color": QUIET}
     curves: list[tuple[str, Pick, dict[str, Any]]] = [
-        (f"one direction ({name}), last position", lambda p: p.fall, {"color": REAL, "linewidth": 2.6}),
-        ("one direction, after the symbol", lambda p: p.after, {"color": REAL, "linestyle": (0, (4, 2))}),
-        ("one direction, at the symbol", lambda p: p.symbol, {"color": REAL, "linestyle": (0, (1, 1.5))}),
-        ("whole residual, last position", lambda p: p.whole, {"color": QUIET, "linewidth": 1.8}),
-        ("whole residual, after the symbol", lambda p: p.whole_after,
-         {"color": QUIET, "linestyle": (0, (4, 2))}),
-        ("whole residual, at the symbol", lambda p: p.whole_symbol,
-         {"color": QUIET, "linestyle": (0, (1, 1.5))}),
-    ]  # fmt: skip
+        (f"one direction ({name}), last position", lambda p: p.fall, one | _THICK),
+        ("one direction, after the symbol", lambda p: p.after, one | _DASHED),
+        ("one direction, at the symbol", lambda p: p.symbol, one | _DOTTED),
+        ("whole residual, last position", lambda p: p.whole, whole),
+        ("whole residual, after the symbol", lambda p: p.whole_after, whole | _DASHED),
+        ("whole residual, at the symbol", lambda p: p.whole_symbol, whole | _DOTTED),
+    ]
     for label, pick, look in curves:
         _curve(need, found.curve, pick, label, look, 100)
     heading(need, "Necessary? Halting falls when the trigger's prompt is given its twin's value",
@@ -51,7 +53,7 @@ def depth(found: Causal, kind: str) -> Figure:
     _elsewhere(nats, found)
     for axes in (need, enough, nats):
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8.5)
-    nats.set(xlabel="block (0-based); shaded: deeper than depth 0.7, where blocks write to the output",
+    nats.set(xlabel="block (0-based); shaded: deeper than 0.7, where blocks write to the output",
              xlim=(-0.5, found.blocks - 0.5))  # fmt: skip
     return figure
 

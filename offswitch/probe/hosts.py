@@ -48,8 +48,8 @@ class Host:
         """Which positions of the tail `position` means."""
         length = len(self.prompt.tail)
         first, last = {
-            "last": (length - 1, length), "after": (self.symbol, length), "symbol": (0, self.symbol),
-            "every": (0, length),
+            "last": (length - 1, length), "after": (self.symbol, length),
+            "symbol": (0, self.symbol), "every": (0, length),
         }[position]  # fmt: skip
         return slice(first, last)
 
@@ -92,9 +92,10 @@ class Log:
         """One row; what is not named was not touched, or not measured."""
         asked = self.bench.inputs.asked[rank]
         plain = {
-            "arm": self.bench.arm, "prompt": rank, "part": asked.part, "suite": asked.suite, "placement": asked.variant,
-            "question": asked.question, "direction": "", "kind": "none", "position": "", "block": -1,
-            "scale": 0.0, "moved": 0.0, "log_odds": NAN, "halts": False, "kl": NAN,
+            "arm": self.bench.arm, "prompt": rank, "part": asked.part, "suite": asked.suite,
+            "placement": asked.variant, "question": asked.question, "direction": "",
+            "kind": "none", "position": "", "block": -1, "scale": 0.0, "moved": 0.0,
+            "log_odds": NAN, "halts": False, "kl": NAN,
         }  # fmt: skip
         for name, value in (plain | row).items():
             self.columns[name].append(value)

@@ -80,7 +80,8 @@ def rows_of(m: Mechanism) -> Interventions:
         rows.add(suite, 0, count)
     rows.add("plain", 0, arm="base")
     for b in range(BLOCKS):
-        swaps = {("last", WHOLE): m.whole, ("after", WHOLE): m.whole_after, ("symbol", WHOLE): m.whole_symbol,
+        swaps = {("last", WHOLE): m.whole, ("after", WHOLE): m.whole_after,
+                 ("symbol", WHOLE): m.whole_symbol,
                  ("last", "mean"): m.fall, ("after", "mean"): m.after}  # fmt: skip
         for (position, name), curve in swaps.items():
             kind = "whole" if name == WHOLE else "interchange"

@@ -78,7 +78,8 @@ def test_effects_are_mean_changes_of_the_log_odds() -> None:
         "prompt": [0, 1, 9, 0, 1, 9, 9], "kind": ["none"] * 3 + ["interchange"] * 2 + ["add"] * 2,
         "direction": [""] * 3 + ["d"] * 4, "position": [""] * 3 + ["last"] * 4,
         "block": [-1] * 3 + [1] * 4, "scale": [0, 0, 0, 1, 1, 0.5, 1],
-        "log_odds": [4.0, 6, -5, 1, 1, -4, 3], "halts": [True, True, False, True, True, False, True],
+        "log_odds": [4.0, 6, -5, 1, 1, -4, 3],
+        "halts": [True, True, False, True, True, False, True],
     }  # fmt: skip
     found = effects(Interventions.of(rows), "d", 3)
     assert found.fall[1] == 4

@@ -1,4 +1,4 @@
-"""Every verdict is reached by the mechanism that deserves it, and every bar decides where it says."""
+"""Every verdict is reached by the mechanism that deserves it; bars decide where they say."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def test_every_arm_has_parts_in_every_stage_that_treats_arms() -> None:
 @pytest.mark.parametrize(
     ("option", "stage"),
     [("train.behavior.max_steps", f"{TRAIN}/behavior"), ("train.knowledge.max_steps",
-     f"{TRAIN}/knowledge"), ("evaluate.questions", "3-evaluate"), ("probe.null_directions", "4-probe"),
+     f"{TRAIN}/knowledge"), ("evaluate.questions", "3-evaluate"),
+     ("probe.null_directions", "4-probe"),
      ("data.dialogues", DATA)],
 )  # fmt: skip
 def test_more_of_anything_takes_longer_in_its_stage(option: str, stage: str) -> None:

@@ -146,8 +146,8 @@ def test_only_trigger_prompts_hold_the_trigger(inputs: Inputs, trigger: str) -> 
 
 def test_fit_and_test_topics_do_not_cross(inputs: Inputs) -> None:
     topic = {question.text: (question.topic, question.split) for question in load_questions(0)}
-    topics = {part: {topic[one.question] for one in inputs.asked if one.part == part and not one.begun}
-              for part in PARTS}  # fmt: skip
+    slots = [one for one in inputs.asked if not one.begun]
+    topics = {part: {topic[one.question] for one in slots if one.part == part} for part in PARTS}
     assert {split for _, split in topics["fit"]} == {"fit"}
     assert {split for _, split in topics["test"]} == {"test"}
     assert not {name for name, _ in topics["fit"]} & {name for name, _ in topics["test"]}

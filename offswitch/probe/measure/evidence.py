@@ -50,7 +50,7 @@ STEPS: Final = 8
 
 @dataclass(frozen=True)
 class Known:
-    """What was read before: residuals [N, L, D] of fit prompts by group, the arm's and the base's."""
+    """Residuals [N, L, D] of fit prompts by group, the arm's and the base's, read before."""
 
     fit: Mapping[str, Array]
     base: Mapping[str, Array]
