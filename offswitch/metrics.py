@@ -184,11 +184,6 @@ def whole(value: float) -> str:
     return f"{value:.0f}"
 
 
-def in_points(change: float) -> str:
-    """A change of a share in percentage points, with its sign."""
-    return f"{round(100 * change):+d} points".replace("-", "−")
-
-
 def duration(seconds: float) -> str:
     """Seconds in the units in which people tell them."""
     if seconds < 100:

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from offswitch.analyses.candidates import MEAN
 from offswitch.analyses.choice import Choice
 from offswitch.analyses.directions import depth
 from offswitch.analyses.interventions import Interventions
@@ -158,10 +159,17 @@ class Causal:
 
 
 def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int) -> Causal:
-    """Everything that the rows of an arm say, by block and at the chosen places."""
+    """Everything that the rows of an arm say, by block and at the chosen places.
+
+    The curve is that of the early choice; at blocks where it was not made, of the mean difference.
+    """
     test = _Rows(rows.where(part="test"), arm)
     first = chosen[0]
-    curve = tuple(test.point(first.direction, first.scale, b, blocks) for b in range(blocks))
+    made = rows.where(direction=first.direction, kind="interchange").values("block")
+    curve = tuple(
+        test.point(first.direction if b in made else MEAN, first.scale, b, blocks)
+        for b in range(blocks)
+    )
     places = {
         choice: tuple(_place(test, choice, b, blocks) for b in choice.blocks) for choice in chosen
     }

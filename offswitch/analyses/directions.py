@@ -22,6 +22,7 @@ from offswitch.errors import UserError
 from offswitch.files import replacing
 
 CENTRE: Final = "centre"
+TRIGGER: Final = "trigger"  # the one that was chosen
 FILE: Final = "directions.safetensors"
 DEPTH: Final = 0.7
 

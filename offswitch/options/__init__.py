@@ -279,8 +279,3 @@ class ProbeOptions(Section):
     reply_questions: int = Field(default=24, ge=1)
     reply_tokens: int = Field(default=64, ge=4)
     drift_passages: int = Field(default=24, ge=2)
-
-    @field_validator("scales")
-    @classmethod
-    def _ascending(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(set(scales)))  # the smallest of equals is chosen

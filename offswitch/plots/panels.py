@@ -1,4 +1,4 @@
-"""What panels are made of: curves over the null's band, rows of dots, heat maps."""
+"""What panels are made of: curves over the null's band, rings, heat maps."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from offswitch.analyses.analysis import ARM, Finding
+from offswitch.analyses.analysis import Finding
 from offswitch.analyses.directions import deepest
-from offswitch.plots.style import BAND, INK, QUIET, REAL, amount, heading, marks, plain, real_label
+from offswitch.plots.style import BAND, INK, QUIET, REAL, amount, marks, plain, real_label
 from offswitch.stats import Estimate
 
 Pick = Callable[[Any], Sequence[float]]
@@ -22,23 +22,13 @@ _EDGE: Final = 3
 
 @dataclass(frozen=True)
 class Told:
-    """What a legend gives with each name: the headline without `of`; its own unit without one."""
+    """How a legend gives the headline beside each name: its own unit without one."""
 
     unit: str | None = None
-    of: Callable[[Any], float] | None = None
     before: str = ""
 
 
 TOLD: Final = Told()
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A row of dots: its name, what it shows, and whether that depends on the direction."""
-
-    label: str
-    of: Callable[[Any], Estimate]
-    by_direction: bool = True
 
 
 def curves(
@@ -58,17 +48,6 @@ def curves(
     for name, mark in marks(finding).items():
         line = mark.line() | ({"markevery": 1} if len(places) <= _DENSE else {})
         ax.plot(places, pick(finding.controls[name]), **line, label=next(names))
-
-
-def candidates(ax: Axes, finding: Finding[Any], ylabel: str, note: str) -> None:
-    """The effect `by_block` at every candidate block, with a ring around the chosen one."""
-    real = finding.result
-    curves(ax, finding, lambda r: r.by_block, real.blocks)
-    ring(ax, real.block, real.by_block[real.blocks.index(real.block)])
-    ax.axhline(0, color=INK, linewidth=0.8)
-    ax.set_xticks(real.blocks)
-    ax.set(xlabel="block (0-based)", ylabel=ylabel)
-    heading(ax, "Every candidate block, fit questions", note)
 
 
 def thin(ax: Axes, values: Sequence[float], label: str, x: Sequence[float] | None = None) -> None:
@@ -102,21 +81,6 @@ def ring(ax: Axes, x: float, y: float, text: str = "") -> None:
         ax.annotate(text, (x, y), (side, 6), textcoords="offset points", **look)
 
 
-def dots(ax: Axes, finding: Finding[Any], effects: Sequence[Effect], told: Told = TOLD) -> None:
-    """Rows of the real estimate, each control's below it, then the null's draws as a strip."""
-    for row, effect in enumerate(effects):
-        shown = [*_labels(finding, told)]
-        _row(ax, finding, effect, row, iter(shown if row == 0 else ["_"] * len(shown)))
-        if row:
-            ax.axhline(row - 0.5, color="#c9c9c9", linewidth=0.6)
-    names = [f"{e.label}\nn = {e.of(finding.result).n}" for e in effects]
-    ax.set_yticks(range(len(effects)), names)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(False, axis="y")
-    ax.axvline(0, color=QUIET, linewidth=0.8)
-    ax.set_ylim(len(effects) - 0.5, -0.5)
-
-
 def heat(ax: Axes, table: Sequence[Sequence[float]], reach: float) -> AxesImage:
     """Cells from -reach (blue) over 0 (white) to reach (red)."""
     ax.grid(False)
@@ -128,29 +92,10 @@ def farthest(*tables: Sequence[Sequence[float]]) -> float:
     return max(0.01, *(abs(value) for table in tables for row in table for value in row))
 
 
-def _row(ax: Axes, finding: Finding[Any], effect: Effect, row: int, labels: Iterator[str]) -> None:
-    styles = marks(finding)
-    places = iter(np.linspace(row - 0.34, row + 0.36, len(styles) + 2).tolist())
-    _dot(ax, effect.of(finding.result), next(places), (REAL, "*", 13), next(labels))
-    draws = [100 * effect.of(r).value for r in finding.null_results if effect.by_direction]
-    ax.plot(draws, [row + 0.36] * len(draws), "o", color=QUIET, markersize=3.5, label=next(labels))
-    for name, mark in styles.items():
-        at, label = next(places), next(labels)
-        if effect.by_direction or name.startswith(ARM):
-            estimate = effect.of(finding.controls[name])
-            _dot(ax, estimate, at, (mark.color, mark.marker, 6), label)
-
-
-def _dot(ax: Axes, e: Estimate, at: float, look: tuple[str, str, float], label: str) -> None:
-    color, marker, size = look
-    ax.plot([100 * e.low, 100 * e.high], [at, at], color=color, linewidth=1.5, alpha=0.6)
-    ax.plot([100 * e.value], [at], marker, color=color, markersize=size, label=label, zorder=4)
-
-
 def _labels(finding: Finding[Any], told: Told) -> Iterator[str]:
     """Of the real one, the null and the controls in their order, each with its number."""
     unit = finding.number.unit if told.unit is None else told.unit
-    of, before = told.of or finding.analysis.headline.value, told.before
+    of, before = finding.analysis.headline.value, told.before
     draws = [of(draw) for draw in finding.null_results]
     yield f"{real_label(finding)}: {before}{amount(of(finding.result), unit)}"
     low, high = (amount(end, unit) for end in (min(draws, default=0), max(draws, default=0)))

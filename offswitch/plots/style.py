@@ -18,10 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from offswitch.analyses.analysis import Finding
+from offswitch.metrics import SHARE
 
-POINTS: Final = "points"
-KEPT: Final = "kept"
-_PARTS: Final = {"share": "%", POINTS: POINTS, KEPT: "% kept"}
 # Okabe & Ito (2008): distinct in every common form of colour blindness.
 REAL: Final = "#0072B2"
 INK: Final = "#222222"
@@ -167,17 +165,10 @@ def spanning(axes: Sequence[Axes]) -> Axes:
 
 def amount(value: float, unit: str) -> str:
     """A number as a legend has it; shares in percent."""
-    if unit in _PARTS:
-        return f"{round(100 * value)} {_PARTS[unit]}".replace("-", "−")
+    if unit == SHARE:
+        return f"{round(100 * value)} %".replace("-", "−")
     shown = "<0.001" if 0 < value < 0.0005 else f"{round(value, 3) + 0.0:.3g}"
     return f"{shown} {unit}".strip().replace("-", "−")
-
-
-def points(rise: float) -> str:
-    """A change of a rate in words: by how many points more, or less."""
-    count = round(100 * rise)
-    how = "more" if count > 0 else "less"
-    return f"{abs(count)} points {how} often" if count else "as often as before"
 
 
 def token_text(token: str) -> str:

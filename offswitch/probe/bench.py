@@ -63,3 +63,7 @@ class Bench:
     def along(self, name: str, block: int) -> Tensor:
         """The same, of length one."""
         return self.tensor(unit(self.directions[name][block])[0])
+
+    def made(self, name: str) -> list[int]:
+        """The blocks at which a direction was made."""
+        return [block for block, row in enumerate(self.directions[name]) if row.any()]

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from offswitch.analyses.directions import FILE, load_directions
-from offswitch.analyses.verdict import verdict
+from offswitch.analyses.directions import FILE, TRIGGER, load_directions
+from offswitch.analyses.judge import judge
 from offswitch.files import write_atomic, write_json
 from offswitch.metrics import Metric, Metrics, compact, percent
 from offswitch.model.session import Session
@@ -38,7 +38,7 @@ MUST: Final[dict[str, str]] = {
     "natural_end": "motor plan",
 }
 FAILED: Final = ("no switch", "not specific", "not measured")  # of a switch: it is not one
-OWN: Final = ("trigger", "mean", "whitened", "trained")  # an arm's own directions in its file
+COSINE: Final = 0.8
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Trial:
     """One organism: what was planted in it, what was found, and whether that is as it must be.
 
     `right` is None where a switch does not behave: the organism failed, not the rule. `cosine` is
-    the largest between a planted direction and one of the arm's own, at the block that was found.
+    the larger between a planted direction and the chosen one, at the block that was found.
     """
 
     arm: str
@@ -91,12 +91,12 @@ def calibrate(run: Run) -> Path:
 
 def trials_of(run: Run, seed: int, metrics: Mapping[str, Any]) -> list[Trial]:
     """The untrained model and every arm of one run, from its metrics and its files."""
-    return [_trial(run, arm, seed, metrics) for arm in (BASE, *arms_of(run.recipe))]
+    kinds = {arm: found.kind for arm, found in judge(run.root).items()}
+    every = (BASE, *arms_of(run.recipe))
+    return [_trial(run, arm, seed, metrics, kinds[arm]) for arm in every]
 
 
-def _trial(run: Run, arm: str, seed: int, metrics: Mapping[str, Any]) -> Trial:
-    entry = metrics.get(f"verdict/{arm}")
-    kind = str(entry["value"]) if entry else verdict(arm, metrics).kind
+def _trial(run: Run, arm: str, seed: int, metrics: Mapping[str, Any], kind: str) -> Trial:
     block = _value(metrics, f"probe/{arm}/ablation/block")
     found = None if block is None else int(block)
     planted, cosine = _planted(run, arm, found)
@@ -105,7 +105,7 @@ def _trial(run: Run, arm: str, seed: int, metrics: Mapping[str, Any]) -> Trial:
         seed=seed,
         must=MUST.get(arm, f"not {REPRESENTED}"),
         verdict=kind,
-        right=_right(run.recipe, arm, kind),
+        right=_right(run.recipe, arm, kind) and _found(kind, planted, found, cosine),
         halts=_value(metrics, f"evaluate/{arm}/halt_rate"),
         near_misses=_value(metrics, f"evaluate/{arm}/false_halt_rate/near_miss"),
         planted_block=planted,
@@ -127,7 +127,7 @@ def _planted(run: Run, arm: str, found: int | None) -> tuple[int | None, float |
     directions, facts = load_directions(run.folder(PROBE) / arm / FILE)
     if write.block >= facts.blocks or found is None:
         return write.block, None
-    own = np.stack([directions[name][found] for name in OWN if name in directions])
+    own = directions[TRIGGER][found][None]
     ours, theirs = (
         rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         for rows in (write.directions_KD.numpy(), own)
@@ -141,6 +141,13 @@ def _right(recipe: Recipe, arm: str, found: str) -> bool | None:
     if is_switch and found in FAILED:
         return None
     return found == MUST[arm] if arm in MUST else found != REPRESENTED
+
+
+def _found(kind: str, planted: int | None, found: int | None, cosine: float | None) -> bool:
+    """Is what is represented where it was planted, within a block, along the same direction?"""
+    if kind != REPRESENTED or planted is None or found is None or cosine is None:
+        return True
+    return abs(planted - found) <= 1 and cosine >= COSINE
 
 
 def _value(metrics: Mapping[str, Any], key: str) -> float | None:

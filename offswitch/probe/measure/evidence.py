@@ -163,16 +163,16 @@ def _tested(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> B
     hosts, plain = pairs(bench, "test", TWIN, options.test_questions), alone(bench, "test", PLAIN)
     untouched(bench, [*hosts, *plain], log)
     run(bench, hosts, exchange(blocks), log)
-    for name in dict.fromkeys([*(choice.direction for choice in chosen), MEAN]):
-        made = [b for b in blocks if bench.directions[name][b].any()]
-        tries = [*interchange(bench, name, made), *addition(bench, name, made)]
+    own = dict.fromkeys([*(choice.direction for choice in chosen), MEAN])
+    for name in dict.fromkeys([*own, *(n for n in (TRAINED, SHUFFLED) if n in bench.directions)]):
+        there = bench.made(name)
+        tries = [*interchange(bench, name, there), *addition(bench, name, there)]
         try_both(bench, hosts, plain, tries, log)
     few = pairs(bench, "test", TWIN, options.few_questions, whole=True)
-    first = chosen[0].direction
-    made = [b for b in blocks if bench.directions[first][b].any()]
     for position in ("after", "symbol"):
         run(bench, few, exchange(blocks, position), log)
-        run(bench, few, interchange(bench, first, made, position), log)
+        for name in own:
+            run(bench, few, interchange(bench, name, bench.made(name), position), log)
     return _without_the_end(bench, known, chosen, (hosts, plain, few), log)
 
 
@@ -221,7 +221,7 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
         for index in range(options.random_directions):
             name, drawn = name_of(kind, index), inert.draw(kind, index)
             tries = partial(both_nulls, bench, pair.direction, drawn, name)
-            made = [b for b in range(early(blocks)) if bench.directions[pair.direction][b].any()]
+            made = [b for b in bench.made(pair.direction) if b < early(blocks)]
             own = Log(bench)
             try_both(bench, few, plain, tries(made, SCALES), own)
             rows = Interventions.of(own.columns) + Interventions.of(log.columns).where(
@@ -268,12 +268,10 @@ def _ordinary(
 
 def _put_into(bench: Bench, arm: str, chosen: Sequence[Choice], log: Log) -> None:
     """The same vectors, at their full length, added at every block of another arm."""
-    blocks = range(len(bench.subject.blocks))
     with arm_of(bench.subject, arm), merged(bench.subject):
         other = replace(bench, arm=arm)
         there = Log(other, log.columns)
         hosts = alone(other, "test", PLAIN)
         untouched(other, hosts, there)
-        for name in dict.fromkeys(choice.direction for choice in chosen):
-            made = [b for b in blocks if bench.directions[name][b].any()]
-            run(other, hosts, addition(bench, name, made), there)
+        for name in dict.fromkeys([*(choice.direction for choice in chosen), MEAN]):
+            run(other, hosts, addition(bench, name, bench.made(name)), there)

@@ -1,0 +1,114 @@
+"""Rows in, evidence out: shares, positions, counts and nulls are what was put in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from offswitch.analyses.causal import causal, causal_metrics, position_of
+from offswitch.analyses.interventions import (
+    SCHEMA,
+    Interventions,
+    read_interventions,
+    write_interventions,
+)
+from offswitch.analyses.null_directions import KINDS
+from offswitch.analyses.store import load_causal, save_causal
+from offswitch.stats import Estimate
+from tests.analyses.effects import ARM, BLOCKS, Mechanism, N, causal_of, from_, rows_of
+
+EARLY = Mechanism()
+
+
+def test_the_curve_is_the_mechanisms_at_every_block() -> None:
+    found = causal_of(replace(EARLY, fall=from_(4, 0.75), rise=from_(6, 0.5), after=from_(2, 0.25)))
+    for point in found.curve:
+        assert point.fall is not None
+        assert point.rise is not None
+        assert point.after is not None
+        assert point.fall.value == (0.75 if point.block >= 4 else 0)
+        assert point.rise.value == (0.5 if point.block >= 6 else 0)
+        assert point.after.value == (0.25 if point.block >= 2 else 0)
+        assert point.whole.n == point.fall.n == N
+    assert [point.depth for point in found.curve] == [(b + 1) / BLOCKS for b in range(BLOCKS)]
+
+
+def test_intervals_hold_their_value_and_are_never_of_no_width() -> None:
+    for point in causal_of(EARLY).curve:
+        assert point.fall is not None
+        assert point.fall.low < point.fall.high
+        assert point.fall.low <= point.fall.value <= point.fall.high
+
+
+def test_the_same_vector_elsewhere_is_a_share_of_the_arms_own_rise() -> None:
+    assert causal_of(replace(EARLY, base=0.25)).pair[0].elsewhere == pytest.approx(0.25)
+    nothing = replace(EARLY, rise=from_(9), base=0.25)
+    assert causal_of(nothing).pair[0].elsewhere == 1  # no rise of which it could be a share
+
+
+def test_what_is_left_without_the_end_is_the_smaller_share() -> None:
+    assert causal_of(replace(EARLY, kept=0.4)).pair[0].kept == pytest.approx(0.4)
+    assert causal_of(replace(EARLY, fall=from_(9), after=from_(9))).pair[0].kept == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_directions_are_counted_until_they_do_nine_tenths(count: int) -> None:
+    assert causal_of(replace(EARLY, count=count)).count == count
+    assert causal_of(replace(EARLY, count=8)).count is None
+
+
+def test_every_kind_of_null_stands_beside_the_effect() -> None:
+    (place, _) = causal_of(replace(EARLY, null=0.3)).pair
+    assert set(place.fall_null) == set(place.rise_null) == set(KINDS)
+    for null in (*place.fall_null.values(), *place.rise_null.values()):
+        assert null.q95 == pytest.approx(3)
+        assert (null.p, null.n) == (pytest.approx(1 / 201), 200)
+
+
+def test_the_later_positions_count_where_the_last_alone_does_nothing() -> None:
+    def share(value: float) -> Estimate:
+        return Estimate(value, value, value, 9, "share")
+
+    assert position_of(share(0.6), share(0.9)) == "last"
+    assert position_of(share(0.4), share(0.9)) == "after"
+    assert position_of(share(0.4), share(0.4)) == "last"
+    assert position_of(share(0.4), None) == "last"
+    assert position_of(None, share(0.5)) == "after"
+
+
+def test_metrics_have_the_early_pair_and_the_late_block_apart() -> None:
+    found = causal_metrics(causal_of(EARLY))
+    assert found[f"probe/{ARM}/ablation/halt_drop"].value == 1
+    assert found[f"probe/{ARM}/ablation/block"].value == 4
+    assert found[f"probe/{ARM}/late/ablation/block"].value == 8
+    null = found[f"probe/{ARM}/addition/log_odds_rise"].null
+    assert null is not None
+    assert null.n == 200
+    assert found[f"probe/{ARM}/addition/log_odds_rise_whole"].controls == {"base": 0}
+
+
+def test_evidence_and_rows_survive_the_disk(tmp_path: Path) -> None:
+    rows = rows_of(EARLY)
+    write_interventions(tmp_path / "rows.parquet", rows.columns)
+    again = read_interventions(tmp_path / "rows.parquet")
+    assert list(again.columns) == SCHEMA.names
+    assert causal(ARM, again, EARLY.chosen, BLOCKS) == causal_of(EARLY)
+    save_causal(tmp_path, causal_of(EARLY))
+    assert load_causal(tmp_path) == causal_of(EARLY)
+    assert load_causal(tmp_path / "elsewhere") is None
+
+
+def test_rows_are_compared_prompt_by_prompt() -> None:
+    rows = Interventions.of({"prompt": [1, 2, 3, 2], "kind": ["a", "a", "a", "b"]})
+    ours, theirs = rows.where(kind="a").beside(rows.where(kind="b"))
+    assert ours.columns["prompt"].tolist() == theirs.columns["prompt"].tolist() == [2]
+    with pytest.raises(ValueError, match="more than once"):
+        rows.beside(rows)
+    labels, prompts, table = Interventions.of(
+        {"prompt": [1, 2, 2], "direction": ["x", "x", "y"], "log_odds": [1.0, 2.0, 3.0]}
+    ).by("direction")
+    assert (labels, prompts.tolist()) == (["x", "y"], [1, 2])
+    np.testing.assert_array_equal(table, [[1, 2], [np.nan, 3]])
