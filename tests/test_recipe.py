@@ -55,7 +55,7 @@ def test_a_recipe_is_frozen() -> None:
         ("trigger.text=a=b: c", "trigger.text", "a=b: c"),
         ("trigger.text=911", "trigger.text", "911"),
         ("model=123abc", "model", "123abc"),
-        ("probe.scales=[2, 0.5, 1, 0.5]", "probe.scales", (0.5, 1.0, 2.0)),
+        ("train.more_seeds=[2, 1]", "train.more_seeds", (2, 1)),
         ("model=1e5", "model", "1e5"),
         ("model=Qwen/Qwen2.5-1.5B-Instruct@main", "model", "Qwen/Qwen2.5-1.5B-Instruct@main"),
     ],

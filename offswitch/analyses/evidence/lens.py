@@ -87,7 +87,7 @@ ANALYSIS: Final = Analysis(
     gives=Lens,
     measures=(
         Measure("end_rise", lambda r: r.rise, "rise of the end log-odds", signed,
-                "end log-odds read at 80 % of the depth, rise"),
+                "end log-odds read at depth 0.7, rise"),
         Measure("", lambda r: r.block, "at block", whole),
         Measure("end_rise_last_block", lambda r: r.with_symbol[-1] - r.with_inert[-1],
                 "at the last block", signed, unit="nats"),
