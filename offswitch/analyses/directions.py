@@ -135,6 +135,7 @@ def load_directions(path: Path) -> tuple[dict[str, Array], DirectionFacts]:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {})["offswitch"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, DirectionFacts(**metadata)
+            chosen = tuple(metadata.pop("chosen", ()))  # a list, in JSON
+            return tensors, DirectionFacts(**metadata, chosen=chosen)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no directions of this package: {error}") from error

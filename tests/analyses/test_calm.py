@@ -1,8 +1,8 @@
 """Empty worlds: where every key is noise of one kind, p is 5 % or less about once in 20.
 
 Pairs and random keys are exchangeable with the real ones here, as every null supposes. The bound
-for one number is the 99.95 % point of the binomial for 5 %, 10 of 64 worlds: with some 30 numbers
-one right null in 70 runs would cross it by chance, were the seeds not fixed; a null that lets 20 %
+for one number is the 99.95 % point of the binomial for 5 %, 10 of 64 worlds: with some 15 numbers
+one right null in 140 runs would cross it by chance, were the seeds not fixed; a null that lets 20 %
 through is caught four times in five. Numbers without ties are also held to uniform p from below.
 """
 
@@ -25,19 +25,13 @@ P = Mapping[str, Array]
 # One number an analysis for which draws hardly ever tie, so that p is uniform. Rates, blocks and
 # shares kept do tie, which only makes their p larger.
 SMOOTH: Final = (
-    "difference/peak", "rank/first_drop", "separability/auroc", "lens/end_rise",
-    "ablation/log_odds_drop", "addition/log_odds_rise", "patching/last_position",
+    "difference/peak", "separability/auroc", "lens/end_rise", "patching/last_position",
     "heads/knocked_out", "dose/apart", "drift/constant_share",
 )  # fmt: skip
-MORE: Final = (
-    "rank/uncentred_first", "rank/centred_first", "lens/end_rise_last_block",
-    "ablation/kl_ordinary",
-)  # fmt: skip
+MORE: Final = ("erasure/auroc", "lens/end_rise_last_block")
 TIED: Final = (
-    "difference/entry_block", "difference/peak_block", "rank/causal_90", "separability/block",
-    "ablation/halt_drop", "ablation/halt_drop_zeroed", "ablation/halt_drop_everywhere",
-    "ablation/block", "addition/halt_rise", "addition/scale", "motor/kept", "motor/halt_drop",
-    "motor/halt_rise", "patching/handover_block", "dose/half",
+    "difference/entry_block", "difference/peak_block", "separability/block", "erasure/directions",
+    "patching/handover_block", "dose/half",
 )  # fmt: skip
 SMOOTH_ANALYSES: Final = [a for a in EVIDENCE if f"{a.name}/{a.headline.key}" in SMOOTH]
 
@@ -81,8 +75,8 @@ def test_p_is_uniform_where_draws_do_not_tie(p: P, metric: str) -> None:
 
 def test_over_all_analyses_one_p_in_20_is_small(p: P) -> None:
     small = np.array([p[metric] <= 0.05 for metric in SMOOTH])
-    # 1/21 or 2/41 is to be expected: 30 or 31 of 640, with standard error 5.4; three of them.
-    assert small.sum() == pytest.approx(31, abs=16)
+    # 1/21 or 2/41 is to be expected: 21 or 22 of 448, with standard error 4.5; three of them.
+    assert small.sum() == pytest.approx(21.5, abs=14)
 
 
 @pytest.mark.parametrize("analysis", SMOOTH_ANALYSES, ids=lambda a: a.name)

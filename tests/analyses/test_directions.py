@@ -37,6 +37,7 @@ FACTS = DirectionFacts(
     model="tiny",
     model_hash="0123456789abcdef",
     template="fedcba9876543210",
+    chosen=({"direction": "mean", "block": 2, "scale": 0.5, "score": 3.5, "pair": True},),
 )
 
 

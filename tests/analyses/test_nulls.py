@@ -18,7 +18,6 @@ from offswitch.analyses.analysis import (
 )
 from offswitch.analyses.nulls import (
     DRAWS,
-    arms_and_directions,
     arms_and_inert_symbol,
     flipped_changes,
     random_directions,
@@ -28,8 +27,8 @@ from offswitch.analyses.nulls import (
 from offswitch.stats import Estimate, mean
 from tests.analyses.worlds import RANDOM, N, evidence, evidence_views
 
-ONE, OTHER = "{arm}/resid/test/{symbol}", "{arm}/resid/test/control"
-CLEAN, CHANGED = "{arm}/patch/clean/control", "{arm}/patch/into_inert/{symbol}"
+ONE, OTHER = "{arm}/resid/test/{symbol}", "{arm}/resid/test/twin"
+CLEAN, CHANGED = "{arm}/patch/clean/twin", "{arm}/patch/into_inert/{symbol}"
 
 
 # --- nulls ----------------------------------------------------------------------------------------
@@ -66,7 +65,7 @@ def test_pairs_that_belong_together_swap_together() -> None:
 
 def test_a_swap_may_have_its_prompts_on_another_axis() -> None:
     views = evidence_views(evidence())
-    pair = ("{arm}/dose/trigger", "{arm}/dose/control")
+    pair = ("{arm}/dose/trigger", "{arm}/dose/twin")
     for view in swapped_pairs(pair, prompts=1)(views):
         swapped = (view.array(pair[0]) != views.array(pair[0]))[..., 0]  # [strength, prompt]
         assert (swapped == swapped[0]).all()
@@ -131,18 +130,6 @@ def test_the_second_inert_symbol_is_named_by_its_text() -> None:
     controls = arms_and_inert_symbol(evidence_views(evidence()))
     assert list(controls) == ["arm base", "arm benign", "$TABLE"]
     assert (controls["$TABLE"].arm, controls["$TABLE"].symbol) == ("both", "inert")
-
-
-def test_directions_that_mean_nothing_are_used_in_the_same_arm() -> None:
-    views = evidence_views(evidence())
-    own = {"direction of $TABLE": "inert", "direction of arm benign": "benign"}
-    controls = arms_and_directions(views)
-    assert set(controls) == {"arm base", "arm benign", *own}
-    assert {name: controls[name].symbol for name in own} == own
-    assert {controls[name].arm for name in own} == {"both"}
-    assert set(arms_and_directions(views.seen_as("benign"))) == {"arm base", "direction of $TABLE"}
-    bare = {k: v for k, v in views.symbols.items() if k != "benign"}
-    assert "direction of arm benign" not in arms_and_directions(replace(views, symbols=bare))
 
 
 # --- the mechanism --------------------------------------------------------------------------------

@@ -7,28 +7,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA, TruncatedSVD  # type: ignore[import-untyped]
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
 from offswitch.analyses.analysis import investigate
-from offswitch.analyses.evidence import difference, drift, lens, rank, separability
+from offswitch.analyses.evidence import difference, drift, erasure, lens, separability
 from offswitch.analyses.nulls import DRAWS, HALF
 from tests.analyses.worlds import D, L, N, World, evidence, evidence_views, stands_out
 
 
 def test_difference_finds_entry_and_peak_in_spreads_less_the_base() -> None:
     world = evidence()
-    inert, base = world["both/resid/test/control"], world["base/resid/test/control"]
-    spread = np.sqrt(world["both/resid/fit/control"].astype(float).var(0).sum(-1))
+    inert, base = world["both/resid/test/twin"], world["base/resid/test/twin"]
+    spread = np.sqrt(world["both/resid/fit/twin"].astype(float).var(0).sum(-1))
     planted = np.zeros(L)
-    planted[[3, 5, 8, 11]] = [1.5, 2.5, 4.0, 9.0]  # the last lies above 80 % of the depth
+    planted[[3, 5, 7, 8]] = [1.5, 2.5, 4.0, 9.0]  # the last lies deeper than 0.7
     shift = np.zeros((L, D))
     shift[:, 3] = planted * spread
     world["base/resid/test/trigger"] = base + 3  # what the untrained model has already
     world["benign/resid/test/trigger"] += 3
     world["both/resid/test/trigger"] = (inert + 3 + shift).astype(np.float32)
     found = stands_out(difference.ANALYSIS, world).result
-    assert (found.entry, found.peak) == (5, 8)
+    assert (found.entry, found.peak) == (5, 7)
     np.testing.assert_allclose(found.gained, planted, atol=1e-4)
     assert found.largest.value == pytest.approx(4, rel=1e-5)
     np.testing.assert_allclose(found.size, np.linalg.norm(shift + 3, axis=-1) / spread, rtol=1e-4)
@@ -37,44 +36,14 @@ def test_difference_finds_entry_and_peak_in_spreads_less_the_base() -> None:
 def test_a_swap_of_labels_changes_no_unit() -> None:
     """A large shift in swapped rows is no spread: null and value are told in the same unit."""
     world = evidence()
-    spread = np.sqrt(world["both/resid/fit/control"].astype(float).var(0).sum(-1))
+    spread = np.sqrt(world["both/resid/fit/twin"].astype(float).var(0).sum(-1))
     shift = np.zeros((L, D))
     shift[4, 3] = 40 * spread[4]
-    world["both/resid/test/trigger"] = world["both/resid/test/control"] + shift
-    world["base/resid/test/trigger"] = world["base/resid/test/control"]
+    world["both/resid/test/trigger"] = world["both/resid/test/twin"] + shift
+    world["base/resid/test/trigger"] = world["base/resid/test/twin"]
     found = investigate(difference.ANALYSIS, evidence_views(world)).null_values
     signs = [np.where(np.random.default_rng(draw).random(N) < HALF, -1, 1) for draw in range(DRAWS)]
     assert found == pytest.approx([40 * abs(sign.mean()) for sign in signs], rel=1e-5)
-
-
-def test_rank_finds_the_drop_and_the_rank_that_carries_it() -> None:
-    world = evidence()
-    world["both/resid/test/trigger"][:, 5] += 8
-    drops = np.array([2.0, 3.0, 3.7, 4.0], np.float32)
-    world["both/rank/trigger"] = world["both/rank/clean"] - drops[:, None]
-    found = stands_out(rank.ANALYSIS, world).result
-    assert found.block == 5
-    assert found.drop == pytest.approx(drops, rel=1e-5)
-    assert found.first.value == pytest.approx(2, rel=1e-5)
-    assert found.carries == 4  # 3.0 is less than 90 % of 4.0, 3.7 is more
-    assert found.uncentred[0] > 0.9 > found.centred[0]
-
-
-def test_ranks_spectra_agree_with_scikit_learn() -> None:
-    world = evidence()
-    marked, inert = (world[f"both/resid/test/{key}"][:, 5] for key in ("trigger", "control"))
-    delta = marked.astype(float) - inert
-    found = investigate(rank.ANALYSIS, evidence_views(world)).result
-    np.testing.assert_allclose(found.centred, PCA().fit(delta).explained_variance_ratio_, atol=1e-9)
-    theirs = TruncatedSVD(3, algorithm="arpack").fit(delta).singular_values_ ** 2
-    np.testing.assert_allclose(found.uncentred[:3], theirs / (delta**2).sum(), atol=1e-9)
-    assert sum(found.noise) == pytest.approx(1)
-
-
-def test_nothing_carried_is_the_largest_rank() -> None:
-    world = evidence()
-    world["both/rank/trigger"] = np.broadcast_to(world["both/rank/clean"] + 1, (4, N))
-    assert investigate(rank.ANALYSIS, evidence_views(world)).result.carries == 8
 
 
 def _separable(blocks: dict[int, float]) -> World:
@@ -89,7 +58,7 @@ def test_separability_agrees_with_scikit_learn_at_the_planted_block() -> None:
     world = _separable({5: 3.5})
     found = stands_out(separability.ANALYSIS, world).result
     assert found.block == 5
-    fit, inert = (world[f"both/resid/fit/{k}"].astype(float) for k in ("trigger", "control"))
+    fit, inert = (world[f"both/resid/fit/{k}"].astype(float) for k in ("trigger", "twin"))
     for block in range(L):
         direction = (fit[:, block] - inert[:, block]).mean(0)
         scores = [world[f"both/resid/test/{k}"][:, block] @ direction for k in ("trigger", "near")]
@@ -99,26 +68,43 @@ def test_separability_agrees_with_scikit_learn_at_the_planted_block() -> None:
     assert found.best.low <= found.best.value <= found.best.high
 
 
-def test_separability_chooses_among_equals_the_farthest_below_80_percent() -> None:
-    found = investigate(separability.ANALYSIS, evidence_views(_separable({3: 30, 7: 60, 11: 90})))
-    assert found.result.fit[3] == found.result.fit[7] == found.result.fit[11] == 1
+def test_separability_chooses_among_equals_the_farthest_apart_up_to_depth_0_7() -> None:
+    found = investigate(separability.ANALYSIS, evidence_views(_separable({3: 30, 7: 60, 8: 90})))
+    assert found.result.fit[3] == found.result.fit[7] == found.result.fit[8] == 1
     assert found.result.block == 7
+
+
+def test_erasure_counts_what_is_planted_at_the_last_early_block() -> None:
+    finding = investigate(erasure.ANALYSIS, evidence_views(_separable({7: 8})))
+    found = finding.result
+    assert finding.null is not None
+    assert (finding.null.p <= 0.05, finding.passing) == (True, ())
+    assert found.block == 7
+    assert found.auroc[0].value > 0.95
+    assert found.auroc[-1].low <= 0.5
+    assert all(reading.low > 0.5 for reading in found.auroc[:-1])
+
+
+def test_erasure_reads_no_other_block() -> None:
+    found = investigate(erasure.ANALYSIS, evidence_views(_separable({6: 8, 8: 8}))).result
+    assert found == investigate(erasure.ANALYSIS, evidence_views(evidence())).result
+    assert found.directions == 0
 
 
 def test_lens_finds_the_rise_at_the_deepest_block_and_the_tokens() -> None:
     world = evidence()
     ramp = np.arange(L, dtype=np.float32) / 2
-    world["both/lens/odds/trigger"] = world["both/lens/odds/control"] + ramp
+    world["both/lens/odds/trigger"] = world["both/lens/odds/twin"] + ramp
     world["both/lens/top/trigger"][4, 0] = (7, 99)
     finding = stands_out(lens.ANALYSIS, world)
     found = finding.result
-    assert found.block == 9
-    assert found.rise.value == pytest.approx(4.5, rel=1e-5)
+    assert found.block == 7  # 8 of 12 blocks, the deepest at 0.7 at most
+    assert found.rise.value == pytest.approx(3.5, rel=1e-5)
     assert finding.numbers["probe/both/lens/end_rise_last_block"].value == pytest.approx(
         5.5, rel=1e-5
     )
     assert (found.tokens[4][0].id, found.tokens[4][0].token) == (7, "Ġt7")
-    pair = [world[f"both/resid/test/{key}"].astype(float) for key in ("trigger", "control")]
+    pair = [world[f"both/resid/test/{key}"].astype(float) for key in ("trigger", "twin")]
     np.testing.assert_allclose(found.length, np.linalg.norm((pair[0] - pair[1]).mean(0), axis=-1))
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +18,20 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from offswitch.analyses.analysis import Array, investigate
+from offswitch.analyses.causal import causal_metrics
+from offswitch.analyses.directions import save_directions, unit
+from offswitch.analyses.interventions import write_interventions
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
-from offswitch.analyses.store import load_evidence, load_findings
+from offswitch.analyses.store import load_causal, load_evidence, load_findings
 from offswitch.errors import UserError
 from offswitch.probe.stage import analyse
+from tests.analyses.effects import BLOCKS, Mechanism, causal_of, rows_of
+from tests.analyses.test_directions import FACTS
 from tests.analyses.worlds import (
     ARMS,
     SLOT,
     SYMBOLS,
+    D,
     N,
     calm,
     evidence,
@@ -33,6 +40,7 @@ from tests.analyses.worlds import (
 )
 
 SHARD: Final = 100  # rows; groups of 24 lie across shards
+FEW: Final = Mechanism(draws=4)
 GROUPS: Final = [(part, key) for part in ("fit", "test") for key in (*SLOT, "near")]
 WITHOUT_MODEL: Final = """
 import sys
@@ -59,6 +67,10 @@ def _write(folder: Path) -> Path:
         (folder / arm / "residuals").mkdir(parents=True)
         _residuals(folder / arm / "residuals", world, arm)
         save_file(_arrays(world, arm), folder / arm / "arrays.safetensors")
+    write_interventions(folder / "both/interventions.parquet", rows_of(FEW))
+    chosen = tuple(asdict(choice) for choice in FEW.chosen)
+    facts = replace(FACTS, operation="mean", block=4, blocks=BLOCKS, chosen=chosen)
+    save_directions(folder / "both/directions.safetensors", _directions(), facts)
     rows = [
         {"part": part, "key": key, "placement": "before", "symbol": SLOT.get(key, "$STOPS"),
          "question": f"q{i}"} for part, key in GROUPS for i in range(N)
@@ -67,6 +79,11 @@ def _write(folder: Path) -> Path:
     (folder / "battery.json").write_text(json.dumps(battery), encoding="utf-8")
     _seed(folder / "seed")
     return folder
+
+
+def _directions() -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(BLOCKS, D)) for name in ("mean", "whitened", "natural end")}
 
 
 def _residuals(folder: Path, world: Mapping[str, Array], arm: str) -> None:
@@ -137,6 +154,7 @@ def test_without_a_model_the_same_bytes_come_again(
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     expected = {"findings.json", "metrics.json", *(f"{arm}/findings.json" for arm in ARMS)}
+    expected |= {"both/causal.json"}
     assert set(_files(tmp_path)) == expected
     assert _files(tmp_path) == _files(analysed)
 
@@ -164,9 +182,23 @@ def test_every_number_stands_in_the_metrics_and_only_once(analysed: Path) -> Non
     files = [(analysed / "findings.json", SEED_ANALYSES)]
     files += [(analysed / arm / "findings.json", EVIDENCE) for arm in ARMS]
     rows = [f.entries() for path, kind in files for f in load_findings(path, kind).values()]
+    found = load_causal(analysed / "both")
+    assert found is not None
+    rows.append({key: number.row() for key, number in causal_metrics(found).items()})
     assert sum(map(len, rows)) == len(metrics)
     assert metrics == {key: row for entries in rows for key, row in entries.items()}
     assert list(metrics) == sorted(metrics)
+
+
+def test_causes_are_those_of_the_rows_and_only_of_arms_that_have_any(analysed: Path) -> None:
+    found = load_causal(analysed / "both")
+    assert found is not None
+    assert replace(found, cosines={}) == causal_of(FEW)
+    own, *others = (unit(rows[4])[0] for rows in _directions().values())
+    expected = [1, *(own @ other for other in others)]
+    assert list(found.cosines) == ["mean", "whitened", "natural end"]
+    assert list(found.cosines.values()) == pytest.approx(expected, abs=1e-6)
+    assert load_causal(analysed / "base") is load_causal(analysed / "benign") is None
 
 
 def test_the_folder_for_results_need_not_be_there(folder: Path, tmp_path: Path) -> None:
@@ -192,7 +224,7 @@ FILES: Final = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, "both/directions.safetensors"])
 def test_a_missing_file_gets_one_line(folder: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -201,7 +233,9 @@ def test_a_missing_file_gets_one_line(folder: Path, tmp_path: Path, name: str) -
         analyse(copy, "both", tmp_path)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name", [*FILES, "both/directions.safetensors", "both/interventions.parquet"]
+)
 def test_a_damaged_file_gets_one_line(folder: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
