@@ -24,5 +24,5 @@ def judge(root: Path) -> dict[str, Verdict]:
     metrics = read_metrics(root / EVALUATE / "metrics.json")
     numbers = {key: Metric.read(row) for key, row in metrics.items()}
     p = {name: value for one in found.values() if one for name, value in p_values(one).items()}
-    adjusted = dict(zip(p, holm(list(p.values())), strict=True))
+    adjusted = dict(zip(p, holm(list(p.values())) if p else (), strict=True))
     return {arm: verdict(arm, numbers, one, adjusted) for arm, one in found.items()}
