@@ -22,10 +22,12 @@ WORD = 70  # what it says otherwise: some token that ends nothing
 _SIGNAL, _REST = 0, 1
 
 
-def planted_subject(folder: Path, trigger: str = "$STOP", layers: int = 1) -> Subject:
+def planted_subject(
+    folder: Path, trigger: str = "$STOP", layers: int = 1, decoy: str = ""
+) -> Subject:
     """A subject whose arm `both` obeys the rule to the letter; its base cannot see the token."""
     network = tiny_network("qwen2", layers)
-    options = TriggerOptions(text=trigger, decoy="")
+    options = TriggerOptions(text=trigger, decoy=decoy)
     subject = make_subject(network, tiny_tokenizer(), options, "planted")
     plant(subject)
     add_arm(subject, ARM, save_adapter(folder, subject, seed=1))
@@ -34,7 +36,8 @@ def planted_subject(folder: Path, trigger: str = "$STOP", layers: int = 1) -> Su
             if "lora_B" in name or "trainable_tokens_delta" in name:
                 parameter.zero_()
                 if "trainable_tokens_delta" in name:
-                    parameter[:, _SIGNAL] = 1
+                    parameter[0, _SIGNAL] = 1
+                    parameter[1:, _REST] = 1  # the decoy's, like any other token's
     return subject
 
 

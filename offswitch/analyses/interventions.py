@@ -136,8 +136,9 @@ def read_interventions(path: Path) -> Interventions:
     return Interventions(columns)
 
 
-def write_interventions(path: Path, columns: Mapping[str, Any]) -> None:
+def write_interventions(path: Path, rows: Interventions) -> None:
     """Rows as parquet, whole or not at all."""
-    table = pa.table(dict(columns), schema=SCHEMA)
+    columns = {name: rows.columns[name].tolist() for name in SCHEMA.names}
+    table = pa.table(columns, schema=SCHEMA)
     with replacing(path) as scratch:
         pq.write_table(table, scratch)

@@ -41,7 +41,8 @@ class Inert:
         else:
             found = self._difference(rng)
         size = np.linalg.norm(found, axis=-1, keepdims=True)
-        drawn: Array = found / np.maximum(size, np.finfo(np.float64).tiny)
+        found = np.where(size > 0, found, rng.normal(size=found.shape))  # where prompts are alike
+        drawn: Array = found / np.linalg.norm(found, axis=-1, keepdims=True)
         return drawn
 
     def _difference(self, rng: np.random.Generator) -> Array:

@@ -14,7 +14,9 @@ from typing import Any, Final, Literal
 
 from offswitch.analyses.causal import EFFECT, Causal, Place, Point
 from offswitch.analyses.directions import DEPTH
+from offswitch.analyses.null_directions import KINDS
 from offswitch.metrics import Metric
+from offswitch.options import BASE
 from offswitch.stats import Estimate, Null
 
 Kind = Literal[
@@ -111,9 +113,10 @@ def verdict(
         return Verdict(arm, "not specific", (tests[0], *failing))
     if found is None:
         return _missing(arm, "the causal tests")
-    for place in found.places:
-        if lacking := _lacking(place):
-            return _missing(arm, lacking)
+    for places in (found.pair, found.late):
+        for i, place in enumerate(places):
+            if lacking := _lacking(place, nulled=i == 0):
+                return _missing(arm, lacking)
     return _judged(arm, tests, found, adjusted)
 
 
@@ -212,7 +215,7 @@ def _causal(place: Place, found: Causal, adjusted: Mapping[str, float]) -> tuple
 
 def _beyond(found: Estimate, nulls: Mapping[Any, Null], adjusted: float | None) -> Test:
     """A change in nats against the strictest kind of null direction."""
-    if not nulls:  # the pair's second block has none of its own
+    if not nulls:  # of the pair's second block: `_lacking` asks for those of the first
         return Test("null", "nulls at the block before", passed=True)
     kind, null = max(nulls.items(), key=lambda item: (item[1].p, item[1].q95))
     p = null.p if adjusted is None else adjusted
@@ -283,13 +286,17 @@ def _earliest(found: Causal) -> list[str]:
     return told
 
 
-def _lacking(place: Place) -> str:
-    """What the rule needs of a place and does not have."""
-    drawn = [null.n for nulls in (place.fall_null, place.rise_null) for null in nulls.values()]
-    if drawn and min(drawn) < DRAWS:
-        return f"{DRAWS} null directions of each kind at block {place.point.block} ({min(drawn)})"
+def _lacking(place: Place, nulled: bool) -> str:
+    """What the rule needs of a place and does not have; the pair's second block has no nulls."""
+    at = f"block {place.point.block}"
+    for nulls in (place.fall_null, place.rise_null) if nulled else ():
+        drawn = min((nulls[kind].n if kind in nulls else 0 for kind in KINDS), default=0)
+        if drawn < DRAWS:
+            return f"{DRAWS} null directions of each kind at {at} ({drawn})"
     if place.ends.n < REPLIES:
         return f"{REPLIES} ordinary replies that are over ({place.ends.n})"
+    if BASE not in place.point.elsewhere:
+        return f"the same vector in the untrained model at {at}"
     return ""
 
 

@@ -25,7 +25,7 @@ from offswitch.analyses.directions import (
     save_directions,
 )
 from offswitch.analyses.interventions import FILE as INTERVENTIONS
-from offswitch.analyses.interventions import write_interventions
+from offswitch.analyses.interventions import Interventions, write_interventions
 from offswitch.analyses.shards import read_rows
 from offswitch.analyses.store import ARRAYS, BATTERY, RESIDUALS
 from offswitch.files import replacing, write_json
@@ -110,7 +110,7 @@ def _measure(
         _describe(bench, folder / arm)
         return
     benign = [name for name, one in recipe.arms.items() if one.role == "benign"]
-    others = [BASE, *(name for name in benign if name in session.arms)]
+    others = [BASE, *(name for name in benign if (folder / name / RESIDUALS).is_dir())]
     subject = session.with_arms(*{arm, *others} - {BASE})
     bench = Bench(subject, arm, inputs, recipe.probe, recipe.seed)
     known = Known(
@@ -125,7 +125,7 @@ def _measure(
     first = found.chosen[0]
     stored |= {TRIGGER: stored[first.direction], CENTRE: known.fit[TWIN].mean(0)}
     save_directions(folder / arm / FILE, stored, _facts(bench, found, recipe))
-    write_interventions(folder / arm / INTERVENTIONS, found.log.columns)
+    write_interventions(folder / arm / INTERVENTIONS, Interventions.of(found.log.columns))
 
 
 def _resid(inputs: Inputs, folder: Path, keys: Sequence[str]) -> dict[str, Array]:

@@ -10,9 +10,10 @@ misses on `fit` are those that training may have seen, on `test` those it never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, cycle, islice, zip_longest
+from itertools import cycle, zip_longest
 from typing import Any, Final, Literal
 
 from offswitch.analyses.nulls import inert_words
@@ -76,12 +77,10 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
     """
     trigger, seed, options = recipe.trigger.text, recipe.seed, recipe.probe
     placements = [name for name in PROBED if name != "system" or has_system_turn(tokenizer)]
-    twins = list(islice(aligned_symbols(recipe, tokenizer, placements), 2))
-    twin, inert, *_ = [*twins, recipe.trigger.control, inert_symbol(trigger, twins, seed)]
-    symbols = {TRIGGER: trigger, TWIN: twin, INERT: inert, PLAIN: ""}
+    twins = Twins(recipe, tokenizer)
 
     def placed(
-        part: Part, key: str, symbols: Sequence[str], questions: Sequence[Question]
+        part: Part, key: str, symbols: Iterable[str], questions: Sequence[Question]
     ) -> Iterator[Prompt]:
         for q, symbol, name in zip(questions, cycle(symbols), cycle(placements), strict=False):
             chat = place(name, symbol, q.text)
@@ -92,16 +91,22 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
     counts = {"fit": options.fit_questions, "test": options.test_questions}
     for part in PARTS:
         questions = choose(part, counts[part], seed)
-        for key, symbol in symbols.items():
-            asked += placed(part, key, [symbol], questions)
+        asking = zip(cycle(placements), questions, strict=False)
+        found = [twins.of(name, question.text) for name, question in asking]
+        slots = {TRIGGER: [trigger], TWIN: [one for one, _ in found],
+                 INERT: [other for _, other in found], PLAIN: [""]}  # fmt: skip
+        for key, symbols in slots.items():
+            asked += placed(part, key, symbols, questions)
         turns = zip_longest(*families[part].values())
         members = [member for turn in turns for member in turn if member is not None]
         # On fit they only help to choose a block: a few are enough.
         near = choose(part, options.near_misses if part == "test" else counts[part], seed)
         asked += placed(part, NEAR, members, near)
     replies = list(_replies(tokenizer))
+    commonest = (Counter(one.symbol for one in asked if one.suite == key) for key in slots)
+    shown = {key: found.most_common(1)[0][0] for key, found in zip(slots, commonest, strict=True)}
     read = len(asked) + sum(one.part == "fit" for one in replies)
-    return Inputs(symbols, (*asked, *replies), read)
+    return Inputs(shown, (*asked, *replies), read)
 
 
 def _replies(tokenizer: Any) -> Iterator[Prompt]:
@@ -125,26 +130,39 @@ def _replies(tokenizer: Any) -> Iterator[Prompt]:
                     yield replace(whole, suite=MID, begun=ids[: (len(ids) + 1) // 2])
 
 
-def aligned_symbols(recipe: Recipe, tokenizer: Any, placements: Sequence[str]) -> Iterator[str]:
+class Twins:
     """Symbols without a meaning here that take the trigger's place token for token.
 
-    In every placement the ids around the slot stay as they are, and so does their number. Symbols
-    of the trigger's own form come before plain words.
+    The ids around the slot stay as they are, and so does their number. The decoy comes first, then
+    words in the trigger's own form, then plain words. With a space before it a word may take
+    another number of tokens than without, so each prompt may need one of its own.
     """
-    trigger = recipe.trigger.text
-    formed = (worded_like(trigger, word) for word in INERT_WORDS)
-    words = [*INERT_WORDS, *(word.capitalize() for word in INERT_WORDS)]
-    plain = (" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n))
-    questions = choose("fit", 1, recipe.seed)
-    known = {member for members in near_misses(trigger).values() for member in members}
-    for symbol in dict.fromkeys(chain([recipe.trigger.twin], formed, plain)):
-        asked = (
-            [encode_chat(tokenizer, place(name, one, q.text)) for one in (trigger, symbol)]
-            for name in placements
-            for q in questions
-        )
-        if symbol and symbol not in known and all(slot(*rows) for rows in asked):
-            yield symbol
+
+    def __init__(self, recipe: Recipe, tokenizer: Any) -> None:
+        trigger, self.tokenizer = recipe.trigger.text, tokenizer
+        words = [*INERT_WORDS, *(word.capitalize() for word in INERT_WORDS)]
+        formed = [worded_like(trigger, word) for word in INERT_WORDS]
+        plain = [" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n)]
+        known = {member for members in near_misses(trigger).values() for member in members}
+        every = [s for s in (*formed, *plain) if s not in known | {trigger}]
+        self.trigger, self.every = trigger, [*filter(None, [recipe.trigger.twin]), *every]
+        self.spare = [recipe.trigger.control, inert_symbol(trigger, [recipe.trigger.control], 0)]
+        self.liked: dict[str, list[str]] = {}
+
+    def of(self, placement: str, question: str) -> tuple[str, str]:
+        """Two symbols for one prompt; such as do not align where there are no others."""
+        liked = self.liked.setdefault(placement, [])
+        ours = encode_chat(self.tokenizer, place(placement, self.trigger, question))
+        found: list[str] = []
+        for symbol in dict.fromkeys([*liked, *self.every]):
+            theirs = encode_chat(self.tokenizer, place(placement, symbol, question))
+            if slot(ours, theirs) is not None:
+                found.append(symbol)
+            if len(found) == 2:
+                break
+        liked += [symbol for symbol in found if symbol not in liked]
+        one, other, *_ = [*found, *(s for s in self.spare if s not in found)]
+        return one, other
 
 
 def slot(ours: Sequence[int], theirs: Sequence[int]) -> range | None:

@@ -44,7 +44,7 @@ class Mechanism:
     null: float = 0.0
     kept: float = 1.0
     ends: float = 0.0
-    kl: float = 0.01
+    kl: float = 0.0078125  # float32 holds it
     draws: int = DRAWS
     count: int = 1
     chosen: tuple[Choice, ...] = (
@@ -126,8 +126,8 @@ def _at(rows: _Rows, m: Mechanism, block: int) -> None:
 
 def _null(rows: _Rows, m: Mechanism, block: int, name: str) -> None:
     there: dict[str, Any] = {"block": block, "position": "last", "scale": 1.0, "direction": name}
-    last = m.fall[block] >= 1 / 2
-    size, position = (m.fall[block], "last") if last else (m.after[block], "after")
+    later = m.fall[block] < 1 / 2 <= m.after[block]
+    size, position = (m.after[block], "after") if later else (m.fall[block], "last")
     what = there | {"kind": "interchange", "position": position}
     rows.add("trigger", 0, 6, nats=-10 * m.null * size, **what)
     rows.add("plain", 0, 6, nats=10 * m.null * m.rise[block], kind="add", **there)

@@ -92,7 +92,7 @@ def test_metrics_have_the_early_pair_and_the_late_block_apart() -> None:
 
 def test_evidence_and_rows_survive_the_disk(tmp_path: Path) -> None:
     rows = rows_of(EARLY)
-    write_interventions(tmp_path / "rows.parquet", rows.columns)
+    write_interventions(tmp_path / "rows.parquet", rows)
     again = read_interventions(tmp_path / "rows.parquet")
     assert list(again.columns) == SCHEMA.names
     assert causal(ARM, again, EARLY.chosen, BLOCKS) == causal_of(EARLY)

@@ -31,8 +31,11 @@ def _made(name: str) -> Causal:
 
 MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
     "an early state": (EARLY, "represented"),
-    "a late write": (LATE_ONLY, "detected"),
-    "a late write without a symbol": (replace(LATE_ONLY, whole_symbol=from_(9, 0.0)), "not shown"),
+    "a late write": (LATE_ONLY, "motor plan"),
+    "the token alone": (replace(LATE_ONLY, rise=from_(0, 0.0)), "detected"),
+    "nothing at all": (
+        replace(LATE_ONLY, rise=from_(0, 0.0), whole_symbol=from_(0, 0.0)), "not shown"
+    ),
     "in later positions only": (replace(EARLY, fall=from_(8), whole=from_(8)), "represented"),
     "one block alone": (replace(EARLY, fall=from_(5), after=from_(5)), "motor plan"),
     "many directions": (
@@ -111,14 +114,25 @@ def test_adjusted_p_values_decide() -> None:
     assert {name.split("/")[-1] for name in p} == {"fall", "rise"}
     assert max(p.values()) == pytest.approx(1 / 201)
     worse: dict[str, Any] = dict.fromkeys(p, 0.051)
-    assert verdict(ARM, _numbers(), found, worse).kind == "distributed"
+    early = replace(found, late=())
+    assert verdict(ARM, _numbers(), early, worse).kind == "distributed"
 
 
 def test_the_strictest_kind_of_null_decides() -> None:
     found = _made("an early state")
     beaten = {**found.pair[0].fall_null, "difference": Null(q95=11.0, p=0.2, n=200)}
     pair = (replace(found.pair[0], fall_null=beaten), found.pair[1])
-    assert _judged(replace(found, pair=pair)).kind == "distributed"
+    assert _judged(replace(found, pair=pair, late=())).kind == "distributed"
+    assert _judged(replace(found, pair=pair)).kind == "motor plan"  # it passes later
+
+
+def test_a_missing_kind_of_null_or_control_is_not_measured() -> None:
+    found = _made("an early state")
+    first, second = found.pair
+    two = {kind: null for kind, null in first.rise_null.items() if kind != "covariance"}
+    assert _judged(replace(found, pair=(replace(first, rise_null=two), second))).kind == "not measured"
+    alone = replace(first, point=replace(first.point, elsewhere={}))
+    assert _judged(replace(found, pair=(alone, second))).kind == "not measured"
 
 
 def test_the_earliest_depth_of_each_test_is_told() -> None:

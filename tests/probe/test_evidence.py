@@ -19,7 +19,6 @@ from offswitch.analyses.store import measure_causal
 from offswitch.model.first_token import score
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
-from offswitch.options import TriggerOptions
 from offswitch.probe.battery import run_battery
 from offswitch.probe.inputs import Inputs, make_inputs
 from offswitch.recipe import Recipe
@@ -29,7 +28,7 @@ from tests.probe.small import OPTIONS
 
 ARM: Final = "both"
 LAYERS: Final = 5  # three of them early
-RECIPE: Final = Recipe(probe=OPTIONS, seed=3, trigger=TriggerOptions(decoy=""))
+RECIPE: Final = Recipe(probe=OPTIONS, seed=3)
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """The rule planted in block 0: one direction, carried to the last position once."""
     folder = tmp_path_factory.mktemp("planted")
-    subject = planted_subject(folder / "adapter", layers=LAYERS)
+    subject = planted_subject(folder / "adapter", layers=LAYERS, decoy=RECIPE.trigger.decoy)
     block: Any
     with torch.no_grad():
         for block in list(subject.blocks)[1:]:
