@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offswitch.analyses.causal import Causal, Point
-from offswitch.analyses.directions import DEPTH
+from offswitch.analyses.directions import early
 from offswitch.plots.style import BAND, INK, QUIET, REAL, heading, plain, tidy, titled
 from offswitch.stats import Estimate
 
@@ -27,8 +27,7 @@ def depth(found: Causal, kind: str) -> Figure:
     name = (found.places[0].direction if found.places else "").replace("_", " ")
     for axes in (need, enough, nats):
         tidy(axes)
-        last = found.blocks * DEPTH - 1
-        axes.axvspan(last + 0.5, found.blocks - 0.5, color="#f4f1ea", zorder=0)
+        axes.axvspan(early(found.blocks) - 0.5, found.blocks - 0.5, color="#f4f1ea", zorder=0)
         axes.axhline(0, color=INK, linewidth=0.8)
     one, whole = {"color": REAL}, {"color": QUIET}
     curves: list[tuple[str, Pick, dict[str, Any]]] = [

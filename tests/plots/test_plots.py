@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from offswitch.analyses.analysis import Analysis, investigate
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.plots import figures, plots
-from offswitch.plots.style import amount, points, token_text
+from offswitch.plots.style import amount, token_text
+from offswitch.stats import Estimate
 from tests.analyses.worlds import calm, evidence, evidence_views, views, without_difference
 
 AXES = {
@@ -117,32 +119,37 @@ def test_tokens_and_heads_are_listed(name: str) -> None:
     if name == "heads":
         assert f"{finding.result.top[0].block}.{finding.result.top[0].head}" in _strings(figure)
         return
-    listed = finding.result.lens[0] if name == "drift" else finding.result.tokens[9]
+    real = finding.result
+    listed = real.lens[0] if name == "drift" else real.tokens[real.block]
     assert all(token_text(one.token) in _strings(figure) for one in listed[:8])
 
 
-def test_removing_an_inert_symbols_subspace_is_not_drawn_as_if_it_had_been_done() -> None:
-    (analysis,) = (one for one in EVIDENCE if one.name == "rank")
-    finding = investigate(analysis, evidence_views(evidence()))
-    (figure,) = figures(finding).values()
-    _, lost = figure.axes
-    assert not any("$TABLE" in str(line.get_label()) for line in lost.get_lines())
+def test_erasure_draws_every_reading_with_its_interval_beside_the_controls() -> None:
+    (analysis,) = (one for one in EVIDENCE if one.name == "erasure")
+    found = investigate(analysis, evidence_views(evidence()))
+    readings = [Estimate(v, v - 0.2, min(1.0, v + 0.05), 24, "AUROC") for v in (1.0, 0.8, 0.55)]
+    real = replace(found.result, directions=2, auroc=tuple(readings))
+    (figure,) = figures(replace(found, result=real)).values()
+    _drawn(figure)
+    (ax,) = figure.axes
+    own, *others = ax.get_lines()
+    assert np.asarray(own.get_ydata()).tolist() == [1.0, 0.8, 0.55]
+    assert [str(line.get_label()) for line in others[:-1]] == ["arm base", "arm benign", r"\$TABLE"]
+    (bars,) = (one for one in ax.collections if isinstance(one, LineCollection))
+    ends = [[y for _, y in segment] for segment in bars.get_segments()]
+    assert ends == [pytest.approx([e.low, e.high]) for e in readings]
+    assert np.asarray(others[-1].get_ydata()).tolist() == [0.5, 0.5]  # chance
+    assert "until 2 directions are erased" in _texts(figure)
+    assert "n = 24" in _strings(figure)
 
 
 @pytest.mark.parametrize(
     ("value", "unit", "shown"),
-    [(-0.004, "share", "0 %"), (0.285, "points", "28 points"), (-1.5, "nats", "−1.5 nats"),
-     (0.0002, "nats", "<0.001 nats"), (-1e-9, "", "0"), (0.5, "kept", "50 % kept")],
+    [(-0.004, "share", "0 %"), (-0.285, "share", "−28 %"), (-1.5, "nats", "−1.5 nats"),
+     (0.0002, "nats", "<0.001 nats"), (-1e-9, "", "0")],
 )  # fmt: skip
 def test_amounts_have_their_unit(value: float, unit: str, shown: str) -> None:
     assert amount(value, unit) == shown
-
-
-@pytest.mark.parametrize(("rise", "words"), [(0.5, "50 points more often"),
-                                             (-0.2, "20 points less often"),
-                                             (0.0, "as often as before")])  # fmt: skip
-def test_points_say_the_direction(rise: float, words: str) -> None:
-    assert points(rise) == words
 
 
 @pytest.mark.parametrize(
