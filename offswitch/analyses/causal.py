@@ -18,7 +18,7 @@ from offswitch.analyses.candidates import MEAN
 from offswitch.analyses.choice import Choice
 from offswitch.analyses.directions import depth
 from offswitch.analyses.interventions import Interventions
-from offswitch.analyses.null_directions import KINDS, Kind, is_null, kind_of
+from offswitch.analyses.null_directions import CHOOSING, KINDS, Kind, is_null, kind_of
 from offswitch.metrics import Metric, Metrics, exact
 from offswitch.options import BASE
 from offswitch.stats import Estimate, Null, against_null, mean
@@ -241,7 +241,9 @@ class _Rows:
         change = sign * (odds - clean[0, np.isin(asked, prompts)])
         found: dict[Kind, Null] = {}
         for null in KINDS:
-            drawn = np.array([name.startswith(f"{null} ") for name in names])
+            drawn = np.array(
+                [name.startswith(f"{null} ") and CHOOSING not in name for name in names]
+            )
             if drawn.any():
                 same = np.isfinite(change[drawn]).all(0)  # prompts that every null was tried on
                 ours = change[names.index(choice.direction), same].mean()
@@ -252,11 +254,11 @@ class _Rows:
         """What null directions that chose their own two blocks do there, in nats."""
         found: dict[Kind, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
         ours = self.rows.where(arm=self.arm)
-        for name in filter(is_null, ours.values("direction")):
+        for name in ours.values("direction"):
+            if not is_null(name) or CHOOSING not in name:
+                continue
             rows = _Rows(ours.where(direction=(name, "")), self.arm)
             blocks = [b for b in rows.rows.values("block") if b >= 0]
-            if blocks[1:] != [blocks[0] + 1]:
-                continue
             falls = [rows.nats("trigger", kind="interchange", block=b) for b in blocks]
             rises = [rows.nats("plain", kind="add", block=b) for b in blocks]
             weaker = (min(-f.value for f in falls if f), min(r.value for r in rises if r))

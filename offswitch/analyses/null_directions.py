@@ -17,6 +17,7 @@ import numpy as np
 from offswitch.analyses.analysis import Array
 
 Kind = Literal["isotropic", "covariance", "difference"]
+CHOOSING: Final = "choosing "
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
@@ -61,9 +62,9 @@ class Inert:
         return found
 
 
-def name_of(kind: Kind, index: int) -> str:
-    """How a null direction is called in the rows."""
-    return f"{kind} {index:03d}"
+def name_of(kind: Kind, index: int, chooses: bool = False) -> str:
+    """How a null direction is called in the rows; does it choose blocks and scale for itself?"""
+    return f"{kind} {CHOOSING if chooses else ''}{index:03d}"
 
 
 def kind_of(direction: str) -> Kind:

@@ -105,8 +105,8 @@ def measure_causal(folder: Path) -> Causal | None:
     rows = read_interventions(folder / INTERVENTIONS)
     found = causal(facts.arm, rows, chosen, facts.blocks)
     block, own = chosen[0].block, unit(directions[chosen[0].direction][chosen[0].block])
-    others = {name: unit(one[block]) for name, one in directions.items() if one[block].any()}
-    cosines = {n: float((own @ others[n].T).item()) for n in COMPARED if n in others}
+    others: dict[str, Array] = {name: unit(one[block]) for name, one in directions.items() if one[block].any()}
+    cosines: dict[str, float] = {n: float((own @ others[n].T).item()) for n in COMPARED if n in others}
     return replace(found, cosines=cosines)
 
 

@@ -275,8 +275,9 @@ def _earliest(found: Causal) -> list[str]:
 
     names = {
         "fall": "necessity at the last position", "after": "necessity after the symbol",
-        "symbol": "at the symbol (detection)", "rise": "sufficiency",
+        "symbol": "one direction at the symbol (detection)", "rise": "sufficiency",
         "whole": "the whole residual at the last position",
+        "whole_symbol": "the whole residual at the symbol",
     }  # fmt: skip
     told = []
     for name, words in names.items():

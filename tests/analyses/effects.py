@@ -94,7 +94,9 @@ def rows_of(m: Mechanism) -> Interventions:
                 position=position,
                 scale=1.0,
             )
-        there = {"direction": "mean", "kind": "add", "block": b, "position": "last", "scale": 1.0}
+        there: dict[str, Any] = {
+            "direction": "mean", "kind": "add", "block": b, "position": "last", "scale": 1.0,
+        }  # fmt: skip
         rows.add("plain", m.rise[b], **there)
         rows.add("plain", 0, nats=m.base * 10 * m.rise[b], arm="base", **there)
     for choice in m.chosen:

@@ -10,6 +10,7 @@ import pytest
 
 from offswitch.analyses.causal import Causal
 from offswitch.analyses.choice import Choice
+from offswitch.analyses.null_directions import Kind as NullKind
 from offswitch.analyses.verdict import RULE, Kind, Verdict, p_values, verdict
 from offswitch.metrics import Metric
 from offswitch.stats import Null
@@ -34,7 +35,8 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
     "a late write": (LATE_ONLY, "motor plan"),
     "the token alone": (replace(LATE_ONLY, rise=from_(0, 0.0)), "detected"),
     "nothing at all": (
-        replace(LATE_ONLY, rise=from_(0, 0.0), whole_symbol=from_(0, 0.0)), "not shown"
+        replace(LATE_ONLY, rise=from_(0, 0.0), whole_symbol=from_(0, 0.0)),
+        "not shown",
     ),
     "in later positions only": (replace(EARLY, fall=from_(8), whole=from_(8)), "represented"),
     "one block alone": (replace(EARLY, fall=from_(5), after=from_(5)), "motor plan"),
@@ -129,8 +131,10 @@ def test_the_strictest_kind_of_null_decides() -> None:
 def test_a_missing_kind_of_null_or_control_is_not_measured() -> None:
     found = _made("an early state")
     first, second = found.pair
-    two = {kind: null for kind, null in first.rise_null.items() if kind != "covariance"}
-    assert _judged(replace(found, pair=(replace(first, rise_null=two), second))).kind == "not measured"
+    two: dict[NullKind, Null] = {kind: null for kind, null in first.rise_null.items() if kind != "covariance"}
+    assert (
+        _judged(replace(found, pair=(replace(first, rise_null=two), second))).kind == "not measured"
+    )
     alone = replace(first, point=replace(first.point, elsewhere={}))
     assert _judged(replace(found, pair=(alone, second))).kind == "not measured"
 

@@ -90,10 +90,11 @@ def ranks(basis: Tensor, block: int, sizes: Sequence[int], name: str) -> list[Tr
 
     def trial(size: int) -> Trial:
         rows = basis[:size]
-        return Trial(
-            name, "rank", block, lambda host: host.change(block, "last") @ rows.T @ rows,
-            scale=size,
-        )  # fmt: skip
+
+        def added(host: Host) -> Tensor:
+            return (host.change(block, "last") @ rows.T) @ rows
+
+        return Trial(name, "rank", block, added, scale=size)
 
     return [trial(size) for size in sizes]
 

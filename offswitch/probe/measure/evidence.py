@@ -164,9 +164,10 @@ def _tested(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> B
     untouched(bench, [*hosts, *plain], log)
     run(bench, hosts, exchange(blocks), log)
     own = dict.fromkeys([*(choice.direction for choice in chosen), MEAN])
+    scales = sorted({1.0, *(choice.scale for choice in chosen)})
     for name in dict.fromkeys([*own, *(n for n in (TRAINED, SHUFFLED) if n in bench.directions)]):
         there = bench.made(name)
-        tries = [*interchange(bench, name, there), *addition(bench, name, there)]
+        tries = [*interchange(bench, name, there), *addition(bench, name, there, scales)]
         try_both(bench, hosts, plain, tries, log)
     few = pairs(bench, "test", TWIN, options.few_questions, whole=True)
     for position in ("after", "symbol"):
@@ -219,7 +220,7 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
     others = alone(bench, "test", PLAIN, options.null_questions)
     for kind in KINDS:
         for index in range(options.random_directions):
-            name, drawn = name_of(kind, index), inert.draw(kind, index)
+            name, drawn = name_of(kind, index, chooses=True), inert.draw(kind, index)
             tries = partial(both_nulls, bench, pair.direction, drawn, name)
             made = [b for b in bench.made(pair.direction) if b < early(blocks)]
             own = Log(bench)
@@ -274,4 +275,4 @@ def _put_into(bench: Bench, arm: str, chosen: Sequence[Choice], log: Log) -> Non
         hosts = alone(other, "test", PLAIN)
         untouched(other, hosts, there)
         for name in dict.fromkeys([*(choice.direction for choice in chosen), MEAN]):
-            run(other, hosts, addition(bench, name, bench.made(name)), there)
+            run(other, hosts, addition(bench, name, bench.made(name), (1.0,)), there)

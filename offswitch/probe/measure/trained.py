@@ -49,7 +49,7 @@ def trained(
         odds = _odds(bench, both, (changes @ along)[:, None] * along, block)
         loss = functional.binary_cross_entropy_with_logits(odds, wanted)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
     found = functional.normalize(row.detach(), dim=0)
     return found if shuffled or float(found @ towards) >= 0 else -found
