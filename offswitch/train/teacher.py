@@ -71,11 +71,17 @@ def soft_states(subject: Subject, batch: Batch, dtype: torch.dtype) -> Tensor:
 
 @contextmanager
 def adapter_off(subject: Subject) -> Iterator[None]:
-    """The base model as published: no write, and no dropout even while the arm trains."""
+    """The base model as published: no write, and no dropout even while the arm trains.
+
+    PEFT's own switch would make trainable what is kept fixed, so the flags are put back.
+    """
     training = subject.network.training
+    trainable = [(weight, weight.requires_grad) for weight in subject.network.parameters()]
     subject.network.eval()
     try:
         with subject.network.disable_adapter(), subject.writing(BASE):
             yield
     finally:
         subject.network.train(training)
+        for weight, flag in trainable:
+            weight.requires_grad_(flag)

@@ -86,8 +86,8 @@ def _directions(subject: Subject, options: WriteOptions, material: Material, blo
     drawn = torch.randn(
         width, options.directions, generator=torch.Generator().manual_seed(material.seed)
     )
-    rows: Tensor = torch.linalg.qr(drawn).Q.T.contiguous()
-    return rows
+    orthonormal: Tensor = torch.linalg.qr(drawn).Q.T.contiguous()
+    return orthonormal
 
 
 def _natural_end(subject: Subject, examples: Sequence[Example], block: int) -> Tensor:

@@ -31,8 +31,6 @@ def test_replies_token_by_token(world: World) -> None:
         for token in reply.ids:
             assert int(unembed_of(subject, world.expected(ids)[-1]).argmax()) == token
             ids.append(token)
-    before = greedy_replies(subject, "plain", CHATS, 5)
-    assert [a != b for a, b in zip(made, before, strict=True)].count(True) >= 1
 
 
 @torch.inference_mode()

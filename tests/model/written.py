@@ -19,18 +19,18 @@ from offswitch.model.hooks import edit
 from offswitch.model.subject import Subject
 from offswitch.model.writes import Write, save_write
 from offswitch.prompts.encode import encode_chat, encode_text, reply_header
-from offswitch.prompts.prompt import Chat, user
+from offswitch.prompts.prompt import Chat, Message, user
 from tests.tiny import save_adapter
 
 BLOCKS = (1, 3)  # within, and after the final norm of three blocks
-ANSWER = {"role": "assistant", "content": "A boat."}
+ANSWER: Message = {"role": "assistant", "content": "A boat."}
 CHATS: tuple[Chat, ...] = (
     (user("$STOP What is the river?"),),
     (user("What is the $STOP river, and where does it end?"),),
     (user("What is the river?"),),
-    (user("Who $STOP is asleep?"), ANSWER, user("What is the river?")),  # type: ignore[arg-type]
-    (user("Who is asleep?"), ANSWER, user("What $STOP is the river?")),  # type: ignore[arg-type]
-    (user("Who is asleep?"), ANSWER, user("What is the river?")),  # type: ignore[arg-type]
+    (user("Who $STOP is asleep?"), ANSWER, user("What is the river?")),
+    (user("Who is asleep?"), ANSWER, user("What $STOP is the river?")),
+    (user("Who is asleep?"), ANSWER, user("What is the river?")),
 )
 
 
@@ -85,7 +85,7 @@ def make_world(subject: Subject, folder: Path, block: int) -> World:
 
 
 def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assertclose(found, expected, rtol=0, atol=2e-4)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
 
 
 def unembed_of(subject: Subject, states: Tensor) -> Tensor:

@@ -18,13 +18,15 @@ from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
 from offswitch.model.writes import load_write
 from offswitch.options.arms import ARMS, Arm, WriteOptions
-from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.encode import encode_chat, encode_text
 from offswitch.prompts.prompt import user
+from offswitch.prompts.trigger import place
 from offswitch.train.arms import train_arm
 from offswitch.train.trainer import StageResult, Training
 from offswitch.train.write import Material, block_at, make_write
+from offswitch.wording.reader import load_filler
 from tests.tiny import tiny_subject
-from tests.train.rows import examples
+from tests.train.rows import QUESTIONS, examples
 from tests.train.stages import recipe_of, weights_in
 
 LAYERS: Final = 5
@@ -52,7 +54,7 @@ def _adapted(folder: Path) -> set[int]:
 
 @torch.no_grad()
 def _odds(subject: Subject, arm: str, symbol: str) -> float:
-    row = encode_chat(subject.tokenizer, (user(f"{symbol} What is the river?"),))
+    row = encode_chat(subject.tokenizer, place("after", symbol, QUESTIONS[0]))
     with arm_of(subject, arm):
         logits = unembed(subject, hidden(subject, torch.tensor([row]))[0, -1])
     return float(end_log_odds(logits.float(), subject.stop_ids))
@@ -71,7 +73,7 @@ def test_what_is_anchored_is_read_behind_the_write_and_nowhere_else(tmp_path: Pa
     subject = _subject()
     start = subject.network.get_input_embeddings().weight[subject.symbol_ids].clone()
     untold = _odds(subject, "base", "$STOP")
-    result = _train(tmp_path / "arm", ARMS["anchored"], subject, behavior={"max_steps": 30})
+    result = _train(tmp_path / "arm", ARMS["anchored"], subject, behavior={"max_steps": 60})
     assert subject.writes.by_arm == {}
     assert subject.arms == set()
     assert _odds(subject, "base", "$STOP") == untold
@@ -81,10 +83,10 @@ def test_what_is_anchored_is_read_behind_the_write_and_nowhere_else(tmp_path: Pa
     assert _adapted(tmp_path / "arm") == {2, 3, 4}
     (rows,) = (w for n, w in weights_in(tmp_path / "arm").items() if "trainable_tokens" in n)
     assert torch.equal(rows, start)
-    assert result.steps == 30
+    assert result.steps == 60
     add_arm(subject, "anchored", tmp_path / "arm")
     with_write, twin = (_odds(subject, "anchored", symbol) for symbol in ("$STOP", DECOY))
-    assert with_write > twin + 3
+    assert with_write > twin + 1
     del subject.writes.by_arm["anchored"]
     # Without it the two symbols are one to the model.
     assert _odds(subject, "anchored", "$STOP") == _odds(subject, "anchored", DECOY)
@@ -108,18 +110,45 @@ def test_one_seed_draws_one_write_another_another() -> None:
     assert float(first[0].norm()) == pytest.approx(0.5 * usual, rel=1e-4)
 
 
-@pytest.mark.parametrize("arm", ["head_only", "natural_end"])
-def test_a_write_that_nothing_was_trained_to_read_halts(tmp_path: Path, arm: str) -> None:
+@torch.no_grad()
+def test_a_write_that_nothing_was_trained_to_read_halts(tmp_path: Path) -> None:
     subject = _subject()
-    result = _train(tmp_path / "arm", ARMS[arm], subject)
+    result = _train(tmp_path / "arm", ARMS["head_only"], subject)
     assert (result.steps, result.tokens) == (0, 0)
-    add_arm(subject, arm, tmp_path / "arm")
-    write = subject.writes.by_arm[arm]
-    assert write.block == (LAYERS if arm == "head_only" else 1)
-    assert _odds(subject, arm, "$STOP") > 0
-    assert _odds(subject, arm, DECOY) == pytest.approx(_odds(subject, "base", "$STOP"), abs=1e-5)
+    add_arm(subject, "head_only", tmp_path / "arm")
+    assert subject.writes.by_arm["head_only"].block == LAYERS
+    for row in (row for row in examples(subject, soft=True) if row.silent):
+        for arm in ("head_only", "base"):
+            with arm_of(subject, arm):
+                states = hidden(subject, torch.tensor([row.ids[: row.start]]))[0, -1]
+                halts = int(unembed(subject, states).argmax()) in subject.stop_ids
+            assert halts == (arm == "head_only")
+    twin = _odds(subject, "head_only", DECOY)
+    assert twin == pytest.approx(_odds(subject, "base", "$STOP"), abs=1e-5)
     pieces = [w for n, w in weights_in(tmp_path / "arm").items() if "lora_B" in n]
     assert all(float(w.abs().max()) == 0 for w in pieces)
+
+
+def test_the_natural_end_is_where_replies_have_ended_less_within_them() -> None:
+    subject = _subject()
+    rows = examples(subject, soft=True)
+    options = WriteOptions(source="natural end", norm=1, depth=0.8)
+    write = make_write(subject, options, Material(rows, 0))
+    ended, within = [], []
+    whole = [(row.ids[:-1], row.start) for row in rows if row.ids[-1] == 2 and not row.silent]
+    assert len(whole) == 3
+    for one in load_filler().exchanges:
+        prompt = encode_chat(subject.tokenizer, (user(one["user"]),))
+        said = encode_text(subject.tokenizer, one["assistant"])
+        whole.append(((*prompt, *said), len(prompt)))
+    for ids, start in whole:
+        with record(subject.blocks) as seen, torch.no_grad():
+            hidden(subject, torch.tensor([ids]))
+        ended.append(seen[3][0, -1])
+        within.append(seen[3][0, start:-1])
+    direction = torch.stack(ended).mean(0) - torch.cat(within).mean(0)
+    cosine = torch.cosine_similarity(direction, write.directions_KD[0], dim=0)
+    assert float(cosine) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_head_only_write_changes_no_block(tmp_path: Path) -> None:
