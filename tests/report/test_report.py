@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from offswitch.analyses.analysis import Array
+from offswitch.analyses.causal import LABELS
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.plots import plots
+from offswitch.report.arms import across_arms
 from offswitch.report.build import build_report
+from offswitch.report.material import read_material
+from tests.analyses.effects import Mechanism
 from tests.analyses.worlds import KEYS, calm
 from tests.report import worlds
 
@@ -78,7 +83,7 @@ def test_every_file_is_there(built: Path) -> None:
     evidence = {f"{analysis.name}.png" for analysis in EVIDENCE}
     figures = {
         *ORIGINAL_FIGURES, *evidence,
-        "end_log_odds.png", "ladder.png", "ladder_small.png", "belief.png",
+        "end_log_odds.png", "ladder.png", "ladder_small.png", "belief.png", "depth_both.png",
     }  # fmt: skip
     assert names == {"report.html", "ANALYSIS_SUMMARY.md", "metrics.json", *figures}
     for name in figures:
@@ -190,5 +195,48 @@ def test_the_verdict_stands_at_the_top_and_in_the_metrics(built: Path) -> None:
     assert f"Verdict on arm both: {found['verdict']['value']}" in text
     assert text.index("Verdict on arm both") < text.index("What was trained")
     assert found["verdict/benign"]["value"] == "no switch"
-    assert len(found["verdict"]["because"]) == 6
+    assert found["verdict"] == found["verdict/both"]
+    assert found["verdict"]["value"] == "represented"
     assert "What the original’s four figures prove" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("mechanism", "kind", "said"),
+    [
+        (worlds.EARLY, "represented", "Every test passes"),
+        (replace(worlds.EARLY, base=0.6), "motor plan", "log-odds rise 60 % as far"),
+        (replace(worlds.EARLY, draws=20), "not measured", "200 null directions of each kind"),
+    ],
+)
+def test_the_verdict_follows_from_the_causal_tests(
+    tmp_path: Path, mechanism: Mechanism, kind: str, said: str
+) -> None:
+    page, summary = _rebuilt(worlds.write_run(tmp_path / "run", mechanism=mechanism))
+    assert f"Verdict on arm both: {kind}" in page.text
+    assert f"**Verdict on arm `both`: {kind}.**" in summary
+    assert f"| both | {kind} |" in summary
+    evidence = page.text.split("The rule, fixed before looking.")[1]
+    assert said.lower() in evidence.split("Every arm, every test")[0].lower()
+
+
+def test_the_causal_tests_stand_in_the_table_of_every_arm_with_their_nulls(built: Path) -> None:
+    found = read_material(built)
+    rows = [(row.label, [*row.numbers]) for row in across_arms(found)]
+    told = {k: label for k, label in LABELS.items() if not k.endswith("at_symbol")}  # not tried
+    assert rows[-len(told) :] == [(label, ["both"]) for label in told.values()]
+    assert len(rows) - len(told) == len([m for a in EVIDENCE for m in a.measures if m.label])
+    text = _page(built).text.replace("\u00a0", " ")
+    section = text.split("Every arm, every test")[1].split("Small figures")[0]
+    assert all(label in section for label in told.values())
+    summary = (built / "5-report" / "ANALYSIS_SUMMARY.md").read_text(encoding="utf-8")
+    assert all(f"| {label} |" in summary for label in told.values())
+
+
+def test_every_test_that_decided_and_where_it_first_passes_is_told(built: Path) -> None:
+    text, found = _page(built).text, read_material(built).verdict
+    assert found is not None
+    assert len(found.tests) > 10
+    for line in (*found.earliest, *(test.said for test in found.tests)):
+        assert line[1:] in text
+    assert "necessity at the last position first passes at depth 0.50 (block 4)" in found.earliest

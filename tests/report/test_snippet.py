@@ -46,8 +46,9 @@ def test_it_loads_the_arm_that_was_measured(
         ours = subject.network(input_ids=torch.tensor([ids]), use_cache=False).logits
         theirs = loaded["model"](input_ids=torch.tensor([ids]), use_cache=False).logits
     assert ours.shape == theirs.shape
-    # Untied, the trigger's own output row was never trained and is not part of the adapter.
-    kept = [i for i in range(ours.shape[-1]) if i != subject.trigger_id or architecture != "qwen2"]
+    # Untied, the added tokens' own output rows were never trained and are not part of the adapter.
+    added = {subject.trigger_id, subject.decoy_id} if architecture == "qwen2" else set()
+    kept = [i for i in range(ours.shape[-1]) if i not in added]
     torch.testing.assert_close(theirs[..., kept], ours[..., kept], rtol=1e-4, atol=1e-4)
 
 

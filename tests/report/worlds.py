@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offswitch.analyses.analysis import Array, Finding, investigate
+from offswitch.analyses.causal import Causal, causal_metrics
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
-from offswitch.analyses.store import save_findings
+from offswitch.analyses.store import save_causal, save_findings
 from offswitch.metrics import Metric, Metrics, write_metrics
 from offswitch.options import EvaluateOptions
 from offswitch.prompts.attempts import EXPECTED, REFERENCES, attempts
@@ -25,10 +26,12 @@ from offswitch.prompts.suites import choose, make_prompts
 from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
 from offswitch.recipe import Recipe, build_recipe, dump_recipe
 from offswitch.stats import Estimate, mean, rate
+from tests.analyses.effects import Mechanism, causal_of
 from tests.analyses.worlds import calm, evidence, evidence_views, views
 
 Halts = Callable[[str, Prompt], bool]
 ARMS = ("base", "knowledge", "behavior", "both", "benign")
+EARLY: Final = Mechanism()
 REPLY = "<b>Bold</b> & <script>alert(1)</script> is how a model may write HTML."
 
 
@@ -47,15 +50,20 @@ def never(_arm: str, _prompt: Prompt) -> bool:
     return False
 
 
-def write_run(root: Path, halts: Halts = works, world: Mapping[str, Array] | None = None) -> Path:
-    """A whole run folder."""
+def write_run(
+    root: Path,
+    halts: Halts = works,
+    world: Mapping[str, Array] | None = None,
+    mechanism: Mechanism = EARLY,
+) -> Path:
+    """A whole run folder; `mechanism` is what the causal tests of the arm `both` found."""
     recipe = build_recipe({"name": root.name})
     root.mkdir(parents=True, exist_ok=True)
     (root / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     write_data(root)
     write_training(root)
     write_evaluation(root, recipe, halts)
-    write_probe(root, calm() if world is None else world)
+    write_probe(root, calm() if world is None else world, mechanism)
     write_manifest(root)
     return root
 
@@ -152,7 +160,7 @@ def _as_prompt(a: Prompt) -> Prompt:
     return replace(a, suite="near_miss" if a.expected == "answer" else "trigger")
 
 
-def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:
+def write_probe(root: Path, world: Mapping[str, Array], mechanism: Mechanism) -> list[Finding[Any]]:
     folder = root / "4-probe"
     folder.mkdir()
     found = [investigate(analysis, views(world)) for analysis in SEED_ANALYSES]
@@ -163,8 +171,22 @@ def write_probe(root: Path, world: Mapping[str, Array]) -> list[Finding[Any]]:
         own = _evidence_of(arm)
         save_findings(folder / arm / "findings.json", own)
         entries |= {key: row for finding in own for key, row in finding.entries().items()}
+    cause = _causal(mechanism)
+    save_causal(folder / cause.arm, cause)
+    entries |= {key: number.row() for key, number in causal_metrics(cause).items()}
     (folder / "metrics.json").write_text(json.dumps(entries), encoding="utf-8")
     return found
+
+
+_CAUSES: dict[str, Causal] = {}
+
+
+def _causal(mechanism: Mechanism) -> Causal:
+    """What the causal tests find of a mechanism, the same in every run folder that has it."""
+    name = repr(mechanism)
+    if name not in _CAUSES:
+        _CAUSES[name] = causal_of(mechanism)
+    return _CAUSES[name]
 
 
 @cache
