@@ -28,6 +28,7 @@ WITHOUT_END: Final = "{}, without the end"
 NATURAL: Final = "natural end"
 SHUFFLED: Final = "trained, labels shuffled"
 WHOLE: Final = "whole residual"
+DIFFERENCES: Final = "differences"
 CARRIED: Final = 0.9
 _MEASURES: Final = {
     "ablation/halt_drop": "halting falls, interchanged along one direction",
@@ -272,7 +273,7 @@ class _Rows:
 
     def count(self, block: int) -> int | None:
         """The fewest directions that do 90 % of what the whole residual does; None if none do."""
-        tried = self.rows.where(kind="rank", block=block, direction="differences")
+        tried = self.rows.where(kind="rank", block=block, direction=DIFFERENCES)
         some = tuple(tried.values("prompt"))
         whole = self.nats("trigger", kind="whole", block=block, position="last", prompt=some)
         if not some or whole is None or whole.value >= 0:

@@ -104,9 +104,10 @@ def measure_causal(folder: Path) -> Causal | None:
     chosen = [Choice(**one) for one in facts.chosen]
     rows = read_interventions(folder / INTERVENTIONS)
     found = causal(facts.arm, rows, chosen, facts.blocks)
-    block, own = chosen[0].block, unit(directions[chosen[0].direction][chosen[0].block])
-    others: dict[str, Array] = {name: unit(one[block]) for name, one in directions.items() if one[block].any()}
-    cosines: dict[str, float] = {n: float((own @ others[n].T).item()) for n in COMPARED if n in others}
+    block = chosen[0].block
+    own = unit(directions[chosen[0].direction][block])[0]
+    there = {name: directions[name][block] for name in COMPARED if name in directions}
+    cosines: dict[str, float] = {n: float(own @ unit(row)[0]) for n, row in there.items()}
     return replace(found, cosines=cosines)
 
 

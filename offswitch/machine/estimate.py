@@ -215,4 +215,5 @@ def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
     tail = PROMPT / 4  # positions after the symbol
     whole = 4 * shape.blocks * tail * asked.few_questions + PROMPT * asked.reply_questions
     amount = EDITED * (tried + whole) + PROMPT * (ENDED + 2 * asked.test_questions)
-    yield Part(PROBE, f"{arm}: interventions", "read", amount, arm)
+    for label, share in (("choice", 0.2), ("tests", 0.45), ("nulls", 0.35)):
+        yield Part(PROBE, f"{arm}: {label}", "read", share * amount, arm)

@@ -7,7 +7,9 @@ file that is there is not made again, so that an interrupted battery goes on whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,16 +18,18 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from offswitch.analyses.analysis import Array
+from offswitch.analyses.choice import Choice
 from offswitch.analyses.directions import (
     CENTRE,
     FILE,
     DirectionFacts,
     deepest,
+    load_directions,
     mean_difference,
     save_directions,
 )
 from offswitch.analyses.interventions import FILE as INTERVENTIONS
-from offswitch.analyses.interventions import Interventions, write_interventions
+from offswitch.analyses.interventions import Interventions, read_interventions, write_interventions
 from offswitch.analyses.shards import read_rows
 from offswitch.analyses.store import ARRAYS, BATTERY, RESIDUALS
 from offswitch.files import replacing, write_json
@@ -37,11 +41,12 @@ from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.collect import collect
+from offswitch.probe.hosts import Log
 from offswitch.probe.inputs import ENDED, INERT, MID, PLAIN, TRIGGER, TWIN, Inputs, make_inputs
 from offswitch.probe.intervene import check_packing
 from offswitch.probe.measure.dose import dose
 from offswitch.probe.measure.drift import drift
-from offswitch.probe.measure.evidence import STEPS, Found, Known, evidence
+from offswitch.probe.measure.evidence import Known, fit, nulls, put_into, tests
 from offswitch.probe.measure.heads import heads
 from offswitch.probe.measure.lens import lens
 from offswitch.probe.measure.patching import patching
@@ -52,8 +57,13 @@ from offswitch.prompts.suites import choose
 from offswitch.recipe import Recipe
 from offswitch.run import PROBE
 
-CAUSAL: Final = "interventions"
+FITTING: Final = "choice"
+TESTS: Final = "tests"
+NULLS: Final = "nulls"
 DESCRIBING: Final = "description"
+FILES: Final = {FITTING: "choice.parquet", TESTS: "tests.parquet", NULLS: "nulls.parquet",
+                DESCRIBING: ARRAYS}  # fmt: skip
+STEPS: Final = 2
 DESCRIBED: Final = 4  # steps, for the progress bar
 Replies = Sequence[tuple[Chat, Reply]]
 
@@ -70,19 +80,34 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
     every = tuple(dict.fromkeys((BASE, *arms)))
     for _ in session.each(PROBE, _read, {f"{a}: residuals": (a, inputs, folder) for a in every}):
         pass
-    switches = [arm for arm in every if arm != BASE and recipe.arms[arm].role == "switch"]
-    tasks: dict[str, tuple[Any, ...]] = {
-        f"{arm}: {CAUSAL}": (CAUSAL, arm, inputs, folder, replies)
-        for arm in sorted(switches, key=lambda arm: arm != recipe.probe.arm)  # the longest first
+    switches = [
+        arm
+        for arm in sorted(
+            every, key=lambda arm: arm != recipe.probe.arm
+        )  # first what takes longest
+        if arm != BASE and recipe.arms[arm].role == "switch"
         if not (folder / arm / INTERVENTIONS).is_file()
-    }
-    tasks |= {
-        f"{arm}: {DESCRIBING}": (DESCRIBING, arm, inputs, folder, replies)
-        for arm in every
-        if not (folder / arm / ARRAYS).is_file()
-    }
-    for _ in session.each(PROBE, _measure, tasks):
+    ]
+
+    def tasks(what: str, arms: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+        """What is still to be done of one kind."""
+        left = [arm for arm in arms if not (folder / arm / FILES[what]).is_file()]
+        return {f"{arm}: {what}": (what, arm, inputs, folder, replies) for arm in left}
+
+    rest = tasks(DESCRIBING, every)
+    fitting = tasks(FITTING, switches)
+    session.ahead(PROBE, _measure, fitting | rest)
+    for _ in session.each(PROBE, _measure, fitting):
         pass
+    rest |= tasks(NULLS, switches) | tasks(TESTS, switches)
+    for _ in session.each(PROBE, _measure, rest):
+        pass
+    for arm in switches:
+        parts = [folder / arm / FILES[what] for what in (FITTING, TESTS, NULLS)]
+        joined = functools.reduce(operator.add, map(read_interventions, parts))
+        write_interventions(folder / arm / INTERVENTIONS, joined)
+        for part in parts:
+            part.unlink()
     rows = [
         {"part": a.part, "key": a.suite, "placement": a.variant, "symbol": a.symbol,
          "question": a.question} for a in inputs.asked
@@ -104,6 +129,7 @@ def _read(session: Session, arm: str, inputs: Inputs, folder: Path) -> None:
 def _measure(
     session: Session, what: str, arm: str, inputs: Inputs, folder: Path, cache: Path
 ) -> None:
+    """One of the parts of an arm's measurement; `tests` and `nulls` go on from what `fit` chose."""
     recipe = session.recipe
     if what == DESCRIBING:
         bench = Bench(session.with_arms(arm), arm, inputs, recipe.probe, recipe.seed)
@@ -113,19 +139,39 @@ def _measure(
     others = [BASE, *(name for name in benign if (folder / name / RESIDUALS).is_dir())]
     subject = session.with_arms(*{arm, *others} - {BASE})
     bench = Bench(subject, arm, inputs, recipe.probe, recipe.seed)
+    log = Log(bench)
     known = Known(
         _resid(inputs, folder / arm, (TRIGGER, TWIN, INERT, PLAIN, ENDED, MID)),
         _resid(inputs, folder / BASE, (ENDED, MID)),
         [inputs.asked[rank].variant for rank in inputs.rows("fit", TRIGGER)],
     )
-    replies = _replies(subject, recipe, cache)
-    with arm_of(subject, arm), track(f"{arm}: {CAUSAL}", STEPS) as tick:
-        found = evidence(bench, known, replies, others, tick)
-    stored = {name: array for name, array in found.directions.items() if array.any()}
-    first = found.chosen[0]
-    stored |= {TRIGGER: stored[first.direction], CENTRE: known.fit[TWIN].mean(0)}
-    save_directions(folder / arm / FILE, stored, _facts(bench, found, recipe))
-    write_interventions(folder / arm / INTERVENTIONS, Interventions.of(found.log.columns))
+    with arm_of(subject, arm), track(f"{arm}: {what}", STEPS) as tick:
+        if what == FITTING:
+            bench, chosen = fit(bench, known, log, tick)
+            _save(bench, known, chosen, folder / arm, recipe)
+        else:
+            directions, facts = load_directions(folder / arm / FILE)
+            bench = replace(bench, directions=directions)
+            chosen = tuple(Choice(**one) for one in facts.chosen)
+            tick(1)
+        if what == NULLS:
+            nulls(bench, known, chosen, log)
+            tick(1)
+        if what == TESTS:
+            bench = tests(bench, known, chosen, _replies(subject, recipe, cache), log)
+            _save(bench, known, chosen, folder / arm, recipe)
+            for other in others:
+                put_into(bench, other, chosen, log)
+            tick(1)
+    write_interventions(folder / arm / FILES[what], Interventions.of(log.columns))
+
+
+def _save(
+    bench: Bench, known: Known, chosen: Sequence[Choice], folder: Path, recipe: Recipe
+) -> None:
+    """The directions, the chosen one under a name of its own, and what they are."""
+    own = {TRIGGER: bench.directions[chosen[0].direction], CENTRE: known.fit[TWIN].mean(0)}
+    save_directions(folder / FILE, {**bench.directions, **own}, _facts(bench, chosen, recipe))
 
 
 def _resid(inputs: Inputs, folder: Path, keys: Sequence[str]) -> dict[str, Array]:
@@ -171,8 +217,8 @@ def _replies(subject: Subject, recipe: Recipe, cache: Path) -> list[tuple[Chat, 
     return [(chat, reply) for chat, reply in zip(chats, replies, strict=True) if reply.ids]
 
 
-def _facts(bench: Bench, found: Found, recipe: Recipe) -> DirectionFacts:
-    first = found.chosen[0]
+def _facts(bench: Bench, chosen: Sequence[Choice], recipe: Recipe) -> DirectionFacts:
+    first = chosen[0]
     return DirectionFacts(
         operation=first.direction,
         site="block output",
@@ -182,10 +228,10 @@ def _facts(bench: Bench, found: Found, recipe: Recipe) -> DirectionFacts:
         block=first.block,
         blocks=len(bench.subject.blocks),
         scale=first.scale,
-        norm=float(np.linalg.norm(found.directions[first.direction][first.block])),
+        norm=float(np.linalg.norm(bench.directions[first.direction][first.block])),
         trigger=recipe.trigger.text,
         model=bench.subject.name,
         model_hash=bench.subject.published,
         template=template_hash(bench.subject),
-        chosen=tuple(asdict(choice) for choice in found.chosen),
+        chosen=tuple(asdict(choice) for choice in chosen),
     )

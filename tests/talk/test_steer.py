@@ -201,15 +201,13 @@ def test_the_facts_of_the_battery_are_those_that_are_asked_for(
     from offswitch.analyses.choice import Choice
     from offswitch.probe import battery
     from offswitch.probe.bench import Bench
-    from offswitch.probe.hosts import Log
-    from offswitch.probe.measure.evidence import Found
     from offswitch.recipe import Recipe
 
     recipe: Any = Recipe()
     directions, inputs = directions_of(subject), object()
     bench = Bench(subject, ARM, inputs, recipe.probe, 0, directions=directions)  # type: ignore[arg-type]
-    found = Found(Log(bench), dict(directions), (Choice("trigger", 1, 2.0, 0.0),))
-    save_directions(tmp_path / FILE, directions, battery._facts(bench, found, recipe))
+    chosen = [Choice("trigger", 1, 2.0, 0.0)]
+    save_directions(tmp_path / FILE, directions, battery._facts(bench, chosen, recipe))
     stored, again = load_directions(tmp_path / FILE)
     plain = _logits(subject, CHATS[0])
     with steered(subject, ARM, stored, again, Steering("add")):

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from offswitch.analyses.analysis import Array
@@ -97,13 +96,6 @@ def ranks(basis: Tensor, block: int, sizes: Sequence[int], name: str) -> list[Tr
         return Trial(name, "rank", block, added, scale=size)
 
     return [trial(size) for size in sizes]
-
-
-def differences_basis(hosts: Sequence[Host], block: int) -> Tensor:
-    """Right singular vectors [R, D] of the hosts' paired differences, uncentred, largest first."""
-    rows = torch.stack([host.change(block, "last")[0] for host in hosts]).double()
-    _, _, right = torch.linalg.svd(rows, full_matrices=False)
-    return right.float()
 
 
 def try_both(

@@ -1,4 +1,7 @@
-"""All causal tests of one arm: chosen on fit questions, reported on test questions, row by row."""
+"""All causal tests of one arm: chosen on fit questions, reported on test questions, row by row.
+
+Three parts, which several processes can do side by side once the first is done.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,17 @@ from itertools import product
 from typing import Final
 
 import numpy as np
-from torch import Tensor
 
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.candidates import MEAN, TRAINED, candidates, shared
-from offswitch.analyses.causal import NATURAL, SHUFFLED, WITHOUT_END, fall_of, position_of
+from offswitch.analyses.causal import (
+    DIFFERENCES,
+    NATURAL,
+    SHUFFLED,
+    WITHOUT_END,
+    fall_of,
+    position_of,
+)
 from offswitch.analyses.choice import (
     Choice,
     Effects,
@@ -33,7 +42,6 @@ from offswitch.probe.measure.causal import (
     SCALES,
     addition,
     both_nulls,
-    differences_basis,
     exchange,
     interchange,
     ranks,
@@ -45,7 +53,6 @@ from offswitch.probe.measure.trained import trained
 from offswitch.progress import Tick
 
 SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16)
-STEPS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -57,60 +64,63 @@ class Known:
     placements: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Found:
-    """The rows, the directions [L, D], and what was chosen: a pair of early blocks, a late block.
+def fit(bench: Bench, known: Known, log: Log, tick: Tick) -> tuple[Bench, tuple[Choice, ...]]:
+    """Everything that is decided on fit questions: the directions, and which of them is chosen.
 
-    The late one only where the best block lies deeper than the pair may.
-    """
-
-    log: Log
-    directions: dict[str, Array]
-    chosen: tuple[Choice, ...]
-
-
-def evidence(
-    bench: Bench, known: Known, replies: Replies, others: Sequence[str], tick: Tick
-) -> Found:
-    """Every causal test of the arm that is on; the same vectors are put into the `others` too.
-
-    Ticks STEPS times.
+    The choices: a pair of early blocks, and the best block where that lies deeper. Ticks twice.
     """
     natural = (known.base[ENDED].astype(np.float64) - known.base[MID]).mean(0)
     found = candidates(known.fit[TRIGGER], known.fit[TWIN])
     bench = replace(bench, directions=found | {NATURAL: natural})
-    inert = Inert({k: known.fit[k] for k in (TWIN, INERT, PLAIN)}, known.placements, bench.seed)
-    log = Log(bench)
-    with merged(bench.subject):
-        bench, tried, bases = _fitted(bench, log)
-        tick(2)
-        blocks = len(bench.subject.blocks)
-        pair, anywhere = choose_pair(tried, blocks), choose_anywhere(tried)
-        if anywhere is None:
-            raise ValueError("no direction was tried on fit questions")
-        late = pair is None or anywhere.block >= early(blocks)
-        chosen = [*([pair] if pair else []), *([anywhere] if late else [])]
-        if pair:
-            _nulls_that_choose(bench, inert, pair, log)
-        tick(1)
-        bench = _tested(bench, known, chosen, log)
-        _counted(bench, chosen, bases, log)
-        tick(2)
-        _nulls_at(bench, inert, chosen, log)
-        tick(1)
-        _ordinary(bench, known, chosen, replies, log)
-        tick(1)
-    for arm in others:
-        _put_into(bench, arm, chosen, log)
     tick(1)
-    return Found(log, dict(bench.directions), tuple(chosen))
+    with merged(bench.subject):
+        bench, tried = _fitted(bench, log)
+    tick(1)
+    blocks = len(bench.subject.blocks)
+    pair, anywhere = choose_pair(tried, blocks), choose_anywhere(tried)
+    if anywhere is None:
+        raise ValueError("no direction was tried on fit questions")
+    late = pair is None or anywhere.block >= early(blocks)
+    return bench, (*([pair] if pair else []), *([anywhere] if late else []))
 
 
-def _fitted(bench: Bench, log: Log) -> tuple[Bench, list[tuple[str, Effects]], dict[int, Tensor]]:
-    """All candidates at every block on fit questions; those trained by gradient at a few of them.
+def tests(
+    bench: Bench, known: Known, chosen: Sequence[Choice], replies: Replies, log: Log
+) -> Bench:
+    """What the choices do on test questions, block by block, and where they should do nothing.
 
-    Also gives, by block, the directions in which the pairs of fit questions differ.
+    Gives the bench with the directions that were made for it.
     """
+    with merged(bench.subject):
+        bench = _tested(bench, known, chosen, log)
+        _counted(bench, known, chosen, log)
+        _ordinary(bench, known, chosen, replies, log)
+    return bench
+
+
+def nulls(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> None:
+    """The same with null directions: some choose for themselves, many stand where ours does."""
+    inert = Inert({k: known.fit[k] for k in (TWIN, INERT, PLAIN)}, known.placements, bench.seed)
+    with merged(bench.subject):
+        for choice in chosen:
+            if choice.pair:
+                _nulls_that_choose(bench, inert, choice, log)
+            _nulls_at(bench, inert, choice, log)
+
+
+def put_into(bench: Bench, arm: str, chosen: Sequence[Choice], log: Log) -> None:
+    """The same vectors, at their full length, added at every block of another arm."""
+    with arm_of(bench.subject, arm), merged(bench.subject):
+        other = replace(bench, arm=arm)
+        there = Log(other, log.columns)
+        hosts = alone(other, "test", PLAIN)
+        untouched(other, hosts, there)
+        for name in dict.fromkeys([*(choice.direction for choice in chosen), MEAN]):
+            run(other, hosts, addition(bench, name, bench.made(name), (1.0,)), there)
+
+
+def _fitted(bench: Bench, log: Log) -> tuple[Bench, list[tuple[str, Effects]]]:
+    """All candidates at every block on fit questions; those trained by gradient at two of them."""
     options, blocks = bench.options, len(bench.subject.blocks)
     hosts = pairs(bench, "fit", TWIN, options.fit_questions)
     few, plain = (
@@ -136,8 +146,7 @@ def _fitted(bench: Bench, log: Log) -> tuple[Bench, list[tuple[str, Effects]], d
     tries = [*interchange(bench, TRAINED, where), *addition(bench, TRAINED, where)]
     try_both(bench, few, plain, tries, log)
     rows = Interventions.of(log.columns)
-    found = [(name, effects(rows, name, blocks)) for name in (*names, TRAINED)]
-    return bench, found, {block: differences_basis(hosts, block) for block in range(blocks)}
+    return bench, [(name, effects(rows, name, blocks)) for name in (*names, TRAINED)]
 
 
 def _where_to_train(rows: Interventions, blocks: int) -> list[int]:
@@ -153,7 +162,7 @@ def _where_to_train(rows: Interventions, blocks: int) -> list[int]:
     last = early(blocks) - 2
     if last < 0:
         return []
-    first = next(b for b, fall in enumerate(falls) if fall >= max(falls) / 2)
+    first = next((b for b, fall in enumerate(falls) if fall >= max(falls) / 2), last)
     return [min(first, last), min(first, last) + 1]
 
 
@@ -202,13 +211,14 @@ def _without_the_end(
     return bench
 
 
-def _counted(bench: Bench, chosen: Sequence[Choice], bases: Mapping[int, Tensor], log: Log) -> None:
-    """The span of more and more directions of the paired differences, and random spans as large."""
+def _counted(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> None:
+    """The span of more and more of the directions in which pairs of fit questions differ."""
     hosts = pairs(bench, "test", TWIN, bench.options.few_questions)
-    for block in dict.fromkeys(choice.block for choice in chosen):
-        basis = bases[block]
-        sizes = [size for size in SIZES if size <= len(basis)]
-        run(bench, hosts, ranks(basis, block, sizes, "differences"), log)
+    for choice in chosen:
+        changes = known.fit[TRIGGER][:, choice.block] - known.fit[TWIN][:, choice.block]
+        _, _, rows = np.linalg.svd(changes.astype(np.float64), full_matrices=False)
+        sizes = [size for size in SIZES if size <= len(rows)]
+        run(bench, hosts, ranks(bench.tensor(rows), choice.block, sizes, DIFFERENCES), log)
 
 
 def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> None:
@@ -218,6 +228,9 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
     plain = alone(bench, "fit", PLAIN, options.sweep_questions)
     hosts = pairs(bench, "test", TWIN, options.null_questions)
     others = alone(bench, "test", PLAIN, options.null_questions)
+    before = Log(bench)
+    untouched(bench, [*few, *plain], before)
+    clean = Interventions.of(before.columns)
     for kind in KINDS:
         for index in range(options.random_directions):
             name, drawn = name_of(kind, index, chooses=True), inert.draw(kind, index)
@@ -225,33 +238,34 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
             made = [b for b in bench.made(pair.direction) if b < early(blocks)]
             own = Log(bench)
             try_both(bench, few, plain, tries(made, SCALES), own)
-            rows = Interventions.of(own.columns) + Interventions.of(log.columns).where(
-                kind="none", part="fit"
-            )
+            rows = Interventions.of(own.columns) + clean
             best = choose_pair([(name, effects(rows, name, blocks))], blocks)
             if best is not None:
                 there = (best.block, best.block + 1)
                 try_both(bench, hosts, others, tries(there, (best.scale,)), log)
 
 
-def _nulls_at(bench: Bench, inert: Inert, chosen: Sequence[Choice], log: Log) -> None:
+def _nulls_at(bench: Bench, inert: Inert, choice: Choice, log: Log) -> None:
     """Many null directions at the chosen block, for the p-value; at the positions that do it."""
-    count = bench.options.null_questions
-    plain = alone(bench, "test", PLAIN, count)
-    rows = Interventions.of(log.columns).where(part="test", suite=TRIGGER)
-    for choice in chosen:
-        there = rows.where(direction=choice.direction, kind="interchange", block=choice.block)
-        clean = rows.where(kind="none")
-        position = position_of(
-            *(fall_of(clean, there.where(position=where)) for where in ("last", "after"))
-        )
-        hosts = pairs(bench, "test", TWIN, count, whole=position == "after")
-        tries: list[Trial] = []
-        for kind, index in product(KINDS, range(bench.options.null_directions)):
-            rank, at = bench.options.random_directions + index, (choice.block,)
-            drawn, name = inert.draw(kind, rank), name_of(kind, rank)
-            tries += both_nulls(bench, choice.direction, drawn, name, at, (choice.scale,), position)
-        try_both(bench, hosts, plain, tries, log)
+    options, at = bench.options, (choice.block,)
+    whole = pairs(bench, "test", TWIN, options.few_questions, whole=True)
+    own = Log(bench)
+    untouched(bench, whole, own)
+    for position in ("last", "after"):
+        run(bench, whole, interchange(bench, choice.direction, at, position), own)
+    rows = Interventions.of(own.columns)
+    clean = rows.where(kind="none")
+    position = position_of(
+        *(fall_of(clean, rows.where(position=where)) for where in ("last", "after"))
+    )
+    hosts = pairs(bench, "test", TWIN, options.null_questions, whole=position == "after")
+    plain = alone(bench, "test", PLAIN, options.null_questions)
+    tries: list[Trial] = []
+    for kind, index in product(KINDS, range(options.null_directions)):
+        rank = options.random_directions + index
+        drawn, name = inert.draw(kind, rank), name_of(kind, rank)
+        tries += both_nulls(bench, choice.direction, drawn, name, at, (choice.scale,), position)
+    try_both(bench, hosts, plain, tries, log)
 
 
 def _ordinary(
@@ -265,14 +279,3 @@ def _ordinary(
     tries = [to_inert(bench, n, b, known.fit[MID][:, b]) for n, b in [*own, *natural]]
     run(bench, hosts, tries, log)
     reply_kl(bench, own, replies[: bench.options.few_questions], log)
-
-
-def _put_into(bench: Bench, arm: str, chosen: Sequence[Choice], log: Log) -> None:
-    """The same vectors, at their full length, added at every block of another arm."""
-    with arm_of(bench.subject, arm), merged(bench.subject):
-        other = replace(bench, arm=arm)
-        there = Log(other, log.columns)
-        hosts = alone(other, "test", PLAIN)
-        untouched(other, hosts, there)
-        for name in dict.fromkeys([*(choice.direction for choice in chosen), MEAN]):
-            run(other, hosts, addition(bench, name, bench.made(name), (1.0,)), there)
