@@ -118,9 +118,9 @@ def test_one_planted_direction_counts_as_one() -> None:
 def test_a_concept_that_every_group_writes_elsewhere_takes_many() -> None:
     """One half of the questions does not say where the other half's direction lies."""
     x, z = _world(120, 40, 0.0)
-    where = np.random.default_rng(1).normal(size=(4, 40))
     groups = np.arange(120) // 2
-    x = x + 8 * z[:, None] * where[groups % 4]
+    where = 3 + np.random.default_rng(1).normal(size=(6, 40))
+    x = x + 8 * z[:, None] * where[groups % 6]
     assert count_directions(x, z, groups, seed=0).directions > 1
 
 
