@@ -7,10 +7,11 @@ rarer outcome say little of the correlation, so it is drawn towards 1; where all
 is the number of clusters, and no interval is without width. With two kinds of clusters both count,
 but only the first kind is drawn towards 1: name first what might act as one, the symbols.
 
-Coverage in simulated worlds (clusters of 1 to 16, correlations up to 0.6, rates of 50 to 99 %), mean
-and least over settings, from 20 clusters on: rates 96.2 and 92 %, changes of rates 96.4 and 92 %,
-means 94 and 91 %, AUROC 96.4 and 93 %. With 9 to 12 clusters 96, 98, 93, 97 %. Known failure: where
-questions decide nearly alone and there are only 12, look-alikes are covered 83 to 93 % of the time.
+Coverage in simulated worlds (clusters of 1 to 16, correlations up to 0.6, rates of 50 to 99 %), the
+mean and the least over settings, from 20 clusters on: rates 96.2 and 92 %, changes of rates 96.4
+and 92 %, means 94 and 91 %, AUROC 96.4 and 93 %. With 9 to 12 clusters 96, 98, 93, 97 %. Known
+failure: where questions decide nearly alone and there are only 12, look-alikes are covered 83 to
+93 % of the time.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ def _published(x: Array, z: Array) -> Array:
     white = np.linalg.pinv(np.real(sqrtm(covariance)))
     seen = white @ (centred.T @ (z - z.mean())[:, None]) / len(x)
     project = np.linalg.pinv(white) @ seen @ np.linalg.pinv(seen) @ white
-    return x - centred @ project.T
+    erased: Array = x - centred @ project.T
+    return erased
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 20.0])
