@@ -100,11 +100,12 @@ def count_directions(
 ) -> Count:
     """How many directions must go until a linear reader of held-out rows is at chance?
 
-    Rows of a group (a question) stay together. One half of the groups is for erasing: each eraser
-    is fitted on a random half of it, since on the rows of an eraser's own fit nothing is left to
-    find. The other half is for reading: a reader (the eraser's own, Fisher's discriminant) fitted
-    on one part of it is asked about the other, and the other way round. Chance is an interval that
-    reaches 0.5.
+    Rows of a group (a question) stay together. One half of the groups is for erasing: all of it
+    gives the first direction, random halves of it give more. The other half is for reading: a
+    reader (the eraser's own, Fisher's discriminant) fitted on one part of it is asked about the
+    other, and the other way round. Chance is an interval that reaches 0.5. In a population one
+    direction is all; more say that the rows of the fit do not tell where the others' direction
+    lies: they are few, or groups write the concept in different ways.
 
     Raises:
         ValueError: fewer than eight groups, or a part of them holds one of the two values only.
@@ -119,8 +120,8 @@ def count_directions(
     x = x_ND.astype(np.float64)
     found = [_read(x, z, index, parts)]
     while found[-1].low > 0.5 and len(found) <= most:
-        half = rng.permutation(fit)[: max(2, fit.size // 2)]
-        chosen = np.isin(index, half)
+        # On all rows of the first fit nothing is left to find; on a half of them there is.
+        chosen = np.isin(index, fit if len(found) == 1 else rng.permutation(fit)[: fit.size // 2])
         x = fit_eraser(x[chosen], z[chosen])(x)
         found.append(_read(x, z, index, parts))
     return Count(len(found) - 1, tuple(found))

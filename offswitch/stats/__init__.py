@@ -167,7 +167,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     z = 1.959963984540054  # the normal's 97.5 % point
     centre, width = share + z**2 / (2 * n), np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
     low, high = ((centre + sign * z * width) / (1 + z**2 / n) for sign in (-1, 1))
-    return max(0.0, float(low)), min(1.0, float(high))
+    return (float(low) if share > 0 else 0.0), (float(high) if share < 1 else 1.0)
 
 
 @lru_cache(maxsize=8)

@@ -27,7 +27,8 @@ def _published(x: Array, z: Array) -> Array:
     white = np.linalg.pinv(np.real(sqrtm(covariance)))
     seen = white @ (centred.T @ (z - z.mean())[:, None]) / len(x)
     project = np.linalg.pinv(white) @ seen @ np.linalg.pinv(seen) @ white
-    return x - centred @ project.T
+    erased: Array = x - centred @ project.T
+    return erased
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 20.0])
@@ -120,9 +121,9 @@ def test_of_one_planted_direction_hardly_anything_is_read_after_the_first() -> N
 def test_a_concept_that_every_group_writes_elsewhere_takes_many() -> None:
     """One half of the questions does not say where the other half's direction lies."""
     x, z = _world(120, 40, 0.0)
-    where = np.random.default_rng(1).normal(size=(4, 40))
     groups = np.arange(120) // 2
-    x = x + 8 * z[:, None] * where[groups % 4]
+    where = 3 + np.random.default_rng(1).normal(size=(6, 40))
+    x = x + 8 * z[:, None] * where[groups % 6]
     assert count_directions(x, z, groups, seed=0).directions > 1
 
 

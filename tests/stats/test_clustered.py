@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from offswitch.stats.clustered import (
     paired_rate_change,
 )
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 DRAWS: Final = 500
 # 95 % of so many draws, within 1.5 points and four standard errors of the count itself.
 NEAR_95: Final = (0.935 - 4 * 0.01, 0.965 + 4 * 0.008)
@@ -90,7 +90,8 @@ def test_where_all_or_none_happen_the_number_of_clusters_counts(happens: bool) -
 def test_one_hit_among_many_is_no_surer_than_none() -> None:
     labels = np.arange(480) * 107 // 480
     none, one = (clustered_rate(np.arange(480) < k, labels) for k in (0, 1))
-    assert one.high > 0.9 * none.high
+    assert one.high >= none.high
+    assert one.low <= 1 / 480
 
 
 def test_entries_of_their_own_have_about_wilsons_interval() -> None:
@@ -147,7 +148,7 @@ def test_where_nothing_changes_the_interval_is_that_of_so_many_clusters(share: f
     hits = np.arange(80) < 80 * share
     found = paired_rate_change(hits, hits, np.arange(80) // 4)
     most = wilson(0, 20)[1]
-    assert found == Estimate(0.0, pytest.approx(-most), pytest.approx(most), 80, "share")  # type: ignore[arg-type]
+    assert (found.low, found.value, found.high) == pytest.approx((-most, 0, most))
 
 
 def test_where_all_change_the_lower_bound_is_no_more_than_wilsons() -> None:
@@ -241,7 +242,7 @@ def test_ties_count_half_and_no_more() -> None:
 
 def test_degenerate_inputs_are_refused() -> None:
     nothing: list[float] = []
-    for refused in (
+    refusals: list[Callable[[], Estimate]] = [
         lambda: clustered_rate(nothing),
         lambda: clustered_rate([0.5], [0]),
         lambda: clustered_rate([1, 0], [0]),
@@ -254,6 +255,7 @@ def test_degenerate_inputs_are_refused() -> None:
         lambda: auroc_interval(nothing, [1.0]),
         lambda: auroc_interval([1.0], [np.nan]),
         lambda: auroc_interval([1.0], [2.0], ([0, 1], [2])),
-    ):
+    ]
+    for refused in refusals:
         with pytest.raises(ValueError, match=r"expected|needs|cannot|got"):
             refused()
