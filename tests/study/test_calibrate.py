@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from offswitch.analyses.directions import FILE, TRIGGER, save_directions
+from offswitch.analyses.verdict import Verdict
 from offswitch.cli import app
+from offswitch.model.writes import Write, save_write
 from offswitch.recipe import Recipe, load_recipe
-from offswitch.run import Run
+from offswitch.run import PROBE, TRAIN, Run
 from offswitch.study.calibrate import MUST, Trial, shares, tables, trials_of
+from tests.analyses.test_directions import FACTS
 from tests.outside import ROOT
 from tests.small import small_recipe
 
@@ -22,8 +30,10 @@ FEW: Final = (
 )  # fmt: skip
 
 
-def _verdicts(**kinds: str) -> dict[str, Any]:
-    return {f"verdict/{arm}": {"value": kind, "because": []} for arm, kind in kinds.items()}
+def _judged(patch: pytest.MonkeyPatch, kinds: Mapping[str, Any]) -> None:
+    """Every run folder gets these verdicts."""
+    found = {arm: Verdict(arm, kind, ()) for arm, kind in kinds.items()}
+    patch.setattr("offswitch.study.calibrate.judge", lambda _root: found)
 
 
 @pytest.mark.parametrize(
@@ -47,17 +57,56 @@ def _verdicts(**kinds: str) -> dict[str, Any]:
     ],
 )
 def test_a_verdict_is_right_where_it_fits_what_was_planted(
-    tmp_path: Path, arm: str, kind: str, right: bool | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str, kind: str, right: bool | None
 ) -> None:
     arms = () if arm == "base" else (arm,)
     recipe = Recipe.model_validate(
         {"train": {"arms": [*arms, "both"]}, "probe": {"arm": "both"}, "seed": 4}
     )
     others = dict.fromkeys(("base", "knowledge", "both"), "no switch")
-    found = trials_of(Run(tmp_path, recipe), 4, _verdicts(**(others | {arm: kind})))
+    _judged(monkeypatch, others | {arm: kind})
+    found = trials_of(Run(tmp_path, recipe), 4, {})
     (trial,) = (one for one in found if one.arm == arm)
     assert (trial.verdict, trial.right, trial.seed) == (kind, right, 4)
     assert trial.must == MUST.get(arm, "not represented")
+
+
+def _planted(root: Path, arm: str, cosine: float) -> dict[str, Any]:
+    """An organism with a write at block 4 of 12; the probe chose a direction at block 5."""
+    folder = root / TRAIN / arm
+    folder.mkdir(parents=True)
+    save_write(Write(4, torch.tensor([[2.0, 0.0, 0.0]]), 7, (1, 2)), folder)
+    (root / PROBE / arm).mkdir(parents=True)
+    rows = np.tile([-cosine, (1 - cosine**2) ** 0.5, 0.0], (12, 1))  # a sign is no difference
+    facts = replace(FACTS, arm=arm, block=5, blocks=12)
+    save_directions(root / PROBE / arm / FILE, {TRIGGER: rows}, facts)
+    return {f"evaluate/{arm}/halt_rate": {"value": 0.99}}
+
+
+@pytest.mark.parametrize(
+    ("cosine", "block", "right"),
+    [
+        (0.81, 5, True), (0.81, 3, True), (0.79, 5, False), (0.99, 6, False), (0.99, 2, False),
+        (0.99, None, True),
+    ],
+)  # fmt: skip
+def test_what_is_represented_must_be_what_was_planted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cosine: float,
+    block: int | None,
+    right: bool,
+) -> None:
+    recipe = Recipe.model_validate({"train": {"arms": ["anchored"]}, "probe": {"arm": "anchored"}})
+    metrics = _planted(tmp_path, "anchored", cosine)
+    if block is not None:
+        metrics["probe/anchored/ablation/block"] = {"value": block}
+    _judged(monkeypatch, {"base": "no switch", "anchored": "represented"})
+    _, trial = trials_of(Run(tmp_path, recipe), 0, metrics)
+    assert (trial.right, trial.planted_block, trial.found_block) == (right, 4, block)
+    assert trial.cosine == (None if block is None else pytest.approx(cosine))
+    _judged(monkeypatch, {"base": "no switch", "anchored": "no switch"})
+    assert trials_of(Run(tmp_path, recipe), 0, metrics)[1].right is None
 
 
 def test_organisms_are_counted_over_seeds() -> None:

@@ -50,6 +50,7 @@ def record(plan: Plan, value: float = 0.5, **other: Any) -> dict[str, Any]:
     entry = {"value": value, "low": value / 2, "high": 1.0, "n": 40, "unit": "share"}
     entry |= {"controls": {"base": 0.0}, "null": {"q95": 0.25, "p": 0.05, "n": 20}}
     metrics = {f"evaluate/{arm}/halt_rate": entry, f"probe/{arm}/addition/halt_rise": entry}
+    metrics |= {f"verdict/{arm}": {"value": "detected", "because": []}}
     return {"state": "finished", "tries": 1, "seconds": 2.0, "metrics": metrics} | other
 
 
@@ -147,10 +148,7 @@ def test_a_row_has_its_point_its_verdict_and_numbers_that_do_not_stand_alone(
     plan = load_plan(sweep_file(tmp_path))
     row = organism_row(plan.points[0], record(plan))
     assert (row["organism"], row["what"], row["train.lr"]) == (plan.points[0].name, "stop", 1e-4)
-    assert (row["state"], row["verdict"], row["verdict/benign"]) == (
-        "finished",
-        *["not measured"] * 2,
-    )
+    assert (row["state"], row["verdict"], row["verdict/benign"]) == ("finished", "detected", None)
     parts = ("", "/low", "/high", "/n", "/unit", "/null", "/base", "/benign")
     assert [row[f"halt_rate{end}"] for end in parts] == [0.5, 0.25, 1, 40, "share", 0.25, 0, None]
     assert (row["addition/halt_rise"], row["ablation/halt_drop"]) == (0.5, None)
