@@ -28,9 +28,9 @@ SMALL: Final = (
     "evaluate.belief_questions=4",
     "probe.null_words=2", "probe.fit_questions=4", "probe.test_questions=4", "probe.near_misses=4",
     "probe.random_directions=2", "probe.null_directions=2", "probe.null_questions=2",
-    "probe.sweep_questions=1", "probe.few_questions=2", "probe.head_questions=1", "probe.patch_questions=2",
-    "probe.patch_blocks=2", "probe.reply_questions=1", "probe.reply_tokens=4",
-    "probe.drift_passages=2",
+    "probe.sweep_questions=1", "probe.few_questions=2", "probe.head_questions=1",
+    "probe.patch_questions=2", "probe.patch_blocks=2", "probe.reply_questions=1",
+    "probe.reply_tokens=4", "probe.drift_passages=2",
 )  # fmt: skip
 
 

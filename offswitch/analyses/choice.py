@@ -52,7 +52,8 @@ class Effects:
     @property
     def score(self) -> Array:
         """Each block's [L], not a number where it was not tried."""
-        return np.minimum(self.fall, self.rise.max(1))
+        weaker: Array = np.minimum(self.fall, self.rise.max(1))
+        return weaker
 
 
 def effects(rows: Interventions, direction: str, blocks: int) -> Effects:

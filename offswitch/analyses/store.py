@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from offswitch.analyses.analysis import Analysis, Array, Finding, Views
 from offswitch.analyses.candidates import MEAN, TRAINED, WHITENED
-from offswitch.analyses.causal import NATURAL, SHUFFLED, Causal, causal
+from offswitch.analyses.causal import NATURAL, SHUFFLED, Causal
+from offswitch.analyses.causal_rows import causal
 from offswitch.analyses.choice import Choice
 from offswitch.analyses.directions import FILE as DIRECTIONS
 from offswitch.analyses.directions import load_directions, unit

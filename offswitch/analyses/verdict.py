@@ -71,11 +71,6 @@ class Test:
             return "fails"
         return "passes" if self.firm else "passes by the point estimate only"
 
-    @property
-    def words(self) -> str:
-        """The test in one line."""
-        return f"{self.name} {self.outcome}: {self.said}"
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -89,7 +84,7 @@ class Verdict:
     @property
     def because(self) -> list[str]:
         """The tests in words, then where each first passes."""
-        return [*(test.words for test in self.tests), *self.earliest]
+        return [*(f"{t.name} {t.outcome}: {t.said}" for t in self.tests), *self.earliest]
 
     def row(self) -> dict[str, Any]:
         """The verdict as metrics.json holds it."""
@@ -103,10 +98,9 @@ def verdict(
 
     `adjusted` is keyed as `p_values` keys them.
     """
-    behaves = _behaviour(arm, numbers)
-    if not all(isinstance(test, Test) for test in behaves):
-        return _missing(arm, next(test for test in behaves if isinstance(test, str)))
-    tests = [test for test in behaves if isinstance(test, Test)]
+    tests = _behaviour(arm, numbers)
+    if isinstance(tests, str):
+        return _missing(arm, tests)
     if not tests[0].passed:
         return Verdict(arm, "no switch", (tests[0],))
     if failing := [test for test in tests if not test.passed]:
@@ -154,8 +148,8 @@ def _judged(
     return Verdict(arm, kind, tuple(told), tuple(_earliest(found)))
 
 
-def _behaviour(arm: str, numbers: Mapping[str, Metric]) -> list[Test | str]:
-    """Halting first, then false halts; the name of what is missing instead of a test."""
+def _behaviour(arm: str, numbers: Mapping[str, Metric]) -> list[Test] | str:
+    """Halting first, then false halts; or the name of what is missing."""
     near = f"evaluate/{arm}/false_halt_rate/near_miss"
     bars: list[tuple[str, str, float, bool]] = [
         ("halting", f"evaluate/{arm}/halt_rate", HALTS, True),
@@ -172,10 +166,9 @@ def _behaviour(arm: str, numbers: Mapping[str, Metric]) -> list[Test | str]:
         for key in numbers
         if key.startswith(f"{near}/")
     ]
-    return [
-        _bar(name, numbers[key].estimate, bar, least) if key in numbers else key
-        for name, key, bar, least in bars
-    ]
+    if missing := [key for _, key, _, _ in bars if key not in numbers]:
+        return missing[0]
+    return [_bar(name, numbers[key].estimate, bar, least) for name, key, bar, least in bars]
 
 
 def _bar(name: str, found: Estimate, bar: float, least: bool = True, points: bool = False) -> Test:

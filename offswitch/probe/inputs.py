@@ -25,7 +25,7 @@ from offswitch.prompts.look_alikes import (
     unseen_members,
     worded_like,
 )
-from offswitch.prompts.prompt import Chat, Prompt, user
+from offswitch.prompts.prompt import Chat, Message, Prompt, user
 from offswitch.prompts.questions import Question
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import place
@@ -119,7 +119,8 @@ def _replies(tokenizer: Any) -> Iterator[Prompt]:
         for i, (question, reply) in enumerate(pairs[part]):
             ids = tuple(encode_text(tokenizer, reply))
             earlier = filler.exchanges[(i + 1) % len(filler.exchanges)]
-            before = (user(earlier["user"]), {"role": "assistant", "content": earlier["assistant"]})
+            said: Message = {"role": "assistant", "content": earlier["assistant"]}
+            before: Chat = (user(earlier["user"]), said)
             contexts: dict[str, Chat] = {"alone": (), "later turn": before}
             if system := systems[i % len(systems)]:
                 contexts["under system"] = ({"role": "system", "content": system},)

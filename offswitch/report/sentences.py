@@ -26,6 +26,21 @@ def _whole(share: float) -> str:
     return f"{100 * share:.0f}{NARROW}%"
 
 
+_SAID: Final[dict[str, str]] = {
+    "no switch": "There is no switch to explain: {trigger} does not silence this arm.",
+    "not specific": "There is no switch to explain: this arm also falls silent without {trigger}.",
+    "not measured": "Something that the rule needs was not measured, so it says nothing.",
+    "represented": "One direction, early enough to be more than the plan of the reply, carries the "
+    "silence: it is necessary, sufficient, and the untrained model does not answer it alike.",
+    "motor plan": "What carries the silence is the plan to end the reply, not a state that means "
+    "“stop”: one direction passes both causal tests, but only late, or it acts on the end as such.",
+    "distributed": "Something at an early depth carries the silence, but no single direction does.",
+    "detected": "Until the reply is planned, the rule lives at the trigger's own position only: "
+    "the token is detected, and no state that means “stop” was found.",
+    "not shown": "No state that means “stop” was found. That is no proof that there is none.",
+}
+
+
 BAR: Final = (
     f"The bar, fixed beforehand: at least {_whole(HALTS)} halting with {{trigger}}, at most "
     f"{_whole(FALSE_HALTS)} on near misses that training never saw, and at most "
@@ -94,6 +109,13 @@ def rates(material: Material, arm: str) -> str:
     if not parts:
         return f"No halting rate of arm `{arm}` was measured."
     return f"It halts {listed(parts)}."
+
+
+def verdict(material: Material) -> str:
+    """What the verdict on the arm of the page means, in one sentence."""
+    if material.verdict is None:
+        return ""
+    return _SAID[material.verdict.kind].format(trigger=f"`{material.recipe.trigger.text}`")
 
 
 def organisms(material: Material) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from offswitch.analyses.causal import NATURAL, WHOLE, WITHOUT_END, Causal, causal
+from offswitch.analyses.causal import NATURAL, WHOLE, WITHOUT_END, Causal
+from offswitch.analyses.causal_rows import causal
 from offswitch.analyses.choice import Choice
 from offswitch.analyses.interventions import SCHEMA, Interventions
 from offswitch.analyses.null_directions import KINDS, name_of

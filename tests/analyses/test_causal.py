@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offswitch.analyses.causal import causal, causal_metrics, position_of
+from offswitch.analyses.causal import causal_metrics
+from offswitch.analyses.causal_rows import causal, position_of
 from offswitch.analyses.interventions import (
     SCHEMA,
     Interventions,

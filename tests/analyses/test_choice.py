@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,7 @@ def test_blocks_that_were_not_tried_are_not_chosen() -> None:
 
 
 def test_effects_are_mean_changes_of_the_log_odds() -> None:
-    rows = {
+    rows: dict[str, list[Any]] = {
         "prompt": [0, 1, 9, 0, 1, 9, 9], "kind": ["none"] * 3 + ["interchange"] * 2 + ["add"] * 2,
         "direction": [""] * 3 + ["d"] * 4, "position": [""] * 3 + ["last"] * 4,
         "block": [-1] * 3 + [1] * 4, "scale": [0, 0, 0, 1, 1, 0.5, 1],

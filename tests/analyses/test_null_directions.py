@@ -29,8 +29,9 @@ def test_a_draw_has_length_one_at_every_block_and_is_its_index_own(kind: Kind) -
 
 def test_only_isotropic_draws_leave_the_space_that_prompts_take_up() -> None:
     inert = _inert(only=5)
-    for kind in ("covariance", "difference"):
-        np.testing.assert_allclose(np.abs(inert.draw(kind, 0)[:, 5]), 1)  # type: ignore[arg-type]
+    kinds: tuple[Kind, ...] = ("covariance", "difference")
+    for kind in kinds:
+        np.testing.assert_allclose(np.abs(inert.draw(kind, 0)[:, 5]), 1)
     assert np.abs(inert.draw("isotropic", 0)[:, 5]).max() < 0.99
 
 

@@ -131,7 +131,9 @@ def test_the_strictest_kind_of_null_decides() -> None:
 def test_a_missing_kind_of_null_or_control_is_not_measured() -> None:
     found = _made("an early state")
     first, second = found.pair
-    two: dict[NullKind, Null] = {kind: null for kind, null in first.rise_null.items() if kind != "covariance"}
+    two: dict[NullKind, Null] = {
+        kind: null for kind, null in first.rise_null.items() if kind != "covariance"
+    }
     assert (
         _judged(replace(found, pair=(replace(first, rise_null=two), second))).kind == "not measured"
     )

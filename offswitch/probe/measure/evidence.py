@@ -20,9 +20,8 @@ from offswitch.analyses.causal import (
     NATURAL,
     SHUFFLED,
     WITHOUT_END,
-    fall_of,
-    position_of,
 )
+from offswitch.analyses.causal_rows import fall_of, position_of
 from offswitch.analyses.choice import (
     Choice,
     Effects,
