@@ -37,7 +37,7 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
 
     The curve is that of the early choice; at blocks where it was not made, of the mean difference.
     """
-    test = _Rows(rows.where(part="test"), arm)
+    test = Rows(rows.where(part="test"), arm)
     first = chosen[0]
     made = rows.where(direction=first.direction, kind="interchange").values("block")
     curve = tuple(
@@ -55,7 +55,7 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """The rows of test questions, asked for changes."""
 
     rows: Interventions
@@ -131,7 +131,7 @@ class _Rows:
         for name in ours.values("direction"):
             if not is_null(name) or CHOOSING not in name:
                 continue
-            rows = _Rows(ours.where(direction=(name, "")), self.arm)
+            rows = Rows(ours.where(direction=(name, "")), self.arm)
             blocks = [b for b in rows.rows.values("block") if b >= 0]
             falls = [rows.nats("trigger", kind="interchange", block=b) for b in blocks]
             rises = [rows.nats("plain", kind="add", block=b) for b in blocks]
@@ -173,7 +173,7 @@ def position_of(last: Estimate | None, after: Estimate | None) -> Literal["last"
     return "after" if does and (last is None or last.value < EFFECT) else "last"
 
 
-def _place(test: _Rows, choice: Choice, block: int, blocks: int) -> Place:
+def _place(test: Rows, choice: Choice, block: int, blocks: int) -> Place:
     """A chosen direction at one of its blocks."""
     name = choice.direction
     there: dict[str, Any] = {"direction": name, "block": block}
