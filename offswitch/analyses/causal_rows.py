@@ -62,6 +62,7 @@ class Rows:
     arm: str
 
     def clean(self, suite: str, arm: str = "") -> Interventions:
+        """What a suite does untouched, in this arm or another."""
         return self.rows.where(arm=arm or self.arm, kind="none", suite=suite)
 
     def fall(self, **what: object) -> Estimate | None:
