@@ -57,7 +57,7 @@ def test_in_empty_worlds_a_direction_stands_out_as_often_as_chance_has_it() -> N
     for _ in range(400):
         shared = rng.normal(size=prompts)  # a prompt that moves easily does so along any direction
         odds = 5 + shared + rng.normal(size=(len(names), prompts))
-        rows = {
+        rows: dict[str, Any] = {
             "prompt": np.tile(np.arange(prompts), len(names) + 1),
             "direction": np.repeat(["", *names], prompts),
             "kind": np.repeat(["none", *["interchange"] * len(names)], prompts),
