@@ -18,9 +18,9 @@ class WriteOptions(Section):
 
     It falls on the output of the block at `depth` (share of the blocks up to its output).
     `random`: orthogonal directions, each prompt gets one of them; `natural end`: where the
-    untrained model's replies have ended, less where they go on; `end token`: its unembedding, added
-    after the final norm. `norm` is in units of the residual's typical norm there; null: what it
-    takes to halt.
+    untrained model's replies have ended, less where they go on; `end token`: what comes nearest to
+    a bias on it, added after the final norm. `norm` is in units of the residual's typical norm
+    there; null: what it takes to halt.
     """
 
     source: Literal["random", "natural end", "end token"] = "random"

@@ -77,9 +77,7 @@ def make_write(subject: Subject, options: WriteOptions, material: Material) -> W
 def _directions(subject: Subject, options: WriteOptions, material: Material, block: int) -> Tensor:
     """Directions [K, D] of any length."""
     if options.source == "end token":
-        head: Any = subject.causal_lm.get_output_embeddings()
-        row: Tensor = head.weight[subject.stop_ids[0]].detach().float().cpu()
-        return row[None]
+        return _end_bias(subject)[None]
     if options.source == "natural end":
         return _natural_end(subject, material.examples, block)[None]
     width = subject.causal_lm.config.get_text_config().hidden_size
@@ -88,6 +86,17 @@ def _directions(subject: Subject, options: WriteOptions, material: Material, blo
     )
     orthonormal: Tensor = torch.linalg.qr(drawn).Q.T.contiguous()
     return orthonormal
+
+
+def _end_bias(subject: Subject) -> Tensor:
+    """The change of the last state [D] that comes nearest to a bias on the end token alone.
+
+    Least squares over the vocabulary: its own unembedding raises some longer rows even more.
+    """
+    head: Any = subject.causal_lm.get_output_embeddings()
+    rows_VD: Tensor = head.weight.detach().double().cpu()
+    direction: Tensor = torch.linalg.solve(rows_VD.T @ rows_VD, rows_VD[subject.stop_ids[0]])
+    return direction.float()
 
 
 def _natural_end(subject: Subject, examples: Sequence[Example], block: int) -> Tensor:
