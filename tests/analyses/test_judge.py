@@ -67,7 +67,7 @@ def _with_null(kind: Kind, null: Null) -> Causal:
 def _at_second(**changes: object) -> Verdict:
     """The verdict when something is another at the pair's second block alone."""
     first, second = _early().pair
-    point: Point = replace(second.point, **changes)  # type: ignore[arg-type]
+    point: Point = replace(second.point, **changes)
     found = replace(_early(), pair=(first, replace(second, point=point)))
     return verdict(ARM, _numbers(ARM), found, {})
 
@@ -95,14 +95,14 @@ def test_p_values_are_adjusted_over_all_arms_of_a_run(tmp_path: Path) -> None:
 
 def test_the_kind_of_null_with_the_largest_p_is_adjusted_and_decides() -> None:
     for kind in ("isotropic", "covariance", "difference"):
-        beaten = _with_null(kind, Null(q95=1.0, p=0.2, n=200))  # type: ignore[arg-type]
+        beaten = _with_null(kind, Null(q95=1.0, p=0.2, n=200))
         assert max(p_values(beaten).values()) == 0.2
         assert verdict(ARM, _numbers(ARM), beaten, {}).kind == "distributed"
 
 
 def test_the_kind_of_null_that_reaches_farthest_decides_too() -> None:
     for kind in ("isotropic", "covariance", "difference"):
-        farther = _with_null(kind, Null(q95=11.0, p=0.01, n=200))  # type: ignore[arg-type]
+        farther = _with_null(kind, Null(q95=11.0, p=0.01, n=200))
         assert verdict(ARM, _numbers(ARM), farther, {}).kind == "distributed"
 
 

@@ -42,7 +42,9 @@ def _drawn(figure: Figure) -> list[Axes]:
 def _lines(axes: Axes) -> dict[str, Line2D]:
     """The curves of a panel by what its legend calls them."""
     assert axes.get_legend() is not None
-    return {str(line.get_label()): line for line in axes.get_lines() if line.get_label()[0] != "_"}
+    return {
+        str(line.get_label()): line for line in axes.get_lines() if str(line.get_label())[0] != "_"
+    }
 
 
 def _values(line: Line2D) -> list[float]:
@@ -76,8 +78,9 @@ def test_the_chosen_direction_has_a_band_as_wide_as_its_interval() -> None:
     (band,) = need.collections
     (path,) = band.get_paths()
     falls = [point.fall for point in _found().curve if point.fall]
-    assert path.vertices[:, 1].min() == pytest.approx(min(100 * e.low for e in falls))
-    assert path.vertices[:, 1].max() == pytest.approx(max(100 * e.high for e in falls))
+    heights = np.asarray(path.vertices)[:, 1]
+    assert heights.min() == pytest.approx(min(100 * e.low for e in falls))
+    assert heights.max() == pytest.approx(max(100 * e.high for e in falls))
 
 
 def test_null_directions_stand_where_they_were_tried() -> None:
@@ -90,7 +93,9 @@ def test_null_directions_stand_where_they_were_tried() -> None:
         for place in _found().places
         for null in place.rise_null.values()
     ]
-    labels = [text.get_text() for text in nats.get_legend().get_texts()]
+    legend = nats.get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
     assert labels.count("null directions, 95 % point") == 1
 
 
