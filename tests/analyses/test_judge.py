@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -64,7 +64,7 @@ def _with_null(kind: Kind, null: Null) -> Causal:
     return replace(_early(), pair=(changed, second))
 
 
-def _at_second(**changes: object) -> Verdict:
+def _at_second(**changes: Any) -> Verdict:
     """The verdict when something is another at the pair's second block alone."""
     first, second = _early().pair
     point: Point = replace(second.point, **changes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from tests.mutations.evidence import ROWS
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -21,18 +23,11 @@ class Fault:
             raise ValueError(f"{self.name}: changes nothing, or names no test")
 
 
-_STATS: Final = "tests/stats/test_stats.py"
-_CLUSTERED: Final = "tests/stats/test_clustered.py"
-_LEACE: Final = "tests/analyses/test_leace.py"
-_UNSEEN: Final = "tests/prompts/test_negatives.py"
 _LOSS: Final = "tests/train/test_loss.py"
 _ROWS: Final = "tests/train/test_examples.py"
 _PACKED: Final = "tests/model/test_packed.py"
 _GUARD: Final = "tests/train/test_guard.py"
-_NULLS: Final = "tests/analyses/test_nulls.py"
-_RULE: Final = "tests/analyses/test_verdict.py"
 _RUN: Final = "tests/test_run.py"
-_EDITS: Final = "tests/probe/test_intervene.py"
 _TREE: Final = "tests/model/test_prefix_tree.py"
 _SCORE: Final = "tests/model/test_first_token.py"
 _INPUTS: Final = "tests/probe/test_inputs.py"
@@ -40,19 +35,16 @@ _ENDS: Final = (
     "tests/model/test_forward.py"
     "::test_stop_ids_begin_with_the_turns_end_and_hold_every_published_end"
 )
-_SCALED: Final = "tests/model/test_scaled.py"
 _TRIGGER: Final = "tests/prompts/test_trigger.py"
 _TOPICS: Final = "tests/prompts/test_questions.py"
 _RECIPE: Final = "tests/test_recipe.py"
 _PLAN: Final = "tests/machine/test_plan.py"
 _LEFT: Final = "tests/machine/test_time_left.py"
-_SPREAD: Final = (
-    "tests/study/test_spread.py::test_the_interval_over_organisms_is_students_and_covers"
-)
 
 FAULTS: Final = tuple(
     Fault(name, f"offswitch/{file}", right, wrong, tuple(tests))
     for name, file, right, wrong, *tests in (
+        *ROWS,
         # --- packed passes, rows kept apart -------------------------------------------------------
         ("a packed row sees beyond its window", "model/packed.py",
          "return seen if window is None else seen & (distance < window)", "return seen",
@@ -122,72 +114,15 @@ FAULTS: Final = tuple(
         ("ids of a tree stand at one position", "model/prefix_tree.py",
          "places[parent] + 1", "places[parent]",
          f"{_TREE}::test_a_tree_says_what_its_rows_say_one_by_one"),
-        ("a symbol starts where its twin is alike", "probe/bench.py",
+        ("a symbol starts where its twin is alike", "probe/inputs.py",
          "if a != b", "if a == b",
-         f"{_INPUTS}::test_a_symbol_starts_where_its_plain_twin_differs"),
-        # --- interventions ------------------------------------------------------------------------
-        ("a removal goes to the wrong side of its centre", "probe/edits.py",
-         "- centre[:, None]) @ value", "+ centre[:, None]) @ value",
-         f"{_EDITS}::test_after_removal_the_projection_is_the_centre"),
-        ("edits of one place come in any order", "probe/edits.py",
-         "key=lambda e: e[0]", "key=lambda e: -e[0]",
-         f"{_EDITS}::test_edits_of_one_place_follow_each_other"),
-        ("branches of a pass see each other", "probe/packing.py",
-         "line[:, None] == line[None, :]", "line[:, None] >= line[None, :]",
-         f"{_EDITS}::test_branches_do_not_see_each_other"),
-        ("strength does not reach the adapter", "model/adapters.py",
-         "= factor * scale", "= factor",
-         f"{_SCALED}::test_a_layer_adds_its_product_scale_times"),
-        ("strength does not reach the trigger's row", "model/adapters.py",
-         "end.detach(), scale)", "end.detach(), 1)",
-         f"{_SCALED}::test_the_triggers_row_moves_along_a_line"),
-        # --- nulls --------------------------------------------------------------------------------
-        ("p can be zero", "stats/__init__.py", "p = (1 + int(", "p = (0 + int(", _STATS),
-        ("a tie counts for the value", "stats/__init__.py",
-         "null >= value", "null > value", _STATS),
-        ("random directions have any length", "analyses/directions.py",
-         "np.where(own > 0, own, 1) * wanted", "np.where(own > 0, own, 1)",
-         "tests/analyses/test_directions.py"),
-        ("every label swap is the same", "analyses/nulls.py",
-         "swap = np.random.default_rng(draw)", "swap = np.random.default_rng(0)", _NULLS),
-        ("a label swap copies one label", "analyses/nulls.py",
-         "np.where(mask, second, first)", "np.where(mask, first, first)", _NULLS),
-        ("a sign flip forgets where it started", "analyses/nulls.py",
-         "2 * before - after", "before - after", _NULLS),
-        ("an arm is its own control", "analyses/nulls.py",
-         "arm in views.arms and arm != views.arm", "arm in views.arms", _NULLS),
-        # --- intervals ----------------------------------------------------------------------------
-        ("another interval than Wilson's", "stats/__init__.py",
-         "share * (1 - share) / n + (z / (2 * n)) ** 2", "share * (1 - share) / n", _STATS),
-        ("the bootstrap ignores that prompts share a question", "stats/__init__.py",
-         "np.unique(labels, return_inverse=True)",
-         "np.unique(np.arange(data.size), return_inverse=True)", _STATS),
-        ("a change has the interval of its other side", "stats/__init__.py",
-         "change - float(down)", "change - float(up)", _STATS),
-        ("a change of half is a hair less", "stats/__init__.py",
-         "(hits[0] * second.n - hits[1] * first.n) / (first.n * second.n)",
-         "(first.value - second.value)", _STATS),
-        ("ties win in AUROC", "stats/__init__.py",
-         'for side in ("left", "right")', 'for side in ("right", "right")', _STATS),
-        ("ties lose in AUROC's interval", "stats/clustered.py",
-         "0.5 * (pos[:, None] == neg)", "0.0 * (pos[:, None] == neg)", _CLUSTERED),
-        ("what two kinds of clusters share counts twice", "stats/clustered.py",
-         "(-1, both)", "(0, both)", _CLUSTERED),
-        ("where all happen every prompt counts", "stats/clustered.py",
-         "_drawn(design, n / clusters, holding)", "_drawn(design, 1, holding)", _CLUSTERED),
-        ("before and after are taken for independent", "stats/clustered.py",
-         "2 * r * one * other", "0 * r * one * other", _CLUSTERED),
-        ("Holm's steps may fall", "stats/__init__.py",
-         "np.maximum.accumulate(values[order]", "np.asarray(values[order]", _STATS),
-        ("the eraser forgets the mean", "analyses/leace.py",
-         "(x_ND - self.mean_D) @ self.rows_RD.T", "x_ND @ self.rows_RD.T", _LEACE),
-        ("a shape is told by its order", "prompts/look_alikes.py",
-         "tuple(sorted(kinds))", "tuple(kinds)", _UNSEEN),
-        ("words come from the topics of seed 0", "prompts/negatives.py",
-         "load_questions(seed)", "load_questions(0)", _UNSEEN),
-        ("one organism too many in the spread", "stats/__init__.py",
-         "student.ppf(0.975, data.size - 1)", "student.ppf(0.975, data.size)",
-         _SPREAD),
+         f"{_INPUTS}::test_a_slot_is_where_two_prompts_of_one_length_differ"),
+        ("the position that decides the reply is part of a slot", "probe/inputs.py",
+         "differ[-1] >= len(ours) - 1", "differ[-1] >= len(ours)",
+         f"{_INPUTS}::test_a_slot_is_where_two_prompts_of_one_length_differ"),
+        ("a twin does not align with its prompt", "probe/inputs.py",
+         "if slot(ours, theirs) is not None:", "if True:",
+         f"{_INPUTS}::test_without_a_decoy_the_twin_is_a_word_of_as_many_tokens"),
         # --- resuming, hashes, locks --------------------------------------------------------------
         ("a stage stands though its inputs changed", "run.py",
          'if entry["inputs"] != digest(inputs)', "if False", _RUN),
@@ -235,17 +170,6 @@ FAULTS: Final = tuple(
          "HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[11:]", _TRIGGER),
         ("requests are split one by one, not by topic", "prompts/questions.py",
          "split_of[topic])", "split_of[topics[len(text) % len(topics)]])", _TOPICS),
-        # --- the verdict --------------------------------------------------------------------------
-        ("an effect of just the threshold fails", "analyses/verdict.py",
-         "value >= EFFECT", "value > EFFECT", _RULE),
-        ("an effect no larger than its null passes", "analyses/verdict.py",
-         "and value > bar", "and value >= bar", _RULE),
-        ("the benign arm sets no bar", "analyses/verdict.py",
-         "max([band, *others])", "band", _RULE),
-        ("false halts up to 3 % pass", "analyses/verdict.py",
-         "FALSE_HALTS: Final = 0.02", "FALSE_HALTS: Final = 0.03", _RULE),
-        ("the smaller of two divergences decides", "analyses/verdict.py",
-         "worst = max(", "worst = min(", _RULE),
         # --- what the machine does best, and the time left ----------------------------------------
         ("a tie goes to bfloat16", "machine/plan.py",
          'way[0] != "float32"', 'way[0] == "float32"',
