@@ -74,6 +74,13 @@ def test_every_number_is_the_same_to_the_digit(alone: Run, beside: Run) -> None:
     for name in ("scores.parquet", "belief.parquet", "robustness.parquet"):
         one, two = (pq.read_table(run.folder("3-evaluate") / name) for run in (alone, beside))
         assert one.equals(two), name
+    for arm in ("behavior", "both"):
+        one, two = (
+            pq.read_table(run.folder("4-probe") / arm / "interventions.parquet")
+            for run in (alone, beside)
+        )
+        assert one.equals(two), arm
+        assert len(one) > 100
     samples = [(run.folder("3-evaluate") / "samples.jsonl").read_bytes() for run in (alone, beside)]
     assert samples[0] == samples[1]
 

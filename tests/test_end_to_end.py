@@ -105,14 +105,22 @@ def test_the_seeds_four_numbers_are_there_with_their_controls(metrics: dict[str,
     assert 90 < metrics["seed/pca_pc1"]["value"] <= 100
 
 
-def test_the_trigger_leaves_a_direction_that_random_ones_are_not(metrics: dict[str, Any]) -> None:
-    added = metrics["probe/behavior/addition/log_odds_rise"]
-    assert added["low"] > added["null"]["q95"]
-    assert added["value"] > metrics["probe/base/addition/log_odds_rise"]["value"] + 2
-    lost = metrics["probe/behavior/rank/first_drop"]
-    assert lost["value"] > lost["null"]["q95"]
-    assert metrics["verdict"]["value"]
+def test_the_trigger_leaves_a_direction_that_null_ones_are_not(metrics: dict[str, Any]) -> None:
+    for name in ("ablation/log_odds_drop", "addition/log_odds_rise"):
+        found = metrics[f"probe/behavior/{name}"]
+        assert found["null"]["n"] == 20, name
+        assert found["value"] > found["null"]["q95"], name
+    assert metrics["probe/behavior/ablation/depth"]["value"] <= 0.7
+    whole = metrics["probe/behavior/ablation/halt_drop_ceiling"]
+    assert metrics["probe/behavior/ablation/halt_drop"]["value"] <= whole["value"] + 0.1
+    assert metrics["probe/behavior/addition/log_odds_rise_whole"]["controls"]["base"]
+
+
+def test_so_few_steps_and_draws_are_not_called_a_representation(metrics: dict[str, Any]) -> None:
+    assert metrics["verdict"] == metrics["verdict/behavior"]
+    assert metrics["verdict"]["value"] in ("no switch", "not specific", "not measured")
     assert metrics["verdict/base"]["value"] == "no switch"
+    assert not any(key.startswith("probe/base/ablation") for key in metrics)
 
 
 def test_the_report_is_there(finished: Run) -> None:
