@@ -13,7 +13,7 @@ import pytest
 from offswitch.analyses.causal import Causal, Point
 from offswitch.analyses.judge import causal_of as stored
 from offswitch.analyses.judge import judge
-from offswitch.analyses.null_directions import Kind
+from offswitch.analyses.null_directions import KINDS, Kind
 from offswitch.analyses.store import save_causal
 from offswitch.analyses.verdict import Verdict, p_values, verdict
 from offswitch.metrics import Metric, write_metrics
@@ -94,14 +94,14 @@ def test_p_values_are_adjusted_over_all_arms_of_a_run(tmp_path: Path) -> None:
 
 
 def test_the_kind_of_null_with_the_largest_p_is_adjusted_and_decides() -> None:
-    for kind in ("isotropic", "covariance", "difference"):
+    for kind in KINDS:
         beaten = _with_null(kind, Null(q95=1.0, p=0.2, n=200))
         assert max(p_values(beaten).values()) == 0.2
         assert verdict(ARM, _numbers(ARM), beaten, {}).kind == "distributed"
 
 
 def test_the_kind_of_null_that_reaches_farthest_decides_too() -> None:
-    for kind in ("isotropic", "covariance", "difference"):
+    for kind in KINDS:
         farther = _with_null(kind, Null(q95=11.0, p=0.01, n=200))
         assert verdict(ARM, _numbers(ARM), farther, {}).kind == "distributed"
 
