@@ -96,7 +96,8 @@ class Cost:
         after |= {f"{EVALUATE}/{arm}": f"{TRAIN}/{arm}" for arm in order}
         jobs: dict[str, dict[str, float]] = {}
         for part in parts:
-            job = f"{root_of(part.stage)}/{part.arm}"
+            own_job = part.label if part.stage == PROBE else part.arm  # an arm is probed in parts
+            job = f"{root_of(part.stage)}/{own_job}"
             own = jobs.setdefault(wave_of(part.stage), {})
             own[job] = own.get(job, 0.0) + self.seconds(part)
         start = START if self.setting[0] > 1 else 0.0
