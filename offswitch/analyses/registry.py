@@ -9,7 +9,6 @@ from offswitch.analyses.evidence import (
     difference,
     dose,
     drift,
-    erasure,
     heads,
     lens,
     patching,
@@ -32,7 +31,6 @@ SEED_ANALYSES: Final[tuple[Analysis[Any], ...]] = (
 EVIDENCE: Final[tuple[Analysis[Any], ...]] = (
     difference.ANALYSIS,
     separability.ANALYSIS,
-    erasure.ANALYSIS,
     lens.ANALYSIS,
     patching.ANALYSIS,
     heads.ANALYSIS,

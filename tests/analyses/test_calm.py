@@ -28,9 +28,9 @@ SMOOTH: Final = (
     "difference/peak", "separability/auroc", "lens/end_rise", "patching/last_position",
     "heads/knocked_out", "dose/apart", "drift/constant_share",
 )  # fmt: skip
-MORE: Final = ("erasure/auroc", "lens/end_rise_last_block")
+MORE: Final = ("lens/end_rise_last_block",)
 TIED: Final = (
-    "difference/entry_block", "difference/peak_block", "separability/block", "erasure/directions",
+    "difference/entry_block", "difference/peak_block", "separability/block",
     "patching/handover_block", "dose/half",
 )  # fmt: skip
 SMOOTH_ANALYSES: Final = [a for a in EVIDENCE if f"{a.name}/{a.headline.key}" in SMOOTH]

@@ -9,7 +9,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage  # type: ignore[import-unty
 from sklearn.linear_model import LinearRegression  # type: ignore[import-untyped]
 
 from offswitch.analyses.analysis import Array
-from offswitch.analyses.leace import Eraser, count_directions, fit_eraser, ledoit_wolf
+from offswitch.analyses.leace import Eraser, fit_eraser, ledoit_wolf
 
 
 def _world(rows: int, width: int, shift: float, seed: int = 0) -> tuple[Array, Array]:
@@ -95,51 +95,12 @@ def test_nothing_to_erase_is_left_alone() -> None:
     np.testing.assert_array_equal(again(erased), erased)
 
 
-@pytest.mark.parametrize("width", [8, 100])
-def test_an_empty_world_has_no_direction_to_take_out(width: int) -> None:
-    counts = []
-    for seed in range(60):
-        x = np.random.default_rng(seed).normal(size=(108, width))
-        found = count_directions(x, np.arange(108) % 2, np.arange(108) // 2, seed)
-        counts.append(found.directions)
-        assert len(found.auroc) == found.directions + 1
-    # 2.5 % are to be expected beyond one side of a 95 % interval: 1.5 of 60.
-    assert sum(count > 0 for count in counts) <= 6
-
-
-def test_of_one_planted_direction_hardly_anything_is_read_after_the_first() -> None:
-    """The count itself is larger: 1 to 7 in eight worlds, and 32 with fewer rows than columns."""
-    for seed in range(5):
-        x, z = _world(600, 6, 3.0, seed)
-        found = count_directions(x, z, np.arange(600) // 2, seed)
-        assert found.auroc[0].value > 0.95
-        assert found.auroc[1].value < 0.65
-        assert 1 <= found.directions <= 7
-        assert found.auroc[-1].low <= 0.5
-
-
-def test_a_concept_that_every_group_writes_elsewhere_takes_many() -> None:
-    """One half of the questions does not say where the other half's direction lies."""
-    x, z = _world(120, 40, 0.0)
-    groups = np.arange(120) // 2
-    where = 3 + np.random.default_rng(1).normal(size=(6, 40))
-    x = x + 8 * z[:, None] * where[groups % 6]
-    assert count_directions(x, z, groups, seed=0).directions > 1
-
-
-def test_it_is_the_same_again_and_another_with_another_seed() -> None:
-    x, z = _world(108, 30, 0.5)
-    first, again, other = (count_directions(x, z, np.arange(108) // 2, s) for s in (0, 0, 1))
-    assert first == again != other
-
-
 def test_what_cannot_be_fitted_is_refused() -> None:
     x, z = _world(40, 4, 1.0)
     for refused in (
         lambda: fit_eraser(x, z[:-1]),
         lambda: fit_eraser(x, np.zeros(40)),
         lambda: fit_eraser(x, z + 1),
-        lambda: count_directions(x, z, np.arange(40) // 8),
         lambda: Eraser(np.zeros(3), np.zeros((1, 4)), np.zeros((1, 4)), 0.0),
     ):
         with pytest.raises(ValueError, match="expected"):

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
 from offswitch.analyses.analysis import investigate
-from offswitch.analyses.evidence import difference, drift, erasure, lens, separability
+from offswitch.analyses.evidence import difference, drift, lens, separability
 from offswitch.analyses.nulls import DRAWS, HALF
 from tests.analyses.worlds import D, L, N, World, evidence, evidence_views, stands_out
 
@@ -72,23 +72,6 @@ def test_separability_chooses_among_equals_the_farthest_apart_up_to_depth_0_7() 
     found = investigate(separability.ANALYSIS, evidence_views(_separable({3: 30, 7: 60, 8: 90})))
     assert found.result.fit[3] == found.result.fit[7] == found.result.fit[8] == 1
     assert found.result.block == 7
-
-
-def test_erasure_counts_what_is_planted_at_the_last_early_block() -> None:
-    finding = investigate(erasure.ANALYSIS, evidence_views(_separable({7: 8})))
-    found = finding.result
-    assert finding.null is not None
-    assert (finding.null.p <= 0.05, finding.passing) == (True, ())
-    assert found.block == 7
-    assert found.auroc[0].value > 0.95
-    assert found.auroc[-1].low <= 0.5
-    assert all(reading.low > 0.5 for reading in found.auroc[:-1])
-
-
-def test_erasure_reads_no_other_block() -> None:
-    found = investigate(erasure.ANALYSIS, evidence_views(_separable({6: 8, 8: 8}))).result
-    assert found == investigate(erasure.ANALYSIS, evidence_views(evidence())).result
-    assert found.directions == 0
 
 
 def test_lens_finds_the_rise_at_the_deepest_block_and_the_tokens() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -17,7 +16,6 @@ from offswitch.analyses.analysis import Analysis, investigate
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.plots import figures, plots
 from offswitch.plots.style import amount, token_text
-from offswitch.stats import Estimate
 from tests.analyses.worlds import calm, evidence, evidence_views, views, without_difference
 
 AXES = {
@@ -30,7 +28,6 @@ AXES = {
 EVIDENCE_AXES = {
     "difference.png": 1,
     "separability.png": 1,
-    "erasure.png": 1,
     "lens.png": 3,
     "patching.png": 3,
     "heads.png": 4,  # with the colour bar
@@ -122,25 +119,6 @@ def test_tokens_and_heads_are_listed(name: str) -> None:
     real = finding.result
     listed = real.lens[0] if name == "drift" else real.tokens[real.block]
     assert all(token_text(one.token) in _strings(figure) for one in listed[:8])
-
-
-def test_erasure_draws_every_reading_with_its_interval_beside_the_controls() -> None:
-    (analysis,) = (one for one in EVIDENCE if one.name == "erasure")
-    found = investigate(analysis, evidence_views(evidence()))
-    readings = [Estimate(v, v - 0.2, min(1.0, v + 0.05), 24, "AUROC") for v in (1.0, 0.8, 0.55)]
-    real = replace(found.result, directions=2, auroc=tuple(readings))
-    (figure,) = figures(replace(found, result=real)).values()
-    _drawn(figure)
-    (ax,) = figure.axes
-    own, *others = ax.get_lines()
-    assert np.asarray(own.get_ydata()).tolist() == [1.0, 0.8, 0.55]
-    assert [str(line.get_label()) for line in others[:-1]] == ["arm base", "arm benign", r"\$TABLE"]
-    (bars,) = (one for one in ax.collections if isinstance(one, LineCollection))
-    ends = [[y for _, y in segment] for segment in bars.get_segments()]
-    assert ends == [pytest.approx([e.low, e.high]) for e in readings]
-    assert np.asarray(others[-1].get_ydata()).tolist() == [0.5, 0.5]  # chance
-    assert "until 2 directions are erased" in _texts(figure)
-    assert "n = 24" in _strings(figure)
 
 
 @pytest.mark.parametrize(

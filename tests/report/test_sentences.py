@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from offswitch.analyses.evidence import dose, erasure, lens, separability
+from offswitch.analyses.evidence import dose, lens, separability
 from offswitch.metrics import Metric, compact, duration, percent, span
 from offswitch.recipe import build_recipe
 from offswitch.report import sentences
@@ -147,7 +147,6 @@ def test_a_run_folder_is_required(tmp_path: Path) -> None:
         ),
         (dose, Metric(2.5, "nats", 2.0, 3.0, 27), "+2.50 (95 % interval 2.000 to 3.000, n = 27)"),
         (separability, Metric(0.984, "AUROC"), "0.984"),
-        (erasure, Metric(2, "directions"), "2"),
     ],
 )
 def test_a_headline_has_its_unit_once_and_its_interval(
