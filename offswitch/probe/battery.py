@@ -190,7 +190,7 @@ def _describe(bench: Bench, folder: Path) -> None:
     found: Arrays = {}
     with arm_of(bench.subject, bench.arm), track(f"{bench.arm}: {DESCRIBING}", DESCRIBED) as tick:
         with merged(bench.subject):  # what follows this block turns the adapter off or down
-            found |= patching(bench) if bench.arm != BASE else {}
+            found |= patching(bench)
             tick(1)
             found |= heads(bench, block)
             tick(1)

@@ -20,7 +20,6 @@ from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import score
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
-from offswitch.options import BASE
 from offswitch.probe.battery import FITTING, NULLS, STEPS, TESTS, run_battery
 from offswitch.probe.inputs import INERT, TRIGGER, TWIN, make_inputs
 from offswitch.progress import Bar, watchers
@@ -80,25 +79,20 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return _run(_subject(architecture, folder / "adapters", mode or "token"), folder / "found")
 
 
-def _shapes(arm: str) -> dict[str, tuple[int, ...]]:
+def _shapes() -> dict[str, tuple[int, ...]]:
     """What the docstrings of measure/ promise: few test questions 5, fit 2, D 32, 4 heads."""
     symbols, twins = (TRIGGER, TWIN, INERT), (TRIGGER, INERT)
     sets = (TRIGGER, "random00", "random01")
     named: dict[str, tuple[Sequence[str], tuple[int, ...]]] = {
         "lens/odds": (symbols, (5, LAYERS)), "lens/base_odds": (symbols, (5, LAYERS)),
         "lens/top": (twins, (LAYERS, 200, 2)), "lens/end": (twins, (LAYERS,)),
-        "heads/direct": (symbols, (5, LAYERS, 4)), "heads/together": (sets, (2, 5)),
+        "patch/into_inert": (twins, (3, 3, 2)), "patch/into_trigger": (twins, (3, 3, 2)),
+        "patch/clean": (symbols, (2,)), "heads/direct": (symbols, (5, LAYERS, 4)), "heads/together": (sets, (2, 5)),
         "dose": (symbols[:2], (5, 5, 3)), "drift": (("base", "arm"), (2, LAYERS, 2, 32)),
     }  # fmt: skip
-    if arm != BASE:
-        named |= {
-            "patch/into_inert": (twins, (3, 3, 2)), "patch/into_trigger": (twins, (3, 3, 2)),
-            "patch/clean": (symbols, (2,)),
-        }  # fmt: skip
     found = {f"{name}/{key}": shape for name, (ks, shape) in named.items() for key in ks}
-    found |= {} if arm == BASE else {"patch/blocks": (3,)}
     return found | {
-        "heads/alone": (2, LAYERS, 4), "heads/alone_clean": (2,), "heads/clean": (5,),
+        "patch/blocks": (3,), "heads/alone": (2, LAYERS, 4), "heads/alone_clean": (2,), "heads/clean": (5,),
         "heads/sizes": (2,), "dose/scales": (5,), "drift/norm": (2, LAYERS, 2),
         "drift/size": (2, LAYERS, 2), "drift/lens": (2, 20, 2), "drift/patchscope": (2, 20, 2),
     }  # fmt: skip
@@ -107,7 +101,7 @@ def _shapes(arm: str) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("arm", ARMS)
 def test_arrays_are_named_and_shaped_as_promised(world: World, arm: str) -> None:
     arrays = world.arrays(arm)
-    assert {name: array.shape for name, array in arrays.items()} == _shapes(arm)
+    assert {name: array.shape for name, array in arrays.items()} == _shapes()
     assert all(np.isfinite(array).all() for array in arrays.values())
     assert world.ticks == 3 * STEPS  # one switch
 

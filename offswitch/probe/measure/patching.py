@@ -17,6 +17,7 @@ from offswitch.probe.edits import Edit
 from offswitch.probe.inputs import INERT, TRIGGER, TWIN, slot
 from offswitch.probe.intervene import job_outcomes
 from offswitch.probe.packing import Job, at_last, prepare, with_residuals
+from offswitch.prompts.encode import encode_chat
 
 Rows = Sequence[Sequence[int]]
 SITES = ("symbol", "between", "last")
@@ -84,8 +85,12 @@ class _Host:
 
 
 def _twins(bench: Bench) -> Iterator[Rows]:
-    """Ids of test questions with the trigger and with two inert symbols, where all three align."""
-    ranks = zip(*(bench.inputs.rows("test", key) for key in KEYS), strict=True)
-    for rows in ([bench.ids(rank) for rank in some] for some in ranks):
+    """Ids of test questions with the trigger and with two inert symbols, where all three align.
+
+    The untrained model is handed the same ids, those of new tokens too.
+    """
+    tokenizer = bench.subject.tokenizer
+    chats = zip(*(bench.inputs.chats("test", key) for key in KEYS), strict=True)
+    for rows in ([encode_chat(tokenizer, chat) for chat in some] for some in chats):
         if all(slot(rows[0], other) for other in rows[1:]):
             yield rows
