@@ -87,12 +87,14 @@ def _shapes() -> dict[str, tuple[int, ...]]:
         "lens/odds": (symbols, (5, LAYERS)), "lens/base_odds": (symbols, (5, LAYERS)),
         "lens/top": (twins, (LAYERS, 200, 2)), "lens/end": (twins, (LAYERS,)),
         "patch/into_inert": (twins, (3, 3, 2)), "patch/into_trigger": (twins, (3, 3, 2)),
-        "patch/clean": (symbols, (2,)), "heads/direct": (symbols, (5, LAYERS, 4)), "heads/together": (sets, (2, 5)),
+        "patch/clean": (symbols, (2,)), "heads/direct": (symbols, (5, LAYERS, 4)),
+        "heads/together": (sets, (2, 5)),
         "dose": (symbols[:2], (5, 5, 3)), "drift": (("base", "arm"), (2, LAYERS, 2, 32)),
     }  # fmt: skip
     found = {f"{name}/{key}": shape for name, (ks, shape) in named.items() for key in ks}
     return found | {
-        "patch/blocks": (3,), "heads/alone": (2, LAYERS, 4), "heads/alone_clean": (2,), "heads/clean": (5,),
+        "patch/blocks": (3,), "heads/alone": (2, LAYERS, 4), "heads/alone_clean": (2,),
+        "heads/clean": (5,),
         "heads/sizes": (2,), "dose/scales": (5,), "drift/norm": (2, LAYERS, 2),
         "drift/size": (2, LAYERS, 2), "drift/lens": (2, 20, 2), "drift/patchscope": (2, 20, 2),
     }  # fmt: skip
