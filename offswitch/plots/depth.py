@@ -8,6 +8,7 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offswitch.analyses.candidates import MEAN, TRAINED
 from offswitch.analyses.causal import Causal, Point
 from offswitch.analyses.directions import early
 from offswitch.plots.style import BAND, INK, QUIET, REAL, heading, plain, tidy, titled
@@ -24,7 +25,8 @@ def depth(found: Causal, kind: str) -> Figure:
     """Three panels over the blocks: falls and rises of halting in points, rises in nats."""
     figure = titled(f"Arm {found.arm}: {kind}. One direction, block by block", 9.2)
     need, enough, nats = figure.subplots(3, 1, sharex=True)
-    name = (found.places[0].direction if found.places else "").replace("_", " ")
+    name = found.places[0].direction if found.places else MEAN
+    name = f"{name} where chosen, else {MEAN}" if name == TRAINED else name
     for axes in (need, enough, nats):
         tidy(axes)
         axes.axvspan(early(found.blocks) - 0.5, found.blocks - 0.5, color="#f4f1ea", zorder=0)
