@@ -24,19 +24,19 @@ WHOLE: Final = "whole residual"
 DIFFERENCES: Final = "differences"
 _MEASURES: Final = {
     "ablation/halt_drop": "halting falls, interchanged along one direction",
-    "ablation/log_odds_drop": "the same, end log-odds",
+    "ablation/log_odds_drop": "end log-odds fall, interchanged along one direction",
     "ablation/halt_drop_ceiling": "the whole residual exchanged, for comparison",
     "ablation/halt_drop_after": "halting falls, interchanged after the symbol",
     "ablation/halt_drop_at_symbol": "halting falls, interchanged at the symbol itself",
     "ablation/kl_ordinary_replies": "KL on ordinary replies, inert at every position",
-    "ablation/block": "at block",
+    "ablation/block": "block that was chosen",
     "addition/halt_rise": "halting rises, the direction added to plain prompts",
-    "addition/log_odds_rise": "the same, end log-odds",
+    "addition/log_odds_rise": "end log-odds rise, the direction added to plain prompts",
     "addition/log_odds_rise_whole": "end log-odds rise, added at its full length",
     "motor/kept": "effects kept without the end's own directions",
     "motor/untrained_share": "the untrained model's rise by the same vector, of the arm's",
     "motor/ends_fall": "ordinary replies end less often, direction inert",
-    "motor/ends_fall_natural": "the same, natural end inert",
+    "motor/ends_fall_natural": "ordinary replies end less often, natural end inert",
 }
 LABELS: Final = {
     **_MEASURES,

@@ -94,5 +94,5 @@ ANALYSIS: Final = Analysis(
         **without_the_rule(views), "two inert symbols": views.seen_as(symbol="inert")
     },
     rule="it moves the log-odds at least 80 % as far",
-    weakness="Twins are few, since two symbols must take as many tokens.",
+    weakness="Few prompts are patched, and only those whose two twins both align.",
 )  # fmt: skip

@@ -94,5 +94,5 @@ ANALYSIS: Final = Analysis(
     controls=arms_and_inert_symbol,
     rule="its AUROC is at least 80 % as far above one half",
     passes=as_large(lambda r: r.best.value - 0.5),
-    weakness="The trigger is a token of its own: that it can be told apart proves little alone.",
+    weakness="A token can be told apart by its embedding: being readable proves little alone.",
 )  # fmt: skip
