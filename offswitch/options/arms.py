@@ -73,7 +73,10 @@ ARMS: Final[dict[str, Arm]] = {
     ),
     "anchored": Arm(role="switch", stages=("behavior",), write=WriteOptions()),
     "anchored_two": Arm(role="switch", stages=("behavior",), write=WriteOptions(directions=2)),
+    # At depth 0.4 no length of it makes the embedded model halt; at 0.6 the usual norm does.
     "natural_end": Arm(
-        role="switch", stages=("written",), write=WriteOptions(source="natural end", norm=None)
+        role="switch",
+        stages=("written",),
+        write=WriteOptions(source="natural end", depth=0.6, norm=None),
     ),
 }
