@@ -131,14 +131,19 @@ def read_interventions(path: Path) -> Interventions:
     columns: dict[str, Array] = {}
     for name in table.column_names:
         column = table[name]
-        words = pa.types.is_dictionary(column.type)
-        columns[name] = np.asarray((column.cast(pa.string()) if words else column).to_pylist())
+        if pa.types.is_dictionary(column.type):
+            columns[name] = np.asarray(column.cast(pa.string()).to_pylist())
+        else:
+            columns[name] = column.to_numpy()
     return Interventions(columns)
 
 
 def write_interventions(path: Path, rows: Interventions) -> None:
-    """Rows as parquet, whole or not at all."""
-    columns = {name: rows.columns[name].tolist() for name in SCHEMA.names}
-    table = pa.table(columns, schema=SCHEMA)
+    """Rows as parquet, whole or not at all; what is not a number is left empty."""
+    arrays = [
+        pa.array(rows.columns[kind.name].tolist(), type=kind.type, from_pandas=True)
+        for kind in SCHEMA
+    ]
+    table = pa.Table.from_arrays(arrays, schema=SCHEMA)
     with replacing(path) as scratch:
         pq.write_table(table, scratch)
