@@ -108,7 +108,8 @@ def measure_causal(folder: Path) -> Causal | None:
     block = chosen[0].block
     own = unit(directions[chosen[0].direction][block])[0]
     there = {name: directions[name][block] for name in COMPARED if name in directions}
-    cosines: dict[str, float] = {n: float(own @ unit(row)[0]) for n, row in there.items()}
+    made = {name: row for name, row in there.items() if np.isfinite(row).all()}
+    cosines: dict[str, float] = {n: float(own @ unit(row)[0]) for n, row in made.items()}
     return replace(found, cosines=cosines)
 
 

@@ -27,8 +27,8 @@ class Bench:
     """An arm, its prompts as ids, and directions [L, D] by name.
 
     A direction's length is how far the trigger's prompts lie from their twins along it, on average
-    over fit questions: adding it once moves a prompt as far as the trigger does. One that is all
-    zeros at a block was not made there.
+    over fit questions: adding it once moves a prompt as far as the trigger does. One that is no
+    number at a block was not made there.
     """
 
     subject: Subject
@@ -66,4 +66,4 @@ class Bench:
 
     def made(self, name: str) -> list[int]:
         """The blocks at which a direction was made."""
-        return [block for block, row in enumerate(self.directions[name]) if row.any()]
+        return [b for b, row in enumerate(self.directions[name]) if np.isfinite(row).all()]

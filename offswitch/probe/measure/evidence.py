@@ -134,9 +134,9 @@ def _fitted(bench: Bench, log: Log) -> tuple[Bench, list[tuple[str, Effects]]]:
     run(bench, few, exchange(range(blocks)), log)
     where = _where_to_train(Interventions.of(log.columns), blocks)
     twins = reversed_pairs(bench, hosts, "fit", TWIN)
-    made = {TRAINED: np.zeros_like(bench.directions[MEAN])}
+    made = {TRAINED: np.full_like(bench.directions[MEAN], np.nan)}
     if where:
-        made[SHUFFLED] = np.zeros_like(bench.directions[MEAN])
+        made[SHUFFLED] = made[TRAINED].copy()
     for block in where:
         for name in made if block == where[0] else (TRAINED,):
             row = trained(bench, hosts, twins, block, shuffled=name == SHUFFLED)
