@@ -54,8 +54,12 @@ def weights_in(folder: Path) -> dict[str, Tensor]:
 
 
 def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Are these the same weights to the last bit?"""
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    """Are these the same weights to the last bit, what is not a number included?"""
+    return a.keys() == b.keys() and all(
+        a[k].dtype == b[k].dtype
+        and torch.equal(a[k].flatten().view(torch.uint8), b[k].flatten().view(torch.uint8))
+        for k in a
+    )
 
 
 class Killed(Exception):
