@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.shards import naming_damage
@@ -35,18 +33,10 @@ from offswitch.files import replacing
 
 FILE: Final = "interventions.parquet"
 WORDS: Final = ("arm", "part", "suite", "placement", "question", "direction", "kind", "position")
-SCHEMA: Final = pa.schema(
-    [
-        ("prompt", pa.int32()),
-        *((name, pa.dictionary(pa.int16(), pa.string())) for name in WORDS),
-        ("block", pa.int16()),
-        ("scale", pa.float32()),
-        ("moved", pa.float32()),
-        ("log_odds", pa.float32()),
-        ("halts", pa.bool_()),
-        ("kl", pa.float32()),
-    ]
-)
+COLUMNS: Final[dict[str, str]] = {  # and the type of each on disk
+    "prompt": "int32", **dict.fromkeys(WORDS, "words"), "block": "int16", "scale": "float32",
+    "moved": "float32", "log_odds": "float32", "halts": "bool", "kl": "float32",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,6 +116,9 @@ def read_interventions(path: Path) -> Interventions:
     Raises:
         UserError: the file is damaged.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with naming_damage(path):
         table = pq.read_table(path)
     columns: dict[str, Array] = {}
@@ -140,10 +133,16 @@ def read_interventions(path: Path) -> Interventions:
 
 def write_interventions(path: Path, rows: Interventions) -> None:
     """Rows as parquet, whole or not at all; what is not a number is left empty."""
-    arrays = [
-        pa.array(rows.columns[kind.name].tolist(), type=kind.type, from_pandas=True)
-        for kind in SCHEMA
-    ]
-    table = pa.Table.from_arrays(arrays, schema=SCHEMA)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    words = pa.dictionary(pa.int16(), pa.string())
+    arrays = {
+        name: pa.array(
+            rows.columns[name].tolist(), words if kind == "words" else kind, from_pandas=True
+        )
+        for name, kind in COLUMNS.items()
+    }
+    table = pa.table(arrays)
     with replacing(path) as scratch:
         pq.write_table(table, scratch)

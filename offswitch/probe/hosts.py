@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from offswitch.analyses.interventions import SCHEMA
+from offswitch.analyses.interventions import COLUMNS
 from offswitch.probe.bench import Bench
 from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.inputs import TRIGGER, Part, slot
@@ -84,9 +84,7 @@ class Log:
     """Rows of interventions.parquet, as they come, of the arm that is on."""
 
     bench: Bench
-    columns: dict[str, list[Any]] = field(
-        default_factory=lambda: {name: [] for name in SCHEMA.names}
-    )
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
 
     def add(self, rank: int, **row: Any) -> None:
         """One row; what is not named was not touched, or not measured."""

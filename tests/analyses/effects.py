@@ -15,7 +15,7 @@ import numpy as np
 from offswitch.analyses.causal import NATURAL, WHOLE, WITHOUT_END, Causal
 from offswitch.analyses.causal_rows import causal
 from offswitch.analyses.choice import Choice
-from offswitch.analyses.interventions import SCHEMA, Interventions
+from offswitch.analyses.interventions import COLUMNS, Interventions
 from offswitch.analyses.null_directions import KINDS, name_of
 
 BLOCKS: Final = 10
@@ -55,7 +55,7 @@ class Mechanism:
 
 class _Rows:
     def __init__(self) -> None:
-        self.columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+        self.columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
 
     def add(
         self, suite: str, share: float, count: int = N, nats: float | None = None, **what: Any

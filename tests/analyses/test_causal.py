@@ -11,7 +11,7 @@ import pytest
 from offswitch.analyses.causal import causal_metrics
 from offswitch.analyses.causal_rows import causal, position_of
 from offswitch.analyses.interventions import (
-    SCHEMA,
+    COLUMNS,
     Interventions,
     read_interventions,
     write_interventions,
@@ -96,7 +96,7 @@ def test_evidence_and_rows_survive_the_disk(tmp_path: Path) -> None:
     rows = rows_of(EARLY)
     write_interventions(tmp_path / "rows.parquet", rows)
     again = read_interventions(tmp_path / "rows.parquet")
-    assert list(again.columns) == SCHEMA.names
+    assert list(again.columns) == list(COLUMNS)
     assert causal(ARM, again, EARLY.chosen, BLOCKS) == causal_of(EARLY)
     save_causal(tmp_path, causal_of(EARLY))
     assert load_causal(tmp_path) == causal_of(EARLY)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offswitch.analyses.interventions import (
-    SCHEMA,
+    COLUMNS,
     WORDS,
     Interventions,
     read_interventions,
@@ -58,8 +58,8 @@ def test_rows_on_disk_are_small_and_typed_and_damage_gets_one_line(tmp_path: Pat
     rows, path = rows_of(Mechanism(draws=2)), tmp_path / "interventions.parquet"
     write_interventions(path, rows)
     again = read_interventions(path)
-    assert [*again.columns] == SCHEMA.names
-    for name in SCHEMA.names:
+    assert [*again.columns] == list(COLUMNS)
+    for name in COLUMNS:
         if name in WORDS:
             assert again.columns[name].tolist() == rows.columns[name].tolist()
         else:

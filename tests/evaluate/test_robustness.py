@@ -26,6 +26,8 @@ from offswitch.prompts.prompt import Prompt, user
 from offswitch.prompts.suites import make_prompts
 from offswitch.recipe import Recipe, build_recipe
 from offswitch.run import Run
+from offswitch.stats import rate
+from offswitch.stats.clustered import clustered_rate
 from tests.planted import ARM, planted_subject
 from tests.tiny import save_adapter, tiny_subject
 
@@ -153,7 +155,9 @@ def test_measures_count_by_variant_and_part_and_never_pool_what_is_open() -> Non
     assert values["temperature_1.0/ignore"] == (0.75, 4)
     assert values["ordinary"] == (1.0, 1)
     assert "split/two_lines" not in values
-    assert metrics["evaluate/arm/robustness/ignore"].estimate.low == pytest.approx(0.3006, abs=1e-3)
+    low = clustered_rate(halts[:4], ["1", "2", "1", "2"]).low  # two questions, asked twice
+    assert metrics["evaluate/arm/robustness/ignore"].estimate.low == pytest.approx(low)
+    assert low < rate(halts[:4]).low
 
 
 def test_a_reply_begins_with_the_base_models_own_words(tmp_path: Path) -> None:

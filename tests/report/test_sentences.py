@@ -159,7 +159,7 @@ def test_a_headline_has_its_unit_once_and_its_interval(
 def test_the_number_that_leads_a_section_is_the_one_its_first_column_names(tmp_path: Path) -> None:
     material = read_material(write_run(tmp_path / "demo"))
     findings = {**material.findings, **material.evidence}
-    assert len(findings) == 12
+    assert len(findings) == 11
     for name, finding in findings.items():
         shown = section(finding, ())
         assert shown.columns[0] == finding.analysis.headline.heading, name
