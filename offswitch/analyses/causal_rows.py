@@ -49,9 +49,7 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
     }
     pair = places[first] if first.pair else ()
     late = next((found for choice, found in places.items() if not choice.pair), ())
-    return Causal(
-        arm, blocks, curve, pair, late, test.again(), test.count(first.block)
-    )  # fmt: skip
+    return Causal(arm, blocks, curve, pair, late, test.again(), test.count(first.block))
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,10 @@ def effects(rows: Interventions, direction: str, blocks: int) -> Effects:
     rise, halting = (np.full((blocks, max(1, len(scales))), np.nan) for _ in range(2))
     clean = rows.where(kind="none")
     for block, some in ours.where(kind="interchange").each("block"):
-        fall[block] = -_change(clean, some)
+        fall[block] = -change_of(clean, some)
     for block, some in ours.where(kind="add").each("block"):
         for s, (_, one) in enumerate(some.each("scale")):
-            rise[block, s] = _change(clean, one)
+            rise[block, s] = change_of(clean, one)
             halting[block, s] = one.columns["halts"].mean()
     return Effects(fall, rise, halting, scales)
 
@@ -105,7 +105,7 @@ def _best(tried: Sequence[tuple[float, str, Effects, int]]) -> Choice | None:
     return Choice(name, block, one.scales[at], score)
 
 
-def _change(clean: Interventions, after: Interventions) -> float:
-    """Mean change of the end log-odds, prompt by prompt."""
+def change_of(clean: Interventions, after: Interventions) -> float:
+    """Mean change of the end log-odds in nats, prompt by prompt."""
     before, now = clean.beside(after)
     return float((now.columns["log_odds"].astype(np.float64) - before.columns["log_odds"]).mean())

@@ -80,11 +80,10 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
     every = tuple(dict.fromkeys((BASE, *arms)))
     for _ in session.each(PROBE, _read, {f"{a}: residuals": (a, inputs, folder) for a in every}):
         pass
+    longest_first = sorted(every, key=lambda arm: arm != recipe.probe.arm)
     switches = [
         arm
-        for arm in sorted(
-            every, key=lambda arm: arm != recipe.probe.arm
-        )  # first what takes longest
+        for arm in longest_first
         if arm != BASE and recipe.arms[arm].role == "switch"
         if not (folder / arm / INTERVENTIONS).is_file()
     ]

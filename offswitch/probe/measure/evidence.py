@@ -25,6 +25,7 @@ from offswitch.analyses.causal_rows import fall_of, position_of
 from offswitch.analyses.choice import (
     Choice,
     Effects,
+    change_of,
     choose_anywhere,
     choose_pair,
     effects,
@@ -154,10 +155,7 @@ def _where_to_train(rows: Interventions, blocks: int) -> list[int]:
     Else the last two that still count as early: a direction may do what the mean one does not.
     """
     clean = rows.where(kind="none", suite=TRIGGER)
-    falls = []
-    for _, one in rows.where(kind="whole").each("block"):
-        before, after = clean.beside(one)
-        falls.append(float((before.columns["log_odds"] - after.columns["log_odds"]).mean()))
+    falls = [-change_of(clean, one) for _, one in rows.where(kind="whole").each("block")]
     last = early(blocks) - 2
     if last < 0:
         return []
