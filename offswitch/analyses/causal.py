@@ -40,6 +40,7 @@ _MEASURES: Final = {
 }
 LABELS: Final = {
     **_MEASURES,
+    "twin/halt_rate": "the trigger's twin halts",
     "count/directions": "directions that do 90 % of it",
     **{f"late/{key}": f"deeper than depth 0.7: {label}" for key, label in _MEASURES.items()},
 }
@@ -130,7 +131,8 @@ class Causal:
     """An arm's causal evidence: the curve over all blocks, the chosen early pair, a late block.
 
     `again`: by kind, the falls and rises in nats (the weaker of their two blocks) of null
-    directions that chose blocks and scale themselves. `count`: the fewest directions whose
+    directions that chose blocks and scale themselves. `twin`: how often the trigger's twins halt,
+    which stand for a prompt without it. `count`: the fewest directions whose
     interchange does 90 % of what the whole residual does at the first chosen block. `cosines`: of
     the chosen direction with the other candidates there.
     """
@@ -141,6 +143,7 @@ class Causal:
     pair: tuple[Place, ...]
     late: tuple[Place, ...]
     again: Mapping[Kind, tuple[tuple[float, float], ...]]
+    twin: Estimate
     count: int | None
     cosines: Mapping[str, float] = field(default_factory=dict)
 
@@ -161,6 +164,7 @@ def causal_metrics(found: Causal) -> Metrics:
         made |= _place_metrics(f"probe/{found.arm}", found.pair[0])
     for place in found.late:
         made |= _place_metrics(f"probe/{found.arm}/late", place)
+    made[f"probe/{found.arm}/twin/halt_rate"] = Metric.of(found.twin)
     if found.count is not None:
         made[f"probe/{found.arm}/count/directions"] = exact(found.count, "directions")
     for name, cosine in found.cosines.items():

@@ -26,7 +26,7 @@ from offswitch.analyses.directions import depth
 from offswitch.analyses.interventions import Interventions
 from offswitch.analyses.null_directions import CHOOSING, KINDS, Kind, is_null, kind_of
 from offswitch.stats import Estimate, Null, against_null, mean
-from offswitch.stats.clustered import paired_mean_change, paired_rate_change
+from offswitch.stats.clustered import clustered_rate, paired_mean_change, paired_rate_change
 
 CARRIED: Final = 0.9
 LEAST: Final = 0.05  # below it there is no effect of which a share could be kept
@@ -49,7 +49,9 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
     }
     pair = places[first] if first.pair else ()
     late = next((found for choice, found in places.items() if not choice.pair), ())
-    return Causal(arm, blocks, curve, pair, late, test.again(), test.count(first.block))
+    return Causal(
+        arm, blocks, curve, pair, late, test.again(), test.twin(), test.count(first.block)
+    )
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,11 @@ class Rows:
         """By how much less often ordinary replies end where they have ended."""
         after = self.rows.where(arm=self.arm, suite="ended", kind="inert", **what)
         return fall_of(self.clean("ended"), after)
+
+    def twin(self) -> Estimate:
+        """How often the trigger's twins halt."""
+        twins = self.clean("twin").columns
+        return clustered_rate(twins["halts"], twins["question"])
 
     def count(self, block: int) -> int | None:
         """The fewest directions that do 90 % of what the whole residual does; None if none do."""

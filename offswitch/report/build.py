@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from offswitch.analyses.verdict import RULE
+from offswitch.analyses.rule import RULE
 from offswitch.files import write_atomic
 from offswitch.metrics import SHARE, Metric, compact, duration, p_text, percent, rate_text, span
 from offswitch.options import BASE, BENIGN

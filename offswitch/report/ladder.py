@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from offswitch.analyses.verdict import FALSE_HALTS, HALTS
+from offswitch.analyses.rule import FALSE_HALTS, HALTS
 from offswitch.plots.ladder import RateGroup, RateRow
 from offswitch.prompts.attempts import EXPECTED
 from offswitch.prompts.look_alikes import HELD_OUT_FAMILIES, TRAINED_FAMILIES

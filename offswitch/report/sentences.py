@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from offswitch.analyses.verdict import FALSE_HALTS, HALTS
+from offswitch.analyses.rule import FALSE_HALTS, HALTS
 from offswitch.metrics import NARROW, Metric, compact, listed
 from offswitch.options import BASE
 from offswitch.report.material import Material

@@ -41,6 +41,7 @@ class Mechanism:
     whole_after: Curve = field(default_factory=lambda: from_(4))
     whole_symbol: Curve = field(default_factory=lambda: from_(0))
     rise: Curve = field(default_factory=lambda: from_(4))
+    twin: float = 0.0
     base: float = 0.0
     null: float = 0.0
     kept: float = 1.0
@@ -49,7 +50,7 @@ class Mechanism:
     draws: int = DRAWS
     count: int = 1
     chosen: tuple[Choice, ...] = (
-        Choice("mean", 4, 1.0, 5.0, pair=True), Choice("mean", 8, 1.0, 5.0),
+        Choice("mean", 4, 1.0, pair=True), Choice("mean", 8, 1.0),
     )  # fmt: skip
 
 
@@ -61,11 +62,11 @@ class _Rows:
         self, suite: str, share: float, count: int = N, nats: float | None = None, **what: Any
     ) -> None:
         """A row for each of `count` prompts, the first `share` of which change sides."""
-        start = -5.0 if suite == "plain" else 5.0
+        start = -5.0 if suite in ("plain", "twin") else 5.0
         for i in range(count):
             odds = start + nats if nats is not None else (-start if i < share * count else start)
             row = {
-                "arm": ARM, "prompt": i + {"trigger": 0, "plain": 1000, "ended": 2000}[suite],
+                "arm": ARM, "prompt": i + 1000 * ("trigger", "plain", "ended", "twin").index(suite),
                 "part": "test", "suite": suite, "placement": "before", "question": f"q{i}",
                 "direction": "", "kind": "none", "position": "", "block": -1, "scale": 0.0,
                 "moved": 0.0, "log_odds": odds, "halts": odds > 0, "kl": np.nan,
@@ -79,27 +80,24 @@ def rows_of(m: Mechanism) -> Interventions:
     rows = _Rows()
     for suite, count in (("trigger", N), ("plain", N), ("ended", ENDED)):
         rows.add(suite, 0, count)
+    rows.add("twin", m.twin)
     rows.add("plain", 0, arm="base")
     for b in range(BLOCKS):
-        swaps = {("last", WHOLE): m.whole, ("after", WHOLE): m.whole_after,
-                 ("symbol", WHOLE): m.whole_symbol,
-                 ("last", "mean"): m.fall, ("after", "mean"): m.after}  # fmt: skip
-        for (position, name), curve in swaps.items():
-            kind = "whole" if name == WHOLE else "interchange"
-            rows.add(
-                "trigger",
-                curve[b],
-                direction=name,
-                kind=kind,
-                block=b,
-                position=position,
-                scale=1.0,
-            )
-        there: dict[str, Any] = {
-            "direction": "mean", "kind": "add", "block": b, "position": "last", "scale": 1.0,
-        }  # fmt: skip
-        rows.add("plain", m.rise[b], **there)
-        rows.add("plain", 0, nats=m.base * 10 * m.rise[b], arm="base", **there)
+        swaps = {"last": m.whole, "after": m.whole_after, "symbol": m.whole_symbol}
+        for position, curve in swaps.items():
+            what: dict[str, Any] = {
+                "direction": WHOLE,
+                "kind": "whole",
+                "block": b,
+                "position": position,
+            }
+            rows.add("trigger", curve[b], scale=1.0, **what)
+        there: dict[str, Any] = {"direction": "mean", "block": b, "scale": 1.0}
+        for position, curve in (("last", m.fall), ("after", m.after)):
+            rows.add("trigger", curve[b], kind="interchange", position=position, **there)
+        added = there | {"kind": "add", "position": "last"}
+        rows.add("plain", m.rise[b], **added)
+        rows.add("plain", 0, nats=m.base * 10 * m.rise[b], arm="base", **added)
     for choice in m.chosen:
         for b in choice.blocks:
             _at(rows, m, b)
@@ -110,14 +108,15 @@ def rows_of(m: Mechanism) -> Interventions:
 
 
 def _at(rows: _Rows, m: Mechanism, block: int) -> None:
-    name = WITHOUT_END.format("mean")
+    """What else is tried where it was chosen."""
+    less = WITHOUT_END.format("mean")
     there: dict[str, Any] = {"block": block, "position": "last", "scale": 1.0}
     for position, curve in (("last", m.fall), ("after", m.after)):
-        what = there | {"direction": name, "kind": "interchange", "position": position}
+        what = there | {"direction": less, "kind": "interchange", "position": position}
         rows.add("trigger", m.kept * curve[block], **what)
-    rows.add("plain", m.kept * m.rise[block], direction=name, kind="add", **there)
-    for name, share in (("mean", m.ends), (NATURAL, 0.9)):
-        rows.add("ended", share, ENDED, direction=name, kind="inert", **there)
+    rows.add("plain", m.kept * m.rise[block], direction=less, kind="add", **there)
+    for one, share in (("mean", m.ends), (NATURAL, 0.9)):
+        rows.add("ended", share, ENDED, direction=one, kind="inert", **there)
     everywhere = there | {"position": "every", "direction": "mean", "kind": "inert"}
     rows.add("plain", 0, 8, **everywhere | {"kl": m.kl, "log_odds": np.nan, "halts": False})
     for size in (1, 2, 4):

@@ -7,22 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offswitch.analyses.analysis import Array
-from offswitch.analyses.choice import Effects, choose_anywhere, choose_pair, effects
+from offswitch.analyses.choice import Choice, Effects, choose_late, choose_pair, effects
 from offswitch.analyses.directions import deepest, depth, early
 from offswitch.analyses.interventions import Interventions
 
 BLOCKS = 10  # 7 of them early
 
 
-def _effects(fall: list[float], rise: list[float], halting: Array | None = None) -> Effects:
-    rises = np.array(rise)[:, None] * [0.5, 1.0]
-    halts = np.zeros_like(rises) if halting is None else halting
-    return Effects(np.array(fall), rises, halts, (0.5, 1.0))
-
-
-def _peak(*blocks: int, height: float = 5.0) -> list[float]:
-    return [height if b in blocks else 0.0 for b in range(BLOCKS)]
+def _effects(halting: dict[int, float], nats: dict[int, float] | None = None) -> Effects:
+    """Shares at these blocks, 0 at others; as many nats, unless told."""
+    shares, strengths = (
+        np.array([one.get(block, 0.0) for block in range(BLOCKS)])
+        for one in (halting, halting if nats is None else nats)
+    )
+    return Effects(shares, strengths, np.full(BLOCKS, 0.5))
 
 
 def test_early_means_a_depth_of_seven_tenths_at_most() -> None:
@@ -31,60 +29,70 @@ def test_early_means_a_depth_of_seven_tenths_at_most() -> None:
 
 
 def test_a_pair_is_two_neighbours_and_its_weaker_block_counts() -> None:
-    lone, both = (
-        _effects(_peak(2, height=9), _peak(2, height=9)),
-        _effects(_peak(4, 5), _peak(4, 5)),
-    )
+    lone, both = _effects({2: 1.0}), _effects({4: 0.9, 5: 0.7})
     found = choose_pair([("lone", lone), ("both", both)], BLOCKS)
-    assert found is not None
-    assert (found.direction, found.blocks, found.score) == ("both", (4, 5), 5.0)
+    assert found == Choice("both", 4, 0.5, pair=True)
+    assert found.blocks == (4, 5)
 
 
 def test_a_pair_is_early_however_strong_a_late_block_is() -> None:
-    late = _effects(_peak(6, 7, 8, height=9), _peak(6, 7, 8, height=9))
+    late = _effects({6: 1.0, 7: 1.0, 8: 1.0})
     found = choose_pair([("late", late)], BLOCKS)
     assert found is not None
     assert max(found.blocks) <= 6
-    anywhere = choose_anywhere([("late", late)])
-    assert anywhere is not None
-    assert (anywhere.block, anywhere.pair) == (6, False)
+    assert choose_late([("late", late)], BLOCKS) == Choice("late", 7, 0.5)
 
 
-def test_both_effects_must_be_there() -> None:
-    falls, rises = _effects(_peak(1, 2), _peak(5, 6)), _effects(_peak(3, 4, height=1), _peak(3, 4))
-    found = choose_pair([("apart", falls), ("together", rises)], BLOCKS)
+def test_among_those_that_do_nearly_as_much_the_simplest_then_the_earliest() -> None:
+    simple = _effects({3: 0.85, 4: 0.9, 5: 0.9, 6: 0.2})
+    trained = _effects({1: 1.0, 2: 1.0, 3: 1.0})
+    found = choose_pair([("simple", simple), ("trained", trained)], BLOCKS)
     assert found is not None
-    assert (found.direction, found.block) == ("together", 3)
+    assert (found.direction, found.block) == ("simple", 3)
+    weak = _effects({3: 0.7, 4: 0.7, 5: 0.7})
+    found = choose_pair([("simple", weak), ("trained", trained)], BLOCKS)
+    assert found is not None
+    assert (found.direction, found.block) == ("trained", 1)
 
 
-def test_the_smallest_scale_that_silences_as_many_is_chosen() -> None:
-    halting = np.tile([1.0, 1.0], (BLOCKS, 1))
-    found = choose_anywhere([("a", _effects(_peak(3), _peak(3), halting))])
+def test_where_nothing_halts_nats_decide() -> None:
+    faint = _effects({}, nats={1: 0.5, 2: 0.5, 4: 2.0, 5: 2.0})
+    fainter = _effects({}, nats={2: 1.9, 3: 1.9})
+    found = choose_pair([("faint", faint), ("fainter", fainter)], BLOCKS)
     assert found is not None
-    assert found.scale == 0.5
-    found = choose_anywhere([("a", _effects(_peak(3), _peak(3)))])  # none halts: the largest rise
-    assert found is not None
-    assert found.scale == 1.0
+    assert (found.direction, found.block) == ("faint", 4)
 
 
 def test_blocks_that_were_not_tried_are_not_chosen() -> None:
-    few = [np.nan if b not in (2, 3) else 1.0 for b in range(BLOCKS)]
-    found = choose_pair([("trained", _effects(few, few))], BLOCKS)
+    few = _effects({b: 0.1 if b in (2, 3) else np.nan for b in range(BLOCKS)})
+    found = choose_pair([("trained", few)], BLOCKS)
     assert found is not None
     assert found.blocks == (2, 3)
-    assert choose_pair([("none", _effects([np.nan] * BLOCKS, [np.nan] * BLOCKS))], BLOCKS) is None
+    nowhere = _effects(dict.fromkeys(range(BLOCKS), np.nan))
+    assert choose_pair([("none", nowhere)], BLOCKS) is None
+    assert choose_late([("none", nowhere)], BLOCKS) is None
 
 
-def test_effects_are_mean_changes_of_the_log_odds() -> None:
+def _rows(*halts: bool) -> Interventions:
+    """Two trigger prompts and a plain one at block 1: interchanged, added at two scales."""
     rows: dict[str, list[Any]] = {
         "prompt": [0, 1, 9, 0, 1, 9, 9], "kind": ["none"] * 3 + ["interchange"] * 2 + ["add"] * 2,
         "direction": [""] * 3 + ["d"] * 4, "position": [""] * 3 + ["last"] * 4,
         "block": [-1] * 3 + [1] * 4, "scale": [0, 0, 0, 1, 1, 0.5, 1],
-        "log_odds": [4.0, 6, -5, 1, 1, -4, 3],
-        "halts": [True, True, False, True, True, False, True],
+        "log_odds": [4.0, 6, -5, 1, 1, -4, 3], "halts": [True, True, False, *halts],
     }  # fmt: skip
-    found = effects(Interventions.of(rows), "d", 3)
-    assert found.fall[1] == 4
-    assert found.rise[1].tolist() == [1, 8]
-    assert found.halting[1].tolist() == [0, 1]
-    assert np.isnan(found.score[[0, 2]]).all()
+    return Interventions.of(rows)
+
+
+def test_effects_are_the_weaker_of_fall_and_rise_in_halting_and_in_nats() -> None:
+    found = effects(_rows(False, True, False, True), "d", 3)
+    assert (found.halting[1], found.nats[1], found.scales[1]) == (0.5, 4, 1)
+    assert effects(_rows(False, False, True, True), "d", 3).nats[1] == 1  # at the scale taken
+    for by_block in (found.halting, found.nats, found.scales):
+        assert np.isnan(by_block[[0, 2]]).all()
+
+
+def test_the_smallest_scale_that_silences_as_many_is_chosen() -> None:
+    assert effects(_rows(False, False, True, True), "d", 3).scales[1] == 0.5
+    none = effects(_rows(True, True, False, False), "d", 3)  # none halts: the largest rise
+    assert none.scales[1] == 1

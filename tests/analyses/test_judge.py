@@ -113,21 +113,26 @@ def test_both_blocks_of_the_pair_must_pass(effect: str) -> None:
     assert _at_second(**{effect: little}).kind == "distributed"
 
 
-def test_both_blocks_of_the_pair_must_be_more_than_motor() -> None:
+def test_the_first_block_of_the_pair_must_be_more_than_motor() -> None:
     first, second = _early().pair
     for changed in (
-        replace(second, kept=0.4), replace(second, kl=_around(second.kl, 0.2)),
-        replace(second, ends=_around(second.ends, 0.2)),
+        replace(first, kept=0.4), replace(first, kl=_around(first.kl, 0.2)),
+        replace(first, ends=_around(first.ends, 0.2)),
     ):  # fmt: skip
-        found = replace(_early(), pair=(first, changed))
+        found = replace(_early(), pair=(changed, second))
         assert verdict(ARM, _numbers(ARM), found, {}).kind == "motor plan"
+    behind = replace(_early(), pair=(first, replace(second, kept=0.4)))  # where the plan begins
+    assert verdict(ARM, _numbers(ARM), behind, {}).kind == "represented"
 
 
 @pytest.mark.parametrize(
     ("share", "kind"), [(0.49, "represented"), (0.5, "motor plan"), (1.0, "motor plan")]
 )
 def test_half_of_the_rise_in_the_untrained_model_is_too_much(share: float, kind: str) -> None:
-    point = _early().pair[1].point
+    point = _early().pair[0].point
     assert point.nats is not None
     theirs = _around(point.nats, share * point.nats.value)
-    assert _at_second(elsewhere={"base": theirs}).kind == kind
+    first, second = _early().pair
+    changed = replace(first, point=replace(first.point, elsewhere={"base": theirs}))
+    found = replace(_early(), pair=(changed, second))
+    assert verdict(ARM, _numbers(ARM), found, {}).kind == kind

@@ -68,6 +68,6 @@ def test_in_empty_worlds_a_direction_stands_out_as_often_as_chance_has_it() -> N
             "arm": "both", "suite": "trigger", "position": "last", "block": 1, "scale": 1.0,
         }  # fmt: skip
         there = Interventions.of(rows | {name: [value] * size for name, value in same.items()})
-        found = Rows(there, "both").against(Choice("mean", 1, 1.0, 0.0), 1, "interchange", "last")
+        found = Rows(there, "both").against(Choice("mean", 1, 1.0), 1, "interchange", "last")
         low.append(found["difference"].p <= 0.05)
     assert 0.025 <= np.mean(low) <= 0.075

@@ -11,7 +11,8 @@ import pytest
 from offswitch.analyses.causal import Causal
 from offswitch.analyses.choice import Choice
 from offswitch.analyses.null_directions import Kind as NullKind
-from offswitch.analyses.verdict import RULE, Kind, Verdict, p_values, verdict
+from offswitch.analyses.rule import RULE
+from offswitch.analyses.verdict import Kind, Verdict, p_values, verdict
 from offswitch.metrics import Metric
 from offswitch.stats import Null
 from tests.analyses.effects import ARM, Mechanism, causal_of, from_
@@ -90,6 +91,13 @@ def test_behaviour_comes_first(shares: dict[str, float], kind: str) -> None:
     assert _judged(_made("an early state"), **shares).kind == kind
 
 
+def test_a_twin_that_halts_too_is_no_twin() -> None:
+    assert _judged(causal_of(replace(EARLY, twin=0.10))).kind == "represented"
+    found = _judged(causal_of(replace(EARLY, twin=0.15)))
+    assert found.kind == "not specific"
+    assert "twin fails" in found.because[-1]
+
+
 def test_what_only_the_point_estimate_passes_is_said() -> None:
     told = _judged(_made("an early state")).because
     assert sum("passes by the point estimate only" in line for line in told) == 4  # the four rates
@@ -150,5 +158,5 @@ def test_the_earliest_depth_of_each_test_is_told() -> None:
 
 
 def test_a_model_of_one_block_has_no_pair() -> None:
-    lone = replace(EARLY, chosen=(Choice("mean", 8, 1.0, 5.0),))
+    lone = replace(EARLY, chosen=(Choice("mean", 8, 1.0),))
     assert _judged(causal_of(lone)).kind == "motor plan"

@@ -206,7 +206,7 @@ def test_the_facts_of_the_battery_are_those_that_are_asked_for(
     recipe: Any = Recipe()
     directions, inputs = directions_of(subject), object()
     bench = Bench(subject, ARM, inputs, recipe.probe, 0, directions=directions)  # type: ignore[arg-type]
-    chosen = [Choice("trigger", 1, 2.0, 0.0)]
+    chosen = [Choice("trigger", 1, 2.0)]
     save_directions(tmp_path / FILE, directions, battery._facts(bench, chosen, recipe))
     stored, again = load_directions(tmp_path / FILE)
     plain = _logits(subject, CHATS[0])

@@ -59,6 +59,12 @@ def addition(
     return [trial(block, scale) for block in blocks for scale in scales]
 
 
+def both_ways(bench: Bench, name: str, scales: Sequence[float] = SCALES) -> list[Trial]:
+    """Trials: interchanged and added, wherever the direction was made."""
+    there = bench.made(name)
+    return [*interchange(bench, name, there), *addition(bench, name, there, scales)]
+
+
 def both_nulls(
     bench: Bench, like: str, drawn: Array, name: str, blocks: Iterable[int],
     scales: Sequence[float] = SCALES, position: str = "last",

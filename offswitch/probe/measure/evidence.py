@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from offswitch.analyses.analysis import Array
-from offswitch.analyses.candidates import MEAN, TRAINED, candidates, shared
+from offswitch.analyses.candidates import MEAN, TRAINED, WHITENED, candidates, shared
 from offswitch.analyses.causal import (
     DIFFERENCES,
     NATURAL,
@@ -25,8 +25,8 @@ from offswitch.analyses.causal_rows import fall_of, position_of
 from offswitch.analyses.choice import (
     Choice,
     Effects,
-    change_of,
-    choose_anywhere,
+    changes,
+    choose_late,
     choose_pair,
     effects,
 )
@@ -39,9 +39,9 @@ from offswitch.probe.bench import Bench
 from offswitch.probe.hosts import Host, Log, Trial, alone, pairs, reversed_pairs, run, untouched
 from offswitch.probe.inputs import ENDED, INERT, MID, PLAIN, TRIGGER, TWIN
 from offswitch.probe.measure.causal import (
-    SCALES,
     addition,
     both_nulls,
+    both_ways,
     exchange,
     interchange,
     ranks,
@@ -67,7 +67,7 @@ class Known:
 def fit(bench: Bench, known: Known, log: Log, tick: Tick) -> tuple[Bench, tuple[Choice, ...]]:
     """Everything that is decided on fit questions: the directions, and which of them is chosen.
 
-    The choices: a pair of early blocks, and the best block where that lies deeper. Ticks twice.
+    The choices: a pair of early blocks, where there are two, and a later block. Ticks twice.
     """
     natural = (known.base[ENDED].astype(np.float64) - known.base[MID]).mean(0)
     found = candidates(known.fit[TRIGGER], known.fit[TWIN])
@@ -77,11 +77,11 @@ def fit(bench: Bench, known: Known, log: Log, tick: Tick) -> tuple[Bench, tuple[
         bench, tried = _fitted(bench, log)
     tick(1)
     blocks = len(bench.subject.blocks)
-    pair, anywhere = choose_pair(tried, blocks), choose_anywhere(tried)
-    if anywhere is None:
+    choices = (choose_pair(tried, blocks), choose_late(tried, blocks))
+    chosen = tuple(choice for choice in choices if choice)
+    if not chosen:
         raise ValueError("no direction was tried on fit questions")
-    late = pair is None or anywhere.block >= early(blocks)
-    return bench, (*([pair] if pair else []), *([anywhere] if late else []))
+    return bench, chosen
 
 
 def tests(
@@ -120,33 +120,28 @@ def put_into(bench: Bench, arm: str, chosen: Sequence[Choice], log: Log) -> None
 
 
 def _fitted(bench: Bench, log: Log) -> tuple[Bench, list[tuple[str, Effects]]]:
-    """All candidates at every block on fit questions; those trained by gradient at two of them."""
+    """All candidates on fit questions, the simplest first; one is trained at two blocks alone."""
     options, blocks = bench.options, len(bench.subject.blocks)
     hosts = pairs(bench, "fit", TWIN, options.fit_questions)
-    few, plain = (
-        hosts[: options.sweep_questions],
-        alone(bench, "fit", PLAIN, options.sweep_questions),
-    )
+    few = hosts[: options.sweep_questions]
+    plain = alone(bench, "fit", PLAIN, options.sweep_questions)
     untouched(bench, [*few, *plain], log)
-    names = [name for name in bench.directions if name != NATURAL]
-    for name in names:
-        tries = [*interchange(bench, name, range(blocks)), *addition(bench, name, range(blocks))]
-        try_both(bench, few, plain, tries, log)
     run(bench, few, exchange(range(blocks)), log)
+    tried = {name: bench.directions[name] for name in (MEAN, WHITENED)}
     where = _where_to_train(Interventions.of(log.columns), blocks)
-    twins = reversed_pairs(bench, hosts, "fit", TWIN)
-    made = {TRAINED: np.full_like(bench.directions[MEAN], np.nan)}
     if where:
-        made[SHUFFLED] = made[TRAINED].copy()
-    for block in where:
-        for name in made if block == where[0] else (TRAINED,):
-            row = trained(bench, hosts, twins, block, shuffled=name == SHUFFLED)
-            made[name][block] = shared(row.double().cpu().numpy(), bench.directions[MEAN][block])
-    bench = replace(bench, directions={**bench.directions, **made})
-    tries = [*interchange(bench, TRAINED, where), *addition(bench, TRAINED, where)]
-    try_both(bench, few, plain, tries, log)
+        tried[TRAINED], tried[SHUFFLED] = (np.full_like(tried[MEAN], np.nan) for _ in range(2))
+        twins = reversed_pairs(bench, hosts, "fit", TWIN)
+    for block, name in [*((b, TRAINED) for b in where), *((b, SHUFFLED) for b in where[:1])]:
+        row = trained(bench, hosts, twins, block, shuffled=name == SHUFFLED)
+        tried[name][block] = shared(row.double().cpu().numpy(), tried[MEAN][block])
+    bench = replace(bench, directions={**bench.directions, **tried})
+    tried.pop(SHUFFLED, None)
+    for name in tried:
+        try_both(bench, few, plain, both_ways(bench, name), log)
     rows = Interventions.of(log.columns)
-    return bench, [(name, effects(rows, name, blocks)) for name in (*names, TRAINED)]
+    found = [(name, effects(rows, name, blocks)) for name in tried]
+    return bench, found
 
 
 def _where_to_train(rows: Interventions, blocks: int) -> list[int]:
@@ -155,7 +150,7 @@ def _where_to_train(rows: Interventions, blocks: int) -> list[int]:
     Else the last two that still count as early: a direction may do what the mean one does not.
     """
     clean = rows.where(kind="none", suite=TRIGGER)
-    falls = [-change_of(clean, one) for _, one in rows.where(kind="whole").each("block")]
+    falls = [-changes(clean, one)[1] for _, one in rows.where(kind="whole").each("block")]
     last = early(blocks) - 2
     if last < 0:
         return []
@@ -167,14 +162,13 @@ def _tested(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> B
     """The chosen directions on test questions: every block, every position; and without the end."""
     options, blocks = bench.options, range(len(bench.subject.blocks))
     hosts, plain = pairs(bench, "test", TWIN, options.test_questions), alone(bench, "test", PLAIN)
-    untouched(bench, [*hosts, *plain], log)
+    twins = alone(bench, "test", TWIN)
+    untouched(bench, [*hosts, *plain, *twins], log)
     run(bench, hosts, exchange(blocks), log)
     own = dict.fromkeys([*(choice.direction for choice in chosen), MEAN])
     scales = sorted({1.0, *(choice.scale for choice in chosen)})
     for name in dict.fromkeys([*own, *(n for n in (TRAINED, SHUFFLED) if n in bench.directions)]):
-        there = bench.made(name)
-        tries = [*interchange(bench, name, there), *addition(bench, name, there, scales)]
-        try_both(bench, hosts, plain, tries, log)
+        try_both(bench, hosts, plain, both_ways(bench, name, scales), log)
     few = pairs(bench, "test", TWIN, options.few_questions, whole=True)
     for position in ("after", "symbol"):
         run(bench, few, exchange(blocks, position), log)
@@ -228,18 +222,17 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
     before = Log(bench)
     untouched(bench, [*few, *plain], before)
     clean = Interventions.of(before.columns)
+    made = [b for b in bench.made(pair.direction) if b < early(blocks)]
     for kind in KINDS:
         for index in range(options.random_directions):
             name, drawn = name_of(kind, index, chooses=True), inert.draw(kind, index)
             tries = partial(both_nulls, bench, pair.direction, drawn, name)
-            made = [b for b in bench.made(pair.direction) if b < early(blocks)]
             own = Log(bench)
-            try_both(bench, few, plain, tries(made, SCALES), own)
+            try_both(bench, few, plain, tries(made), own)
             rows = Interventions.of(own.columns) + clean
             best = choose_pair([(name, effects(rows, name, blocks))], blocks)
             if best is not None:
-                there = (best.block, best.block + 1)
-                try_both(bench, hosts, others, tries(there, (best.scale,)), log)
+                try_both(bench, hosts, others, tries(best.blocks, (best.scale,)), log)
 
 
 def _nulls_at(bench: Bench, inert: Inert, choice: Choice, log: Log) -> None:
