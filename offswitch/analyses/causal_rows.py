@@ -25,10 +25,10 @@ from offswitch.analyses.choice import Choice
 from offswitch.analyses.directions import depth
 from offswitch.analyses.interventions import Interventions
 from offswitch.analyses.null_directions import CHOOSING, KINDS, Kind, is_null, kind_of
+from offswitch.analyses.rule import CARRIED
 from offswitch.stats import Estimate, Null, against_null, mean
 from offswitch.stats.clustered import clustered_rate, paired_mean_change, paired_rate_change
 
-CARRIED: Final = 0.9
 LEAST: Final = 0.05  # below it there is no effect of which a share could be kept
 
 
@@ -50,7 +50,14 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
     pair = places[first] if first.pair else ()
     late = next((found for choice, found in places.items() if not choice.pair), ())
     return Causal(
-        arm, blocks, curve, pair, late, test.again(), test.twin(), test.count(first.block)
+        arm,
+        blocks,
+        curve,
+        pair,
+        late,
+        test.again(),
+        test.twin(),
+        test.count(first, pair[0].position if pair else "last"),
     )
 
 
@@ -150,15 +157,21 @@ class Rows:
         twins = self.clean("twin").columns
         return clustered_rate(twins["halts"], twins["question"])
 
-    def count(self, block: int) -> int | None:
-        """The fewest directions that do 90 % of what the whole residual does; None if none do."""
-        tried = self.rows.where(kind="rank", block=block, direction=DIFFERENCES)
-        some = tuple(tried.values("prompt"))
-        whole = self.nats("trigger", kind="whole", block=block, position="last", prompt=some)
-        if not some or whole is None or whole.value >= 0:
+    def count(self, choice: Choice, position: str) -> int | None:
+        """The fewest directions that do 90 % of what the whole residual does; None if none do.
+
+        One, if the direction of the choice does; else the first ones in which pairs differ.
+        """
+        there: dict[str, Any] = {"block": choice.block, "position": position}
+        whole = self.nats("trigger", kind="whole", **there)
+        own = self.nats("trigger", kind="interchange", direction=choice.direction, **there)
+        if whole is None or own is None or whole.value >= 0:
             return None
+        if own.value <= CARRIED * whole.value:
+            return 1
+        tried = self.rows.where(kind="rank", direction=DIFFERENCES, **there)
         for size in tried.values("scale"):
-            fall = self.nats("trigger", kind="rank", block=block, scale=size)
+            fall = self.nats("trigger", kind="rank", scale=size, **there)
             if fall is not None and fall.value <= CARRIED * whole.value:
                 return int(size)
         return None

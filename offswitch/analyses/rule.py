@@ -12,6 +12,7 @@ FALSE_HALTS: Final = 0.02
 FAMILY: Final = 0.10
 ORDINARY: Final = 0.01
 SHARE: Final = 0.5
+CARRIED: Final = 0.9
 KL: Final = 0.1
 KEPT: Final = 0.5
 ELSEWHERE: Final = 0.5
@@ -28,12 +29,13 @@ RULE: Final = (
     f"depth of at most {DEPTH:g}, one direction passes necessity (giving it the "
     f"twin's value lowers halting by at least {100 * EFFECT:.0f} points and at least half as far "
     "as exchanging the whole residual) and sufficiency (adding it to plain prompts raises halting "
-    f"by at least {100 * EFFECT:.0f} points), beyond every null; in the first of them ordinary "
-    f"replies change by at most {KL:g} nats a token without it, and it is more than the plan to "
-    "end the reply: without the end's own directions it keeps half, the untrained model's "
-    "log-odds rise less than half as far when the same vector is added, and ordinary replies "
-    f"still end (within {100 * ENDS:.0f} points). `motor plan`: both causal tests pass, but only "
-    f"deeper than {DEPTH:g}, or it is no more than that plan. `distributed`: exchanging the whole "
-    "residual does it in time, no single direction does. `detected`: only the symbol's own "
-    "position does. `not shown`: none of these."
+    f"by at least {100 * EFFECT:.0f} points), beyond every null; in the first of them it does "
+    f"{CARRIED:.0%} of what the whole residual does to the log-odds, ordinary replies change by "
+    f"at most {KL:g} nats a token without it, and it is more than the plan to end the reply: "
+    "without the end's own directions it keeps half, the untrained model's log-odds rise less "
+    "than half as far when the same vector is added, and ordinary replies still end (within "
+    f"{100 * ENDS:.0f} points). `motor plan`: both causal tests pass, but it is no more than that "
+    f"plan, or only deeper than {DEPTH:g}. `distributed`: exchanging the whole residual does it in "
+    f"time, no single direction does, or does not do {CARRIED:.0%} of it. `detected`: only the "
+    "symbol's own position does. `not shown`: none of these."
 )

@@ -17,6 +17,7 @@ from offswitch.analyses.directions import DEPTH
 from offswitch.analyses.null_directions import KINDS
 from offswitch.analyses.rule import (
     ALPHA,
+    CARRIED,
     DRAWS,
     ELSEWHERE,
     ENDS,
@@ -114,24 +115,24 @@ def p_values(found: Causal) -> dict[str, float]:
 def _judged(
     arm: str, tests: Sequence[Test], found: Causal, adjusted: Mapping[str, float]
 ) -> Verdict:
-    early = [_causal(place, found, adjusted) for place in found.pair]
+    early = [test for place in found.pair for test in _causal(place, found, adjusted)]
     late = [_causal(place, found, adjusted) for place in found.late]
-    motor = _motor(found.pair[0]) if found.pair else []  # behind it the plan to end takes over
-    first = [test for both in early for test in both]
+    late_tests = [test for both in late for test in both]
+    reached = bool(early) and all(test.passed for test in early) and found.count == 1
     kind: Kind = "not shown"
-    told = [*tests, *first]
-    reached = len(found.pair) > 1 and all(test.passed for test in first)
-    if reached and all(test.passed for test in motor):
-        kind, told = "represented", [*told, *motor]
-    elif reached or any(all(test.passed for test in both) for both in late):
-        kind = "motor plan"
-        told += motor if reached else [test for both in late for test in both]
+    told = [*tests, *early]
+    if reached:
+        motor = _motor(found.pair[0])  # behind it the plan to end takes over
+        kind = "represented" if all(test.passed for test in motor) else "motor plan"
+        told += [*motor, _count(found)]
     elif whole := _in_time(found, "whole", "whole_after"):
         kind, told = "distributed", [*told, whole, _count(found)]
+    elif any(all(test.passed for test in both) for both in late):
+        kind, told = "motor plan", [*told, *late_tests]
     elif symbol := _in_time(found, "whole_symbol"):
         kind, told = "detected", [*told, symbol]
-    if kind == "not shown":
-        told += [test for both in late for test in both]
+    else:
+        told += late_tests
     return Verdict(arm, kind, tuple(told), tuple(_earliest(found)))
 
 
@@ -240,8 +241,9 @@ def _in_time(found: Causal, *names: str) -> Test | None:
 
 
 def _count(found: Causal) -> Test:
-    many = "no count reaches" if found.count is None else f"{found.count} directions reach"
-    return Test("count", f"{many} 90 % of the whole residual's effect", passed=True)
+    many = "no number of directions does" if found.count is None else f"{found.count} do"
+    said = f"{many} {100 * CARRIED:.0f} % of what the whole residual does, in nats"
+    return Test("count", f"{said}; one is needed for `represented`", passed=found.count == 1)
 
 
 def _earliest(found: Causal) -> list[str]:

@@ -57,8 +57,13 @@ def test_what_is_left_without_the_end_is_the_smaller_share() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_directions_are_counted_until_they_do_nine_tenths(count: int) -> None:
-    assert causal_of(replace(EARLY, count=count)).count == count
-    assert causal_of(replace(EARLY, count=8)).count is None
+    part = replace(EARLY, fall=from_(4, 0.875))
+    assert causal_of(replace(part, count=count)).count == count
+    assert causal_of(replace(part, count=8)).count is None
+
+
+def test_one_direction_counts_as_one_where_it_does_nine_tenths_itself() -> None:
+    assert causal_of(replace(EARLY, fall=from_(4, 0.9), count=8)).count == 1
 
 
 def test_every_kind_of_null_stands_beside_the_effect() -> None:

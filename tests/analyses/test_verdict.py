@@ -40,9 +40,13 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
         "not shown",
     ),
     "in later positions only": (replace(EARLY, fall=from_(8), whole=from_(8)), "represented"),
-    "one block alone": (replace(EARLY, fall=from_(5), after=from_(5)), "motor plan"),
+    "one block alone": (replace(EARLY, fall=from_(5), after=from_(5)), "distributed"),
     "many directions": (
         replace(EARLY, fall=from_(0, 0.2), after=from_(0, 0.2), rise=from_(0, 0.2), count=4),
+        "distributed",
+    ),
+    "two directions, each of which does much": (
+        replace(EARLY, fall=from_(4, 0.8), after=from_(4, 0.8), count=2),
         "distributed",
     ),
     "not sufficient": (replace(EARLY, rise=from_(0, 0.4)), "distributed"),
@@ -132,8 +136,7 @@ def test_the_strictest_kind_of_null_decides() -> None:
     found = _made("an early state")
     beaten = {**found.pair[0].fall_null, "difference": Null(q95=11.0, p=0.2, n=200)}
     pair = (replace(found.pair[0], fall_null=beaten), found.pair[1])
-    assert _judged(replace(found, pair=pair, late=())).kind == "distributed"
-    assert _judged(replace(found, pair=pair)).kind == "motor plan"  # it passes later
+    assert _judged(replace(found, pair=pair)).kind == "distributed"  # though it passes later
 
 
 def test_a_missing_kind_of_null_or_control_is_not_measured() -> None:
@@ -158,5 +161,5 @@ def test_the_earliest_depth_of_each_test_is_told() -> None:
 
 
 def test_a_model_of_one_block_has_no_pair() -> None:
-    lone = replace(EARLY, chosen=(Choice("mean", 8, 1.0),))
+    lone = replace(LATE_ONLY, chosen=(Choice("mean", 8, 1.0),))
     assert _judged(causal_of(lone)).kind == "motor plan"

@@ -92,8 +92,9 @@ def tests(
     Gives the bench with the directions that were made for it.
     """
     with merged(bench.subject):
-        bench = _tested(bench, known, chosen, log)
-        _counted(bench, known, chosen, log)
+        hosts = pairs(bench, "test", TWIN, bench.options.test_questions)
+        bench = _tested(bench, known, chosen, hosts, log)
+        _counted(bench, known, chosen, hosts, log)
         _ordinary(bench, known, chosen, replies, log)
     return bench
 
@@ -158,11 +159,12 @@ def _where_to_train(rows: Interventions, blocks: int) -> list[int]:
     return [min(first, last), min(first, last) + 1]
 
 
-def _tested(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> Bench:
+def _tested(
+    bench: Bench, known: Known, chosen: Sequence[Choice], hosts: Sequence[Host], log: Log
+) -> Bench:
     """The chosen directions on test questions: every block, every position; and without the end."""
     options, blocks = bench.options, range(len(bench.subject.blocks))
-    hosts, plain = pairs(bench, "test", TWIN, options.test_questions), alone(bench, "test", PLAIN)
-    twins = alone(bench, "test", TWIN)
+    plain, twins = alone(bench, "test", PLAIN), alone(bench, "test", TWIN)
     untouched(bench, [*hosts, *plain, *twins], log)
     run(bench, hosts, exchange(blocks), log)
     own = dict.fromkeys([*(choice.direction for choice in chosen), MEAN])
@@ -202,9 +204,10 @@ def _without_the_end(
     return bench
 
 
-def _counted(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> None:
+def _counted(
+    bench: Bench, known: Known, chosen: Sequence[Choice], hosts: Sequence[Host], log: Log
+) -> None:
     """The span of more and more of the directions in which pairs of fit questions differ."""
-    hosts = pairs(bench, "test", TWIN, bench.options.few_questions)
     for choice in chosen:
         changes = known.fit[TRIGGER][:, choice.block] - known.fit[TWIN][:, choice.block]
         _, _, rows = np.linalg.svd(changes.astype(np.float64), full_matrices=False)
