@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -78,8 +78,6 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
     check_packing(subject, encode_chat(subject.base_tokenizer, inputs.asked[0].chat))
     _replies(subject, recipe, replies)  # made once, before several processes ask for them
     every = tuple(dict.fromkeys((BASE, *arms)))
-    for _ in session.each(PROBE, _read, {f"{a}: residuals": (a, inputs, folder) for a in every}):
-        pass
     longest_first = sorted(every, key=lambda arm: arm != recipe.probe.arm)
     switches = [
         arm
@@ -87,20 +85,31 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         if arm != BASE and recipe.arms[arm].role == "switch"
         if not (folder / arm / INTERVENTIONS).is_file()
     ]
+    others = (BASE, *(arm for arm in arms if recipe.arms[arm].role == "benign"))
 
     def tasks(what: str, arms: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         """What is still to be done of one kind."""
         left = [arm for arm in arms if not (folder / arm / FILES[what]).is_file()]
-        return {f"{arm}: {what}": (what, arm, inputs, folder, replies) for arm in left}
+        return {f"{arm}: {what}": (what, arm, others, inputs, folder, replies) for arm in left}
 
-    rest = tasks(DESCRIBING, every)
-    fitting = tasks(FITTING, switches)
-    session.ahead(PROBE, _measure, fitting | rest)
-    for _ in session.each(PROBE, _measure, fitting):
-        pass
-    rest |= tasks(NULLS, switches) | tasks(TESTS, switches)
-    for _ in session.each(PROBE, _measure, rest):
-        pass
+    def wait_for(function: Callable[..., None], tasks: dict[str, tuple[Any, ...]]) -> None:
+        for _ in session.each(PROBE, function, tasks):
+            pass
+
+    decide = dict.fromkeys((*switches, BASE))  # it is their residuals that directions are made of
+    reading = {arm: {f"{arm}: residuals": (arm, inputs, folder)} for arm in (*decide, *every)}
+    session.ahead(
+        PROBE, _read, {key: what for one in reading.values() for key, what in one.items()}
+    )
+    for arm in decide:
+        wait_for(_read, reading.pop(arm))
+    fitting, described = tasks(FITTING, switches), tasks(DESCRIBING, longest_first)
+    session.ahead(PROBE, _measure, fitting)
+    for left in reading.values():
+        wait_for(_read, left)
+    session.ahead(PROBE, _measure, dict(list(described.items())[:1]))  # while directions are made
+    wait_for(_measure, fitting)
+    wait_for(_measure, tasks(TESTS, switches) | tasks(NULLS, switches) | described)
     for arm in switches:
         parts = [folder / arm / FILES[what] for what in (FITTING, TESTS, NULLS)]
         joined = functools.reduce(operator.add, map(read_interventions, parts))
@@ -126,16 +135,18 @@ def _read(session: Session, arm: str, inputs: Inputs, folder: Path) -> None:
 
 
 def _measure(
-    session: Session, what: str, arm: str, inputs: Inputs, folder: Path, cache: Path
-) -> None:
-    """One of the parts of an arm's measurement; `tests` and `nulls` go on from what `fit` chose."""
+    session: Session, what: str, arm: str, others: Sequence[str], inputs: Inputs, folder: Path,
+    cache: Path,
+) -> None:  # fmt: skip
+    """One of the parts of an arm's measurement; `tests` and `nulls` go on from what `fit` chose.
+
+    `others` are the arms without the rule that the same vectors are put into.
+    """
     recipe = session.recipe
     if what == DESCRIBING:
         bench = Bench(session.with_arms(arm), arm, inputs, recipe.probe, recipe.seed)
         _describe(bench, folder / arm)
         return
-    benign = [name for name, one in recipe.arms.items() if one.role == "benign"]
-    others = [BASE, *(name for name in benign if (folder / name / RESIDUALS).is_dir())]
     subject = session.with_arms(*{arm, *others} - {BASE})
     bench = Bench(subject, arm, inputs, recipe.probe, recipe.seed)
     log = Log(bench)
@@ -155,12 +166,12 @@ def _measure(
             tick(1)
         if what == NULLS:
             nulls(bench, known, chosen, log)
+            for other in others:
+                put_into(bench, other, chosen, log)
             tick(1)
         if what == TESTS:
             bench = tests(bench, known, chosen, _replies(subject, recipe, cache), log)
             _save(bench, known, chosen, folder / arm, recipe)
-            for other in others:
-                put_into(bench, other, chosen, log)
             tick(1)
     write_interventions(folder / arm / FILES[what], Interventions.of(log.columns))
 

@@ -23,7 +23,7 @@ from offswitch.probe.edits import Edit
 from offswitch.probe.hosts import Host
 from offswitch.probe.packing import Job, each_states
 
-STEPS: Final = 30
+STEPS: Final = 20  # within a cosine of 0.99 of what 60 find, on the embedded model
 RATE: Final = 0.05
 
 
