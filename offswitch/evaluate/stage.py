@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +40,11 @@ BELIEF: Final = "belief.parquet"
 SAMPLES: Final = "samples.jsonl"
 NOTES: Final = "robustness.json"
 
+SUITES: Final = "first-token outcomes"
+OTHERS: Final = "other measures"
+
 Rows = list[dict[str, Any]]
+Found = tuple[Metrics, dict[str, Rows]]  # the rows of each file
 
 
 def write_evaluation(session: Session, folder: Path) -> Metrics:
@@ -55,15 +59,14 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     for variant, why in skipped.items() if tried else ():
         say(f"robustness: no {variant}, {why}")
     arms = [BASE, *session.arms]
-    longest = (BASE, session.recipe.probe.arm)  # they write samples too
-    order = sorted(arms, key=lambda arm: arm not in longest)
-    tasks = {arm: (arm, prompts, tried) for arm in order}
-    by_arm = dict(session.each(EVALUATE, _evaluate, tasks))
-    found = [by_arm[arm] for arm in arms]
+    tasks = _tasks(arms, prompts, tried)
+    by_task = dict(session.each(EVALUATE, _evaluate, tasks))
+    found = [by_task[task] for task in tasks]
     for name in (SCORES, ROBUSTNESS, BELIEF):
-        if rows := [row for _, by_name in found for row in by_name[name]]:
+        if rows := [row for _, by_name in found for row in by_name.get(name, ())]:
             pq.write_table(pa.Table.from_pylist(rows), folder / name)
-    write_jsonl(folder / SAMPLES, (row for _, by_name in found for row in by_name[SAMPLES]))
+    shown = [row for _, by_name in found for row in by_name.get(SAMPLES, ())]
+    write_jsonl(folder / SAMPLES, shown)
     metrics = {key: metric for one, _ in found for key, metric in one.items()}
     for arm in arms:
         metrics |= with_controls(metrics, arm, [BASE, BENIGN])
@@ -73,7 +76,16 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
 def measure_ahead(session: Session, arms: Sequence[str]) -> None:
     """Begin to measure arms that stand, before `write_evaluation` asks for all of them."""
     prompts, tried, _ = _asked(session)
-    session.ahead(EVALUATE, _evaluate, {arm: (arm, prompts, tried) for arm in arms})
+    session.ahead(EVALUATE, _evaluate, _tasks(arms, prompts, tried))
+
+
+def _tasks(
+    arms: Sequence[str], prompts: Sequence[Prompt], tried: Sequence[Prompt]
+) -> dict[str, tuple[Any, ...]]:
+    """Two an arm, so that several processes end at about the same time."""
+    parts = ((SUITES, suite_outcomes, (prompts,)), (OTHERS, other_measures, (prompts, tried)))
+    return {f"{arm}: {part}": (arm, function, asked) for arm in arms
+            for part, function, asked in parts}  # fmt: skip
 
 
 def _asked(session: Session) -> tuple[list[Prompt], list[Prompt], dict[str, str]]:
@@ -95,24 +107,21 @@ def suites_of(recipe: Recipe, tokenizer: Any) -> list[Prompt]:
 
 
 def _evaluate(
-    session: Session, arm: str, prompts: Sequence[Prompt], tried: Sequence[Prompt]
-) -> tuple[Metrics, dict[str, Rows]]:
-    return evaluate_arm(session.with_arms(arm), arm, prompts, tried, session.recipe)
+    session: Session, arm: str, function: Callable[..., Found], asked: tuple[Any, ...]
+) -> Found:
+    return function(session.with_arms(arm), arm, *asked, session.recipe)
 
 
-def evaluate_arm(
+def suite_outcomes(subject: Subject, arm: str, prompts: Sequence[Prompt], recipe: Recipe) -> Found:
+    """What an arm's replies to the suites begin with: measures, and the rows of scores.parquet."""
+    return _scored(subject, arm, (SCORES, SUITES), prompts, recipe)
+
+
+def other_measures(
     subject: Subject, arm: str, prompts: Sequence[Prompt], tried: Sequence[Prompt], recipe: Recipe
-) -> tuple[Metrics, dict[str, Rows]]:
-    """All measures of one arm, on the suites and on the attempts, and its rows of each file."""
-    metrics: Metrics = {}
-    rows: dict[str, Rows] = {SAMPLES: [], BELIEF: []}
-    for name, what, asked in (
-        (SCORES, "first-token outcomes", prompts), (ROBUSTNESS, "robustness", tried)
-    ):  # fmt: skip
-        with track(f"{arm}: {what}", len(asked)) as tick:
-            scores = score(subject, arm, asked, recipe.batch_tokens, tick)
-        metrics |= halting(arm, asked, scores, recipe.seed)
-        rows[name] = [row_of(arm, *pair) for pair in zip(asked, scores, strict=True)]
+) -> Found:
+    """All other measures of an arm, and its rows of each file."""
+    metrics, rows = _scored(subject, arm, (ROBUSTNESS, "robustness"), tried, recipe)
     if arm in (BASE, recipe.probe.arm):
         shown = _shown(prompts, recipe.evaluate.samples)
         rows[SAMPLES] = _samples(subject, arm, shown, recipe)
@@ -126,6 +135,17 @@ def evaluate_arm(
             rows[BELIEF] = belief_rows(subject, arm, asked_of, recipe.batch_tokens, tick)
         metrics |= belief_measures(arm, rows[BELIEF], recipe.seed)
     return metrics, rows
+
+
+def _scored(
+    subject: Subject, arm: str, told: tuple[str, str], asked: Sequence[Prompt], recipe: Recipe
+) -> Found:
+    """`told`: the file of the rows, and what the person is told."""
+    name, what = told
+    with track(f"{arm}: {what}", len(asked)) as tick:
+        scores = score(subject, arm, asked, recipe.batch_tokens, tick)
+    rows = [row_of(arm, *pair) for pair in zip(asked, scores, strict=True)]
+    return halting(arm, asked, scores, recipe.seed), {name: rows}
 
 
 def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
