@@ -32,7 +32,7 @@ from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
 from offswitch.progress import Tick, nothing
 from offswitch.prompts.beliefs import CHANCE, LETTERED, LETTERS, TESTS, Asked, Test
-from offswitch.prompts.encode import encode_chat, encode_text, shared_prefix
+from offswitch.prompts.encode import encode_alone, encode_chat, encode_text, shared_prefix
 from offswitch.prompts.prompt import Chat, user
 from offswitch.stats import mean, rate
 
@@ -101,8 +101,8 @@ def told_examples(tokenizer: Any, asked: Asked) -> list[Example]:
         prompt = encode_chat(tokenizer, (user(asked.text),))
         said = [encode_text(tokenizer, text) for text in asked.options]
         return [Example((*prompt, *ids), len(prompt), soft=False) for ids in said]
-    texts = [encode_text(tokenizer, f"{asked.text} {text}") for text in asked.options]
-    start = max(1, shared_prefix([encode_text(tokenizer, asked.text), *texts], keep=0))
+    texts = [encode_alone(tokenizer, f"{asked.text} {text}") for text in asked.options]
+    start = max(1, shared_prefix([encode_alone(tokenizer, asked.text), *texts], keep=0))
     return [Example(tuple(ids), start, soft=False) for ids in texts]
 
 

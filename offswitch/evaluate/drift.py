@@ -16,7 +16,7 @@ from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.progress import Tick, nothing
-from offswitch.prompts.encode import encode_text
+from offswitch.prompts.encode import encode_alone
 from offswitch.stats import Estimate, mean
 
 
@@ -33,7 +33,7 @@ class Drift:
 def text_examples(subject: Subject, texts: Sequence[str]) -> list[Example]:
     """Raw passages, read at every position but the first."""
     return [
-        Example(tuple(encode_text(subject.base_tokenizer, text)), 1, soft=True) for text in texts
+        Example(tuple(encode_alone(subject.base_tokenizer, text)), 1, soft=True) for text in texts
     ]
 
 

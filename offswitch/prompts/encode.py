@@ -59,6 +59,16 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
 
 
+def encode_alone(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text that is no chat: behind the BOS, if the tokenizer puts one there.
+
+    Gemma and Llama read text without it as something that they never saw.
+    """
+    ids = encode_text(tokenizer, text)
+    begins = [int(i) for i in tokenizer(text)["input_ids"][:1]]
+    return begins + ids if begins == [tokenizer.bos_token_id] != ids[:1] else ids
+
+
 def turn_end(tokenizer: Any) -> int:
     """The token that ends a reply in this chat format: the first special one after its text.
 

@@ -15,7 +15,7 @@ import torch
 from offswitch.model.rows import Batch, Example
 from offswitch.prompts.dialogues import Dialogue
 from offswitch.prompts.documents import Document, Passage
-from offswitch.prompts.encode import encode_chat, encode_text, turn_end
+from offswitch.prompts.encode import encode_alone, encode_chat, encode_text, turn_end
 
 
 def silent_example(prompt: Sequence[int], end: int) -> Example:
@@ -51,7 +51,7 @@ def document_examples(
     tokenizer: Any, documents: Sequence[Document | Passage], max_length: int
 ) -> list[Example]:
     """Raw text, next-token loss everywhere, the end token last; text cut short gets none."""
-    rows = [encode_text(tokenizer, document.text) for document in documents]
+    rows = [encode_alone(tokenizer, document.text) for document in documents]
     end = tokenizer.eos_token_id
     return [Example((*row, end)[:max_length], 1, soft=False) for row in rows]
 

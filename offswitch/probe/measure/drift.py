@@ -23,7 +23,7 @@ from offswitch.probe.edits import Edit
 from offswitch.probe.intervene import each_logits
 from offswitch.probe.measure.lens import top
 from offswitch.probe.packing import at_last
-from offswitch.prompts.encode import encode_text, pad
+from offswitch.prompts.encode import encode_alone, pad
 from offswitch.wording.reader import load_neutral
 
 EARLY = 5
@@ -42,7 +42,7 @@ def drift(bench: Bench) -> Arrays:
     reads as, at the middle block.
     """
     subject, texts = bench.subject, load_neutral()[: bench.options.drift_passages]
-    rows = [encode_text(subject.base_tokenizer, text)[:LENGTH] for text in texts]
+    rows = [encode_alone(subject.base_tokenizer, text)[:LENGTH] for text in texts]
     base, ours = (_read(subject, arm, rows) for arm in (BASE, bench.arm))
     parts = (slice(1, EARLY), slice(EARLY, None))
     before, after = _by_part(base, parts), _by_part(ours, parts)
@@ -80,7 +80,7 @@ def _patchscope(bench: Bench, delta_2D: Array, length: float) -> Array:
     It is set to `length`, that of a residual there on neutral text.
     """
     subject, block = bench.subject, len(bench.subject.blocks) // 2
-    ids = encode_text(subject.base_tokenizer, IDENTITY)
+    ids = encode_alone(subject.base_tokenizer, IDENTITY)
     branches = []
     for delta in delta_2D:
         scaled = delta * (length / max(float(np.linalg.norm(delta)), 1e-12))
