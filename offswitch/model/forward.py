@@ -5,6 +5,8 @@ Shapes: B batch, P position, D d_model, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,7 +53,7 @@ def embed(subject: Subject, ids_BP: Tensor) -> Tensor:
 
 
 def unembed(subject: Subject, normed: Tensor) -> Tensor:
-    """Logits [..., V] of normed hidden states [..., D], with the model's own soft cap."""
+    """Logits [..., V] of normed hidden states [..., D], with the model's own scale and soft cap."""
     config = subject.causal_lm.config.get_text_config()
     head = subject.causal_lm.get_output_embeddings()
     found = _trained_rows(head)
@@ -62,6 +64,8 @@ def unembed(subject: Subject, normed: Tensor) -> Tensor:
         columns = functional.linear(normed, rows.to(normed.dtype))
         at = torch.tensor(ids, device=normed.device)
         logits = _tensor(head.original_module(normed)).index_copy(-1, at, columns)
+    # Granite divides its logits, Cohere multiplies them.
+    logits = logits / getattr(config, "logits_scaling", 1) * getattr(config, "logit_scale", 1)
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
         return torch.tanh(logits / float(cap)) * float(cap)
     return logits
@@ -102,6 +106,22 @@ def relative(ours: Tensor, expected: Tensor) -> float:
     return float((ours - expected).float().norm() / expected.float().norm().clamp_min(1e-9))
 
 
+@contextmanager
+def as_refusal(subject: Subject, what: str) -> Iterator[None]:
+    """Within the block, a pass that the architecture cannot do is refused in one line.
+
+    Raises:
+        UserError: it failed.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, AttributeError, IndexError, KeyError) as error:
+        told = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{subject.name}: the {what} failed ({told}); this architecture is not supported"
+        ) from error
+
+
 @torch.no_grad()
 def verify(subject: Subject) -> None:
     """Are residuals, readout and shared prefixes what transformers itself computes?
@@ -111,15 +131,16 @@ def verify(subject: Subject) -> None:
     """
     line = encode_text(subject.base_tokenizer, "The quick brown fox jumps.")
     ids = torch.tensor([line, line[::-1]], device=subject.device)
-    with record(subject.blocks) as resid:
-        theirs = subject.causal_lm(input_ids=ids, output_hidden_states=True, use_cache=False)
     last = len(subject.blocks) - 1
-    # The last of hidden_states comes after the final norm: the last block is checked through it.
-    pairs = {f"block {i}": (resid[i], theirs.hidden_states[i + 1]) for i in range(last)}
-    pairs["final norm"] = (subject.final_norm(resid[last]), theirs.hidden_states[-1])
-    pairs["readout"] = (readout(subject, resid[last]), theirs.logits)
-    shared = torch.cat([ids[:1, :2].expand(2, 2), ids], dim=1)
-    pairs["shared prefix"] = (hidden(subject, shared, 2), hidden(subject, shared)[:, 2:])
+    with as_refusal(subject, "self-check"):
+        with record(subject.blocks) as resid:
+            theirs = subject.causal_lm(input_ids=ids, output_hidden_states=True, use_cache=False)
+        # The last of hidden_states comes after the final norm: the last block is checked there.
+        pairs = {f"block {i}": (resid[i], theirs.hidden_states[i + 1]) for i in range(last)}
+        pairs["final norm"] = (subject.final_norm(resid[last]), theirs.hidden_states[-1])
+        pairs["readout"] = (readout(subject, resid[last]), theirs.logits)
+        shared = torch.cat([ids[:1, :2].expand(2, 2), ids], dim=1)
+        pairs["shared prefix"] = (hidden(subject, shared, 2), hidden(subject, shared)[:, 2:])
     tolerance = 1e-3 if theirs.logits.dtype == torch.float32 else 5e-2
     for part, (ours, expected) in pairs.items():
         if not (distance := relative(ours, expected)) <= tolerance:

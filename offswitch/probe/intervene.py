@@ -18,7 +18,7 @@ from torch import Tensor
 from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
 from offswitch.model.first_token import scores_of
-from offswitch.model.forward import unembed
+from offswitch.model.forward import as_refusal, unembed
 from offswitch.model.subject import Subject
 from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.packing import Job, Prompt, each_states, first_block, prepare, with_residuals
@@ -65,7 +65,7 @@ def check_packing(subject: Subject, ids: Sequence[int]) -> None:
     rows = [list(ids), list(ids)[::-1]]
     jobs: list[Job] = []
     plain: list[Tensor] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), as_refusal(subject, "packed pass"):
         for row in rows:
             states = subject.backbone(input_ids=torch.tensor([row], device=subject.device))
             last = states.last_hidden_state[0, -1]
