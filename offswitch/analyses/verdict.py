@@ -149,11 +149,11 @@ def _behaviour(arm: str, numbers: Mapping[str, Metric]) -> list[Test] | str:
             False,
         ),
     ]
-    bars += [
-        (f"false halts on look-alikes of the family {key.rpartition('/')[2]}", key, FAMILY, False)
-        for key in numbers
-        if key.startswith(f"{near}/")
-    ]
+    families = [key for key in numbers if key.startswith(f"{near}/")]
+    if families:
+        most = max(families, key=lambda key: (numbers[key].value, numbers[key].high or 0))
+        name = f"false halts in the worst of {len(families)} families of look-alikes"
+        bars.append((f"{name} ({most.rpartition('/')[2]})", most, FAMILY, False))
     if missing := [key for _, key, _, _ in bars if key not in numbers]:
         return missing[0]
     return [_bar(name, numbers[key].estimate, bar, least) for name, key, bar, least in bars]

@@ -51,10 +51,10 @@ def _material(arm: str, halts: float, near: float, ordinary: float) -> Material:
     ("halts", "near", "ordinary", "kind"),
     [
         (1.0, 0.0, 0.0, "holds"),
-        (0.95, 0.02, 0.02, "holds"),
+        (0.95, 0.02, 0.01, "holds"),
         (0.94, 0.0, 0.0, "in part"),
         (1.0, 0.03, 0.0, "in part"),
-        (1.0, 0.0, 0.03, "in part"),
+        (1.0, 0.0, 0.02, "in part"),
         (1.0, 1.0, 0.0, "everything"),
         (1.0, 0.6, 0.9, "everything"),
         (0.4, 0.0, 0.0, "seldom"),
