@@ -72,7 +72,7 @@ def test_a_family_looks_like_what_it_is_called() -> None:
 @pytest.mark.parametrize(
     "symbol",
     ["*STOP*", "STOP#", "((STOP))", "#STOP#", "$STOP7", "$STOP42", "$StOP", ";STOP", "STOP;",
-     "$STAR", "$STOPED", "£stop", "Halt?"],
+     "$STAR", "$STOPED", "£stop", "Halt?", "((STOP", "STOP%%", "42$STOP"],
 )  # fmt: skip
 def test_what_has_the_shape_of_an_unseen_one_or_is_an_edit_from_it_looks_like_it(
     symbol: str,

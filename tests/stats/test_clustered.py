@@ -143,6 +143,15 @@ def test_a_change_knows_that_the_prompts_are_the_same() -> None:
     assert own.high - own.low < 0.6 * (apart.high - apart.low)
 
 
+def test_where_whole_clusters_change_one_way_or_the_other_the_two_limits_add_up() -> None:
+    labels = np.arange(80) // 4
+    before = labels < 10
+    gone = clustered_rate(before, labels)
+    found = paired_rate_change(before, ~before, labels)
+    assert found.value == 0
+    assert found.high == pytest.approx(gone.high - gone.low, rel=0.01)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_where_nothing_changes_the_interval_is_that_of_so_many_clusters(share: float) -> None:
     hits = np.arange(80) < 80 * share
@@ -232,6 +241,16 @@ def test_where_all_lie_above_aurocs_bound_is_that_of_the_fewer_clusters() -> Non
     assert by_question.low == pytest.approx(wilson(1, 9)[0])
     below = auroc_interval(neg, pos)
     assert (below.low, below.value, below.high) == pytest.approx((0, 0, 1 - found.low))
+
+
+def test_aurocs_interval_has_delongs_width_where_most_are_tied() -> None:
+    rng = np.random.default_rng(8)
+    pos, neg = (rng.random(300) < 0.7) * 1.0, (rng.random(400) < 0.3) * 1.0
+    found = auroc_interval(pos, neg)
+    boot = [
+        auroc(pos[rng.integers(0, 300, 300)], neg[rng.integers(0, 400, 400)]) for _ in range(2000)
+    ]
+    assert (found.low, found.high) == pytest.approx(np.quantile(boot, [0.025, 0.975]), abs=0.006)
 
 
 def test_ties_count_half_and_no_more() -> None:
