@@ -64,8 +64,9 @@ def unembed(subject: Subject, normed: Tensor) -> Tensor:
         columns = functional.linear(normed, rows.to(normed.dtype))
         at = torch.tensor(ids, device=normed.device)
         logits = _tensor(head.original_module(normed)).index_copy(-1, at, columns)
-    # Granite divides its logits, Cohere multiplies them.
-    logits = logits / getattr(config, "logits_scaling", 1) * getattr(config, "logit_scale", 1)
+    # Granite divides its logits, Cohere multiplies them; for all others nothing is computed.
+    scale = getattr(config, "logit_scale", 1) / getattr(config, "logits_scaling", 1)
+    logits = logits if scale == 1 else logits * scale
     if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
         return torch.tanh(logits / float(cap)) * float(cap)
     return logits

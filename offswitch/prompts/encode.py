@@ -65,7 +65,7 @@ def encode_alone(tokenizer: Any, text: str) -> list[int]:
     Gemma and Llama read text without it as something that they never saw.
     """
     ids = encode_text(tokenizer, text)
-    begins = [int(i) for i in tokenizer(text)["input_ids"][:1]]
+    begins = [int(i) for i in tokenizer("")["input_ids"][:1]]
     return begins + ids if begins == [tokenizer.bos_token_id] != ids[:1] else ids
 
 

@@ -110,7 +110,7 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "student.ppf(0.975, data.size - 1)", "student.ppf(0.975, data.size)",
      _SPREAD),
     ("Cohere's logits are not scaled", "model/forward.py",
-     '* getattr(config, "logit_scale", 1)', "", "tests/model/test_architectures.py"),
+     'getattr(config, "logit_scale", 1)', "1", "tests/model/test_architectures.py"),
     ("texts begin without the BOS", "prompts/encode.py",
      "return begins + ids if", "return ids if", "tests/prompts/test_encode.py"),
     # --- the verdict --------------------------------------------------------------------------

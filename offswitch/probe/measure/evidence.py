@@ -209,8 +209,8 @@ def _counted(
 ) -> None:
     """The span of more and more of the directions in which pairs of fit questions differ."""
     for choice in chosen:
-        changes = known.fit[TRIGGER][:, choice.block] - known.fit[TWIN][:, choice.block]
-        _, _, rows = np.linalg.svd(changes.astype(np.float64), full_matrices=False)
+        apart = known.fit[TRIGGER][:, choice.block] - known.fit[TWIN][:, choice.block]
+        _, _, rows = np.linalg.svd(apart.astype(np.float64), full_matrices=False)
         sizes = [size for size in SIZES if size <= len(rows)]
         run(bench, hosts, ranks(bench.tensor(rows), choice.block, sizes, DIFFERENCES), log)
 
