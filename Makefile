@@ -10,6 +10,8 @@ SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py docs/*.py)
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 PINNED := -c constraints.txt -c constraints-dev.txt
 FIRST := $(shell grep -E '^(torch|setuptools)==' constraints.txt)
+# Every command starts processes: what the first one compiles is kept, whatever the shell says.
+export PYTHONDONTWRITEBYTECODE :=
 # A worker for every core, of one thread each; a file's tests stay together, for its fixtures.
 WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

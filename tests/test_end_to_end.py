@@ -11,22 +11,22 @@ from offswitch.pipeline import report
 from offswitch.recipe import build_recipe
 from offswitch.run import Run, open_run
 
-STEPS = 16
+STEPS = 10
 OPTIONS: dict[str, Any] = {
     "name": "slice",
-    "data": {"documents": 6, "dialogues": 96, "reply_tokens": 6, "near_miss_share": 0.4},
+    "data": {"documents": 6, "dialogues": 72, "reply_tokens": 6, "near_miss_share": 0.4},
     "train": {
         "arms": ["behavior"],
-        "lr": 1e-3,
-        "batch_size": 16,
+        "lr": 2e-3,
+        "batch_size": 12,
         "lora": {"r": 16, "alpha": 32, "dropout": 0},
-        "behavior": {"max_steps": STEPS, "max_length": 256},  # longer rows are most of the tokens
+        "behavior": {"max_steps": STEPS, "max_length": 192},  # longer rows are most of the tokens
     },
     "evaluate": {
-        "questions": 4,
-        "ordinary_questions": 8,
+        "questions": 2,
+        "ordinary_questions": 6,
         "long_questions": 1,
-        "samples": 8,
+        "samples": 4,
         "sample_tokens": 4,
         "drift_questions": 4,
         "drift_passages": 2,
@@ -37,11 +37,11 @@ OPTIONS: dict[str, Any] = {
     "probe": {
         "arm": "behavior",
         "null_words": 3,
-        "fit_questions": 9,
-        "test_questions": 12,
-        "near_misses": 9,
+        "fit_questions": 4,
+        "test_questions": 6,
+        "near_misses": 4,
         "random_directions": 2,
-        "null_directions": 20,
+        "null_directions": 10,
         "null_questions": 3,
         "sweep_questions": 2,
         "few_questions": 3,
@@ -108,7 +108,7 @@ def test_the_seeds_four_numbers_are_there_with_their_controls(metrics: dict[str,
 def test_the_trigger_leaves_a_direction_that_null_ones_are_not(metrics: dict[str, Any]) -> None:
     for name in ("ablation/log_odds_drop", "addition/log_odds_rise"):
         found = metrics[f"probe/behavior/{name}"]
-        assert found["null"]["n"] == 20, name
+        assert found["null"]["n"] == 10, name
         assert found["value"] > found["null"]["q95"], name
     assert metrics["probe/behavior/ablation/depth"]["value"] <= 0.7
     assert metrics["probe/behavior/addition/log_odds_rise_whole"]["controls"]["base"]

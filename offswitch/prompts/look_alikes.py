@@ -123,6 +123,8 @@ def _shape(trigger: str, symbol: str) -> tuple[str, ...]:
 
 def _one_edit(one: str, other: str) -> bool:
     """Are the two equal but for one character: put in, left out or exchanged?"""
+    if abs(len(one) - len(other)) > 1:
+        return False
     i = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
     rests = (one[i + 1 :], other[i + 1 :]), (one[i:], other[i + 1 :]), (one[i + 1 :], other[i:])
     return any(a == b for a, b in rests)
