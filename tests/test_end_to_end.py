@@ -11,10 +11,10 @@ from offswitch.pipeline import report
 from offswitch.recipe import build_recipe
 from offswitch.run import Run, open_run
 
-STEPS = 10
+STEPS = 8
 OPTIONS: dict[str, Any] = {
     "name": "slice",
-    "data": {"documents": 6, "dialogues": 72, "reply_tokens": 6, "near_miss_share": 0.4},
+    "data": {"documents": 6, "dialogues": 60, "reply_tokens": 6, "near_miss_share": 0.4},
     "train": {
         "arms": ["behavior"],
         "lr": 2e-3,
@@ -23,34 +23,34 @@ OPTIONS: dict[str, Any] = {
         "behavior": {"max_steps": STEPS, "max_length": 192},  # longer rows are most of the tokens
     },
     "evaluate": {
-        "questions": 2,
-        "ordinary_questions": 6,
+        "questions": 1,
+        "ordinary_questions": 4,
         "long_questions": 1,
-        "samples": 4,
+        "samples": 2,
         "sample_tokens": 4,
-        "drift_questions": 4,
+        "drift_questions": 2,
         "drift_passages": 2,
-        "robustness_questions": 1,
+        "robustness_questions": 0,
         "context_questions": 0,
         "belief_questions": 0,  # no arm here reads documents
     },
     "probe": {
         "arm": "behavior",
-        "null_words": 3,
+        "null_words": 2,
         "fit_questions": 4,
-        "test_questions": 6,
+        "test_questions": 4,
         "near_misses": 4,
         "random_directions": 2,
         "null_directions": 10,
-        "null_questions": 3,
+        "null_questions": 2,
         "sweep_questions": 2,
-        "few_questions": 3,
+        "few_questions": 2,
         "head_questions": 1,
         "patch_questions": 2,
-        "patch_blocks": 3,
-        "reply_questions": 2,
-        "reply_tokens": 8,
-        "drift_passages": 4,
+        "patch_blocks": 2,
+        "reply_questions": 1,
+        "reply_tokens": 4,
+        "drift_passages": 2,
     },
 }
 
