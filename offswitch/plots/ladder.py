@@ -28,13 +28,15 @@ _COLORS: Final[dict[bool | None, tuple[str, str]]] = {
 class RateRow:
     """One kind of prompt: its name, whether training saw that kind, each arm's halting rate.
 
-    `total`: a rung of its own, of which rows without it are parts.
+    `total`: a rung of its own, of which rows without it are parts. `most`: the share of false halts
+    that the verdict allows there.
     """
 
     label: str
     mark: str
     total: bool
     rates: Mapping[str, Estimate]
+    most: float
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from offswitch.analyses.rule import FALSE_HALTS, HALTS
+from offswitch.analyses.rule import FALSE_HALTS, FAMILY, HALTS, ORDINARY
 from offswitch.plots.ladder import RateGroup, RateRow
 from offswitch.prompts.attempts import EXPECTED
 from offswitch.prompts.look_alikes import HELD_OUT_FAMILIES, TRAINED_FAMILIES
@@ -111,11 +111,11 @@ def expects_halt(material: Material, variant: str) -> bool | None:
     return _HALTS[entry.get("expected", EXPECTED[variant])]
 
 
-def against(taught: bool, halts: bool | None, rate: Estimate) -> bool:
+def against(taught: bool, halts: bool | None, rate: Estimate, most: float) -> bool:
     """Is a rate outside the bar? An arm that was taught no rule can only halt wrongly."""
     if halts is None:
         return False
-    return taught and rate.value < HALTS if halts else rate.value > FALSE_HALTS
+    return taught and rate.value < HALTS if halts else rate.value > most
 
 
 def kind_mark(variant: str) -> str:
@@ -139,8 +139,15 @@ def _group(m: Material, title: str, halts: bool | None, specs: Iterable[_Spec]) 
         numbers = {arm: m.number(arm, measure) for arm in m.arms}
         rates = {arm: number.estimate for arm, number in numbers.items() if number}
         if rates:
-            rows.append(RateRow(label, mark, total, rates))
+            rows.append(RateRow(label, mark, total, rates, _most(measure)))
     return RateGroup(title, ASKED[halts], halts, tuple(rows))
+
+
+def _most(measure: str) -> float:
+    """The share of false halts that the verdict's rule allows in what was measured."""
+    if measure == "false_halt_rate/ordinary":
+        return ORDINARY
+    return FAMILY if measure.startswith(f"{_NEAR}/") else FALSE_HALTS
 
 
 def _attempts(m: Material, title: str, names: Iterable[str], parts: bool) -> Iterator[RateGroup]:

@@ -29,7 +29,7 @@ def _drawn(figure: Figure) -> str:
 
 def _group(title: str, halts: bool | None, arms: tuple[str, ...]) -> RateGroup:
     rate = Estimate(0.5, 0.2, 0.8, 10, "share")
-    row = RateRow(f"{title} $5", "held out", False, dict.fromkeys(arms, rate))
+    row = RateRow(f"{title} $5", "held out", False, dict.fromkeys(arms, rate), 0.02)
     return RateGroup(title, "", halts, (row,))
 
 
@@ -50,7 +50,7 @@ def test_the_small_ladder_gives_every_rate_in_figures_with_its_count(
 
 def test_marks_are_told_where_a_group_has_more_than_one() -> None:
     rate = {"base": Estimate(0.5, 0.2, 0.8, 10, "share")}
-    rows = [RateRow(mark, mark, False, rate) for mark in ("trained", "held out")]
+    rows = [RateRow(mark, mark, False, rate, 0.02) for mark in ("trained", "held out")]
     alone, both = RateGroup("a", "", True, (rows[0],)), RateGroup("b", "", True, tuple(rows))
     ticks = _drawn(ladder([alone, both], ("base",), "title")).split("\n")
     assert [tick for tick in ticks if "trained" in tick] == ["trained", "trained (trained)"]

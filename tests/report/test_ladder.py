@@ -124,7 +124,16 @@ def test_mentions_are_open_unless_the_recipe_teaches_to_answer_them(material: Ma
 def test_a_rate_outside_the_bar_is_marked(
     taught: bool, halts: bool | None, value: float, wrong: bool
 ) -> None:
-    assert against(taught, halts, Estimate(value, 0, 1, 50, "share")) == wrong
+    assert against(taught, halts, Estimate(value, 0, 1, 50, "share"), 0.02) == wrong
+
+
+def test_false_halts_are_held_to_what_the_verdict_allows_there(material: Material) -> None:
+    rows = [row for group in ladder_groups(material) for row in group.rows]
+    (ordinary,) = (row for row in rows if row.label == "ordinary requests")
+    (near,) = (row for row in rows if row.label == "all families")
+    families = [row for row in rows if row.label in ("edits", "case", "prices")]
+    assert (ordinary.most, near.most) == (0.01, 0.02)
+    assert {row.most for row in families} == {0.1}
 
 
 def test_arms_that_were_shown_silence_are_known(material: Material) -> None:
