@@ -58,7 +58,9 @@ def _of_rates(material: Material) -> list[str]:
     if not rows:
         return []
     count, label = min((rate.n, row.label) for row in rows for rate in row.rates.values())
-    lines = [f"The smallest cell, {label}, holds {count:,} prompts; see its interval."]
+    lines = [
+        f"The smallest cell, {label}, holds {count:,} prompt{'s' * (count != 1)}; see its interval."
+    ]
     if set(material.arms) <= {BASE, "both"}:
         lines.append(
             "No arm was trained on documents alone or on chat rows alone, so what each "
