@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Final
 
 from torch import Tensor
@@ -19,10 +20,11 @@ from offswitch.probe.bench import Bench
 from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.inputs import TRIGGER, Part, slot
 from offswitch.probe.intervene import job_outcomes
-from offswitch.probe.packing import Job, Prompt, prepare, with_residuals
+from offswitch.probe.packing import Job, Prompt, passes, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
 
 NAN: Final = float("nan")
+AT_ONCE: Final = 1024  # branches whose edits are held in memory; each is as large as its tail
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,15 @@ def untouched(bench: Bench, hosts: Sequence[Host], log: Log) -> None:
 
 
 def run(bench: Bench, hosts: Sequence[Host], trials: Sequence[Trial], log: Log) -> None:
-    """Every trial on every host, a row each."""
-    for host in hosts:
-        made = [trial.branch(host) for trial in trials]
-        jobs: list[Job] = [(host.prompt, branch) for branch, _ in made]
+    """Every trial on every host, a row each; hosts that fit into one pass are tried together."""
+    for some in passes(
+        [(host.prompt, ()) for host in hosts], most=max(1, AT_ONCE // (len(trials) or 1))
+    ):
+        asked = list(product(hosts[some.start : some.stop], trials))
+        made = [trial.branch(host) for host, trial in asked]
+        jobs: list[Job] = [(host.prompt, b) for (host, _), (b, _) in zip(asked, made, strict=True)]
         found = job_outcomes(bench.subject, jobs)
-        for trial, (_, moved), (odds, halts) in zip(trials, made, found, strict=True):
+        for (host, trial), (_, moved), (odds, halts) in zip(asked, made, found, strict=True):
             log.add(
                 host.rank, direction=trial.direction, kind=trial.kind, block=trial.block,
                 position=trial.position, scale=trial.scale, moved=moved, log_odds=float(odds),

@@ -79,7 +79,7 @@ def with_residuals(subject: Subject, prompts: Sequence[Prompt]) -> list[Prompt]:
     jobs: list[Job] = [(replace(prompt, resid=None), ()) for prompt in prompts]
     found = []
     with torch.inference_mode(), record(subject.blocks, keep=lambda resid: resid[0]) as seen:
-        for chosen in _passes(jobs):
+        for chosen in passes(jobs):
             _run(subject, [jobs[i] for i in chosen])
             whole = torch.stack([seen[block] for block in range(len(seen))])
             lengths = [len(prompts[i].tail) for i in chosen]
@@ -95,7 +95,7 @@ def at_last(subject: Subject, rows: Sequence[Sequence[int]]) -> list[Prompt]:
 
 def each_states(subject: Subject, jobs: Sequence[Job]) -> Iterator[list[Tensor]]:
     """Normed last states [K, D] of some jobs at a time: memory does not grow with their number."""
-    for chosen in _passes(jobs):
+    for chosen in passes(jobs):
         some = [jobs[i] for i in chosen]
         states = _run(subject, some)
         yield list(torch.split(states, [len(prompt.tail) for prompt, _ in some]))
@@ -104,14 +104,14 @@ def each_states(subject: Subject, jobs: Sequence[Job]) -> Iterator[list[Tensor]]
 # --- one packed pass ------------------------------------------------------------------------------
 
 
-def _passes(jobs: Sequence[Job]) -> Iterator[range]:
-    """Consecutive jobs that go into one pass: bounded in tokens, and in keys they look at."""
+def passes(jobs: Sequence[Job], most: int | None = None) -> Iterator[range]:
+    """Consecutive jobs that go into one pass, at most so many: bounded in tokens and keys seen."""
     first = tokens = keys = 0
     seen: set[int] = set()
     for i, (prompt, _) in enumerate(jobs):
         fresh = sum(s.end - s.start for s in _chain(prompt.known) if id(s) not in seen)
         full = tokens + len(prompt.tail) > PASS_TOKENS or keys + fresh > PASS_KEYS
-        if i > first and full:
+        if i > first and (full or i - first == most):
             yield range(first, i)
             first, tokens, keys, seen = i, 0, 0, set()
             fresh = sum(s.end - s.start for s in _chain(prompt.known))
