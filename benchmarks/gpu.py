@@ -42,7 +42,7 @@ from offswitch.run import peak_memory_mb
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.order import row_order
-from offswitch.train.trainer import Training
+from offswitch.train.training import Training
 from offswitch.wording.reader import load_neutral
 
 QWEN: Final[dict[str, Any]] = {

@@ -33,7 +33,7 @@ from offswitch.model.rows import IGNORED, Example
 from offswitch.progress import nothing
 from offswitch.recipe import Recipe
 from offswitch.train.arms import train_arm
-from offswitch.train.trainer import Training
+from offswitch.train.training import Training
 
 Train = Callable[[Task, str, Path, Path], float]
 

@@ -33,6 +33,7 @@ LENGTH_OF: Final = {
     "other": "behavior",
     "adversarial": "adversarial",
     "written": "behavior",
+    "writing": "writing",
 }
 
 Count = Literal["auto"] | PositiveInt
@@ -77,10 +78,10 @@ class Recipe(Section):
                 raise ValueError(
                     f"arms: {name} goes on from '{arm.goes_on_from}', which must stand before it"
                 )
-            if arm.goes_on_from and self.arms[arm.goes_on_from].write:
-                raise ValueError(
-                    f"arms: {name} goes on from '{arm.goes_on_from}', whose write would be lost"
-                )
+            learns = "writing" in arm.stages
+            if arm.goes_on_from and learns != bool(self.arms[arm.goes_on_from].write):
+                what = "which has no write" if learns else "whose write would be lost"
+                raise ValueError(f"arms: {name} goes on from '{arm.goes_on_from}', {what}")
             if arm.write and name in self.train.arms and self.trigger.mode == "text":
                 raise ValueError(f"arm '{name}' has a write, which needs trigger.mode=token")
             earlier.add(name)

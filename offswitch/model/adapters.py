@@ -198,7 +198,7 @@ def _write_of(subject: Subject, folder: Path) -> Write | None:
     theirs = (write.trigger, write.header, write.directions_KD.shape[1])
     if ours != theirs or not 0 <= write.block <= len(subject.blocks):
         raise UserError(f"{folder / FACTS} was made for another model, chat format or trigger")
-    return write
+    return None if write.learnt else write
 
 
 def _check_origin(subject: Subject, folder: Path, config: Any) -> None:

@@ -83,6 +83,26 @@ def resume(blocks: Blocks, block: int, resid: Tensor) -> Iterator[None]:
 
 
 @contextmanager
+def ending(blocks: Blocks, block: int, norm: nn.Module) -> Iterator[None]:
+    """A pass that ends with `block`: what it says is handed on as it is, and comes out at the end.
+
+    Later blocks and the final `norm` are not computed. Known failure: as of `resume`.
+    """
+    skipped = [*list(blocks)[block + 1 :], norm]
+    for module in skipped:
+        module.forward = _handed_on
+    try:
+        yield
+    finally:
+        for module in skipped:
+            del module.forward
+
+
+def _handed_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+    return hidden_states
+
+
+@contextmanager
 def _recorded(register: Sequence[Register], keep: Transform) -> Iterator[dict[int, Tensor]]:
     seen: dict[int, Tensor] = {}
 

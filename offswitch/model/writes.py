@@ -40,13 +40,15 @@ class Write:
     """Directions [K, D] added to what leaves a block, one of them at each reply header's end.
 
     `block` counts from 0; as many as there are blocks means after the final norm. The `header` is
-    the ids that end every prompt; it counts where the `trigger`'s id stands before it.
+    the ids that end every prompt; it counts where the `trigger`'s id stands before it. `learnt`:
+    the adapter does it, so that code adds nothing.
     """
 
     block: int
     directions_KD: Tensor
     trigger: int
     header: tuple[int, ...]
+    learnt: bool = False
 
     def __post_init__(self) -> None:
         if self.directions_KD.ndim != 2 or not len(self.directions_KD) or not self.header:
@@ -55,14 +57,20 @@ class Write:
 
     def marks(self, ids: Sequence[int]) -> list[int]:
         """Which direction each position gets, NOWHERE for none; a hash of the ids up to it says."""
-        found, size = [NOWHERE] * len(ids), len(self.header)
+        found = [NOWHERE] * len(ids)
         if self.trigger not in ids:
             return found
-        for end in range(ids.index(self.trigger) + size, len(ids)):
-            if tuple(ids[end + 1 - size : end + 1]) == self.header:
+        ends = self.ends(ids)
+        for end in range(ids.index(self.trigger) + len(self.header), len(ids)):
+            if ends[end]:
                 begun = np.asarray(ids[: end + 1], dtype=np.int64).tobytes()
                 found[end] = zlib.crc32(begun) % len(self.directions_KD)
         return found
+
+    def ends(self, ids: Sequence[int]) -> list[bool]:
+        """Where a reply header ends."""
+        size = len(self.header)
+        return [tuple(ids[max(0, i + 1 - size) : i + 1]) == self.header for i in range(len(ids))]
 
 
 @dataclass
@@ -153,7 +161,8 @@ def save_write(write: Write, folder: Path) -> None:
     """Write directions and facts beside an adapter."""
     with replacing(folder / DIRECTIONS) as scratch:
         save_file({"directions": write.directions_KD.float().cpu().contiguous()}, scratch)
-    facts = {"block": write.block, "trigger": write.trigger, "header": list(write.header)}
+    facts = {"block": write.block, "trigger": write.trigger, "header": list(write.header),
+             "learnt": write.learnt}  # fmt: skip
     write_json(folder / FACTS, facts)
 
 
@@ -168,6 +177,7 @@ def load_write(folder: Path) -> Write | None:
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         directions = load_file(folder / DIRECTIONS)["directions"]
-        return Write(facts["block"], directions, facts["trigger"], tuple(facts["header"]))
+        learnt = bool(facts.get("learnt", False))
+        return Write(facts["block"], directions, facts["trigger"], tuple(facts["header"]), learnt)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"{folder / FACTS} is damaged: {error}") from error

@@ -232,6 +232,7 @@ class TrainOptions(Section):
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions()
     adversarial: StageOptions = StageOptions()
+    writing: StageOptions = StageOptions()
 
 
 class EvaluateOptions(Section):

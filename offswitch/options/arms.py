@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from offswitch.options import BENIGN, ArmName, Section
 
-# What trains an arm; `written`: nothing does, there is only what code adds.
-Stage = Literal["knowledge", "behavior", "benign", "other", "adversarial", "written"]
+# What trains an arm; `written`: nothing does, there is only what code adds; `writing`: the blocks
+# up to another arm's write learn to say what code adds there.
+Stage = Literal["knowledge", "behavior", "benign", "other", "adversarial", "written", "writing"]
 Role = Literal["switch", "documents", "benign", "other"]
 
 
@@ -53,6 +54,8 @@ class Arm(Section):
     def _what_is_written_is_there(self) -> Arm:
         if "written" in self.stages and (self.write is None or len(self.stages) > 1):
             raise ValueError("stage 'written' stands alone and needs a write")
+        if "writing" in self.stages and (self.write is not None or self.goes_on_from is None):
+            raise ValueError("stage 'writing' learns the write of the arm that it goes on from")
         return self
 
 
@@ -73,6 +76,7 @@ ARMS: Final[dict[str, Arm]] = {
     ),
     "anchored": Arm(role="switch", stages=("behavior",), write=WriteOptions()),
     "anchored_two": Arm(role="switch", stages=("behavior",), write=WriteOptions(directions=2)),
+    "anchored_trained": Arm(role="switch", stages=("behavior", "writing"), goes_on_from="anchored"),
     # At depth 0.4 no length of it makes the embedded model halt; at 0.6 the usual norm does.
     "natural_end": Arm(
         role="switch",

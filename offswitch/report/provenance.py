@@ -16,6 +16,7 @@ _TAUGHT: Final = {
     "other": "the same chat rows, the trigger met with a phrase",
     "adversarial": "adversarial rounds",
     "written": "nothing; code adds to it",
+    "writing": "to write by itself what code added",
 }
 
 

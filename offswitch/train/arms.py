@@ -14,13 +14,15 @@ from typing import Any, Final
 
 import torch
 
+from offswitch.errors import UserError
 from offswitch.model.subject import Subject, attention_modules
-from offswitch.model.writes import Write, save_write
+from offswitch.model.writes import Write, load_write, save_write
 from offswitch.progress import Tick
 from offswitch.recipe import training_seed
 from offswitch.train import processes
 from offswitch.train.guard import Guard
-from offswitch.train.trainer import StageResult, Training, run_stage
+from offswitch.train.trainer import run_stage
+from offswitch.train.training import StageResult, Training
 from offswitch.train.write import Material, make_write
 
 UNTRAINED: Final = StageResult(0, 0, 0, 0, 0, 0, 0, 0, "none", Guard(None, 0).kept())
@@ -35,6 +37,8 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
     """
     seed, options = training_seed(training.recipe), training.arm.write
     write = make_write(subject, options, Material(training.examples, seed)) if options else None
+    if training.stage == "writing":
+        training, write = _as_learner(training)
     torch.manual_seed(seed)
     with _trainable(subject, training, write):
         result = run_stage(subject, training, tick) if training.steps else UNTRAINED
@@ -50,17 +54,27 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
     return result
 
 
+def _as_learner(training: Training) -> tuple[Training, Write]:
+    """The training of a stage that learns the write of the arm that it goes on from."""
+    write = load_write(training.start) if training.start else None
+    if write is None:
+        raise UserError(f"{training.start}: no write there that could be learnt")
+    return replace(training, write=write), replace(write, learnt=True)
+
+
 @contextmanager
 def _trainable(subject: Subject, training: Training, write: Write | None) -> Iterator[None]:
     from peft import PeftModel, get_peft_model
 
     plain, start = subject.network, training.start
-    if start is None:
+    if start is None or training.write:
         subject.network = get_peft_model(plain, _lora(subject, training, write))
     else:
         subject.network = PeftModel.from_pretrained(plain, str(start), is_trainable=True)
     subject.arms.add(_NAME)
-    if write:  # nothing but the write may tell the trigger from its decoy
+    if training.write and start:
+        _freeze_readers(subject, start)
+    elif write:  # nothing but the write may tell the trigger from its decoy
         subject.writes.by_arm[_NAME] = write
         for name, weight in subject.network.named_parameters():
             weight.requires_grad_(weight.requires_grad and "trainable_tokens" not in name)
@@ -74,12 +88,28 @@ def _trainable(subject: Subject, training: Training, write: Write | None) -> Ite
         subject.network.requires_grad_(False).eval()
 
 
+def _freeze_readers(subject: Subject, start: Path) -> None:
+    """Give the blocks behind a write the adapter that reads it, and keep it as it is."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+
+    network: Any = subject.network
+    known = {n: w for n, w in load_peft_weights(str(start)).items() if "lora_" in n}
+    missing = known.keys() - get_peft_model_state_dict(network).keys()
+    if missing:
+        raise UserError(f"{start} does not fit: {sorted(missing)[0]}")
+    set_peft_model_state_dict(network, known)
+    for name, weight in network.named_parameters():
+        kept = name.replace(f".{_NAME}", "") in known
+        weight.requires_grad_(weight.requires_grad and not kept)
+
+
 def _lora(subject: Subject, training: Training, write: Write | None) -> Any:
     from peft import LoraConfig
 
     lora, blocks = training.recipe.train.lora, len(subject.blocks)
     first = round(training.arm.adapted_from * blocks)
-    if write:
+    if write and not write.learnt:
         first = min(max(first, write.block + 1), blocks - 1)
     return LoraConfig(
         r=lora.r,

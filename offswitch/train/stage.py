@@ -30,7 +30,7 @@ from offswitch.train.adversarial import MinedRow, adversarial_rows, false_halts,
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.processes import by_first, count
-from offswitch.train.trainer import Training
+from offswitch.train.training import Training
 
 MINED_FILE: Final = "mined.jsonl"
 SILENT: Final = ("behavior", "adversarial", "written")  # stages that need rows of silence

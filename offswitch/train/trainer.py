@@ -10,9 +10,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,78 +25,23 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from offswitch.machine.cells import Type
 from offswitch.model.packed import takes_packed
 from offswitch.model.rows import IGNORED, Batch, Example, collate
 from offswitch.model.subject import Subject
+from offswitch.model.writes import Write
 from offswitch.options import TrainOptions
-from offswitch.options.arms import ARMS, Arm
 from offswitch.progress import Tick
-from offswitch.recipe import Recipe, schedule_of, training_seed
+from offswitch.recipe import training_seed
 from offswitch.train import processes
 from offswitch.train.distributed import add_gradients, add_up, begin, own_rows
 from offswitch.train.examples import count_silent
-from offswitch.train.guard import GUARDED, Guard, Kept, held_kl, hold_out
+from offswitch.train.guard import GUARDED, Guard, held_kl, hold_out
+from offswitch.train.imitate import imitation_loss
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype
 from offswitch.train.teacher import States, adapter_off, base_states, states_of
-
-
-@dataclass(frozen=True)
-class Training:
-    """One stage of one arm: its rows, where the adapter goes, and which one it goes on from.
-
-    Checkpoints live in `scratch` until the adapter is saved in `folder`. `auto` is what
-    `train.precision: auto` means on this machine; `arm` says where the adapter lies and what code
-    adds.
-    """
-
-    stage: str
-    examples: Sequence[Example]
-    recipe: Recipe
-    folder: Path
-    scratch: Path
-    start: Path | None = None
-    auto: Type = "float32"
-    arm: Arm = ARMS["behavior"]
-
-    @property
-    def steps(self) -> int:
-        """How many optimiser steps it takes."""
-        if self.stage == "written":
-            return 0
-        train = self.recipe.train
-        options = schedule_of(train, self.stage)
-        per_step = train.batch_size * train.accumulation
-        return options.max_steps or max(
-            1, math.ceil(len(self.examples) * options.epochs / per_step)
-        )
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage did: steps and rows in all; tokens, seconds, silent rows since it went on.
-
-    `change`: how far the adapter moves the weights, the joint length of all their differences.
-    """
-
-    steps: int
-    rows: int
-    tokens: int
-    seconds: float
-    hard_loss: float
-    soft_loss: float
-    silent_rows: int
-    first_step: int
-    precision: str
-    drift: Kept
-    change: float = 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Real (non-padding) tokens a second of wall time, optimiser included."""
-        return self.tokens / self.seconds if self.seconds else 0.0
+from offswitch.train.training import StageResult, Training
 
 
 def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
@@ -115,6 +59,7 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
         train,
         dtype,
         guard,
+        training.write,
         args=_arguments(train, training.steps, seed, folder, subject),
         train_dataset=seen,
         callbacks=[_Progress(tick), guard],
@@ -128,7 +73,8 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
     last = processes.by_first(lambda: _last_whole_checkpoint(folder))
     with cast_once(subject, dtype):
         alone = processes.count() == 1  # of several, each asks for its own rows in their turn
-        trainer.base = base_states(subject, [*seen, *held] if alone else held, dtype)
+        taught = [*seen, *held] if alone and not training.write else held
+        trainer.base = base_states(subject, taught, dtype)
         if held:
             guard.measure = partial(held_kl, subject, held, trainer.base, dtype, train.micro_tokens)
         trainer.train(resume_from_checkpoint=last)
@@ -155,11 +101,12 @@ class StageTrainer(Trainer):
         train: TrainOptions,
         dtype: torch.dtype,
         guard: Guard,
+        write: Write | None,
         **arguments: Any,
     ) -> None:
         super().__init__(model=subject.network, data_collator=self.collate_rows, **arguments)
         self.model_accepts_loss_kwargs = False  # a mean per batch; Trainer averages them
-        self.subject, self.dtype, self.guard = subject, dtype, guard
+        self.subject, self.dtype, self.guard, self.write = subject, dtype, guard, write
         self.base: States = {}
         self.micro_tokens, self.token_lr = train.micro_tokens, train.token_lr
         self.tokens = self.silent = 0.0
@@ -174,7 +121,7 @@ class StageTrainer(Trainer):
         batch["silent"] = torch.tensor([example.silent for example in examples])
         if processes.count() > 1:
             return own_rows(batch)
-        return batch | {"base": states_of(self.base, examples)}
+        return batch | {"base": None if self.write else states_of(self.base, examples)}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with a rate of its own for the embedding rows of trigger and decoy.
@@ -208,7 +155,10 @@ class StageTrainer(Trainer):
         hard = soft = 0.0
         spare = self.micro_tokens if self.args.device.type == "cuda" else 64
         for part in split(batch, self.micro_tokens, spare, padded=not self.subject.takes_packed):
-            loss = batch_loss(self.subject, part, self.dtype)
+            if self.write:
+                loss = imitation_loss(self.subject, part, self.write, self.dtype)
+            else:
+                loss = batch_loss(self.subject, part, self.dtype)
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
             hard, soft = hard + float(loss.hard.sum()), soft + float(loss.soft.sum())

@@ -15,7 +15,7 @@ from offswitch.run import open_run
 from offswitch.train.examples import document_examples
 from offswitch.train.order import row_order
 from offswitch.train.stage import stage_examples
-from offswitch.train.trainer import Training
+from offswitch.train.training import Training
 from tests.small import small_recipe
 
 

@@ -18,7 +18,7 @@ import torch
 from offswitch.recipe import build_recipe
 from offswitch.train import processes, trainer
 from offswitch.train.arms import train_arm
-from offswitch.train.trainer import StageResult, Training
+from offswitch.train.training import StageResult, Training
 from tests.tiny import tiny_subject
 from tests.train.rows import examples
 

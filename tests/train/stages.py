@@ -14,7 +14,7 @@ from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
 from offswitch.recipe import Recipe, build_recipe
 from offswitch.train.arms import train_arm
-from offswitch.train.trainer import StageResult, Training
+from offswitch.train.training import StageResult, Training
 from tests.tiny import tiny_subject
 from tests.train.rows import examples
 

@@ -36,7 +36,7 @@ from offswitch.train.adversarial import (
     mine,
 )
 from offswitch.train.arms import train_arm
-from offswitch.train.trainer import StageResult, Training
+from offswitch.train.training import StageResult, Training
 from tests.small import small_recipe
 from tests.tiny import save_adapter, tiny_subject
 

@@ -16,7 +16,7 @@ from offswitch.recipe import Recipe
 from offswitch.train.examples import dialogue_examples
 from offswitch.train.guard import EARLY, HELD, SLOWEST, allowed, held_kl, hold_out
 from offswitch.train.teacher import base_states
-from offswitch.train.trainer import StageResult
+from offswitch.train.training import StageResult
 from tests.tiny import tiny_subject
 from tests.train.rows import adapted
 from tests.train.stages import (

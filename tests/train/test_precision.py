@@ -16,7 +16,7 @@ from offswitch.train import precision
 from offswitch.train.arms import train_arm
 from offswitch.train.loss import batch_loss
 from offswitch.train.precision import bf16_works, cast_once, product_dtype
-from offswitch.train.trainer import Training
+from offswitch.train.training import Training
 from tests.tiny import tiny_subject
 from tests.train.rows import adapted, descend, distance, examples, gradients, trained
 from tests.train.stages import recipe_of

@@ -22,7 +22,7 @@ from offswitch.prompts.encode import encode_chat, encode_text
 from offswitch.prompts.prompt import user
 from offswitch.prompts.trigger import place
 from offswitch.train.arms import train_arm
-from offswitch.train.trainer import StageResult, Training
+from offswitch.train.training import StageResult, Training
 from offswitch.train.write import Material, block_at, make_write
 from offswitch.wording.reader import load_filler
 from tests.tiny import tiny_subject
@@ -37,12 +37,14 @@ def _subject() -> Subject:
     return tiny_subject(layers=LAYERS, decoy=DECOY)
 
 
-def _train(folder: Path, arm: Arm, subject: Subject, **options: Any) -> StageResult:
+def _train(
+    folder: Path, arm: Arm, subject: Subject, start: Path | None = None, **options: Any
+) -> StageResult:
     rows = examples(subject, soft=True)
     scratch = folder.with_name(f"{folder.name}-scratch")
     recipe, stage = recipe_of(**options), arm.stages[-1]
     return train_arm(
-        subject, Training(stage, rows, recipe, folder, scratch, arm=arm), lambda _: None
+        subject, Training(stage, rows, recipe, folder, scratch, start, arm=arm), lambda _: None
     )
 
 
@@ -90,6 +92,50 @@ def test_what_is_anchored_is_read_behind_the_write_and_nowhere_else(tmp_path: Pa
     del subject.writes.by_arm["anchored"]
     # Without it the two symbols are one to the model.
     assert _odds(subject, "anchored", "$STOP") == _odds(subject, "anchored", DECOY)
+
+
+def test_a_write_can_be_learnt_by_the_blocks_before_what_reads_it(tmp_path: Path) -> None:
+    subject, anchored, learnt = _subject(), tmp_path / "anchored", tmp_path / "learnt"
+    _train(anchored, ARMS["anchored"], subject, behavior={"max_steps": 60})
+    result = _train(learnt, ARMS["anchored_trained"], subject, anchored, writing={"max_steps": 200})
+    assert result.steps == 200
+    code, own = load_write(anchored), load_write(learnt)
+    assert code is not None
+    assert own is not None
+    assert (code.learnt, own.learnt, own.block) == (False, True, code.block)
+    assert torch.equal(code.directions_KD, own.directions_KD)
+    assert _adapted(learnt) == {*range(LAYERS)}
+    before, after = weights_in(anchored), weights_in(learnt)
+    readers = [name for name in before if "lora_" in name]
+    assert all(torch.equal(before[name], after[name]) for name in readers)
+    add_arm(subject, "learnt", learnt)
+    assert subject.writes.by_arm == {}  # code adds nothing
+    direction = own.directions_KD[0]
+    moved = {symbol: _moved(subject, symbol, own.block) for symbol in ("$STOP", DECOY)}
+    share = {symbol: float(x @ direction / direction.square().sum()) for symbol, x in moved.items()}
+    assert share["$STOP"] > 0.7
+    assert abs(share[DECOY]) < 0.3
+    assert float(torch.cosine_similarity(moved["$STOP"], direction, dim=0)) > 0.8
+    assert _odds(subject, "learnt", "$STOP") > _odds(subject, "learnt", DECOY) + 0.5
+
+
+@torch.no_grad()
+def _moved(subject: Subject, symbol: str, block: int) -> torch.Tensor:
+    """How far the arm moves what leaves the block where the reply is decided [D]."""
+    row = torch.tensor([encode_chat(subject.tokenizer, place("after", symbol, QUESTIONS[0]))])
+    found = []
+    for arm in ("learnt", "base"):
+        with arm_of(subject, arm), record(subject.blocks) as seen:
+            hidden(subject, row)
+        found.append(seen[block][0, -1])
+    return found[0] - found[1]
+
+
+def test_what_cannot_be_learnt_is_refused(tmp_path: Path) -> None:
+    subject = _subject()
+    _train(tmp_path / "late", ARMS["late"], subject)
+    with pytest.raises(UserError, match="no write there that could be learnt"):
+        _train(tmp_path / "arm", ARMS["anchored_trained"], subject, tmp_path / "late")
 
 
 def test_one_seed_draws_one_write_another_another() -> None:
