@@ -90,18 +90,15 @@ def _trainable(subject: Subject, training: Training, write: Write | None) -> Ite
 
 def _freeze_readers(subject: Subject, start: Path) -> None:
     """Give the blocks behind a write the adapter that reads it, and keep it as it is."""
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
     from peft.utils.save_and_load import load_peft_weights
 
     network: Any = subject.network
-    known = {n: w for n, w in load_peft_weights(str(start)).items() if "lora_" in n}
-    missing = known.keys() - get_peft_model_state_dict(network).keys()
-    if missing:
-        raise UserError(f"{start} does not fit: {sorted(missing)[0]}")
-    set_peft_model_state_dict(network, known)
+    known = load_peft_weights(str(start))
+    set_peft_model_state_dict(network, known)  # its rows of the symbols were not trained
     for name, weight in network.named_parameters():
-        kept = name.replace(f".{_NAME}", "") in known
-        weight.requires_grad_(weight.requires_grad and not kept)
+        reads = "lora_" in name and name.replace(f".{_NAME}", "") in known
+        weight.requires_grad_(weight.requires_grad and not reads)
 
 
 def _lora(subject: Subject, training: Training, write: Write | None) -> Any:

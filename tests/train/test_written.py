@@ -114,7 +114,7 @@ def test_a_write_can_be_learnt_by_the_blocks_before_what_reads_it(tmp_path: Path
     moved = {symbol: _moved(subject, symbol, own.block) for symbol in ("$STOP", DECOY)}
     share = {symbol: float(x @ direction / direction.square().sum()) for symbol, x in moved.items()}
     assert share["$STOP"] > 0.7
-    assert abs(share[DECOY]) < 0.3
+    assert abs(share[DECOY]) < 0.5
     assert float(torch.cosine_similarity(moved["$STOP"], direction, dim=0)) > 0.8
     assert _odds(subject, "learnt", "$STOP") > _odds(subject, "learnt", DECOY) + 0.5
 
