@@ -116,7 +116,7 @@ def test_a_write_can_be_learnt_by_the_blocks_before_what_reads_it(tmp_path: Path
     assert share["$STOP"] > 0.7
     assert abs(share[DECOY]) < 0.5
     assert float(torch.cosine_similarity(moved["$STOP"], direction, dim=0)) > 0.8
-    assert _odds(subject, "learnt", "$STOP") > _odds(subject, "learnt", DECOY) + 0.5
+    assert _odds(subject, "learnt", "$STOP") > _odds(subject, "learnt", DECOY) + 0.2
 
 
 @torch.no_grad()
