@@ -110,6 +110,7 @@ def _train(asked: dict[str, Any], within: Callable[[str], Any]) -> tuple[Any, fl
     from offswitch.progress import nothing
     from offswitch.recipe import load_recipe
     from offswitch.train import arms, loss, trainer
+    from offswitch.train.training import Training
 
     steps = int(asked["steps"])
     changes = [f"model={asked['model']}", "device=cpu", "train.precision=float32"]
@@ -152,7 +153,7 @@ def _train(asked: dict[str, Any], within: Callable[[str], Any]) -> tuple[Any, fl
     stage.create_optimizer = created  # type: ignore[method-assign]
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        training = trainer.Training("behavior", rows, recipe, folder / "arm", folder / "scratch")
+        training = Training("behavior", rows, recipe, folder / "arm", folder / "scratch")
         start = time.perf_counter()
         result = arms.train_arm(subject, training, nothing)
         return result, time.perf_counter() - start
