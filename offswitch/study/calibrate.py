@@ -35,6 +35,7 @@ REPRESENTED: Final = "represented"
 MUST: Final[dict[str, str]] = {
     "anchored": REPRESENTED,
     "anchored_two": "distributed",
+    "anchored_trained": REPRESENTED,
     "natural_end": "motor plan",
 }
 FAILED: Final = ("no switch", "not specific", "not measured")  # of a switch: it is not one

@@ -44,6 +44,7 @@ def _judged(patch: pytest.MonkeyPatch, kinds: Mapping[str, Any]) -> None:
         ("anchored", "no switch", None),
         ("anchored_two", "distributed", True),
         ("anchored_two", "represented", False),
+        ("natural_end", "represented", False),
         ("natural_end", "motor plan", True),
         ("natural_end", "not specific", None),
         ("late", "represented", False),
