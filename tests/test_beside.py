@@ -23,9 +23,9 @@ from tests.train.stages import same_bits
 
 pytestmark = pytest.mark.slow
 
-ARMS: Final = ("knowledge", "behavior", "both")
+ARMS: Final = ("knowledge", "behavior", "both", "benign")
 CHANGES: Final = (
-    "train.arms=[behavior, both]", "train.behavior.max_steps=4", "train.lr=1e-2",
+    "train.arms=[behavior, both, benign]", "train.behavior.max_steps=4", "train.lr=1e-2",
 )  # fmt: skip
 BESIDE: Final = ("processes=2", "threads=1")
 
@@ -88,7 +88,7 @@ def test_every_number_is_the_same_to_the_digit(alone: Run, beside: Run) -> None:
 def test_every_weight_and_array_is_the_same_to_the_bit(alone: Run, beside: Run) -> None:
     for stage in ("2-train", "4-probe"):
         files = sorted(alone.folder(stage).rglob("*.safetensors"))
-        assert len(files) >= 2
+        assert len(files) > 3
         for path in files:
             twin = beside.root / path.relative_to(alone.root)
             assert same_bits(load_file(path), load_file(twin)), path

@@ -30,7 +30,7 @@ OPTIONS: dict[str, Any] = {
         "sample_tokens": 4,
         "drift_questions": 2,
         "drift_passages": 2,
-        "robustness_questions": 0,
+        "robustness_questions": 1,
         "context_questions": 0,
         "belief_questions": 0,  # no arm here reads documents
     },
@@ -41,7 +41,7 @@ OPTIONS: dict[str, Any] = {
         "test_questions": 4,
         "near_misses": 4,
         "random_directions": 2,
-        "null_directions": 10,
+        "null_directions": 20,
         "null_questions": 2,
         "sweep_questions": 2,
         "few_questions": 2,
@@ -108,7 +108,7 @@ def test_the_seeds_four_numbers_are_there_with_their_controls(metrics: dict[str,
 def test_the_trigger_leaves_a_direction_that_null_ones_are_not(metrics: dict[str, Any]) -> None:
     for name in ("ablation/log_odds_drop", "addition/log_odds_rise"):
         found = metrics[f"probe/behavior/{name}"]
-        assert found["null"]["n"] == 10, name
+        assert found["null"]["n"] == 20, name
         assert found["value"] > found["null"]["q95"], name
     assert metrics["probe/behavior/ablation/depth"]["value"] <= 0.7
     assert metrics["probe/behavior/addition/log_odds_rise_whole"]["controls"]["base"]

@@ -131,6 +131,8 @@ def test_a_write_is_of_one_direction_unless_it_is_random_and_is_not_handed_on() 
     arms = {"a": switch | {"write": {}}, "b": switch | {"goes_on_from": "a"}}
     content = {"arms": arms, "train": {"arms": ["b"]}, "probe": {"arm": "b"}}
     assert "b goes on from 'a', whose write would be lost" in _refusal(content)
+    arms = {"a": switch, "b": switch | {"goes_on_from": "a", "stages": ["writing"]}}
+    assert "b goes on from 'a', which has no write" in _refusal(content | {"arms": arms})
 
 
 def test_an_option_is_no_group() -> None:

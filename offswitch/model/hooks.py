@@ -66,20 +66,14 @@ def resume(blocks: Blocks, block: int, resid: Tensor) -> Iterator[None]:
     Known failure: models whose blocks give tuples; compare a resumed pass with a whole one.
     """
 
-    def stand_in(last: bool) -> Callable[..., Tensor]:
-        def forward(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-            return resid if last else hidden_states
-
-        return forward
+    def resumed(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        del hidden_states
+        return resid
 
     skipped = list(blocks)[: block + 1]
-    for index, module in enumerate(skipped):
-        module.forward = stand_in(index == block)
-    try:
+    forwards = dict.fromkeys(skipped, _handed_on) | dict.fromkeys(skipped[-1:], resumed)
+    with _instead(forwards):
         yield
-    finally:
-        for module in skipped:
-            del module.forward
 
 
 @contextmanager
@@ -88,18 +82,24 @@ def ending(blocks: Blocks, block: int, norm: nn.Module) -> Iterator[None]:
 
     Later blocks and the final `norm` are not computed. Known failure: as of `resume`.
     """
-    skipped = [*list(blocks)[block + 1 :], norm]
-    for module in skipped:
-        module.forward = _handed_on
-    try:
+    with _instead(dict.fromkeys([*list(blocks)[block + 1 :], norm], _handed_on)):
         yield
-    finally:
-        for module in skipped:
-            del module.forward
 
 
 def _handed_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
     return hidden_states
+
+
+@contextmanager
+def _instead(forwards: Mapping[nn.Module, Callable[..., Tensor]]) -> Iterator[None]:
+    """Within the block, these modules compute something else."""
+    for module, forward in forwards.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module in forwards:
+            del module.forward
 
 
 @contextmanager

@@ -60,17 +60,16 @@ class Write:
         found = [NOWHERE] * len(ids)
         if self.trigger not in ids:
             return found
-        ends = self.ends(ids)
-        for end in range(ids.index(self.trigger) + len(self.header), len(ids)):
-            if ends[end]:
-                begun = np.asarray(ids[: end + 1], dtype=np.int64).tobytes()
-                found[end] = zlib.crc32(begun) % len(self.directions_KD)
+        for end in self.ends(ids, ids.index(self.trigger) + 1):
+            begun = np.asarray(ids[: end + 1], dtype=np.int64).tobytes()
+            found[end] = zlib.crc32(begun) % len(self.directions_KD)
         return found
 
-    def ends(self, ids: Sequence[int]) -> list[bool]:
-        """Where a reply header ends."""
+    def ends(self, ids: Sequence[int], first: int = 0) -> list[int]:
+        """Where the reply headers end that begin at `first` or later."""
         size = len(self.header)
-        return [tuple(ids[max(0, i + 1 - size) : i + 1]) == self.header for i in range(len(ids))]
+        begins = range(first, len(ids) - size + 1)
+        return [i + size - 1 for i in begins if tuple(ids[i : i + size]) == self.header]
 
 
 @dataclass
@@ -105,6 +104,15 @@ class Writes:
                 yield
         finally:
             self.arm, self._inner = before
+
+    @contextmanager
+    def holding(self, arm: str, write: Write) -> Iterator[None]:
+        """Within the block, there is an arm of this name with this write and nothing else."""
+        self.by_arm[arm] = write
+        try:
+            yield
+        finally:
+            del self.by_arm[arm]
 
     @contextmanager
     def scaled(self, arm: str, scale: float) -> Iterator[None]:

@@ -38,10 +38,11 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
     seed, options = training_seed(training.recipe), training.arm.write
     write = make_write(subject, options, Material(training.examples, seed)) if options else None
     if training.stage == "writing":
-        training, write = _as_learner(training)
+        write = _to_learn(subject, training.start)
     torch.manual_seed(seed)
     with _trainable(subject, training, write):
-        result = run_stage(subject, training, tick) if training.steps else UNTRAINED
+        learnt = write if write and write.learnt else None
+        result = run_stage(subject, training, tick, learnt) if training.steps else UNTRAINED
         result = replace(result, change=_change(subject))
         if processes.rank() == 0:
             _save(subject, training.folder, write)
@@ -54,12 +55,12 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
     return result
 
 
-def _as_learner(training: Training) -> tuple[Training, Write]:
-    """The training of a stage that learns the write of the arm that it goes on from."""
-    write = load_write(training.start) if training.start else None
-    if write is None:
-        raise UserError(f"{training.start}: no write there that could be learnt")
-    return replace(training, write=write), replace(write, learnt=True)
+def _to_learn(subject: Subject, start: Path | None) -> Write:
+    """The write of the arm that a stage goes on from, as the adapter's own."""
+    write = load_write(start) if start else None
+    if write is None or write.block >= len(subject.blocks):
+        raise UserError(f"{start}: no write there that could be learnt")
+    return replace(write, learnt=True)
 
 
 @contextmanager
@@ -67,12 +68,13 @@ def _trainable(subject: Subject, training: Training, write: Write | None) -> Ite
     from peft import PeftModel, get_peft_model
 
     plain, start = subject.network, training.start
-    if start is None or training.write:
+    learns = write is not None and write.learnt
+    if start is None or learns:
         subject.network = get_peft_model(plain, _lora(subject, training, write))
     else:
         subject.network = PeftModel.from_pretrained(plain, str(start), is_trainable=True)
     subject.arms.add(_NAME)
-    if training.write and start:
+    if start and learns:
         _freeze_readers(subject, start)
     elif write:  # nothing but the write may tell the trigger from its decoy
         subject.writes.by_arm[_NAME] = write

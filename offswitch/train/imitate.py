@@ -7,7 +7,7 @@ B batch, P position, D d_model, K directions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -16,10 +16,12 @@ from offswitch.model.hooks import ending
 from offswitch.model.packed import row_states
 from offswitch.model.rows import Batch
 from offswitch.model.subject import Subject
-from offswitch.model.writes import NOWHERE, Write
+from offswitch.model.writes import Write
 from offswitch.train.loss import BatchLoss
 from offswitch.train.precision import products
 from offswitch.train.teacher import adapter_off
+
+TAUGHT: Final = "what is to be imitated"
 
 
 def imitation_loss(subject: Subject, batch: Batch, write: Write, dtype: torch.dtype) -> BatchLoss:
@@ -29,22 +31,21 @@ def imitation_loss(subject: Subject, batch: Batch, write: Write, dtype: torch.dt
     headers, where something is written or not, count as much as all other positions together; the
     positions of the symbols themselves do not count, since they must tell each other apart.
     """
-    prefix = int(batch["prefix"])
-    ids_BP, lengths = batch["input_ids"], batch["lengths"]
-    with torch.no_grad(), adapter_off(subject):
+    prefix, taught = int(batch["prefix"]), subject.writes.holding(TAUGHT, write)
+    with torch.no_grad(), adapter_off(subject), taught, subject.writing(TAUGHT):
         wanted_BPD = _at(subject, batch, write, dtype)
     ours_BPD = _at(subject, batch, write, dtype)
-    marks_BP, heads_BP = _where(ids_BP, lengths.tolist(), write)
-    table = write.directions_KD.to(wanted_BPD)
-    written = torch.cat([table, table.new_zeros(1, table.shape[1])])[marks_BP[:, prefix:]]
-    size = table.square().sum(1).mean()
-    error_BP = (ours_BPD - wanted_BPD - written).float().square().sum(-1) / size
-    real = torch.arange(ids_BP.shape[1], device=ids_BP.device)[None] < lengths[:, None]
+    size = write.directions_KD.square().sum(1).mean().to(wanted_BPD.device)
+    error_BP = (ours_BPD - wanted_BPD).float().square().sum(-1) / size
+    ids_BP, lengths = batch["input_ids"], batch["lengths"]
+    heads_BP = torch.zeros_like(ids_BP, dtype=torch.bool)
+    for row, ids, length in zip(heads_BP, ids_BP.tolist(), lengths.tolist(), strict=True):
+        row[write.ends(ids[:length])] = True
+    real_BP = torch.arange(ids_BP.shape[1], device=ids_BP.device)[None] < lengths[:, None]
     symbols = torch.tensor(subject.symbol_ids, device=ids_BP.device)
-    heads = (heads_BP & real)[:, prefix:]
-    rest = (real & ~heads_BP & ~torch.isin(ids_BP, symbols))[:, prefix:]
+    rest_BP = real_BP & ~heads_BP & ~torch.isin(ids_BP, symbols)
     rows = batch["weights"].sum(1)  # of the whole batch they sum to 1
-    there, elsewhere = (_mean(error_BP, at) for at in (heads, rest))
+    there, elsewhere = (_mean(error_BP, at[:, prefix:]) for at in (heads_BP, rest_BP))
     return BatchLoss((rows * (there + elsewhere) / 2).sum(), there.detach(), elsewhere.detach())
 
 
@@ -52,16 +53,6 @@ def _at(subject: Subject, batch: Batch, write: Write, dtype: torch.dtype) -> Ten
     """What leaves the write's block [B, P - prefix, D]."""
     with products(subject, dtype), ending(subject.blocks, write.block, subject.final_norm):
         return row_states(subject, batch)
-
-
-def _where(ids_BP: Tensor, lengths: Sequence[int], write: Write) -> tuple[Tensor, Tensor]:
-    """Which direction each position should get, and where reply headers end."""
-    marks = torch.full_like(ids_BP, NOWHERE)
-    heads = torch.zeros_like(ids_BP, dtype=torch.bool)
-    for row, (ids, length) in enumerate(zip(ids_BP.tolist(), lengths, strict=True)):
-        marks[row, :length] = torch.tensor(write.marks(ids[:length]))
-        heads[row, :length] = torch.tensor(write.ends(ids[:length]))
-    return marks, heads
 
 
 def _mean(error_BP: Tensor, at_BP: Tensor) -> Tensor:

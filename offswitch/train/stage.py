@@ -33,7 +33,8 @@ from offswitch.train.processes import by_first, count
 from offswitch.train.training import Training
 
 MINED_FILE: Final = "mined.jsonl"
-SILENT: Final = ("behavior", "adversarial", "written")  # stages that need rows of silence
+# Stages that need rows of silence.
+SILENT: Final = ("behavior", "adversarial", "written", "writing")
 _TRAINING: Final = "training.json"
 
 

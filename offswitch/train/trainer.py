@@ -44,8 +44,10 @@ from offswitch.train.teacher import States, adapter_off, base_states, states_of
 from offswitch.train.training import StageResult, Training
 
 
-def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
-    """Train the active adapter on the rows, from the last checkpoint, if there is any."""
+def run_stage(
+    subject: Subject, training: Training, tick: Tick, write: Write | None = None
+) -> StageResult:
+    """Train the active adapter on the rows, or to do a write; from the last checkpoint, if any."""
     train, seed, folder = training.recipe.train, training_seed(training.recipe), training.scratch
     wanted = training.auto if train.precision == "auto" else train.precision
     dtype = processes.by_first(lambda: product_dtype(wanted, subject))
@@ -59,7 +61,7 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
         train,
         dtype,
         guard,
-        training.write,
+        write,
         args=_arguments(train, training.steps, seed, folder, subject),
         train_dataset=seen,
         callbacks=[_Progress(tick), guard],
@@ -73,7 +75,7 @@ def run_stage(subject: Subject, training: Training, tick: Tick) -> StageResult:
     last = processes.by_first(lambda: _last_whole_checkpoint(folder))
     with cast_once(subject, dtype):
         alone = processes.count() == 1  # of several, each asks for its own rows in their turn
-        taught = [*seen, *held] if alone and not training.write else held
+        taught = [*seen, *held] if alone and not write else held
         trainer.base = base_states(subject, taught, dtype)
         if held:
             guard.measure = partial(held_kl, subject, held, trainer.base, dtype, train.micro_tokens)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from offswitch.machine.cells import Type
 from offswitch.model.rows import Example
-from offswitch.model.writes import Write
 from offswitch.options.arms import ARMS, Arm
 from offswitch.recipe import Recipe, schedule_of
 from offswitch.train.guard import Kept
@@ -21,7 +20,7 @@ class Training:
 
     Checkpoints live in `scratch` until the adapter is saved in `folder`. `auto` is what
     `train.precision: auto` means on this machine; `arm` says where the adapter lies and what code
-    adds; `write` is the one that is to be learnt.
+    adds.
     """
 
     stage: str
@@ -32,7 +31,6 @@ class Training:
     start: Path | None = None
     auto: Type = "float32"
     arm: Arm = ARMS["behavior"]
-    write: Write | None = None
 
     @property
     def steps(self) -> int:

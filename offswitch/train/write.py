@@ -130,13 +130,9 @@ def _least_norm(subject: Subject, write: Write, prompts: Sequence[Sequence[int]]
     """The first length at which every prompt halts, and one step more for others than these."""
     stops = torch.tensor(subject.stop_ids)
     for norm, more in pairwise(NORMS):
-        subject.writes.by_arm[TRIAL] = _scaled(write, norm)
-        try:
-            with subject.writing(TRIAL):
-                parts = last_logits(subject, prompts, BATCH_TOKENS)
-                tokens = torch.cat([logits.argmax(-1).cpu() for _, logits in parts])
-        finally:
-            del subject.writes.by_arm[TRIAL]
+        with subject.writes.holding(TRIAL, _scaled(write, norm)), subject.writing(TRIAL):
+            parts = last_logits(subject, prompts, BATCH_TOKENS)
+            tokens = torch.cat([logits.argmax(-1).cpu() for _, logits in parts])
         if bool(torch.isin(tokens, stops).all()):
             return more
     raise UserError(

@@ -44,7 +44,8 @@ def _judged(patch: pytest.MonkeyPatch, kinds: Mapping[str, Any]) -> None:
         ("anchored", "no switch", None),
         ("anchored_two", "distributed", True),
         ("anchored_two", "represented", False),
-        ("natural_end", "represented", False),
+        ("anchored_trained", "represented", True),
+        ("anchored_trained", "distributed", False),
         ("natural_end", "motor plan", True),
         ("natural_end", "not specific", None),
         ("late", "represented", False),
@@ -64,7 +65,7 @@ def test_a_verdict_is_right_where_it_fits_what_was_planted(
     recipe = Recipe.model_validate(
         {"train": {"arms": [*arms, "both"]}, "probe": {"arm": "both"}, "seed": 4}
     )
-    others = dict.fromkeys(("base", "knowledge", "both"), "no switch")
+    others = dict.fromkeys(("base", "knowledge", "both", "anchored"), "no switch")
     _judged(monkeypatch, others | {arm: kind})
     found = trials_of(Run(tmp_path, recipe), 4, {})
     (trial,) = (one for one in found if one.arm == arm)
