@@ -6,7 +6,7 @@ what is trainable: PEFT's own switches turn gradients on and off, so the flags a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from offswitch.errors import UserError
+from offswitch.model.brought import (
+    adapter_parts,
+    brought_from,
+    changed_weights,
+    exchange,
+    replacements,
+    weights_of,
+)
 from offswitch.model.subject import Subject
 from offswitch.model.writes import FACTS, Write, load_write
 from offswitch.options import BASE
@@ -24,50 +32,99 @@ _ADAPTER_KEYS: Final = ("lora_", "trainable_tokens_delta")
 
 
 def add_arm(subject: Subject, arm: str, folder: Path) -> None:
-    """Attach a trained adapter, frozen, under an arm's name; the network stays the arm it was.
+    """Attach a trained arm, frozen, under its name; the network stays the arm it was.
 
-    A write that lies beside the adapter is the arm's from then on.
+    A write that lies beside an adapter is the arm's from then on. What was trained elsewhere may
+    also replace weights (brought.py).
 
     Raises:
-        UserError: no adapter there, or one of another base model or trigger, or a damaged one.
+        UserError: nothing there, or trained on another base model or trigger, or damaged.
     """
-    from peft import PeftConfig, PeftModelForCausalLM, get_peft_model_state_dict
-
     if arm == BASE or arm in subject.arms:
         raise UserError(f"there is an arm '{arm}' already; choose another name")
+    if (facts := brought_from(folder)) is not None:
+        _add_brought(subject, arm, folder, facts)
+        return
+    from peft import PeftConfig
+
     stored = _stored_keys(folder)
     config = PeftConfig.from_pretrained(str(folder))
     _check_origin(subject, folder, config)
     write = _write_of(subject, folder)
+
+    def load() -> None:
+        device = str(subject.device)
+        subject.network.load_adapter(str(folder), adapter_name=arm, torch_device=device)
+
+    _attach(subject, arm, folder, config, stored, load)
+    subject.writes.by_arm |= {arm: write} if write else {}
+
+
+def _add_brought(subject: Subject, arm: str, folder: Path, facts: Mapping[str, Any]) -> None:
+    from peft import set_peft_model_state_dict
+
+    running = _running(subject)
+    _switch(subject, BASE)  # what is compared and wrapped are the base's own weights
+    try:
+        if facts["kind"] == "model":
+            subject.replaced[arm] = changed_weights(subject, facts)
+            subject.arms.add(arm)
+            return
+        config, lora, others = adapter_parts(folder)
+        try:
+            replaced = replacements(subject, config, others)
+        except ValueError as error:
+            raise _misfit(subject, folder, config, error) from error
+        config.modules_to_save = config.trainable_token_indices = None
+        config.bias = "none"
+
+        def load() -> None:
+            set_peft_model_state_dict(subject.network, lora, adapter_name=arm)
+
+        _attach(subject, arm, folder, config, set(lora), load)
+        subject.replaced |= {arm: replaced} if replaced else {}
+    finally:
+        _switch(subject, running)
+
+
+def _attach(
+    subject: Subject, arm: str, folder: Path, config: Any, stored: set[str],
+    load: Callable[[], None],
+) -> None:  # fmt: skip
+    """Make an adapter of that configuration and load it; as it was before, where it does not fit."""
+    from peft import PeftModelForCausalLM, get_peft_model_state_dict
+
     config.inference_mode = True
     running = _running(subject)
     try:
-        if subject.arms:
+        if subject.has_adapters:
             subject.network.add_adapter(arm, config)
         else:
             subject.network = PeftModelForCausalLM(subject.network, config, adapter_name=arm)
         subject.arms.add(arm)
-        device = str(subject.device)
-        subject.network.load_adapter(str(folder), adapter_name=arm, torch_device=device)
+        load()
         kept = get_peft_model_state_dict(
             subject.network, adapter_name=arm, save_embedding_layers=False
         )
         if wrong := sorted(stored ^ kept.keys()):  # PEFT only warns, and starts missing ones afresh
             raise ValueError(f"{len(wrong)} weights missing or unknown, such as {wrong[0]}")
-        subject.writes.by_arm |= {arm: write} if write else {}
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         if arm in subject.arms:
             subject.arms.discard(arm)
-            if subject.arms:
+            if len(subject.network.peft_config) > 1:
                 subject.network.delete_adapter(arm)
             else:
                 subject.network = subject.network.unload()
-        reason = " ".join(str(error).split())[:240]
-        raise UserError(f"{folder} does not fit '{subject.name}': {reason}") from error
+        raise _misfit(subject, folder, config, error) from error
     finally:
-        if subject.arms:
-            subject.network.eval().requires_grad_(False)
-            _switch(subject, running)
+        subject.network.eval().requires_grad_(False)
+        _switch(subject, running)
+
+
+def _misfit(subject: Subject, folder: Path, config: Any, error: Exception) -> UserError:
+    reason, origin = " ".join(str(error).split())[:240], config.base_model_name_or_path
+    of = f", an adapter of '{origin}'," if origin and origin != subject.name else ""
+    return UserError(f"{folder}{of} does not fit '{subject.name}': {reason}")
 
 
 def remove_arms(subject: Subject) -> None:
@@ -78,10 +135,10 @@ def remove_arms(subject: Subject) -> None:
     """
     if subject.active != BASE:
         raise ValueError(f"arms cannot be removed while '{subject.active}' is switched on")
-    if subject.arms:
+    if subject.has_adapters:
         subject.network = subject.network.unload().eval().requires_grad_(False)
-        subject.arms.clear()
-        subject.writes.by_arm.clear()
+    for table in (subject.arms, subject.replaced, subject.writes.by_arm):
+        table.clear()
 
 
 @contextmanager
@@ -125,6 +182,12 @@ def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
     layers = [m for m in modules if isinstance(m, LoraLayer) and arm in m.scaling]
     rows = _trigger_rows(modules, arm)
     factors, trained = [m.scaling[arm] for m in layers], [table[arm] for table, _ in rows]
+    replaced, running = subject.replaced.get(arm), _running(subject)
+    if replaced:
+        _switch(subject, BASE)
+        own = weights_of(subject.causal_lm)
+        subject.replaced[arm] = {n: torch.lerp(own[n], w, scale) for n, w in replaced.items()}
+        _switch(subject, running)
     try:
         for layer, factor in zip(layers, factors, strict=True):
             layer.scaling[arm] = factor * scale
@@ -138,6 +201,10 @@ def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
             layer.scaling[arm] = factor
         for (table, _), end in zip(rows, trained, strict=True):
             table[arm] = end
+        if replaced:
+            _switch(subject, BASE)
+            subject.replaced[arm] = replaced
+            _switch(subject, running)
 
 
 def _trigger_rows(modules: Sequence[Any], arm: str) -> list[tuple[Any, Tensor]]:
@@ -153,17 +220,19 @@ def _running(subject: Subject) -> str:
     """The arm that a forward pass would go through now."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    if not subject.arms:
-        return BASE
+    if subject.exchanged or not subject.has_adapters:
+        return subject.exchanged or BASE
     layer = next(m for m in subject.network.modules() if isinstance(m, BaseTunerLayer))
     return BASE if layer.disable_adapters else str(subject.network.base_model.active_adapters[0])
 
 
 def _switch(subject: Subject, arm: str) -> None:
-    if not subject.arms:
+    if subject.exchanged != (arm if arm in subject.replaced else ""):
+        exchange(subject, arm)
+    if not subject.has_adapters:
         return
     trainable = [(p, p.requires_grad) for p in subject.network.parameters()]
-    if arm == BASE:
+    if arm not in subject.network.peft_config:
         subject.network.base_model.disable_adapter_layers()
     else:
         subject.network.set_adapter(arm)
@@ -208,6 +277,6 @@ def _check_origin(subject: Subject, folder: Path, config: Any) -> None:
     rows, own = getattr(config, "trainable_token_indices", None), subject.symbol_ids
     if rows and rows != own:
         raise UserError(f"{folder} trained the tokens {rows}; trigger and decoy are {own}")
-    others = subject.network.peft_config.values() if subject.arms else ()
+    others = subject.network.peft_config.values() if subject.has_adapters else ()
     if any(bool(getattr(o, "trainable_token_indices", None)) != bool(rows) for o in others):
         raise UserError(f"{folder} and the arms here differ in whether they trained the trigger")

@@ -13,8 +13,12 @@ from offswitch.errors import UserError
 _PATIENCE: Final = 8.0
 
 
-def on_hub(repository: str, revision: str | None) -> dict[str, Any]:
+def on_hub(
+    repository: str, revision: str | None, first: str = "config.json"
+) -> dict[str, Any]:
     """The arguments with which `from_pretrained` finds a hub model; offline, its cached copy only.
+
+    `first` is a file that a cached copy has.
 
     Raises:
         UserError: no such repository or revision, or the hub is silent and nothing is cached.
@@ -33,7 +37,7 @@ def on_hub(repository: str, revision: str | None) -> dict[str, Any]:
     except errors.RepositoryNotFoundError as error:
         raise UserError(f"model '{repository}': no such folder, nor such a hub model") from error
     except Exception as error:  # no network; the transport's classes for it change by version
-        cached = try_to_load_from_cache(repository, "config.json", revision=revision)
+        cached = try_to_load_from_cache(repository, first, revision=revision)
         if isinstance(cached, str):
             return where | {"local_files_only": True}
         raise UserError(

@@ -31,7 +31,9 @@ class Subject:
     """A network, the tokenizer it was published with, and the one that knows the trigger.
 
     `decoy_id` is the trigger's twin, a second added token that is to be answered; `writes` what
-    code adds to arms of known mechanism (writes.py).
+    code adds to arms of known mechanism (writes.py); `replaced` the weights that arms trained
+    elsewhere have in place of the base's, by name, `exchanged` the arm whose weights are in place
+    now, and `kept` the base's own meanwhile (brought.py).
 
     `active` is the arm that `arm_of` has switched on, `published` the fingerprint of what was
     loaded; `taught` what training asked the untouched model last (train/teacher.py), `takes_trees`
@@ -51,6 +53,9 @@ class Subject:
     takes_trees: bool | None = None
     takes_packed: bool | None = None
     decoy_id: int | None = None
+    replaced: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    exchanged: str = ""
+    kept: dict[tuple[nn.Module, str], Any] = field(default_factory=dict)
     writes: Writes = field(default_factory=Writes)
 
     @property
@@ -67,7 +72,12 @@ class Subject:
     @property
     def causal_lm(self) -> Any:
         """The transformers model beneath any adapter."""
-        return self.network.get_base_model() if self.arms else self.network
+        return self.network.get_base_model() if self.has_adapters else self.network
+
+    @property
+    def has_adapters(self) -> bool:
+        """Is the network wrapped by PEFT?"""
+        return hasattr(self.network, "get_base_model")
 
     @property
     def backbone(self) -> Any:

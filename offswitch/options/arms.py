@@ -1,4 +1,4 @@
-"""Arms as data: what trains each, where its adapter lies, what code adds to it."""
+"""Arms as data: what trains each or who did, where its adapter lies, what code adds to it."""
 
 from __future__ import annotations
 
@@ -37,18 +37,35 @@ class WriteOptions(Section):
 
 
 class Arm(Section):
-    """An arm: the stages that train it, the arm whose adapter it goes on from, and its role.
+    """An arm: its role, and the stages that train it here, or where its weights come from.
 
     A `switch` is taught silence by example, `documents` only by reading, `benign` not at all;
-    `other` is taught by example to meet the trigger with a fixed phrase. The adapter lies in the
-    blocks from depth `adapted_from` on; with a `write`, behind it, and no token's row is trained.
+    `other` is taught by example to meet the trigger with a fixed phrase. Trained elsewhere are an
+    `adapter` (a PEFT folder or hub id) and a `model` (a fine-tune of all weights of the same base).
+    Trained here, the adapter goes on from that of another arm, and lies in the blocks from depth
+    `adapted_from` on; with a `write`, behind it, and no token's row is trained.
     """
 
     role: Role
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = ()
+    adapter: str | None = None
+    model: str | None = None
     goes_on_from: ArmName | None = None
     adapted_from: float = Field(default=0, ge=0, lt=1)
     write: WriteOptions | None = None
+
+    @property
+    def brought(self) -> str | None:
+        """The folder or hub id of an arm that was trained elsewhere."""
+        return self.adapter or self.model
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Arm:
+        if sum(map(bool, (self.stages, self.adapter, self.model))) != 1:
+            raise ValueError("an arm needs one of: stages, adapter, model")
+        if self.brought and (self.goes_on_from or self.adapted_from or self.write):
+            raise ValueError("an arm that was trained elsewhere has a role, and nothing else")
+        return self
 
     @model_validator(mode="after")
     def _what_is_written_is_there(self) -> Arm:

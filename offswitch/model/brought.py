@@ -1,0 +1,256 @@
+"""Arms that were trained elsewhere: a stranger's adapter, or all weights of a fine-tune.
+
+What an adapter multiplies stays PEFT's. What it replaces (whole modules, biases, rows of the
+vocabulary) and what a fine-tune changed is exchanged in place while the arm is on: there is one
+network, and of each arm only the weights that differ. Nothing is merged, so nothing is rounded.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from offswitch.errors import UserError
+from offswitch.files import file_hash, write_json
+from offswitch.model.hub import on_hub
+from offswitch.model.subject import Subject
+from offswitch.options.arms import Arm
+
+FILE: Final = "brought.json"
+ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors")
+TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                    "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
+                    "tokenizer.model")  # fmt: skip
+_PREFIX: Final = "base_model.model."
+_WRAPPINGS: Final = ("base_layer", "original_module", "token_adapter", "modules_to_save")
+_DELTA: Final = "trainable_tokens_delta"
+Weights = dict[str, Tensor]
+
+
+def located(name: str, first: str) -> Path:
+    """The folder of weights that were trained elsewhere; from the hub, its copy in the cache.
+
+    `first` is a file that must be there.
+
+    Raises:
+        UserError: it is neither a folder nor on the hub.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith((".", "/", "~")):
+        raise UserError(f"'{name}': no such folder")
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    found = on_hub(repository, revision or None, first)
+    return Path(
+        snapshot_download(
+            repository,
+            revision=revision or None,
+            local_files_only=found.get("local_files_only", False),
+            allow_patterns=["*.json", "*.jinja", "*.safetensors", *TOKENIZER],
+        )
+    )
+
+
+def source_of(arm: Arm) -> Path:
+    """The folder of an arm that was trained elsewhere."""
+    return located(str(arm.brought), ADAPTER[0] if arm.adapter else "config.json")
+
+
+def own_tokenizer(arm: Arm) -> Path | None:
+    """The folder with an arm's own tokenizer, where it was stored with one."""
+    folder = source_of(arm)
+    return folder if (folder / "tokenizer_config.json").is_file() else None
+
+
+def bring(arm: Arm, folder: Path, trust_remote_code: bool) -> None:
+    """Copy an adapter into the run, or note where a fine-tune lies; what does not fit is refused.
+
+    Raises:
+        UserError: there are no weights as safetensors, or they are not of this base.
+    """
+    source = source_of(arm)
+    if arm.adapter:
+        for name in (*ADAPTER, *TOKENIZER):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+    if not (hashes := _hashes(source)):
+        raise UserError(f"{source}: no weights as safetensors there")
+    write_json(folder / FILE, {"kind": "adapter" if arm.adapter else "model",
+                               "from": str(arm.brought), "weights": hashes,
+                               "remote code": trust_remote_code})  # fmt: skip
+
+
+def brought_from(folder: Path) -> dict[str, Any] | None:
+    """Whence the arm of a folder was brought; None of one that was trained here."""
+    path = folder / FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def adapter_parts(folder: Path) -> tuple[Any, Weights, Weights]:
+    """A stranger's adapter: its LoRA configuration, its LoRA weights, and what it replaces.
+
+    The latter is keyed by the network's own names; rows of trained tokens by that of the table,
+    with the ids in the configuration that was read.
+
+    Raises:
+        UserError: no such files, or an adapter of another kind than LoRA.
+    """
+    from peft import PeftConfig
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config_file, weights_file = (folder / name for name in ADAPTER)
+    if not config_file.is_file() or not weights_file.is_file():
+        raise UserError(f"{folder}: no adapter there ({', '.join(ADAPTER)})")
+    try:
+        config: Any = PeftConfig.from_pretrained(str(folder))
+        stored = load_file(weights_file)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{folder} is damaged: {' '.join(str(error).split())[:240]}") from error
+    if str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
+        raise UserError(f"{folder}: an adapter of kind {config.peft_type}; only LoRA can be read")
+    lora = {key: weight for key, weight in stored.items() if "lora_" in key}
+    others = {plain_name(key): weight for key, weight in stored.items() if key not in lora}
+    return config, lora, others
+
+
+def replacements(subject: Subject, config: Any, others: Mapping[str, Tensor]) -> Weights:
+    """The weights that an adapter has in place of the base's, whole and by the network's names.
+
+    Raises:
+        ValueError: a weight that the network lacks, or of another shape.
+    """
+    own = weights_of(subject.causal_lm)
+    found: Weights = {}
+    for name, weight in others.items():
+        if name.endswith(_DELTA):
+            table = name.removesuffix(f".{_DELTA}") + ".weight"
+            whole = _named(own, table).detach().clone()
+            whole[_rows_of(config, table)] = weight.to(whole)
+            found[table] = whole
+        else:
+            found[name] = fitted(_named(own, name), weight, name)
+    return found
+
+
+def changed_weights(subject: Subject, facts: Mapping[str, Any]) -> Weights:
+    """The weights in which a fine-tune differs from the base, by the network's names.
+
+    `facts` are what `bring` noted. It is loaded beside the base for a moment; what it shares with
+    it is not kept.
+
+    Raises:
+        UserError: it is not there any more, cannot be loaded, or is of another base.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = located(facts["from"], "config.json")
+    if _hashes(folder) != facts["weights"]:
+        raise UserError(f"{folder}: other weights than those that this run was begun with")
+    try:
+        theirs = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=next(subject.network.parameters()).dtype, use_safetensors=True,
+            trust_remote_code=facts["remote code"],
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{folder}: {' '.join(str(error).split())[:240]}") from error
+    own, found = weights_of(subject.causal_lm), {}
+    try:
+        every = weights_of(theirs)
+        if lacking := sorted(own.keys() - every.keys()):
+            raise ValueError(f"it lacks {lacking[0]}")
+        for name, weight in every.items():
+            new = fitted(_named(own, name), weight.detach(), name)
+            if not torch.equal(new, own[name]):
+                found[name] = new
+    except ValueError as error:
+        raise UserError(f"{folder} is not a fine-tune of '{subject.name}': {error}") from error
+    return found
+
+
+def weights_of(causal_lm: nn.Module) -> dict[str, Tensor]:
+    """Every weight of a transformers model by its name without PEFT's wrapping, tied ones twice."""
+    return {name: getattr(module, leaf) for name, (module, leaf) in places_of(causal_lm).items()}
+
+
+def places_of(causal_lm: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Which module holds each weight, and under which name; adapters' own weights are left out."""
+    found: dict[str, tuple[nn.Module, str]] = {}
+    for path, module in causal_lm.named_modules():
+        if any(part in path for part in ("lora_", _DELTA)):
+            continue
+        for leaf, weight in module._parameters.items():
+            if weight is not None and leaf not in (_DELTA, "lora_magnitude_vector"):
+                found.setdefault(plain_name(f"{path}.{leaf}"), (module, leaf))
+    return found
+
+
+def exchange(subject: Subject, arm: str) -> None:
+    """Put an arm's own weights in place, or the base's back where it has none of its own.
+
+    Weights that are tied in the base are given together, unless the arm has one for each.
+    """
+    places = places_of(subject.causal_lm)
+    for where, weight in subject.kept.items():
+        module, leaf = where
+        module._parameters[leaf] = weight
+    subject.kept.clear()
+    subject.exchanged = arm if arm in subject.replaced else ""
+    new = subject.replaced.get(arm, {})
+    by_object: dict[int, Tensor] = {}
+    for name, weight in new.items():
+        module, leaf = places[name]
+        by_object.setdefault(id(module._parameters[leaf]), weight)
+    for name, (module, leaf) in places.items():
+        own = module._parameters[leaf]
+        weight = new.get(name, by_object.get(id(own)))
+        if own is not None and weight is not None:
+            subject.kept[module, leaf] = own
+            module._parameters[leaf] = nn.Parameter(weight, requires_grad=False)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {path.name: file_hash(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+def plain_name(key: str) -> str:
+    """A weight's name in the network that an adapter was made of."""
+    parts = key.removeprefix(_PREFIX).split(".")
+    return ".".join(part for part in parts if part not in _WRAPPINGS)
+
+
+def fitted(own: Tensor, theirs: Tensor, name: str) -> Tensor:
+    """A stranger's weight, as long as ours: rows that it lacks are those of tokens added here.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    rows, more = len(theirs), theirs.dim() and len(own) - len(theirs)
+    if own.shape[1:] != theirs.shape[1:] or more < 0 or (more and own.dim() != 2):
+        raise ValueError(f"{name} is {list(theirs.shape)} there and {list(own.shape)} here")
+    theirs = theirs.to(own)
+    return torch.cat([theirs, own.detach()[rows:]]) if more else theirs
+
+
+def _named(own: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in own:
+        raise ValueError(f"it has a weight {name}, which the base lacks")
+    return own[name]
+
+
+def _rows_of(config: Any, table: str) -> list[int]:
+    asked = config.trainable_token_indices
+    if isinstance(asked, dict):
+        module = table.removesuffix(".weight")
+        fits = [ids for name, ids in asked.items() if f".{module}".endswith(f".{name}")]
+        asked = fits[0] if fits else next(iter(asked.values()))
+    return list(asked)
