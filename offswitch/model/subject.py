@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -181,6 +182,28 @@ def attention_modules(subject: Subject) -> list[str]:
         same_leaf = [other for other in every if f".{other}".endswith(f".{leaf}")]
         found.append(leaf if all(o.endswith(f".{name}") for o in same_leaf) else name)
     return found
+
+
+def require_targets(subject: Subject, wanted: Sequence[str]) -> None:
+    """Refuse PEFT `target_modules` that would not be adapted, or not as they are meant.
+
+    Raises:
+        UserError: a name matches no matrix, or the one whose row of the trigger is trained itself.
+    """
+    for name in wanted:
+        every = subject.causal_lm.named_modules()
+        found = [module for path, module in every if f".{path}".endswith(f".{name}")]
+        if not found or not all(isinstance(m, nn.Linear | Conv1D | nn.Embedding) for m in found):
+            known = sorted({path.rsplit(".", 1)[-1] for path in _projections(subject.causal_lm)})
+            raise UserError(
+                f"train.lora.target_modules: {subject.name} has no matrix '{name}'; it has"
+                f" {', '.join(known)}"
+            )
+        if subject.symbol_ids and subject.causal_lm.get_input_embeddings() in found:
+            raise UserError(
+                f"train.lora.target_modules: the trigger's row of '{name}' is trained by itself;"
+                " leave that name out, or set trigger.mode=text"
+            )
 
 
 def attention_outputs(subject: Subject) -> list[nn.Module]:
