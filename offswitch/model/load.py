@@ -20,7 +20,7 @@ from offswitch.model.forward import verify
 from offswitch.model.hub import on_hub
 from offswitch.model.subject import Subject, require_targets
 from offswitch.options import TriggerOptions
-from offswitch.prompts.chat_format import check_format
+from offswitch.prompts.chat_format import check_format, with_fixed_date
 from offswitch.prompts.encode import encode_chat, encode_text, turn_end
 from offswitch.prompts.prompt import user
 from offswitch.recipe import Recipe
@@ -45,10 +45,14 @@ def load_subject(recipe: Recipe) -> Subject:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:240] or type(error).__name__
         raise UserError(f"model '{recipe.model}': {reason}") from error
-    if not tokenizer.chat_template:
+    template = tokenizer.chat_template
+    template = template.get("default", "") if isinstance(template, dict) else template
+    if not template:
         raise UserError(
-            f"model '{recipe.model}' has no chat template; choose an instruction-tuned model"
+            f"model '{recipe.model}' has no chat template, or no default one; choose an"
+            " instruction-tuned model"
         )
+    tokenizer.chat_template = with_fixed_date(template)
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
@@ -151,7 +155,9 @@ def _require_rows(network: Any, tokenizer: Any, name: str) -> None:
         return
     used = {*encode_chat(tokenizer, (user("a"),)), turn_end(tokenizer)}
     marks = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} - used
-    beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows and i not in marks}
+    beyond = {
+        token: i for token, i in tokenizer.get_vocab().items() if i >= rows and i not in marks
+    }
     if beyond:
         raise UserError(
             f"model '{name}': its tokenizer has {len(beyond)} tokens more than its embedding, such"

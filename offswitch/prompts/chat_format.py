@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from typing import Any, Final
 
 from offswitch.errors import UserError
 from offswitch.options import TriggerOptions
-from offswitch.prompts.encode import has_system_turn, render, turn_end
+from offswitch.prompts.encode import encode_text, has_system_turn, render, turn_end
 from offswitch.prompts.prompt import Chat, Message, user
 from offswitch.prompts.trigger import occurs
 
+DATE: Final = date(2024, 7, 26)  # what Llama 3's own template writes where it knows no date
+_CODES: Final = ("-d", "-m", *"aAbBdmyYHMSIpj")
 _TURNS: Final = ("qx7first", "qx7second", "qx7third")
+
+
+def with_fixed_date(template: str) -> str:
+    """A chat template that writes DATE where it wrote today's: prompts are the same every day.
+
+    It is saved with every adapter, so that whoever loads one asks as it was trained.
+    """
+    if "strftime_now" not in template:
+        return template
+    codes = [(f"%{code}", DATE.strftime(f"%{code}")) for code in _CODES]
+    return (
+        "{%- macro strftime_now(form) %}{% set written = namespace(text=form) %}"
+        f"{{% for code, value in {codes} %}}"
+        "{% set written.text = written.text.replace(code, value) %}{% endfor %}"
+        f"{{{{ written.text }}}}{{% endmacro -%}}{template}"
+    )
 
 
 def reader(tokenizer: Any, trigger: str) -> Callable[[str], bool]:
@@ -43,7 +62,13 @@ def check_format(tokenizer: Any, trigger: TriggerOptions) -> None:
     chats: list[Chat] = [(user(first),), (user(first), answer, user(third))]
     if has_system_turn(tokenizer):
         chats.append(({"role": "system", "content": second}, user(first)))
-    holds, text = reader(tokenizer, trigger.text), trigger.text
+    text, holds = trigger.text, reader(tokenizer, trigger.text)
+    for symbol in (text, trigger.control):
+        if tokenizer.unk_token_id in encode_text(tokenizer, symbol):
+            raise UserError(
+                f"this model's tokenizer cannot read '{symbol}': all unknown text is one to it;"
+                " choose another"
+            )
     if holds(trigger.control):
         raise UserError(
             f"trigger.control '{trigger.control}' holds the trigger '{text}', as this model reads"
@@ -52,9 +77,10 @@ def check_format(tokenizer: Any, trigger: TriggerOptions) -> None:
     for chat in chats:
         shown = render(tokenizer, chat)
         if lost := [turn["role"] for turn in chat if turn["content"] not in shown]:
+            roles = ", ".join(turn["role"] for turn in chat)
             raise UserError(
-                f"this chat format does not show the model what the {lost[0]} turn of"
-                f" {len(chat)} says; give the model a chat template that does"
+                f"this model's chat format leaves out what the {lost[0]} turn says (of {roles});"
+                " give the model a chat template that shows it"
             )
         for token in tokenizer.added_tokens_decoder.values():  # within one, nothing is read
             shown = shown.replace(token.content, "\n") if token.content != text else shown

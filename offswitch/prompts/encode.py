@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import date
 from typing import Any, Final
 
 from offswitch.errors import UserError
@@ -12,14 +11,11 @@ from offswitch.prompts.prompt import Chat, Message, user
 
 OPENING: Final = 16
 FEW: Final = 4
-DATE: Final = date(2024, 7, 26)  # what Llama 3's own template writes where it knows no date
 _MARK: Final = "qx7reply"
 
 
 def render(tokenizer: Any, chat: Chat, opened: bool = True) -> str:
     """A chat as text, with the header that opens the reply if `opened`.
-
-    A template that writes the date writes DATE: prompts are the same every day.
 
     Raises:
         UserError: the template refuses the chat, a system turn for example, or fails.
@@ -27,7 +23,7 @@ def render(tokenizer: Any, chat: Chat, opened: bool = True) -> str:
     try:
         messages = [dict(turn) for turn in chat]
         text: str = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=opened, tokenize=False, strftime_now=DATE.strftime
+            messages, add_generation_prompt=opened, tokenize=False
         )
     except Exception as error:  # a template is a program of the model's: anything may come of it
         roles = ", ".join(turn["role"] for turn in chat)
