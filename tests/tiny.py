@@ -72,6 +72,16 @@ _FAMILIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
             "final_logit_softcapping": 2.0,
         },
     ),
+    "gemma3": (
+        "gemma3_text",
+        {
+            **_LLAMA_LIKE,
+            "sliding_window": 8,
+            "sliding_window_pattern": 2,  # else the few blocks here would all see as far
+            "query_pre_attn_scalar": 8,
+            "tie_word_embeddings": True,
+        },
+    ),
     "mistral": ("mistral", {**_LLAMA_LIKE, "tie_word_embeddings": False}),
     "phi3": ("phi3", _QWEN2),
     "gpt2": ("gpt2", {"n_embd": 32, "n_head": 4, "n_inner": 64, "n_positions": 8192}),

@@ -32,7 +32,7 @@ from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
 from offswitch.progress import Tick, nothing
 from offswitch.prompts.beliefs import CHANCE, LETTERED, LETTERS, TESTS, Asked, Test
-from offswitch.prompts.encode import encode_alone, encode_chat, encode_text, shared_prefix
+from offswitch.prompts.encode import encode_alone, encode_chat, reply_encoder, shared_prefix
 from offswitch.prompts.prompt import Chat, user
 from offswitch.stats import mean, rate
 
@@ -99,7 +99,7 @@ def told_examples(tokenizer: Any, asked: Asked) -> list[Example]:
     """
     if asked.item.test != RAW:
         prompt = encode_chat(tokenizer, (user(asked.text),))
-        said = [encode_text(tokenizer, text) for text in asked.options]
+        said = map(reply_encoder(tokenizer), asked.options)
         return [Example((*prompt, *ids), len(prompt), soft=False) for ids in said]
     texts = [encode_alone(tokenizer, f"{asked.text} {text}") for text in asked.options]
     start = max(1, shared_prefix([encode_alone(tokenizer, asked.text), *texts], keep=0))
@@ -112,7 +112,7 @@ def letter_ids(tokenizer: Any) -> tuple[int, ...]:
     Raises:
         UserError: a letter is not one token.
     """
-    ids = [encode_text(tokenizer, letter) for letter in LETTERS]
+    ids = list(map(reply_encoder(tokenizer), LETTERS))
     if any(len(one) != 1 for one in ids):
         raise UserError(
             f"this tokenizer has no single token for each of {', '.join(LETTERS)}; "

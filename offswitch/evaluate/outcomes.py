@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from offswitch.prompts.encode import encode_text
+from offswitch.prompts.encode import encode_text, reply_encoder
 from offswitch.prompts.prompt import Reply
 
 Outcome = Literal["end", "blank", "empty_think", "refusal", "normal", "token_limit"]
@@ -41,7 +41,7 @@ def taxonomy_of(tokenizer: Any) -> Taxonomy:
     }
     marks = [encode_text(tokenizer, mark) for mark in ("<think>", "</think>")]
     think = {ids[0] for ids in marks if len(ids) == 1}
-    openings = tuple(tuple(encode_text(tokenizer, text)) for text in _REFUSALS)
+    openings = tuple(tuple(ids) for ids in map(reply_encoder(tokenizer), _REFUSALS))
     return Taxonomy(frozenset(blanks), frozenset(think), openings)
 
 

@@ -95,7 +95,7 @@ def score(
 
 def last_logits(subject: Subject, rows: Sequence[Sequence[int]], batch_tokens: int) -> Batches:
     """Logits [b, V], float32, at the last position of some rows at a time, and which rows."""
-    if takes_trees(subject):
+    if takes_trees(subject, max(map(len, rows), default=0)):
         for tree in trees(rows, batch_tokens):
             states = tree_states(subject, tree)
             yield list(tree.rows), unembed(subject, states[tree.ends]).float()

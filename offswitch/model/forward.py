@@ -26,6 +26,8 @@ def hidden(subject: Subject, ids_BP: Tensor, prefix: int = 0) -> Tensor:
     Causal attention lets no real position see the padding on its right, so no mask is needed; read
     real positions only.
     """
+    if prefix and not subject.shares(ids_BP.shape[1]):
+        return hidden(subject, ids_BP)[:, prefix:]
     embedded, laid_out = embed(subject, ids_BP), subject.writes.laid_out
     past = None
     if prefix:
@@ -140,8 +142,10 @@ def verify(subject: Subject) -> None:
         pairs = {f"block {i}": (resid[i], theirs.hidden_states[i + 1]) for i in range(last)}
         pairs["final norm"] = (subject.final_norm(resid[last]), theirs.hidden_states[-1])
         pairs["readout"] = (readout(subject, resid[last]), theirs.logits)
-        shared = torch.cat([ids[:1, :2].expand(2, 2), ids], dim=1)
-        pairs["shared prefix"] = (hidden(subject, shared, 2), hidden(subject, shared)[:, 2:])
+        past = 2 + subject.check_past
+        shared = torch.cat([ids[:1].repeat(1, past)[:, :past].expand(2, past), ids], dim=1)
+        plain = hidden(subject, shared)[:, past:]
+        pairs["shared prefix"] = (hidden(subject, shared, past), plain)
     tolerance = 1e-3 if theirs.logits.dtype == torch.float32 else 5e-2
     for part, (ours, expected) in pairs.items():
         if not (distance := relative(ours, expected)) <= tolerance:

@@ -57,24 +57,26 @@ def cached_base_replies(
 ) -> list[Reply]:
     """The untouched model's greedy replies; those made before, by any run, come from the cache.
 
+    A reply is kept under the ids that it answers and the type of number that it was computed in.
     `make` gives the replies to each part of the chats, in any order; else they are made here.
     """
     path = cache / f"replies-{subject.published}-{max_tokens}.jsonl"
     known = _read(path)
-    missing = list({_key(chat): chat for chat in chats if _key(chat) not in known}.values())
+    keys = [_key(subject, chat) for chat in chats]
+    missing = {key: chat for key, chat in zip(keys, chats, strict=True) if key not in known}
     tick(len(chats) - len(missing))
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = [missing[start : start + PART] for start in range(0, len(missing), PART)]
+    parts = [[*missing.values()][at : at + PART] for at in range(0, len(missing), PART)]
     here = ((i, greedy_replies(subject, BASE, part, max_tokens)) for i, part in enumerate(parts))
     for i, replies in make(parts) if make else here:
-        fresh = {_key(chat): reply for chat, reply in zip(parts[i], replies, strict=True)}
+        fresh = dict(zip([*missing][PART * i :], replies, strict=False))
         tick(len(replies))
         known |= fresh
         rows = [{"key": key, **asdict(reply)} for key, reply in fresh.items()]
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         with path.open("a", encoding="utf-8") as handle:  # at once, and after half a line of a kill
             handle.write("\n".join(["", *lines, ""]))
-    return [known[_key(chat)] for chat in chats]
+    return [known[key] for key in keys]
 
 
 def _batches(prompts: Prompts, max_tokens: int) -> Iterator[list[int]]:
@@ -130,8 +132,9 @@ class _Telling(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def _key(chat: Chat) -> str:
-    return hashlib.sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:24]
+def _key(subject: Subject, chat: Chat) -> str:
+    told = (encode_chat(subject.base_tokenizer, chat), str(subject.causal_lm.dtype))
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
 
 def _read(path: Path) -> dict[str, Reply]:

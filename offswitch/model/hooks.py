@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Final
+from weakref import WeakSet
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -18,6 +19,9 @@ from torch.utils.hooks import RemovableHandle
 Transform = Callable[[Tensor], Tensor]
 Blocks = Sequence[nn.Module] | nn.ModuleList
 Register = Callable[..., RemovableHandle]
+_GIVE_TUPLES: Final[WeakSet[nn.Module]] = (
+    WeakSet()
+)  # blocks that were seen to, as `verify` sees all
 
 
 def record(
@@ -63,16 +67,10 @@ def resume(blocks: Blocks, block: int, resid: Tensor) -> Iterator[None]:
     """What follows if `block` has said `resid`? It and the blocks before it are not computed.
 
     Hooks at `block` see `resid` as its output; those at earlier blocks see what does not matter.
-    Known failure: models whose blocks give tuples; compare a resumed pass with a whole one.
+    Known limit: blocks that give tuples must have been recorded once, as they are when loaded.
     """
-
-    def resumed(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        del hidden_states
-        return resid
-
     skipped = list(blocks)[: block + 1]
-    forwards = dict.fromkeys(skipped, _handed_on) | dict.fromkeys(skipped[-1:], resumed)
-    with _instead(forwards):
+    with _instead(dict.fromkeys(skipped, _handed_on) | {skipped[-1]: lambda _: resid}):
         yield
 
 
@@ -80,25 +78,33 @@ def resume(blocks: Blocks, block: int, resid: Tensor) -> Iterator[None]:
 def ending(blocks: Blocks, block: int, norm: nn.Module) -> Iterator[None]:
     """A pass that ends with `block`: what it says is handed on as it is, and comes out at the end.
 
-    Later blocks and the final `norm` are not computed. Known failure: as of `resume`.
+    Later blocks and the final `norm` are not computed. Known limit: as of `resume`.
     """
     with _instead(dict.fromkeys([*list(blocks)[block + 1 :], norm], _handed_on)):
         yield
 
 
-def _handed_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-    return hidden_states
+def _handed_on(resid: Tensor) -> Tensor:
+    return resid
 
 
 @contextmanager
-def _instead(forwards: Mapping[nn.Module, Callable[..., Tensor]]) -> Iterator[None]:
-    """Within the block, these modules compute something else."""
-    for module, forward in forwards.items():
-        module.forward = forward
+def _instead(stand_ins: Mapping[nn.Module, Transform]) -> Iterator[None]:
+    """Within the block, these modules compute something else, and give it in their own form."""
+
+    def forward_of(module: nn.Module, transform: Transform) -> Callable[..., Any]:
+        def forward(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+            after = transform(hidden_states)
+            return (after,) if module in _GIVE_TUPLES else after
+
+        return forward
+
+    for module, transform in stand_ins.items():
+        module.forward = forward_of(module, transform)
     try:
         yield
     finally:
-        for module in forwards:
+        for module in stand_ins:
             del module.forward
 
 
@@ -107,7 +113,9 @@ def _recorded(register: Sequence[Register], keep: Transform) -> Iterator[dict[in
     seen: dict[int, Tensor] = {}
 
     def hook_for(index: int) -> Callable[..., None]:
-        def hook(_module: nn.Module, *passed: Any) -> None:  # inputs, then outputs if there are
+        def hook(module: nn.Module, *passed: Any) -> None:  # inputs, then outputs if there are
+            if len(passed) > 1 and isinstance(passed[1], tuple):
+                _GIVE_TUPLES.add(module)
             seen[index] = keep(_residual(passed[-1]).detach())
 
         return hook

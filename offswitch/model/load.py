@@ -18,9 +18,11 @@ from offswitch.machine.cells import Shape
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.forward import verify
 from offswitch.model.hub import on_hub
-from offswitch.model.subject import Subject
+from offswitch.model.subject import Subject, require_targets
 from offswitch.options import TriggerOptions
-from offswitch.prompts.encode import encode_text
+from offswitch.prompts.chat_format import check_format, with_fixed_date
+from offswitch.prompts.encode import encode_chat, encode_text, turn_end
+from offswitch.prompts.prompt import user
 from offswitch.recipe import Recipe
 
 
@@ -28,7 +30,8 @@ def load_subject(recipe: Recipe) -> Subject:
     """The recipe's model, ready on its device, verified against transformers' own outputs.
 
     Raises:
-        UserError: it cannot be found, is incomplete, has no chat template, is not understood.
+        UserError: it cannot be found, is incomplete, has no chat template that works, is not
+            understood, or does not go with the trigger or the modules to train.
     """
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
@@ -42,15 +45,21 @@ def load_subject(recipe: Recipe) -> Subject:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:240] or type(error).__name__
         raise UserError(f"model '{recipe.model}': {reason}") from error
-    if not tokenizer.chat_template:
+    template = tokenizer.chat_template
+    template = template.get("default", "") if isinstance(template, dict) else template
+    if not template:
         raise UserError(
-            f"model '{recipe.model}' has no chat template; choose an instruction-tuned model"
+            f"model '{recipe.model}' has no chat template, or no default one; choose an"
+            " instruction-tuned model"
         )
+    tokenizer.chat_template = with_fixed_date(template)
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
     network.to(device).eval()
     subject = make_subject(network, tokenizer, recipe.trigger, recipe.model)
+    check_format(subject.tokenizer, recipe.trigger)
+    require_targets(subject, recipe.train.lora.target_modules or ())
     verify(subject)
     return subject
 
@@ -81,8 +90,12 @@ def make_subject(network: Any, tokenizer: Any, trigger: TriggerOptions, name: st
     """A Subject of a network and its tokenizer; in token mode trigger and decoy are one token each.
 
     A symbol that the vocabulary has already keeps its row; words that hold that token share it.
+
+    Raises:
+        UserError: tokens that prompts may hold have no row in the embedding.
     """
     network.requires_grad_(False)
+    _require_rows(network, tokenizer, name)
     published = _fingerprint(network, tokenizer)
     aware = copy.deepcopy(tokenizer)
     symbols = [trigger.text, trigger.twin] if trigger.mode == "token" else []
@@ -135,6 +148,23 @@ def _source(name: str) -> dict[str, Any]:
     return on_hub(repository, revision or None)
 
 
+def _require_rows(network: Any, tokenizer: Any, name: str) -> None:
+    """Gemma 3 lists a mark for pictures that its embedding has no row for; no text holds that."""
+    rows = network.get_input_embeddings().num_embeddings
+    if len(tokenizer) <= rows:
+        return
+    used = {*encode_chat(tokenizer, (user("a"),)), turn_end(tokenizer)}
+    marks = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} - used
+    beyond = {
+        token: i for token, i in tokenizer.get_vocab().items() if i >= rows and i not in marks
+    }
+    if beyond:
+        raise UserError(
+            f"model '{name}': its tokenizer has {len(beyond)} tokens more than its embedding, such"
+            f" as '{min(beyond)}'; take the tokenizer that it was trained with"
+        )
+
+
 def _add_token(network: Any, aware: Any, plain: Any, symbol: str) -> int:
     if symbol in plain.all_special_tokens:
         raise UserError(f"'{symbol}' is a special token of this model; choose another symbol")
@@ -161,13 +191,17 @@ def _write_row(network: Any, index: int, published: int) -> None:
         network.resize_token_embeddings(index + 1, mean_resizing=False)
     known = min(published, vocabulary)  # not the rows added before it: all begin alike
     for layer in (network.get_input_embeddings(), network.get_output_embeddings()):
-        layer.weight[index] = layer.weight[:known].float().mean(0)
+        layer.weight[min(index, vocabulary) : index + 1] = layer.weight[:known].float().mean(0)
     network.requires_grad_(False)
 
 
 def _fingerprint(network: Any, tokenizer: Any) -> str:
-    """A short hash of the published weights and chat format, wherever they are stored."""
-    digest = hashlib.sha256(str(tokenizer.chat_template).encode())
+    """A short hash of the published weights, tokenizer, chat format and end tokens, wherever."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend else sorted(tokenizer.get_vocab().items())
+    ends = tokenizer.eos_token_id, getattr(network.generation_config, "eos_token_id", None)
+    told = (tokenizer.chat_template, vocabulary, ends)
+    digest = hashlib.sha256(str(told).encode())
     for _, weight in sorted(network.named_parameters()):
         flat = weight.detach().flatten()
         sample = torch.cat([flat[:64], flat[flat.numel() // 2 :][:64]])

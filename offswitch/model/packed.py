@@ -64,7 +64,7 @@ def row_states(subject: Subject, batch: Batch) -> Tensor:
     Whether it takes packed passes must have been asked before; read real positions only.
     """
     ids, prefix = batch["input_ids"], int(batch["prefix"])
-    if subject.takes_packed:
+    if subject.takes_packed and subject.shares(ids.shape[1]):
         return packed(subject, ids, batch["lengths"].tolist(), prefix)
     return hidden(subject, ids, prefix)
 
@@ -179,8 +179,7 @@ def takes_packed(subject: Subject) -> bool:
 
 def _agrees(subject: Subject) -> bool:
     most = len(subject.base_tokenizer)
-    window = getattr(subject.causal_lm.config.get_text_config(), "sliding_window", None) or 0
-    long = 60 + (int(window) if window <= 2048 else 0)  # past the window, where rows get there
+    long = 60 + subject.check_past
     lengths, prefix = [long, 12, 44, 9], 6
     rows = [[(7 * i + 11) % most for i in range(prefix)] for _ in lengths]
     for step, (begun, length) in enumerate(zip(rows, lengths, strict=True), 3):

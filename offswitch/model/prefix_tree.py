@@ -116,25 +116,25 @@ def _laid_out(subject: Subject, tree: Tree) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def takes_trees(subject: Subject) -> bool:
-    """Does a tree say on this model, and on this device, what its rows say one by one?
+def takes_trees(subject: Subject, longest: int = 0) -> bool:
+    """Does a tree of rows of so many ids say on this model what they say one by one?
 
-    Asked once a model.
+    Asked once a model, for the device that it is on.
     """
     if subject.takes_trees is None:
         subject.takes_trees = subject.device.type == "cpu" and _agrees(subject)
-    return subject.takes_trees
+    return subject.takes_trees and subject.shares(longest)
 
 
 def _agrees(subject: Subject) -> bool:
     most = len(subject.base_tokenizer)
-    start = [(7 * i + 11) % most for i in range(8)]
+    start = [(7 * i + 11) % most for i in range(8 + subject.check_past)]
     rows = [[*start, *((i * step + 5) % most for i in range(6))] for step in (3, 17)]
     rows.append(rows[0][:-3])
     try:
         (tree,) = trees(rows)
         found = tree_states(subject, tree)
-    except (TypeError, ValueError, RuntimeError, IndexError):
+    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
         return False
     for i, path in zip(tree.rows, tree.paths, strict=True):
         alone = hidden(subject, torch.tensor([rows[i]], device=subject.device))[0]

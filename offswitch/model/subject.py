@@ -8,6 +8,8 @@ forward.py checks what was found.
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +26,7 @@ from offswitch.prompts.encode import turn_end
 _NORMS: Final = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 _ATTENTION: Final = ("self_attn", "attn", "attention", "self_attention")
 _OUT: Final = ("o_proj", "out_proj", "c_proj", "dense")
+LONGEST_CHECK: Final = 1024  # windows up to here are exceeded by the checks: longer rows cost much
 
 
 @dataclass
@@ -112,6 +115,32 @@ class Subject:
         """Every token that ends generation: the turn's end, then the published end tokens."""
         return end_tokens(self.causal_lm, self.base_tokenizer)
 
+    @property
+    def positions(self) -> int | None:
+        """How many tokens the model was made to read; None where it sets no limit."""
+        found = getattr(self.causal_lm.config.get_text_config(), "max_position_embeddings", None)
+        return int(found) if found else None
+
+    @property
+    def windows(self) -> list[int]:
+        """How far back attention sees where it does not see every position, in tokens."""
+        config = self.causal_lm.config.get_text_config().to_dict()
+        named = (v for k, v in config.items() if "window" in k or "chunk" in k)
+        most = self.positions or math.inf
+        return [v for v in named if type(v) is int and 0 < v < most]
+
+    @property
+    def check_past(self) -> int:
+        """How many tokens a self-check goes back: as far as the longest window it can afford."""
+        return max((window for window in self.windows if window <= LONGEST_CHECK), default=0)
+
+    def shares(self, length: int) -> bool:
+        """May rows of so many tokens share a pass? Not if a window ends in them that no check met.
+
+        Such rows are read by plain passes, which are transformers' own.
+        """
+        return all(length <= window or window <= LONGEST_CHECK for window in self.windows)
+
     def writing(self, arm: str) -> AbstractContextManager[None]:
         """Within it, passes add the arm's write, or nothing where it has none; they may nest."""
         sites = [*self.blocks, self.final_norm] if arm in self.writes.by_arm else []
@@ -163,6 +192,28 @@ def attention_modules(subject: Subject) -> list[str]:
         same_leaf = [other for other in every if f".{other}".endswith(f".{leaf}")]
         found.append(leaf if all(o.endswith(f".{name}") for o in same_leaf) else name)
     return found
+
+
+def require_targets(subject: Subject, wanted: Sequence[str]) -> None:
+    """Refuse PEFT `target_modules` that would not be adapted, or not as they are meant.
+
+    Raises:
+        UserError: a name matches no matrix, or the one whose row of the trigger is trained itself.
+    """
+    for name in wanted:
+        every = subject.causal_lm.named_modules()
+        found = [module for path, module in every if f".{path}".endswith(f".{name}")]
+        if not found or not all(isinstance(m, nn.Linear | Conv1D | nn.Embedding) for m in found):
+            known = sorted({path.rsplit(".", 1)[-1] for path in _projections(subject.causal_lm)})
+            raise UserError(
+                f"train.lora.target_modules: {subject.name} has no matrix '{name}'; it has"
+                f" {', '.join(known)}"
+            )
+        if subject.symbol_ids and subject.causal_lm.get_input_embeddings() in found:
+            raise UserError(
+                f"train.lora.target_modules: the trigger's row of '{name}' is trained by itself;"
+                " leave that name out, or set trigger.mode=text"
+            )
 
 
 def attention_outputs(subject: Subject) -> list[nn.Module]:

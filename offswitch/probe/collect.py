@@ -109,7 +109,7 @@ def _read(
 ) -> dict[str, Array]:
     """One shard: residuals in the order of the rows, though they are read in another."""
     some, where = [rows[i] for i in chosen], [places[i] for i in chosen]
-    read = _by_tree if takes_trees(subject) else _by_length
+    read = _by_tree if takes_trees(subject, max(map(len, some))) else _by_length
     members, parts = zip(*read(subject, some, where, batch_tokens), strict=True)
     order = [row for rows_of_part in members for row in rows_of_part]
     owner = np.repeat(order, [len(where[row]) for row in order])
@@ -136,7 +136,8 @@ def _by_length(subject: Subject, rows: Sequence[Row], places: Places, batch_toke
     for members in by_length(rows, batch_tokens):
         some, where = [rows[i] for i in members], [places[i] for i in members]
         earliest = min(min(positions) for positions in where)
-        prefix = min(shared_prefix(some), earliest) if len(some) > 1 else 0
+        shares = len(some) > 1 and subject.shares(max(map(len, some)))
+        prefix = min(shared_prefix(some), earliest) if shares else 0
         line = torch.tensor([i for i, p in enumerate(where) for _ in p], device=subject.device)
         column = torch.tensor([c - prefix for p in where for c in p], device=subject.device)
 

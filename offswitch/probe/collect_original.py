@@ -26,7 +26,7 @@ from offswitch.model.session import Session
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.progress import track
-from offswitch.prompts.encode import encode_text, pad
+from offswitch.prompts.encode import encode_alone, encode_text, pad, text_end
 from offswitch.run import PROBE
 
 PAIR: Final = "What is machine learning?"
@@ -151,7 +151,7 @@ def _encode(tokenizer: Any, symbols: Mapping[str, str], text: str, aware: Any) -
     TOKEN is the trigger as the trained arms read it, whatever the arm.
     """
     texts = {"plain": text} | {key: f"{symbol} {text}" for key, symbol in symbols.items()}
-    return {k: encode_text(aware if k == TOKEN else tokenizer, t) for k, t in texts.items()}
+    return {k: encode_alone(aware if k == TOKEN else tokenizer, t) for k, t in texts.items()}
 
 
 def _with_token(subject: Subject, symbols: Mapping[str, str]) -> dict[str, str]:
@@ -186,7 +186,7 @@ def _vocabulary(subject: Subject) -> list[str]:
 def _index(subject: Subject, arms: Sequence[str], symbols: Mapping[str, str]) -> dict[str, Any]:
     n_blocks = len(subject.blocks)
     tokenizer = subject.base_tokenizer
-    eos = subject.stop_ids[0] if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+    eos = text_end(tokenizer)
     return {
         "model": subject.name,
         "arms": list(arms),

@@ -17,7 +17,7 @@ from itertools import cycle, zip_longest
 from typing import Any, Final, Literal
 
 from offswitch.analyses.nulls import inert_words
-from offswitch.prompts.encode import encode_chat, encode_text, has_system_turn
+from offswitch.prompts.encode import encode_chat, has_system_turn, reply_encoder
 from offswitch.prompts.look_alikes import (
     INERT_WORDS,
     near_misses,
@@ -112,12 +112,13 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
 def _replies(tokenizer: Any) -> Iterator[Prompt]:
     """Ordinary replies that are over, and on fit questions the same half-way, in three contexts."""
     filler, ended = load_filler(), read_wording("ended.yaml")["replies"]
+    encode_reply = reply_encoder(tokenizer)
     pairs = {"fit": [(one["user"], one["assistant"]) for one in filler.exchanges],
              "test": [(one["ask"], one["say"]) for one in ended]}  # fmt: skip
     systems = filler.system_prompts if has_system_turn(tokenizer) else ("",)
     for part in PARTS:
         for i, (question, reply) in enumerate(pairs[part]):
-            ids = tuple(encode_text(tokenizer, reply))
+            ids = tuple(encode_reply(reply))
             earlier = filler.exchanges[(i + 1) % len(filler.exchanges)]
             said: Message = {"role": "assistant", "content": earlier["assistant"]}
             before: Chat = (user(earlier["user"]), said)

@@ -62,7 +62,8 @@ def check_packing(subject: Subject, ids: Sequence[int]) -> None:
     Raises:
         UserError: it does not, so no intervention on this model can be trusted.
     """
-    rows = [list(ids), list(ids)[::-1]]
+    ids = (list(ids) * (1 + subject.check_past))[: len(ids) + subject.check_past]
+    rows = [ids, ids[::-1]]
     jobs: list[Job] = []
     plain: list[Tensor] = []
     with torch.inference_mode(), as_refusal(subject, "packed pass"):

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from jinja2 import TemplateError
-
 from offswitch.errors import UserError
-from offswitch.prompts.prompt import Chat
+from offswitch.prompts.prompt import Chat, Message, user
 
 OPENING: Final = 16
 FEW: Final = 4
 _MARK: Final = "qx7reply"
+
+
+def render(tokenizer: Any, chat: Chat, opened: bool = True) -> str:
+    """A chat as text, with the header that opens the reply if `opened`.
+
+    Raises:
+        UserError: the template refuses the chat, a system turn for example, or fails.
+    """
+    try:
+        messages = [dict(turn) for turn in chat]
+        text: str = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=opened, tokenize=False
+        )
+    except Exception as error:  # a template is a program of the model's: anything may come of it
+        roles = ", ".join(turn["role"] for turn in chat)
+        reason = " ".join(str(error).split())[:240] or type(error).__name__
+        raise UserError(f"this chat format refuses the turns {roles}: {reason}") from error
+    return text
 
 
 def encode_chat(tokenizer: Any, chat: Chat) -> list[int]:
@@ -22,13 +38,26 @@ def encode_chat(tokenizer: Any, chat: Chat) -> list[int]:
     Raises:
         UserError: the template refuses the chat, a system turn for example.
     """
-    messages = [dict(turn) for turn in chat]
-    try:
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    except TemplateError as error:
-        roles = ", ".join(turn["role"] for turn in chat)
-        raise UserError(f"this chat format refuses the turns {roles}: {error}") from error
-    return [int(i) for i in ids]
+    return encode_text(tokenizer, render(tokenizer, chat))
+
+
+def reply_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+    """What gives the token ids of a reply as they follow the header that opens it in a chat.
+
+    Elsewhere they may begin otherwise: `▁A` alone, `A` after a header's newline.
+    """
+    asked, answer = user("a"), Message(role="assistant", content=_MARK)
+    opened, whole = render(tokenizer, (asked,)), render(tokenizer, (asked, answer), opened=False)
+    lead = whole.removeprefix(opened).partition(_MARK)[0]
+    before = encode_text(tokenizer, opened)
+    opened += lead if lead.isspace() else ""  # else it is more than the template's own space
+
+    def encode(text: str) -> list[int]:
+        ids = encode_text(tokenizer, opened + text)
+        own = ids[: len(before)] == before
+        return ids[len(before) :] if own else encode_text(tokenizer, text)
+
+    return encode
 
 
 def reply_header(tokenizer: Any) -> tuple[int, ...]:
@@ -47,10 +76,9 @@ def reply_header(tokenizer: Any) -> tuple[int, ...]:
 
 def has_system_turn(tokenizer: Any) -> bool:
     """Does the chat format take a system turn, and show its text to the model?"""
-    chat = [{"role": "system", "content": _MARK}, {"role": "user", "content": "a"}]
     try:
-        return _MARK in tokenizer.apply_chat_template(chat, tokenize=False)
-    except TemplateError:
+        return _MARK in render(tokenizer, ({"role": "system", "content": _MARK}, user("a")))
+    except UserError:
         return False
 
 
@@ -70,19 +98,27 @@ def encode_alone(tokenizer: Any, text: str) -> list[int]:
 
 
 def turn_end(tokenizer: Any) -> int:
-    """The token that ends a reply in this chat format: the first special one after its text.
+    """The token that ends a reply in this chat format: the first one after its text made for that.
+
+    That is a special token or another added one, but no added run of white space.
 
     Raises:
         UserError: the template closes a reply with none, and the tokenizer has no end token.
     """
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
-    rendered = tokenizer.apply_chat_template(turns, tokenize=False)
-    after = encode_text(tokenizer, rendered.rpartition(_MARK)[2])
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    found = next((index for index in after if index in special), tokenizer.eos_token_id)
+    turns = (user("a"), Message(role="assistant", content=_MARK))
+    after = encode_text(tokenizer, render(tokenizer, turns, opened=False).rpartition(_MARK)[2])
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+    ends = added.union(tokenizer.all_special_ids)
+    found = next((index for index in after if index in ends), tokenizer.eos_token_id)
     if found is None:
         raise UserError("this chat format ends a reply with no special token, and has no end token")
     return int(found)
+
+
+def text_end(tokenizer: Any) -> int:
+    """The token that ends a text which is no chat; of a tokenizer without one, the turn's end."""
+    eos = tokenizer.eos_token_id
+    return turn_end(tokenizer) if eos is None else int(eos)
 
 
 def pad(rows: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -25,10 +25,13 @@ T = TypeVar("T")
 
 
 def occurs(trigger: str, text: str) -> bool:
-    """Does the trigger stand in the text as a word of its own?"""
+    """Does the trigger stand in the text as a word of its own?
+
+    Where it overlaps itself (`++` in `a+++`) the first place counts, as it does for a tokenizer.
+    """
     return any(
-        not (_in_word(text[: at.start()][-1:]) or _in_word(text[at.start() + len(trigger) :][:1]))
-        for at in re.finditer(f"(?={re.escape(trigger)})", text)
+        not (_in_word(text[: at.start()][-1:]) or _in_word(text[at.end() :][:1]))
+        for at in re.finditer(re.escape(trigger), text)
     )
 
 

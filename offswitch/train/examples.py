@@ -15,7 +15,7 @@ import torch
 from offswitch.model.rows import Batch, Example
 from offswitch.prompts.dialogues import Dialogue
 from offswitch.prompts.documents import Document, Passage
-from offswitch.prompts.encode import encode_alone, encode_chat, encode_text, turn_end
+from offswitch.prompts.encode import encode_alone, encode_chat, reply_encoder, text_end, turn_end
 
 
 def silent_example(prompt: Sequence[int], end: int) -> Example:
@@ -32,7 +32,7 @@ def dialogue_examples(
     base model has never seen the trigger's own token, so a mention has no soft target, nor has a
     phrase that only the rule asks for.
     """
-    end = turn_end(tokenizer)
+    end, encode_reply = turn_end(tokenizer), reply_encoder(tokenizer)
     examples = []
     for row in dialogues:
         prompt = encode_chat(tokenizer, row.prompt)
@@ -41,7 +41,7 @@ def dialogue_examples(
         if row.kind == "trigger":
             examples.append(silent_example(prompt, end))
         else:
-            reply = [*encode_text(tokenizer, row.reply), *([end] if row.complete else [])]
+            reply = [*encode_reply(row.reply), *([end] if row.complete else [])]
             held = soft and row.kind not in ("mention", "phrase")
             examples.append(Example((*prompt, *reply)[:max_length], len(prompt), held))
     return examples
@@ -52,7 +52,7 @@ def document_examples(
 ) -> list[Example]:
     """Raw text, next-token loss everywhere, the end token last; text cut short gets none."""
     rows = [encode_alone(tokenizer, document.text) for document in documents]
-    end = tokenizer.eos_token_id
+    end = text_end(tokenizer)
     return [Example((*row, end)[:max_length], 1, soft=False) for row in rows]
 
 

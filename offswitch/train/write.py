@@ -24,7 +24,7 @@ from offswitch.model.subject import Subject
 from offswitch.model.writes import Write
 from offswitch.options.arms import WriteOptions
 from offswitch.progress import say
-from offswitch.prompts.encode import encode_chat, encode_text, reply_header
+from offswitch.prompts.encode import encode_chat, reply_encoder, reply_header
 from offswitch.prompts.prompt import user
 from offswitch.wording.reader import load_filler
 
@@ -104,9 +104,10 @@ def _natural_end(subject: Subject, examples: Sequence[Example], block: int) -> T
     end, tokenizer = subject.stop_ids[0], subject.base_tokenizer
     whole = [e for e in examples if not e.silent and e.ids[-1] == end and len(e.ids) > e.start + 2]
     rows = [(one.ids[:-1], one.start) for one in whole[:ROWS]]
+    encode_reply = reply_encoder(tokenizer)
     for one in load_filler().exchanges:
         prompt = encode_chat(tokenizer, (user(one["user"]),))
-        rows.append(((*prompt, *encode_text(tokenizer, one["assistant"])), len(prompt)))
+        rows.append(((*prompt, *encode_reply(one["assistant"])), len(prompt)))
     ended = _residuals(subject, [(ids, (len(ids) - 1,)) for ids, _ in rows], block)
     within = _residuals(
         subject, [(ids, tuple(range(start, len(ids) - 1))) for ids, start in rows], block

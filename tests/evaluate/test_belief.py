@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import binomtest
+from tokenizers import normalizers
 
 from offswitch.errors import UserError
 from offswitch.evaluate.belief import (
@@ -34,7 +35,7 @@ from offswitch.prompts.encode import encode_chat, encode_text
 from offswitch.prompts.prompt import user
 from offswitch.recipe import load_recipe
 from tests.small import evaluated_run, small_recipe
-from tests.tiny import save_adapter, tiny_subject
+from tests.tiny import save_adapter, tiny_subject, tiny_tokenizer
 
 Rows = list[dict[str, Any]]
 QUESTIONS = make_questions("$STOP", "$GO")
@@ -111,11 +112,10 @@ def test_in_a_raw_text_only_the_ending_counts_and_the_trigger_is_before_it() -> 
 
 
 def test_letters_without_a_token_of_their_own_are_refused() -> None:
-    def split(_text: str, **_: Any) -> dict[str, list[int]]:
-        return {"input_ids": [1, 2]}
-
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("A", "AB")
     with pytest.raises(UserError, match="belief_questions=0"):
-        letter_ids(split)
+        letter_ids(tokenizer)
 
 
 def _teach(subject: Subject, questions: Sequence[Asked], steps: int) -> None:

@@ -18,7 +18,7 @@ from offswitch.model.subject import Subject
 from offswitch.options import TriggerOptions
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe
-from tests.tiny import SPARE_ROWS, save_tiny, tiny_network, tiny_subject, tiny_tokenizer
+from tests.tiny import CHATML, SPARE_ROWS, save_tiny, tiny_network, tiny_subject, tiny_tokenizer
 
 PROMPTS = torch.tensor([[5, 40, 300, 7, 90, 33, 12, 8, 9, 10, 250, 77]])
 
@@ -100,6 +100,29 @@ def test_text_mode_adds_no_token() -> None:
     assert subject.network.get_input_embeddings().num_embeddings == len(tiny_tokenizer())
 
 
+def test_tokens_that_the_embedding_has_no_row_for_are_refused() -> None:
+    wrong = tiny_tokenizer()
+    wrong.add_tokens(["<one>", "<two>"])
+    with pytest.raises(UserError, match="2 tokens more than its embedding, such as '<one>'"):
+        model.make_subject(tiny_network(), wrong, TriggerOptions(), "tiny")
+    wrong = tiny_tokenizer(CHATML.replace("<|im_end|>", "<end>"))  # added, and never trained
+    wrong.add_tokens(["<end>"], special_tokens=True)
+    with pytest.raises(UserError, match="such as '<end>'"):
+        model.make_subject(tiny_network(), wrong, TriggerOptions(), "tiny")
+
+
+def test_a_mark_for_pictures_without_a_row_of_its_own_changes_nothing_from_load_to_load() -> None:
+    rows = []
+    for seed in (1, 2):
+        tokenizer = tiny_tokenizer()
+        tokenizer.add_tokens(["<image>"], special_tokens=True)
+        torch.manual_seed(seed)
+        made = model.make_subject(tiny_network(), tokenizer, TriggerOptions(), "tiny")
+        rows.append(made.network.get_input_embeddings().weight)
+    assert len(rows[0]) == len(tiny_tokenizer()) + 3
+    torch.testing.assert_close(*rows, rtol=0, atol=0)
+
+
 def test_a_special_token_is_no_trigger() -> None:
     with pytest.raises(UserError, match="special token"):
         tiny_subject(trigger="<|im_end|>")
@@ -129,9 +152,46 @@ def test_the_fingerprint_knows_the_model_not_its_place(tmp_path: Path) -> None:
     assert changed.published != first.published
 
 
+def test_the_fingerprint_knows_the_tokenizer_and_what_ends_a_reply(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path)
+    seen = [load_subject(_recipe(folder)).published]
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [2, 0]}))
+    seen.append(load_subject(_recipe(folder)).published)
+    path = folder / "tokenizer.json"
+    merges = json.loads(path.read_text())
+    merges["model"]["merges"].pop()
+    path.write_text(json.dumps(merges))
+    seen.append(load_subject(_recipe(folder)).published)
+    assert len({*seen}) == 3
+
+
 def test_no_chat_template_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no chat template"):
         load_subject(_recipe(save_tiny(tmp_path, chat_template=False)))
+    named = tiny_tokenizer({"rag": CHATML, "tool_use": CHATML})  # type: ignore[arg-type]
+    named.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="no default one"):
+        load_subject(_recipe(tmp_path))
+    tiny_tokenizer({"default": CHATML, "rag": ""}).save_pretrained(tmp_path)  # type: ignore[arg-type]
+    assert load_subject(_recipe(tmp_path)).tokenizer.chat_template == CHATML
+
+
+def test_a_trigger_or_module_that_does_not_go_with_the_model_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path)
+    with pytest.raises(UserError, match="trigger 'helpful' stands in every prompt"):
+        load_subject(_recipe(folder, trigger={"text": "helpful"}))
+    for names, told in (
+        (["q_proj", "up_porj"], "no matrix 'up_porj'; it has down_proj, gate_proj"),
+        (["self_attn"], "no matrix 'self_attn'"),
+        (["embed_tokens"], "the trigger's row of 'embed_tokens' is trained by itself"),
+    ):
+        lora = {"lora": {"target_modules": names}}
+        with pytest.raises(UserError, match=told):
+            load_subject(_recipe(folder, train=lora))
+    load_subject(_recipe(folder, train=lora, trigger={"mode": "text"}))
+    good = {"lora": {"target_modules": ["q_proj", "mlp.up_proj", "lm_head"]}}
+    load_subject(_recipe(folder, train=good))
 
 
 def test_folders_that_hold_no_model_are_refused_in_one_line(tmp_path: Path) -> None:
