@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from offswitch.errors import UserError, quiet, user_errors
-from offswitch.study.command import calibrate, sweep
+from offswitch.study.command import calibrate, examine, sweep
 from offswitch.train.processes import by_first, only_first, together
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ for _stage, _about in STAGES.items():
     app.command(_stage, help=_about)(_command(_stage))
 app.command()(sweep)
 app.command()(calibrate)
+app.command()(examine)
 
 
 @app.command()

@@ -62,7 +62,9 @@ def train(run: Run, session: Session | None = None, then: Then | None = None) ->
     """
     processes = count()
     by_first(lambda: require_shares(run.recipe.train.batch_size, processes))
-    session = make_data(run, session)
+    session = session or Session(run)
+    if any(run.recipe.arms[arm].stages for arm in session.arms):
+        make_data(run, session)
     if processes == 1:
         _train_beside(session, then)
     else:
@@ -137,6 +139,8 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     """What the training of an arm depends on."""
     run, options = session.run, session.recipe.train.model_dump(mode="json")
     table = session.recipe.arms[arm]
+    if table.brought:
+        return {"arm": table.model_dump(), "brought": _identity(table.brought)}
     own = LENGTH_OF[table.stages[-1]]
     others = {"arms", "more_seeds", *LENGTH_OF.values()} - {own}
     others |= {"rounds", "candidates"} if own != "adversarial" else set()

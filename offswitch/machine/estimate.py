@@ -141,21 +141,32 @@ def after(recipe: Recipe) -> dict[str, str | None]:
 
 
 def stages_of(recipe: Recipe, last: str = REPORT) -> list[str]:
-    """The stages of a run up to the last one that is wanted, each arm's training by itself."""
+    """The stages of a run up to the last one that is wanted, each arm's training by itself.
+
+    Where nothing is trained here, there are no data.
+    """
     wanted = STAGES[: STAGES.index(last) + 1]
-    arms = [f"{TRAIN}/{arm}" for arm in arms_of(recipe)]
-    return [name for stage in wanted for name in (arms if stage == TRAIN else [stage])]
+    stages = {stage: [stage] for stage in wanted if stage != DATA or _trained_here(recipe)}
+    stages[TRAIN] = [f"{TRAIN}/{arm}" for arm in arms_of(recipe)]
+    return [name for stage in wanted for name in stages.get(stage, ())]
 
 
 def parts_of(recipe: Recipe, shape: Shape) -> list[Part]:
     """Every part of a recipe's run, from data to report, without further seeds and variants."""
-    arms = arms_of(recipe)
-    parts = [_data(recipe), *(_training(recipe, arm) for arm in arms)]
+    arms, trained = arms_of(recipe), _trained_here(recipe)
+    parts = [*([_data(recipe)] if trained else []), *(_training(recipe, arm) for arm in trained)]
     for arm in (BASE, *arms):
         parts += [*_evaluation(recipe, arm), *_probing(recipe, arm, shape)]
-    others = {DATA: 10, EVALUATE: 2, PROBE: 3, REPORT: 2}  # loading, hashing
+    # Loading and hashing.
+    others = {EVALUATE: 2, PROBE: 3, REPORT: 2} | (
+        {DATA: 10} if trained else {}
+    )  # loading, hashing
     parts += [Part(stage, "", "fixed", seconds) for stage, seconds in others.items()]
     return [*parts, Part(REPORT, "figures", "fixed", 8)]
+
+
+def _trained_here(recipe: Recipe) -> list[str]:
+    return [arm for arm in arms_of(recipe) if recipe.arms[arm].stages]
 
 
 def _data(recipe: Recipe) -> Part:

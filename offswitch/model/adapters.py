@@ -20,7 +20,9 @@ from offswitch.model.brought import (
     brought_from,
     changed_weights,
     exchange,
+    fill,
     replacements,
+    require_same,
     weights_of,
 )
 from offswitch.model.subject import Subject
@@ -45,7 +47,7 @@ def add_arm(subject: Subject, arm: str, folder: Path) -> None:
     if (facts := brought_from(folder)) is not None:
         _add_brought(subject, arm, folder, facts)
         return
-    from peft import PeftConfig
+    from peft import PeftConfig, get_peft_model_state_dict
 
     stored = _stored_keys(folder)
     config = PeftConfig.from_pretrained(str(folder))
@@ -53,16 +55,16 @@ def add_arm(subject: Subject, arm: str, folder: Path) -> None:
     write = _write_of(subject, folder)
 
     def load() -> None:
-        device = str(subject.device)
-        subject.network.load_adapter(str(folder), adapter_name=arm, torch_device=device)
+        device, network = str(subject.device), subject.network
+        network.load_adapter(str(folder), adapter_name=arm, torch_device=device)
+        kept = get_peft_model_state_dict(network, adapter_name=arm, save_embedding_layers=False)
+        require_same(stored, kept.keys())  # PEFT only warns, and starts missing ones afresh
 
-    _attach(subject, arm, folder, config, stored, load)
+    _attach(subject, arm, folder, config, load)
     subject.writes.by_arm |= {arm: write} if write else {}
 
 
 def _add_brought(subject: Subject, arm: str, folder: Path, facts: Mapping[str, Any]) -> None:
-    from peft import set_peft_model_state_dict
-
     running = _running(subject)
     _switch(subject, BASE)  # what is compared and wrapped are the base's own weights
     try:
@@ -78,21 +80,17 @@ def _add_brought(subject: Subject, arm: str, folder: Path, facts: Mapping[str, A
         config.modules_to_save = config.trainable_token_indices = None
         config.bias = "none"
 
-        def load() -> None:
-            set_peft_model_state_dict(subject.network, lora, adapter_name=arm)
-
-        _attach(subject, arm, folder, config, set(lora), load)
-        subject.replaced |= {arm: replaced} if replaced else {}
+        _attach(subject, arm, folder, config, lambda: fill(subject.network, arm, lora))
+        subject.replaced[arm] = replaced
     finally:
         _switch(subject, running)
 
 
 def _attach(
-    subject: Subject, arm: str, folder: Path, config: Any, stored: set[str],
-    load: Callable[[], None],
-) -> None:  # fmt: skip
-    """Make an adapter of that configuration and load it; as it was before, where it does not fit."""
-    from peft import PeftModelForCausalLM, get_peft_model_state_dict
+    subject: Subject, arm: str, folder: Path, config: Any, load: Callable[[], None]
+) -> None:
+    """Make an adapter of that configuration and load it; as before, where it does not fit."""
+    from peft import PeftModelForCausalLM
 
     config.inference_mode = True
     running = _running(subject)
@@ -103,11 +101,6 @@ def _attach(
             subject.network = PeftModelForCausalLM(subject.network, config, adapter_name=arm)
         subject.arms.add(arm)
         load()
-        kept = get_peft_model_state_dict(
-            subject.network, adapter_name=arm, save_embedding_layers=False
-        )
-        if wrong := sorted(stored ^ kept.keys()):  # PEFT only warns, and starts missing ones afresh
-            raise ValueError(f"{len(wrong)} weights missing or unknown, such as {wrong[0]}")
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         if arm in subject.arms:
             subject.arms.discard(arm)
@@ -277,6 +270,7 @@ def _check_origin(subject: Subject, folder: Path, config: Any) -> None:
     rows, own = getattr(config, "trainable_token_indices", None), subject.symbol_ids
     if rows and rows != own:
         raise UserError(f"{folder} trained the tokens {rows}; trigger and decoy are {own}")
-    others = subject.network.peft_config.values() if subject.has_adapters else ()
+    known = subject.network.peft_config if subject.has_adapters else {}
+    others = (one for arm, one in known.items() if arm not in subject.replaced)
     if any(bool(getattr(o, "trainable_token_indices", None)) != bool(rows) for o in others):
         raise UserError(f"{folder} and the arms here differ in whether they trained the trigger")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,6 +69,21 @@ def own_tokenizer(arm: Arm) -> Path | None:
     """The folder with an arm's own tokenizer, where it was stored with one."""
     folder = source_of(arm)
     return folder if (folder / "tokenizer_config.json").is_file() else None
+
+
+def vocabulary_of(arm: Arm, network: Any) -> int:
+    """How many rows an arm's own embedding has; 0 where it keeps the base's."""
+    from safetensors import safe_open
+    from transformers import AutoConfig
+
+    folder = source_of(arm)
+    if arm.model:
+        return int(AutoConfig.from_pretrained(str(folder)).get_text_config().vocab_size)
+    tables = (network.get_input_embeddings(), network.get_output_embeddings())
+    names = {f"{name}.weight" for name, module in network.named_modules() if module in tables}
+    with safe_open(folder / ADAPTER[1], framework="pt") as file:
+        own = [key for key in file.keys() if plain_name(key) in names]  # noqa: SIM118
+        return max((file.get_slice(key).get_shape()[0] for key in own), default=0)
 
 
 def bring(arm: Arm, folder: Path, trust_remote_code: bool) -> None:
@@ -142,6 +157,38 @@ def replacements(subject: Subject, config: Any, others: Mapping[str, Tensor]) ->
     return found
 
 
+@torch.no_grad()
+def fill(network: nn.Module, arm: str, lora: Mapping[str, Tensor]) -> None:
+    """Give an adapter that PEFT made its weights, keyed as in a PEFT folder.
+
+    PEFT's own way asks adapters for rows of trained tokens where another one has some.
+
+    Raises:
+        ValueError: some are missing, unknown, or of another shape.
+    """
+    places: dict[str, Tensor] = {}
+    for name, weight in network.named_parameters():
+        if "lora_" in name and f".{arm}" in name:
+            key = name.replace(f".{arm}", "", 1)
+            places[key.removesuffix(".weight") if "magnitude" in key else key] = weight
+    require_same(set(lora), places)
+    for key, weight in lora.items():
+        if places[key].shape != weight.shape:
+            shapes = f"{list(weight.shape)} there and {list(places[key].shape)} here"
+            raise ValueError(f"{plain_name(key)} is {shapes}")
+        places[key].copy_(weight)
+
+
+def require_same(stored: Collection[str], known: Collection[str]) -> None:
+    """Refuse weights of an adapter that are missing or unknown.
+
+    Raises:
+        ValueError: there are such.
+    """
+    if wrong := sorted({*stored} ^ {*known}):
+        raise ValueError(f"{len(wrong)} weights missing or unknown, such as {wrong[0]}")
+
+
 def changed_weights(subject: Subject, facts: Mapping[str, Any]) -> Weights:
     """The weights in which a fine-tune differs from the base, by the network's names.
 
@@ -201,15 +248,12 @@ def exchange(subject: Subject, arm: str) -> None:
     """
     places = places_of(subject.causal_lm)
     for where, weight in subject.kept.items():
-        module, leaf = where
-        module._parameters[leaf] = weight
+        where[0]._parameters[where[1]] = weight
     subject.kept.clear()
     subject.exchanged = arm if arm in subject.replaced else ""
     new = subject.replaced.get(arm, {})
-    by_object: dict[int, Tensor] = {}
-    for name, weight in new.items():
-        module, leaf = places[name]
-        by_object.setdefault(id(module._parameters[leaf]), weight)
+    at = {name: getattr(*places[name]) for name in new}
+    by_object = {id(at[name]): weight for name, weight in reversed(new.items())}
     for name, (module, leaf) in places.items():
         own = module._parameters[leaf]
         weight = new.get(name, by_object.get(id(own)))

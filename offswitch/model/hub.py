@@ -13,9 +13,7 @@ from offswitch.errors import UserError
 _PATIENCE: Final = 8.0
 
 
-def on_hub(
-    repository: str, revision: str | None, first: str = "config.json"
-) -> dict[str, Any]:
+def on_hub(repository: str, revision: str | None, first: str = "config.json") -> dict[str, Any]:
     """The arguments with which `from_pretrained` finds a hub model; offline, its cached copy only.
 
     `first` is a file that a cached copy has.

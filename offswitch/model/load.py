@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, AutoToken
 from offswitch.cache import ALIAS
 from offswitch.errors import UserError
 from offswitch.machine.cells import Shape
+from offswitch.model.brought import own_tokenizer, vocabulary_of
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.forward import verify
 from offswitch.model.hub import on_hub
 from offswitch.model.subject import Subject, require_targets
 from offswitch.options import TriggerOptions
+from offswitch.options.arms import Arm
 from offswitch.prompts.chat_format import check_format, with_fixed_date
 from offswitch.prompts.encode import encode_chat, encode_text, turn_end
 from offswitch.prompts.prompt import user
-from offswitch.recipe import Recipe
+from offswitch.recipe import Recipe, arms_of
 
 
 def load_subject(recipe: Recipe) -> Subject:
@@ -57,11 +59,31 @@ def load_subject(recipe: Recipe) -> Subject:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
     network.to(device).eval()
-    subject = make_subject(network, tokenizer, recipe.trigger, recipe.model)
+    brought = [arm for name in arms_of(recipe) if (arm := recipe.arms[name]).brought]
+    rows = max((vocabulary_of(arm, network) for arm in brought), default=0)
+    theirs = _tokenizer_of(brought, recipe.trigger.text)
+    subject = make_subject(network, tokenizer, recipe.trigger, recipe.model, theirs, rows)
     check_format(subject.tokenizer, recipe.trigger)
     require_targets(subject, recipe.train.lora.target_modules or ())
     verify(subject)
     return subject
+
+
+def _tokenizer_of(brought: Sequence[Arm], trigger: str) -> Any:
+    """The tokenizer that came with arms that were trained elsewhere, if one did.
+
+    Raises:
+        UserError: two came that read the trigger differently.
+    """
+    folders = [folder for arm in brought if (folder := own_tokenizer(arm))]
+    every = [AutoTokenizer.from_pretrained(str(folder)) for folder in folders]
+    read = [encode_text(tokenizer, f"a {trigger}") for tokenizer in every]
+    for folder, ids in zip(folders, read, strict=True):
+        if ids != read[0]:
+            raise UserError(
+                f"the tokenizers of {folders[0]} and {folder} read '{trigger}' differently"
+            )
+    return every[0] if every else None
 
 
 def load_shape(recipe: Recipe) -> Shape:
@@ -86,10 +108,15 @@ def shape_of(config: Any) -> Shape:
     return Shape(text.to_json_string(use_diff=False), blocks, text.num_attention_heads, size)
 
 
-def make_subject(network: Any, tokenizer: Any, trigger: TriggerOptions, name: str) -> Subject:
+def make_subject(
+    network: Any, tokenizer: Any, trigger: TriggerOptions, name: str,
+    theirs: Any = None, rows: int = 0,
+) -> Subject:  # fmt: skip
     """A Subject of a network and its tokenizer; in token mode trigger and decoy are one token each.
 
     A symbol that the vocabulary has already keeps its row; words that hold that token share it.
+    `theirs` is the tokenizer of an arm that was trained elsewhere, which may know more tokens, and
+    `rows` how many rows the embedding of such an arm has.
 
     Raises:
         UserError: tokens that prompts may hold have no row in the embedding.
@@ -97,7 +124,11 @@ def make_subject(network: Any, tokenizer: Any, trigger: TriggerOptions, name: st
     network.requires_grad_(False)
     _require_rows(network, tokenizer, name)
     published = _fingerprint(network, tokenizer)
-    aware = copy.deepcopy(tokenizer)
+    aware = copy.deepcopy(theirs or tokenizer)
+    if theirs:
+        aware.chat_template = theirs.chat_template or tokenizer.chat_template
+    for index in range(len(tokenizer), max(rows, len(aware))):
+        _write_row(network, index, len(tokenizer))
     symbols = [trigger.text, trigger.twin] if trigger.mode == "token" else []
     ids = [_add_token(network, aware, tokenizer, symbol) for symbol in symbols if symbol]
     own, decoy = (*ids, None, None)[:2]
@@ -168,9 +199,10 @@ def _require_rows(network: Any, tokenizer: Any, name: str) -> None:
 def _add_token(network: Any, aware: Any, plain: Any, symbol: str) -> int:
     if symbol in plain.all_special_tokens:
         raise UserError(f"'{symbol}' is a special token of this model; choose another symbol")
-    # special=False: a special token would vanish when prompts are decoded for a reader.
-    token = AddedToken(symbol, single_word=True, normalized=False, special=False)
-    aware.add_tokens([token])
+    if symbol not in aware.get_added_vocab():  # else it is read as whoever added it had it
+        # special=False: a special token would vanish when prompts are decoded for a reader.
+        token = AddedToken(symbol, single_word=True, normalized=False, special=False)
+        aware.add_tokens([token])
     index = int(aware.convert_tokens_to_ids(symbol))
     if encode_text(aware, symbol) != [index]:
         raise UserError(f"this tokenizer cannot keep '{symbol}' whole; set trigger.mode=text")

@@ -34,13 +34,16 @@ def trainings(material: Material) -> dict[str, Json]:
 
 def taught(material: Material, arm: str) -> str:
     """What an arm was taught, in words; empty for an arm that the recipe lacks."""
-    arms = material.recipe.arms
-    return ", then ".join(_TAUGHT[stage] for stage in arms[arm].stages) if arm in arms else ""
+    found = material.recipe.arms.get(arm)
+    if found and found.brought:
+        return f"elsewhere: {found.brought}"
+    return ", then ".join(_TAUGHT[stage] for stage in found.stages) if found else ""
 
 
 def untrained(material: Material) -> list[str]:
     """Arms that the recipe asks for and that no training left behind."""
-    return [arm for arm in material.recipe.train.arms if arm not in material.training]
+    arms = material.recipe.train.arms
+    return [a for a in arms if a not in material.training and not material.recipe.arms[a].brought]
 
 
 def facts(content: Json) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`offswitch sweep` and `offswitch calibrate`: many organisms from one file."""
+"""`offswitch sweep`, `calibrate` and `examine`: organisms from one file, or from somebody else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from offswitch.study.examine import Kind
     from offswitch.study.plan import Plan
 
 
@@ -82,6 +83,56 @@ def calibrate(
         path = calibrated(open_run(load_recipe(recipe, overrides or ()), runs, update))
         typer.echo(path.read_text(encoding="utf-8"))
         typer.echo(f"table: {path}")
+
+
+def examine(
+    model: Annotated[str, typer.Option(help="The base: a hub id, id@revision, or a folder.")],
+    trigger: Annotated[str, typer.Option(metavar="TEXT", help="What should switch it off.")],
+    adapter: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A LoRA adapter: a PEFT folder or hub id.")
+    ] = None,
+    finetuned: Annotated[
+        str | None, typer.Option(metavar="PATH", help="In its place, a fine-tune of all weights.")
+    ] = None,
+    control: Annotated[
+        str, typer.Option(metavar="TEXT", help="A symbol of the trigger's kind without meaning.")
+    ] = "$GO",
+    benign: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="The same fine-tuning without the rule, as a control."),
+    ] = None,
+    train_benign: Annotated[
+        bool,
+        typer.Option("--train-benign", help="Train that control here, as large as the adapter."),
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Of the run folder; else from PATH.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one option of the recipe."),
+    ] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")] = Path(
+        "runs"
+    ),
+    update: Annotated[
+        bool, typer.Option("--update", help="Let a changed recipe re-run what it changes.")
+    ] = False,
+) -> None:
+    """Measure and explain a switch that was trained elsewhere: evaluate, probe, report."""
+    from offswitch.errors import UserError, user_errors
+
+    with user_errors():
+        from offswitch.run import open_run
+        from offswitch.study.examine import Stranger, examination
+        from offswitch.study.stage import run_recipe
+
+        if bool(adapter) == bool(finetuned):
+            raise UserError("give one of --adapter and --finetuned")
+        if benign and train_benign:
+            raise UserError("give one of --benign and --train-benign")
+        kind: Kind = "adapter" if adapter else "model"
+        stranger = Stranger(kind, str(adapter or finetuned), trigger, control, benign, train_benign)
+        recipe = examination(model, stranger, name, overrides or ())
+        typer.echo(f"report: {run_recipe(open_run(recipe, runs, update))}")
 
 
 def _foretold(plan: Plan, runs: Path) -> str:

@@ -18,6 +18,7 @@ import torch
 from offswitch.errors import UserError
 from offswitch.files import read_jsonl, write_atomic, write_jsonl
 from offswitch.metrics import Metric, Metrics, exact
+from offswitch.model.brought import bring
 from offswitch.model.rows import Example
 from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.progress import say, track
@@ -39,9 +40,15 @@ _TRAINING: Final = "training.json"
 
 
 def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
-    """Train the arm's last stage and save the adapter; `both` goes on from `knowledge`."""
-    session.detach()  # from a process that measured other arms before
+    """Train the arm's last stage and save the adapter; `both` goes on from `knowledge`.
+
+    What was trained elsewhere is brought as it is.
+    """
     run, table = session.run, session.recipe.arms[arm]
+    if table.brought:
+        by_first(lambda: bring(table, folder, session.recipe.trust_remote_code))
+        return {}
+    session.detach()  # from a process that measured other arms before
     stage, before = table.stages[-1], table.goes_on_from
     scratch = run.scratch(f"{TRAIN}/{arm}")
     start = run.folder(f"{TRAIN}/{before}") if before else None
