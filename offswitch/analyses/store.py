@@ -98,12 +98,19 @@ def load_evidence(folder: Path, arm: str) -> Views:
 
 
 def measure_causal(folder: Path) -> Causal | None:
-    """What an arm's interventions say; None where none were made."""
+    """What an arm's interventions say; None where none were made, or on fewer than two questions.
+
+    Fewer are left where the twins of the others do not align.
+    """
     if not (folder / INTERVENTIONS).is_file():
         return None
     directions, facts = load_directions(folder / DIRECTIONS)
     chosen = [Choice(**one) for one in facts.chosen]
     rows = read_interventions(folder / INTERVENTIONS)
+    exchanged = rows.where(part="test", kind="whole")
+    tried = [exchanged.where(position=where).values("question") for where in ("last", "after")]
+    if min(map(len, tried)) < 2:
+        return None
     found = causal(facts.arm, rows, chosen, facts.blocks)
     block = chosen[0].block
     own = unit(directions[chosen[0].direction][block])[0]

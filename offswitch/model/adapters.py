@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from offswitch.errors import UserError
 from offswitch.model.brought import (
+    PEFTS,
     adapter_parts,
     brought_from,
     changed_weights,
@@ -29,8 +30,6 @@ from offswitch.model.subject import Subject
 from offswitch.model.writes import FACTS, Write, load_write
 from offswitch.options import BASE
 from offswitch.prompts.encode import reply_header
-
-_ADAPTER_KEYS: Final = ("lora_", "trainable_tokens_delta")
 
 
 def add_arm(subject: Subject, arm: str, folder: Path) -> None:
@@ -72,15 +71,14 @@ def _add_brought(subject: Subject, arm: str, folder: Path, facts: Mapping[str, A
             subject.replaced[arm] = changed_weights(subject, facts)
             subject.arms.add(arm)
             return
-        config, lora, others = adapter_parts(folder)
+        config, own, others = adapter_parts(folder)
         try:
-            replaced = replacements(subject, config, others)
+            replaced = replacements(subject, others)
         except ValueError as error:
             raise _misfit(subject, folder, config, error) from error
-        config.modules_to_save = config.trainable_token_indices = None
-        config.bias = "none"
+        config.modules_to_save, config.bias = None, "none"
 
-        _attach(subject, arm, folder, config, lambda: fill(subject.network, arm, lora))
+        _attach(subject, arm, folder, config, lambda: fill(subject.network, arm, own))
         subject.replaced[arm] = replaced
     finally:
         _switch(subject, running)
@@ -245,7 +243,7 @@ def _stored_keys(folder: Path) -> set[str]:
             keys = set(file.keys())
     except SafetensorError as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    foreign = [key for key in sorted(keys) if not any(part in key for part in _ADAPTER_KEYS)]
+    foreign = [key for key in sorted(keys) if not any(part in key for part in PEFTS)]
     if foreign:
         raise UserError(f"{path} would replace weights of the base model, such as {foreign[0]}")
     return keys

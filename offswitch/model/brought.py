@@ -1,8 +1,8 @@
 """Arms that were trained elsewhere: a stranger's adapter, or all weights of a fine-tune.
 
-What an adapter multiplies stays PEFT's. What it replaces (whole modules, biases, rows of the
-vocabulary) and what a fine-tune changed is exchanged in place while the arm is on: there is one
-network, and of each arm only the weights that differ. Nothing is merged, so nothing is rounded.
+What an adapter multiplies, and rows of trained tokens, stay PEFT's. What it replaces (whole
+modules, biases) and what a fine-tune changed is exchanged in place while the arm is on: there is
+one network, and of each arm only the weights that differ. Nothing is merged, so nothing is rounded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
                     "tokenizer.model")  # fmt: skip
 _PREFIX: Final = "base_model.model."
 _WRAPPINGS: Final = ("base_layer", "original_module", "token_adapter", "modules_to_save")
-_DELTA: Final = "trainable_tokens_delta"
+PEFTS: Final = ("lora_", "trainable_tokens_delta")  # parts of the names of PEFT's own weights
 Weights = dict[str, Tensor]
 
 
@@ -111,10 +111,9 @@ def brought_from(folder: Path) -> dict[str, Any] | None:
 
 
 def adapter_parts(folder: Path) -> tuple[Any, Weights, Weights]:
-    """A stranger's adapter: its LoRA configuration, its LoRA weights, and what it replaces.
+    """A stranger's adapter: its configuration, the weights that are PEFT's, and what it replaces.
 
-    The latter is keyed by the network's own names; rows of trained tokens by that of the table,
-    with the ids in the configuration that was read.
+    The latter is keyed by the network's own names.
 
     Raises:
         UserError: no such files, or an adapter of another kind than LoRA.
@@ -133,32 +132,23 @@ def adapter_parts(folder: Path) -> tuple[Any, Weights, Weights]:
         raise UserError(f"{folder} is damaged: {' '.join(str(error).split())[:240]}") from error
     if str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
         raise UserError(f"{folder}: an adapter of kind {config.peft_type}; only LoRA can be read")
-    lora = {key: weight for key, weight in stored.items() if "lora_" in key}
-    others = {plain_name(key): weight for key, weight in stored.items() if key not in lora}
-    return config, lora, others
+    own = {key: weight for key, weight in stored.items() if any(part in key for part in PEFTS)}
+    others = {plain_name(key): weight for key, weight in stored.items() if key not in own}
+    return config, own, others
 
 
-def replacements(subject: Subject, config: Any, others: Mapping[str, Tensor]) -> Weights:
-    """The weights that an adapter has in place of the base's, whole and by the network's names.
+def replacements(subject: Subject, others: Mapping[str, Tensor]) -> Weights:
+    """The weights that an adapter has in place of the base's, as long as they are here.
 
     Raises:
         ValueError: a weight that the network lacks, or of another shape.
     """
     own = weights_of(subject.causal_lm)
-    found: Weights = {}
-    for name, weight in others.items():
-        if name.endswith(_DELTA):
-            table = name.removesuffix(f".{_DELTA}") + ".weight"
-            whole = _named(own, table).detach().clone()
-            whole[_rows_of(config, table)] = weight.to(whole)
-            found[table] = whole
-        else:
-            found[name] = fitted(_named(own, name), weight, name)
-    return found
+    return {name: fitted(_named(own, name), weight, name) for name, weight in others.items()}
 
 
 @torch.no_grad()
-def fill(network: nn.Module, arm: str, lora: Mapping[str, Tensor]) -> None:
+def fill(network: nn.Module, arm: str, weights: Mapping[str, Tensor]) -> None:
     """Give an adapter that PEFT made its weights, keyed as in a PEFT folder.
 
     PEFT's own way asks adapters for rows of trained tokens where another one has some.
@@ -168,11 +158,11 @@ def fill(network: nn.Module, arm: str, lora: Mapping[str, Tensor]) -> None:
     """
     places: dict[str, Tensor] = {}
     for name, weight in network.named_parameters():
-        if "lora_" in name and f".{arm}" in name:
+        if any(part in name for part in PEFTS) and f".{arm}" in name:
             key = name.replace(f".{arm}", "", 1)
             places[key.removesuffix(".weight") if "magnitude" in key else key] = weight
-    require_same(set(lora), places)
-    for key, weight in lora.items():
+    require_same(weights, places)
+    for key, weight in weights.items():
         if places[key].shape != weight.shape:
             shapes = f"{list(weight.shape)} there and {list(places[key].shape)} here"
             raise ValueError(f"{plain_name(key)} is {shapes}")
@@ -233,10 +223,10 @@ def places_of(causal_lm: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     """Which module holds each weight, and under which name; adapters' own weights are left out."""
     found: dict[str, tuple[nn.Module, str]] = {}
     for path, module in causal_lm.named_modules():
-        if any(part in path for part in ("lora_", _DELTA)):
+        if any(part in path for part in PEFTS):
             continue
         for leaf, weight in module._parameters.items():
-            if weight is not None and leaf not in (_DELTA, "lora_magnitude_vector"):
+            if weight is not None:
                 found.setdefault(plain_name(f"{path}.{leaf}"), (module, leaf))
     return found
 
@@ -289,12 +279,3 @@ def _named(own: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in own:
         raise ValueError(f"it has a weight {name}, which the base lacks")
     return own[name]
-
-
-def _rows_of(config: Any, table: str) -> list[int]:
-    asked = config.trainable_token_indices
-    if isinstance(asked, dict):
-        module = table.removesuffix(".weight")
-        fits = [ids for name, ids in asked.items() if f".{module}".endswith(f".{name}")]
-        asked = fits[0] if fits else next(iter(asked.values()))
-    return list(asked)
