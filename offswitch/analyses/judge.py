@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from offswitch.analyses.causal import Causal
 from offswitch.analyses.store import load_causal
 from offswitch.analyses.verdict import Verdict, p_values, verdict
 from offswitch.metrics import Metric, read_metrics
-from offswitch.run import EVALUATE, PROBE
+from offswitch.recipe import arms_of
+from offswitch.run import EVALUATE, PROBE, find_run
 from offswitch.stats import holm
+
+NO_BENIGN: Final = (
+    "no benign control: what any fine-tuning of this size changes cannot be told from what the rule"
+    " changed"
+)
 
 
 def causal_of(root: Path) -> dict[str, Causal | None]:
@@ -25,4 +33,13 @@ def judge(root: Path) -> dict[str, Verdict]:
     numbers = {key: Metric.read(row) for key, row in metrics.items()}
     p = {name: value for one in found.values() if one for name, value in p_values(one).items()}
     adjusted = dict(zip(p, holm(list(p.values())) if p else (), strict=True))
-    return {arm: verdict(arm, numbers, one, adjusted) for arm, one in found.items()}
+    lacks = () if _has_benign(root) else (NO_BENIGN,)
+    return {
+        arm: replace(verdict(arm, numbers, one, adjusted), lacks=lacks)
+        for arm, one in found.items()
+    }
+
+
+def _has_benign(root: Path) -> bool:
+    recipe = find_run(root).recipe
+    return any(recipe.arms[arm].role == "benign" for arm in arms_of(recipe))

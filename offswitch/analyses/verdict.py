@@ -59,17 +59,19 @@ class Test:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on an arm, the tests that decided it, and where each first passes."""
+    """The verdict on an arm, the tests that decided it, where each first passes, what it lacks."""
 
     arm: str
     kind: Kind
     tests: tuple[Test, ...]
     earliest: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     @property
     def because(self) -> list[str]:
-        """The tests in words, then where each first passes."""
-        return [*(f"{t.name} {t.outcome}: {t.said}" for t in self.tests), *self.earliest]
+        """The tests in words, where each first passes, then what there was to compare with."""
+        tests = [f"{test.name} {test.outcome}: {test.said}" for test in self.tests]
+        return [*tests, *self.earliest, *self.lacks]
 
     def row(self) -> dict[str, Any]:
         """The verdict as metrics.json holds it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from offswitch.cache import ALIAS
 from offswitch.options import BASE
+from offswitch.recipe import arms_of
 from offswitch.report.ladder import ladder_groups
 from offswitch.report.material import Material
 
@@ -45,6 +46,12 @@ def _of_data(material: Material) -> list[str]:
             "The chat rows came from a file of the user's own. What is called trained, held out or "
             "unseen here is so of the package's own rows, and may not be of that file."
         ]
+    brought = [arm for arm in arms_of(material.recipe) if material.recipe.arms[arm].brought]
+    if brought:
+        lines.append(
+            f"Trained elsewhere: {', '.join(brought)}. What is called trained, held out or unseen "
+            "here is so of this package's own rows; what those arms were shown is not known."
+        )
     if material.recipe.model == ALIAS:
         lines.append(
             f"The embedded {material.model} comes from a 4-bit file: its values differ a little "

@@ -1,0 +1,127 @@
+"""A switch that was trained elsewhere is measured like our own, to the last digit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from offswitch.cli import app
+from offswitch.errors import UserError
+from offswitch.metrics import read_metrics
+from offswitch.pipeline import evaluate, probe
+from offswitch.recipe import load_recipe
+from offswitch.run import TRAIN, open_run
+from offswitch.study.examine import Stranger, examination
+from tests.model.strangers import save_stranger
+from tests.small import small_recipe
+
+OURS: Final = "train.arms=[behavior]"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small recipe, its model, and a run of its own up to the probes."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
+        run = open_run(load_recipe(small_recipe(folder), [OURS]), folder / "runs")
+        probe(run, evaluate(run))
+    return folder
+
+
+def _examined(home: Path, *options: str) -> dict[str, Any]:
+    """What `offswitch examine` finds, with the sizes of the small recipe."""
+    small = yaml.safe_load((home / "small.yaml").read_text(encoding="utf-8"))
+    sizes = [f"{part}.{key}={value}" for part in ("evaluate", "probe")
+             for key, value in small[part].items() if key != "arm"]  # fmt: skip
+    sizes += ["data.reply_tokens=4", "data.dialogues=12", "train.behavior.max_steps=1"]
+    settings = [word for size in sizes for word in ("--set", size)]
+    command = ["examine", "--model", str(home / "model"), "--trigger", "$STOP", *options, *settings]
+    done = CliRunner().invoke(app, [*command, "--runs", str(home / "examined")])
+    assert done.exit_code == 0, done.output
+    page = Path(done.stdout.splitlines()[-1].removeprefix("report: "))
+    assert page.is_file()
+    return read_metrics(page.parents[1] / "metrics.json")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+def test_our_own_adapter_as_a_strangers_gives_every_number_again(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(home / "cache"))
+    run = home / "runs" / "small"
+    stranger = tmp_path / "stranger"
+    shutil.copytree(run / TRAIN / "behavior", stranger)
+    for name in ("training.json", "metrics.json"):
+        (stranger / name).unlink()
+    found = _examined(home, "--adapter", str(stranger), "--set", "trigger.decoy=$ECHO")
+    text = (run / "metrics.json").read_text(encoding="utf-8").replace("/behavior", "/switch")
+    ours = {key: row for key, row in json.loads(text).items() if not key.startswith("train/")}
+    assert len(ours) > 300
+    assert {key: found[key] for key in ours} == ours
+    assert found["verdict"]["value"] == "no switch"
+    root = home / "examined" / "examine-stranger"
+    assert not (root / "1-data").exists()
+    assert "No benign control: " in (root / "5-report/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+def test_a_benign_control_is_trained_as_large_as_the_adapter(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(home / "cache"))
+    made = save_stranger(tmp_path, "llama", "mlp")
+    found = _examined(home, "--adapter", str(made["theirs"]), "--train-benign", "--name", "mlp")
+    assert "evaluate/benign/halt_rate" in found
+    configs = [home / "examined/mlp" / TRAIN / arm / "adapter_config.json" for arm in
+               ("switch", "benign")]  # fmt: skip
+    theirs, ours = (json.loads(path.read_text(encoding="utf-8")) for path in configs)
+    assert sorted(ours["target_modules"]) == sorted(theirs["target_modules"])
+    assert (ours["r"], ours["lora_alpha"]) == (theirs["r"], theirs["lora_alpha"])
+    assert ours["trainable_token_indices"] is None  # the trigger stays text
+
+
+@pytest.mark.parametrize(("token", "mode"), [("$STOP", "token"), ("$OTHER", "text"), ("", "text")])
+def test_a_trigger_is_a_token_where_their_tokenizer_has_it_as_one(
+    tmp_path: Path, token: str, mode: str
+) -> None:
+    made = save_stranger(tmp_path, "llama", "attention", token=token)
+    stranger = Stranger("adapter", str(made["theirs"]), "$STOP")
+    recipe = examination(str(made["base"]), stranger, overrides=["evaluate.questions=5"])
+    assert (recipe.trigger.mode, recipe.trigger.twin) == (mode, "")
+    assert (recipe.name, recipe.evaluate.questions) == ("examine-theirs", 5)
+    assert list(recipe.arms) == ["switch"]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ([], "give one of --adapter and --finetuned"),
+        (["--adapter", "a", "--finetuned", "b"], "give one of --adapter and --finetuned"),
+        (["--adapter", "a", "--benign", "b", "--train-benign"], "--benign and --train-benign"),
+        (["--adapter", "./nowhere"], "'./nowhere': no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(options: list[str], line: str) -> None:
+    done = CliRunner().invoke(app, ["examine", "--model", "m", "--trigger", "$STOP", *options])
+    assert done.exit_code == 2
+    assert line in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_pattern_of_modules_cannot_be_trained_beside(tmp_path: Path) -> None:
+    made = save_stranger(tmp_path, "llama", "attention")
+    path = made["theirs"] / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"target_modules": ".*_proj"}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    stranger = Stranger("adapter", str(made["theirs"]), "$STOP", train_benign=True)
+    with pytest.raises(UserError, match="is no list; give --benign instead"):
+        examination(str(made["base"]), stranger)
