@@ -7,6 +7,7 @@ state.
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -133,8 +134,8 @@ def real_label(finding: Finding[Any]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text in which a dollar sign is a dollar sign and not the start of a formula."""
-    return text.replace("$", r"\$")
+    """Text as it stands: a dollar sign starts no formula, what cannot be drawn is its code."""
+    return "".join(c if c == "\n" or c in _glyphs() else _code(c) for c in text).replace("$", r"\$")
 
 
 def doubling(ax: Axes, x: Sequence[float]) -> None:
@@ -179,15 +180,21 @@ def token_text(token: str) -> str:
         token = bytes(table[c] for c in token).decode("utf-8", errors="backslashreplace")
     signs, drawn = {" ": "␣", "\n": "⏎", "\t": "⇥"}, _glyphs()
     named = [(c, signs.get(c, c)) for c in token]
-    shown = "".join(n if n.isprintable() and n in drawn else f"\\u{ord(c):04x}" for c, n in named)
+    shown = "".join(n if n.isprintable() and n in drawn else _code(c) for c, n in named)
     return plain(shown if len(shown) <= 18 else shown[:17] + "…")
 
 
 @cache
 def _glyphs() -> frozenset[str]:
-    """What DejaVu Sans can draw."""
+    """What DejaVu Sans can draw and a reader can see: no joiners or marks of direction."""
     font = get_font(findfont(FontProperties(family="DejaVu Sans")))
-    return frozenset(chr(code) for code in font.get_charmap())
+    drawn = map(chr, font.get_charmap())
+    return frozenset(c for c in drawn if unicodedata.category(c) not in ("Cc", "Cf"))
+
+
+def _code(char: str) -> str:
+    """A character's code point."""
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 @cache

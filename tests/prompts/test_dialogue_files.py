@@ -104,7 +104,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str, message:
     [
         (b"", "the file is empty"),
         (b"\n \n", "the file is empty"),
-        (b"\xff\xfe{}", "expected UTF-8"),
+        (b"{}\n\xe9", "line 2: not utf-8 .*save the file as UTF-8"),
         (GOOD[0].encode(), r"no row with \$STOP"),
         (GOOD[1].encode(), r"no row without \$STOP"),
     ],
