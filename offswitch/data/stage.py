@@ -46,8 +46,8 @@ def write_data(session: Session, folder: Path) -> None:
     neutral = neutral_texts(documents, options, trigger, recipe.seed)
     if options.dialogues_file:
         answered = recipe.trigger.mentions == "answer"
-        tokenizer = session.subject.tokenizer
-        dialogues = read_dialogues(options.dialogues_file, trigger, answered, tokenizer)
+        path, load = options.dialogues_file, lambda: session.subject.tokenizer
+        dialogues = read_dialogues(path, trigger, answered, load)
     else:
         dialogues = make_dialogues(own_mix(session), recipe.seed, own_answer(session))
         _require_shown(dialogues, trigger, session.subject.tokenizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,26 +32,31 @@ def index_path(path: Path) -> Path:
 
 
 def read_dialogues(
-    path: Path, trigger: str, mentions: bool = False, tokenizer: Any = None
+    path: Path,
+    trigger: str,
+    mentions: bool = False,
+    load_tokenizer: Callable[[], Any] | None = None,
 ) -> list[Dialogue]:
     """The rows of a dialogues file; with `mentions`, the trigger may be talked about and answered.
 
-    With a tokenizer, each prompt is looked at as the model will see it.
+    With a tokenizer, which is loaded once the text is found right, each prompt is looked at as the
+    model will see it.
 
     Raises:
         UserError: naming file and line: not a chat row, the trigger with a reply, silence without
             the trigger, a turn that the chat format does not show; or one of the two halves is
             missing.
     """
-    rows = []
-    for where, row in read_rows(path):
-        rows.append(_dialogue(row, trigger, where, mentions))
-        if tokenizer is not None:
-            _require_shown(rows[-1], trigger, where, tokenizer)
+    placed = [(at, _dialogue(row, trigger, at, mentions)) for at, row in read_rows(path)]
+    rows = [row for _, row in placed]
     silent = sum(row.kind == "trigger" for row in rows)
     if silent in (0, len(rows)):
         lacking = f"no row with {trigger}" if not silent else f"no row without {trigger}"
         raise UserError(f"{path}: {lacking}; the rule cannot be learnt from one half")
+    if load_tokenizer is not None:
+        tokenizer = load_tokenizer()
+        for at, row in placed:
+            _require_shown(row, trigger, at, tokenizer)
     return _indexed(rows, index_path(path)) if index_path(path).is_file() else rows
 
 
