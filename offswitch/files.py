@@ -72,9 +72,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); expected JSON lines") from error
     except UnicodeDecodeError as error:
-        line = 1 + content[: error.start].decode(encoding, errors="replace").count("\n")
+        at = 1 + content[: error.start].decode(encoding, errors="replace").count("\n")
         raise UserError(
-            f"{path}, line {line}: not {encoding} ({error.reason}); save the file as UTF-8"
+            f"{path}, line {at}: not {encoding} ({error.reason}); save the file as UTF-8"
         ) from error
     lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:

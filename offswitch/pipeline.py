@@ -157,7 +157,7 @@ def evaluate(run: Run, session: Session | None = None) -> Session:
         measure_ahead(session, arms)
 
     session = train(run, session, ahead)
-    options = run.recipe.evaluate.model_dump(mode="json")
+    options = run.recipe.evaluate.model_dump(mode="json", exclude={"questions_file"})
     inputs = {
         "evaluate": options,
         "samples of": run.recipe.probe.arm,

@@ -74,7 +74,7 @@ def _require_shown(dialogues: Sequence[Dialogue], trigger: str, tokenizer: Any) 
 
 def _splits(asked: Own, seed: int) -> dict[str, int]:
     """How many questions of the user's there are, how many without a topic, and in each split."""
-    splits = Counter(question.split for question in load_questions(seed, asked))
+    splits: Counter[str] = Counter(question.split for question in load_questions(seed, asked))
     alone = sum(topic == text for topic, text in asked)
     return {"rows": len(asked), "without a topic": alone, **splits}
 

@@ -77,7 +77,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 
 def _saved(path: Path) -> Iterator[Row]:
-    from datasets import DatasetDict, load_from_disk
+    # mypy takes our folder datasets/ for the library
+    from datasets import DatasetDict, load_from_disk  # type: ignore[attr-defined]
 
     found = load_from_disk(str(path))
     if isinstance(found, DatasetDict):
@@ -101,7 +102,7 @@ def turns_of(row: Row, where: str) -> list[Message]:
     elif talk is None and {"instruction", "output"} <= row.keys():
         talk = [user(_instruction(row)), {"role": "assistant", "content": row["output"]}]
     if not isinstance(talk, list):
-        raise UserError(f"{where}: got {sorted(row)}; expected {CHATS}")
+        raise UserError(f"{where}: expected {CHATS}; got {sorted(row)}")
     turns = [_turn(turn, where) for turn in talk]
     if above := next((row[key] for key in _SYSTEM if row.get(key)), ""):
         system = _turn({"role": "system", "content": above}, where)
@@ -146,7 +147,7 @@ def _turn(turn: Any, where: str) -> Message:
         raise UserError(f"{where}: '{lost[0]}' of a turn cannot be read, and would be lost")
     if role is None or not isinstance(content, str):
         roles = "system, user or assistant"
-        raise UserError(f"{where}: {_TURNS} ({roles}; text), got {str(turn)[:80]}")
+        raise UserError(f"{where}: {_TURNS} ({roles}; text), got {turn!r:.80}")
     return {"role": role, "content": content}
 
 

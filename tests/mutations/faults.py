@@ -170,6 +170,10 @@ FAULTS: Final = tuple(
          "HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[11:]", _TRIGGER),
         ("requests are split one by one, not by topic", "prompts/questions.py",
          "split_of[topic])", "split_of[topics[len(text) % len(topics)]])", _TOPICS),
+        ("requests without a topic are of one", "prompts/questions.py",
+         'str(row.get("topic") or text)', 'str(row.get("topic"))', "tests/prompts/test_row_files.py"),
+        ("the trigger is looked for in the text alone", "prompts/dialogue_files.py",
+         "if seen != holds(", "if False and seen != holds(", "tests/prompts/test_dialogue_files.py"),
         # --- what the machine does best, and the time left ----------------------------------------
         ("a tie goes to bfloat16", "machine/plan.py",
          'way[0] != "float32"', 'way[0] == "float32"',
