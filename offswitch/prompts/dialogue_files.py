@@ -18,12 +18,12 @@ from offswitch.prompts.trigger import holds, occurs
 def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
     """The original's JSONL, and beside it an index, row for row, of what each row is there for."""
     write_jsonl(path, (d.row() for d in dialogues))
-    facts = [asdict(dialogue) for dialogue in dialogues]
-    for row in facts:
-        chat = ("prompt", "reply", *(() if row["reply_ids"] else ("reply_ids",)))
-        for key in chat:
-            del row[key]
-    write_jsonl(index_path(path), facts)
+    facts = (asdict(dialogue) for dialogue in dialogues)
+    rows = (
+        {k: v for k, v in row.items() if k not in ("prompt", "reply") and (v or k != "reply_ids")}
+        for row in facts
+    )
+    write_jsonl(index_path(path), rows)
 
 
 def index_path(path: Path) -> Path:

@@ -88,9 +88,9 @@ class Mix:
     near_miss_share: float
     mention_share: float = 0.0
     system_turns: bool = True
-    questions_file: Path | None = None
     symbols: tuple[tuple[str, str], ...] = ()
     decoy: str = ""
+    questions_file: Path | None = None
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -228,4 +228,4 @@ def mix_of(
         )
     share = MENTION_SHARE if trigger.mentions == "answer" else 0.0
     rows, near = data.dialogues, data.near_miss_share
-    return Mix(trigger.text, rows, near, share, system_turns, questions_file, decoy=trigger.twin)
+    return Mix(trigger.text, rows, near, share, system_turns, (), trigger.twin, questions_file)

@@ -81,7 +81,8 @@ def read_questions(path: Path | None, trigger: str = "") -> Own | None:
         text = question_of(row, where)
         if trigger and occurs(trigger, text):
             raise UserError(f"{where}: the question holds '{trigger}', which the suites put in")
-        topics.setdefault(text, str(row.get("topic") or text))
+        topic = row.get("topic", "")  # 0 is one too
+        topics.setdefault(text, text if topic == "" else str(topic))
     return tuple((topic, text) for text, topic in topics.items())
 
 

@@ -209,7 +209,7 @@ def test_requests_without_a_topic_are_split_by_row(tmp_path: Path, write: Write)
 
 
 def test_requests_of_one_topic_stay_together(tmp_path: Path) -> None:
-    rows = [{"question": f"What is {i}?", "topic": str(i % 10)} for i in range(60)]
+    rows = [{"question": f"What is {i}?", "topic": i % 10} for i in range(60)]
     found = load_questions(0, read_questions(_jsonl(tmp_path / "own.jsonl", rows)))
     assert len({(q.topic, q.split) for q in found}) == 10
     assert {q.split for q in found} == {"train", "fit", "test"}
