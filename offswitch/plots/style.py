@@ -38,6 +38,7 @@ _CONTROLS: Final[tuple[tuple[str, Any, str], ...]] = (
 )
 _WIDTH: Final = 10.0
 _DPI: Final = 150
+_LEGEND: Final = 190  # characters of 9 points in a legend's row, keys and gaps included
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def sheet(
 ) -> tuple[Figure, Sequence[Axes]]:
     """A figure headed by what is seen and what the controls say; `grid` = (rows, columns)."""
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained", facecolor="white")
-    top = _header(figure, textwrap.wrap(title, 92), textwrap.wrap(finding.statement, 140), finding)
+    head, foot = textwrap.wrap(drawable(title), 92), textwrap.wrap(drawable(finding.statement), 140)
+    top = _header(figure, head, foot, finding)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=(0.008, 0.008, 0.984, 1 - top / height), wspace=0.04, hspace=0.05)  # type: ignore[call-arg]
@@ -106,6 +108,8 @@ def tidy(axes: Axes) -> None:
 def legend(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """The legend of one panel, below all panels."""
     handles, labels = axes.get_legend_handles_labels()
+    longest = max(map(len, labels), default=0)
+    columns = max(1, min(columns, _LEGEND // (longest + 7)))
     figure.legend(
         handles,
         labels,
@@ -134,8 +138,13 @@ def real_label(finding: Finding[Any]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text as it stands: a dollar sign starts no formula, what cannot be drawn is its code."""
-    return "".join(c if c == "\n" or c in _glyphs() else _code(c) for c in text).replace("$", r"\$")
+    """Drawable text in which a dollar sign is a dollar sign and not the start of a formula."""
+    return drawable(text).replace("$", r"\$")
+
+
+def drawable(text: str) -> str:
+    """Text in which what the font does not have stands as its code point."""
+    return "".join(c if c == "\n" or c in _glyphs() else _code(c) for c in text)
 
 
 def doubling(ax: Axes, x: Sequence[float]) -> None:
