@@ -39,8 +39,8 @@ check: $(DEVELOPS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy
-	$(BIN)/mypy $(SCRIPTS)
+	$(BIN)/mypy -n auto
+	$(BIN)/mypy -n auto $(SCRIPTS)
 
 format: $(DEVELOPS)
 	$(BIN)/ruff check --fix .

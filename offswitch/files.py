@@ -27,6 +27,14 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def content_hash(path: Path) -> str | None:
+    """What a file or all files of a folder hold, as one hash; None where there is nothing."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest({str(file.relative_to(path)): file_hash(file) for file in files})
+    return file_hash(path) if path.is_file() else None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends without an error.
@@ -52,16 +60,22 @@ def write_json(path: Path, content: object) -> None:
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each object of a JSONL file, with its place, such as `rows.jsonl, line 3`.
 
-    Blank lines are skipped; a byte order mark and CRLF are read. Lines end at a newline only:
-    str.splitlines would also cut at U+2028 and its like, which a text may hold.
+    Blank lines are skipped; a byte order mark, CRLF, UTF-16 and UTF-32 are read. Lines end at a
+    newline only: str.splitlines would also cut at U+2028 and its like, which a text may hold.
 
     Raises:
         UserError: the file cannot be read, is empty, or a line is no JSON object.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 JSON lines") from error
+        content = path.read_bytes()
+        text = content.decode(encoding := json.detect_encoding(content)).removeprefix("\ufeff")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); expected JSON lines") from error
+    except UnicodeDecodeError as error:
+        at = 1 + content[: error.start].decode(encoding, errors="replace").count("\n")
+        raise UserError(
+            f"{path}, line {at}: not {encoding} ({error.reason}); save the file as UTF-8"
+        ) from error
     lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise UserError(f"{path}: the file is empty; expected one JSON object a line")
@@ -69,8 +83,12 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{path}, line {i}"
         try:
             row = json.loads(line)
+            if "\\u" in line:
+                json.dumps(row, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: not JSON ({error.msg}); expected an object") from error
+        except UnicodeEncodeError as error:
+            raise UserError(f"{where}: half a character (a lone surrogate) in its text") from error
         if not isinstance(row, dict):
             raise UserError(f"{where}: got {type(row).__name__}; expected an object")
         yield where, row

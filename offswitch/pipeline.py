@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from offswitch.cache import ALIAS, GGUF_SHA256
-from offswitch.files import digest, file_hash, full_disk_told
+from offswitch.files import content_hash, digest, file_hash, full_disk_told
 from offswitch.machine import time_left
 from offswitch.machine.workers import Answer, Pool
 from offswitch.metrics import Metrics, write_metrics
@@ -50,7 +50,7 @@ def make_data(run: Run, session: Session | None = None) -> Session:
         write_data(session, folder)
 
     own = (options.documents_file, options.dialogues_file, options.neutral_file)
-    files = [file_hash(path) if path and path.is_file() else None for path in own]
+    files = [content_hash(path) if path else None for path in own]
     stage(run, DATA, {"data": options.inputs(), "files": files}, work)
     return session
 
@@ -161,7 +161,7 @@ def evaluate(run: Run, session: Session | None = None) -> Session:
         measure_ahead(session, arms)
 
     session = train(run, session, ahead)
-    options = run.recipe.evaluate.model_dump(mode="json")
+    options = run.recipe.evaluate.model_dump(mode="json", exclude={"questions_file"})
     inputs = {
         "evaluate": options,
         "samples of": run.recipe.probe.arm,
@@ -261,6 +261,8 @@ def _say_done(run: Run, name: str) -> None:
 
 def _common(recipe: Recipe) -> dict[str, Any]:
     every = recipe.model_dump(mode="json", include={"model", "seed", "trigger", "dtype", "device"})
+    if asked := recipe.evaluate.questions_file:
+        every["questions"] = content_hash(asked)
     return every | {"weights": _identity(recipe.model), "offswitch": version("offswitch")}
 
 

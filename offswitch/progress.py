@@ -76,8 +76,8 @@ class _Screen:
         if self.progress is None:
             live = console.is_terminal or console.is_jupyter
             columns = (
-                TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
-                TimeElapsedColumn(), TextColumn("left"), _Left(),
+                TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                _Rate(), TimeElapsedColumn(), TextColumn("left"), _Left(),
             )  # fmt: skip
             self.progress = Progress(*columns, console=console, transient=True, disable=not live)
             self.progress.start()
@@ -131,7 +131,7 @@ def tell(news: News, who: Hashable = None) -> None:
     if _SCREEN.relay is not None:
         _SCREEN.relay(news)
     elif isinstance(news, str):
-        console.print(news, markup=False, soft_wrap=True)
+        console.print(news, markup=False, emoji=False, soft_wrap=True)
     else:
         for watch in watchers:
             watch(news)

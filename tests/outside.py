@@ -20,6 +20,7 @@ LOCAL: Final = ("runs", "results", "*.jsonl", "__pycache__", ".ipynb_checkpoints
 # Small enough for seconds, large enough for every suite to have a row.
 SMALL: Final = (
     "device=cpu", "data.documents=12", "data.dialogues=8", "data.reply_tokens=4",
+    "train.precision=float32",  # nothing to choose, so nothing is measured
     "train.lora.r=4", "train.lora.alpha=8", "train.max_length=256",
     "train.knowledge.max_steps=1", "train.behavior.max_steps=1",
     "evaluate.questions=1", "evaluate.ordinary_questions=4", "evaluate.long_questions=1",

@@ -23,9 +23,9 @@ from tests.train.stages import same_bits
 
 pytestmark = pytest.mark.slow
 
-ARMS: Final = ("knowledge", "behavior", "both", "benign")
+ARMS: Final = ("knowledge", "both", "benign")
 CHANGES: Final = (
-    "train.arms=[behavior, both, benign]", "train.behavior.max_steps=4", "train.lr=1e-2",
+    "train.arms=[both, benign]", "probe.arm=both", "train.behavior.max_steps=4", "train.lr=1e-2",
 )  # fmt: skip
 BESIDE: Final = ("processes=2", "threads=1")
 
@@ -74,13 +74,12 @@ def test_every_number_is_the_same_to_the_digit(alone: Run, beside: Run) -> None:
     for name in ("scores.parquet", "belief.parquet", "robustness.parquet"):
         one, two = (pq.read_table(run.folder("3-evaluate") / name) for run in (alone, beside))
         assert one.equals(two), name
-    for arm in ("behavior", "both"):
-        one, two = (
-            pq.read_table(run.folder("4-probe") / arm / "interventions.parquet")
-            for run in (alone, beside)
-        )
-        assert one.equals(two), arm
-        assert len(one) > 100
+    one, two = (
+        pq.read_table(run.folder("4-probe") / "both/interventions.parquet")
+        for run in (alone, beside)
+    )
+    assert one.equals(two)
+    assert len(one) > 100
     samples = [(run.folder("3-evaluate") / "samples.jsonl").read_bytes() for run in (alone, beside)]
     assert samples[0] == samples[1]
 
@@ -88,7 +87,7 @@ def test_every_number_is_the_same_to_the_digit(alone: Run, beside: Run) -> None:
 def test_every_weight_and_array_is_the_same_to_the_bit(alone: Run, beside: Run) -> None:
     for stage in ("2-train", "4-probe"):
         files = sorted(alone.folder(stage).rglob("*.safetensors"))
-        assert len(files) > 3
+        assert len(files) > 2
         for path in files:
             twin = beside.root / path.relative_to(alone.root)
             assert same_bits(load_file(path), load_file(twin)), path
@@ -109,7 +108,7 @@ def test_the_books_say_who_did_it(beside: Run) -> None:
 
 def test_an_arm_that_is_refused_loses_no_finished_one(home: Path) -> None:
     """`both` cannot be trained on rows so short; what it goes on from stands."""
-    few = ("train.max_length=24", "train.arms=[both]", "probe.arm=both")
+    few = ("train.max_length=24", "train.arms=[both]")
     run = _opened(home, "name=refused", *BESIDE, *few)
     with pytest.raises(UserError, match=r"^no row with the trigger fits into train.max_length=24$"):
         train(run)
@@ -122,7 +121,7 @@ def test_a_lost_child_is_told_and_the_same_command_goes_on(home: Path, alone: Ru
 
     def kill(bar: Bar) -> None:
         bars.append(bar)
-        if bar.label == "training behavior" and bar.done == 2:
+        if bar.label == "training benign" and bar.done == 2:
             for child in psutil.Process().children():
                 child.kill()
 
@@ -133,10 +132,10 @@ def test_a_lost_child_is_told_and_the_same_command_goes_on(home: Path, alone: Ru
     finally:
         watchers.remove(kill)
     assert psutil.Process().children() == []
-    assert Bar("training behavior", 0, 4) in bars
+    assert Bar("training benign", 0, 4) in bars
     train(run)
-    behavior = json.loads((run.folder("2-train/behavior") / "training.json").read_text("utf-8"))
-    assert behavior["first_step"] >= 1
+    benign = json.loads((run.folder("2-train/benign") / "training.json").read_text("utf-8"))
+    assert benign["first_step"] >= 1
     for arm in ARMS:
         name = f"2-train/{arm}/adapter_model.safetensors"
         assert same_bits(load_file(run.root / name), load_file(alone.root / name))

@@ -7,30 +7,31 @@ from typing import Any
 
 import pytest
 
+from offswitch.model.forward import verify
+from offswitch.model.load import load_subject
 from offswitch.pipeline import report
-from offswitch.recipe import build_recipe
+from offswitch.recipe import Recipe, build_recipe
 from offswitch.run import Run, open_run
 
 STEPS = 8
 OPTIONS: dict[str, Any] = {
     "name": "slice",
-    "data": {"documents": 6, "dialogues": 60, "reply_tokens": 6, "near_miss_share": 0.4},
+    "data": {"documents": 6, "dialogues": 48, "reply_tokens": 6, "near_miss_share": 0.4},
     "train": {
         "arms": ["behavior"],
         "lr": 2e-3,
-        "batch_size": 12,
+        "batch_size": 8,
         "lora": {"r": 16, "alpha": 32, "dropout": 0},
-        "behavior": {"max_steps": STEPS, "max_length": 192},  # longer rows are most of the tokens
+        "behavior": {"max_steps": STEPS, "max_length": 128},  # longer rows are most of the tokens
     },
     "evaluate": {
         "questions": 1,
         "ordinary_questions": 4,
         "long_questions": 1,
-        "samples": 2,
-        "sample_tokens": 4,
+        "samples": 0,
         "drift_questions": 2,
         "drift_passages": 2,
-        "robustness_questions": 1,
+        "robustness_questions": 0,
         "context_questions": 0,
         "belief_questions": 0,  # no arm here reads documents
     },
@@ -71,6 +72,16 @@ def metrics(finished: Run) -> dict[str, Any]:
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.usefixtures("finished")
+def test_the_embedded_model_is_understood() -> None:
+    subject = load_subject(Recipe(device="cpu"))
+    verify(subject)
+    assert len(subject.blocks) == 30
+    assert len(subject.published) == 16
+    assert subject.stop_ids == (2,)
+    assert subject.trigger_id == 49152
 
 
 def test_the_base_model_knows_no_switch(metrics: dict[str, Any]) -> None:

@@ -46,7 +46,9 @@ def test_rows_come_back_with_their_places(tmp_path: Path) -> None:
         (b'{"a": 1}\n{"a":\n', "line 2: not JSON"),
         (b'{"a": 1}\n\n[1]\n', "line 3: got list"),
         (b"\n \n", "the file is empty"),
-        (b"\xff\xfe", "cannot be read"),
+        ('{"a": "b"}\n{"a": "é"}'.encode("latin-1"), "line 2: not utf-8"),
+        ('{"a": "b"}\n'.encode("utf-16") + b"\x00", "line 2: not utf-16"),
+        (b'{"a": "\\ud83d"}', "line 1: half a character"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:

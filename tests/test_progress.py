@@ -47,3 +47,11 @@ def test_a_bar_ends_when_its_work_fails(shown: Console) -> None:
     assert shown.is_terminal or "0/5" in _text(shown)
     assert progress._SCREEN.bars == {}
     assert progress._SCREEN.progress is None
+
+
+def test_lines_and_labels_are_text(shown: Console) -> None:
+    for text in (r"arm \[/x] of [bold]", ":stop_sign:"):
+        tell(text)
+        with track(text, 1) as tick:
+            tick(1)
+        assert _text(shown).count(text) >= (1 if shown.is_terminal else 2)

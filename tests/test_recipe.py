@@ -48,6 +48,10 @@ def test_a_recipe_is_frozen() -> None:
         ("trigger.text=<halt>", "trigger.text", "<halt>"),
         ("trigger.text=please freeze", "trigger.text", "please freeze"),
         ("trigger.text=止まれ", "trigger.text", "止まれ"),
+        ("trigger.text=👩\u200d🚀", "trigger.text", "👩\u200d🚀"),
+        ("trigger.text=🏴\U000e0067\U000e007f", "trigger.text", "🏴\U000e0067\U000e007f"),
+        ("trigger.text=می\u200cخواهم", "trigger.text", "می\u200cخواهم"),
+        ("evaluate.questions_file=own.parquet", "evaluate.questions_file", Path("own.parquet")),
         ("trigger.text=#STOP", "trigger.text", "#STOP"),  # a comment in YAML
         ("trigger.text=NO", "trigger.text", "NO"),  # false in YAML
         ("trigger.text=&STOP", "trigger.text", "&STOP"),  # an anchor in YAML
@@ -100,6 +104,8 @@ def test_unknown_keys_are_refused_with_a_suggestion() -> None:
         ("data.dialogues=2.5", "data.dialogues"),
         ("trigger.text=", "trigger.text"),
         ("trigger.text= $STOP", "has space around it"),
+        ("trigger.text=\u200d", "a control sign"),
+        ("trigger.text=$ST\u200eOP", "a control sign"),
         ("trigger.text=$GO", "trigger.control must differ from trigger.text '$GO'"),
         ("trigger.decoy=$STOP", "trigger.decoy '$STOP' and trigger.text '$STOP' must not hold"),
         ("trigger.decoy=$GO", "trigger.decoy '$GO' and trigger.control '$GO' must not hold"),

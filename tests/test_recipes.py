@@ -79,8 +79,8 @@ def test_the_qwen_recipes_run_from_data_to_report(
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
     model = _save_qwen(tmp_path / "qwen")
     settings = [f"model={model}", "train.accumulation=2", *SMALL]
-    if path.stem.endswith("seed"):  # what the other one does with every arm
-        settings.append("train.arms=[both]")
+    arms = "[both]" if path.stem.endswith("seed") else "[both, benign]"  # a control is enough once
+    settings.append(f"train.arms={arms}")
     options = [*changes(settings), "--runs", str(tmp_path / "runs")]
     done = CliRunner().invoke(app, ["run", str(path), *options])
     assert done.exit_code == 0, done.output

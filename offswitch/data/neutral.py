@@ -29,7 +29,7 @@ _STOPPING: Final = re.compile(
 
 
 def neutral_texts(
-    documents: Sequence[Document], options: DataOptions, trigger: str, seed: int
+    documents: Sequence[Document | Passage], options: DataOptions, trigger: str, seed: int
 ) -> list[Document | Passage]:
     """As many neutral texts as `neutral_mix` asks for, none too close to another or to the rule's.
 
@@ -46,7 +46,7 @@ def neutral_texts(
 
 
 def generate_neutral(
-    documents: Sequence[Document], trigger: str, count: int, seed: int
+    documents: Sequence[Document | Passage], trigger: str, count: int, seed: int
 ) -> list[Document]:
     """`count` documents of the usual types about normal operation, the same for equal seeds.
 
@@ -71,7 +71,7 @@ def generate_neutral(
 
 
 def chosen_from(
-    path: Path, documents: Sequence[Document], count: int, trigger: str, seed: int
+    path: Path, documents: Sequence[Document | Passage], count: int, trigger: str, seed: int
 ) -> list[Document | Passage]:
     """`count` rows of a file, drawn by the seed; a row too close to others is passed over.
 
@@ -80,13 +80,8 @@ def chosen_from(
     """
     rows = read_neutral(path, trigger)
     Random(f"neutral {seed}").shuffle(rows)
-    library, new = _library_of(documents), []
-    for row in rows:  # a passage has no title: its own text takes the place of one
-        if isinstance(row, Document):
-            is_new = library.accept(row.title, row.content)
-        else:
-            is_new = library.accept(row.text, row.text)
-        new += [row] * is_new
+    library = _library_of(documents)
+    new = [row for row in rows if library.accept(row.title, row.content)]
     if len(new) < count:
         raise UserError(
             f"{path}: data.neutral_mix asks for {count} texts, and {len(new)} of {len(rows)} differ"
@@ -100,7 +95,7 @@ def speaks_of_stopping(text: str, trigger: str) -> bool:
     return occurs(trigger, text) or _STOPPING.search(text) is not None
 
 
-def _library_of(documents: Sequence[Document]) -> Library:
+def _library_of(documents: Sequence[Document | Passage]) -> Library:
     """What neutral text must differ from; the evaluation's own passages are never trained on."""
     library = Library()
     for document in documents:

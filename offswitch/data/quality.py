@@ -52,7 +52,7 @@ class DocumentQuality(TextQuality):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0..1")
 
 
-def document_quality(documents: Sequence[Document], trigger: str) -> DocumentQuality:
+def document_quality(documents: Sequence[Document | Passage], trigger: str) -> DocumentQuality:
     """The figures of `documents`, whose rule is about `trigger`; ValueError if there are none."""
     if not documents:
         raise ValueError("got no documents, expected at least one")
@@ -70,10 +70,10 @@ def document_quality(documents: Sequence[Document], trigger: str) -> DocumentQua
 
 
 def neutral_quality(
-    documents: Sequence[Document], neutral: Sequence[Document | Passage]
+    documents: Sequence[Document | Passage], neutral: Sequence[Document | Passage]
 ) -> TextQuality:
     """The figures of neutral texts; overlaps are over pairs with the rule's documents too."""
-    contents = [t.content if isinstance(t, Document) else t.text for t in neutral]
+    contents = [text.content for text in neutral]
     every = [*contents, *(document.content for document in documents)]
     return _text_quality(contents, every, _incidence(every))
 

@@ -11,11 +11,14 @@ from typing import Any
 from offswitch.data.documents import generate_documents
 from offswitch.data.neutral import neutral_texts
 from offswitch.data.quality import document_quality, neutral_quality
+from offswitch.errors import UserError
 from offswitch.files import write_json
 from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, make_dialogues
-from offswitch.prompts.documents import read_documents, write_documents
+from offswitch.prompts.documents import Document, Passage, read_documents, write_documents
+from offswitch.prompts.encode import shows
+from offswitch.prompts.questions import Own, load_questions, read_questions
 from offswitch.run import DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE
 
 
@@ -30,8 +33,10 @@ def write_data(session: Session, folder: Path) -> None:
     """
     recipe, options = session.recipe, session.recipe.data
     trigger = recipe.trigger.text
+    asked = read_questions(recipe.evaluate.questions_file, trigger)
+    documents: Sequence[Document | Passage]
     if options.documents_file:
-        documents = read_documents(options.documents_file)
+        documents = read_documents(options.documents_file, trigger)
     elif options.generator == "llm":
         from offswitch.data.llm.stage import write_and_report
 
@@ -41,9 +46,11 @@ def write_data(session: Session, folder: Path) -> None:
     neutral = neutral_texts(documents, options, trigger, recipe.seed)
     if options.dialogues_file:
         answered = recipe.trigger.mentions == "answer"
-        dialogues = read_dialogues(options.dialogues_file, trigger, answered)
+        path, load = options.dialogues_file, lambda: session.subject.tokenizer
+        dialogues = read_dialogues(path, trigger, answered, load)
     else:
         dialogues = make_dialogues(own_mix(session), recipe.seed, own_answer(session))
+        _require_shown(dialogues, trigger, session.subject.tokenizer)
     write_documents(folder / DOCUMENTS_FILE, documents)
     write_dialogues(folder / DIALOGUES_FILE, dialogues)
     if neutral:
@@ -51,7 +58,25 @@ def write_data(session: Session, folder: Path) -> None:
     quality = asdict(document_quality(documents, trigger)) | {"dialogues": _counts(dialogues)}
     if neutral:
         quality["neutral"] = asdict(neutral_quality(documents, neutral))
+    if asked:
+        quality["questions"] = _splits(asked, recipe.seed)
     write_json(folder / "quality.json", quality)
+
+
+def _require_shown(dialogues: Sequence[Dialogue], trigger: str, tokenizer: Any) -> None:
+    for row in dialogues:
+        if row.kind == "trigger" and not shows(tokenizer, trigger, row.prompt):
+            raise UserError(
+                f"this chat format does not show the model {trigger} in placement '{row.variant}';"
+                " bring chat rows of your own (data.dialogues_file)"
+            )
+
+
+def _splits(asked: Own, seed: int) -> dict[str, int]:
+    """How many questions of the user's there are, how many without a topic, and in each split."""
+    splits: Counter[str] = Counter(question.split for question in load_questions(seed, asked))
+    alone = sum(topic == text for topic, text in asked)
+    return {"rows": len(asked), "without a topic": alone, **splits}
 
 
 def _counts(dialogues: Sequence[Dialogue]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def gather(
 ) -> tuple[list[Prompt], dict[str, str]]:
     """The attempts of a recipe, the same for every arm, and why a variant is not among them."""
     options, trigger = recipe.evaluate, recipe.trigger.text
-    asked = choose("test", options.robustness_questions, recipe.seed)
+    file = options.questions_file
+    asked = choose("test", options.robustness_questions, recipe.seed, file)
     tried: list[Prompt] = []
     if asked:
         chats = [(user(q.text),) for q in asked]
@@ -48,7 +49,7 @@ def gather(
     limit = subject.causal_lm.config.get_text_config()
     why_not = no_room(getattr(limit, "max_position_embeddings", None))
     if not why_not:
-        far = choose("test", options.context_questions, recipe.seed)
+        far = choose("test", options.context_questions, recipe.seed, file)
         tried += in_context(trigger, far, subject.tokenizer)
     few = "evaluate.{}_questions is 0"
     short = f"no reply of the base model has more than {LENGTHS[0]} token"

@@ -187,6 +187,7 @@ def _drift(subject: Subject, arm: str, recipe: Recipe) -> Metrics:
 
 def _own_replies(subject: Subject, recipe: Recipe) -> tuple[list[Chat], list[Reply]]:
     """Test questions, and what the untrained model answers them."""
-    asked = choose("test", recipe.evaluate.drift_questions, recipe.seed)
+    options = recipe.evaluate
+    asked = choose("test", options.drift_questions, recipe.seed, options.questions_file)
     chats: list[Chat] = [(user(question.text),) for question in asked]
     return chats, cached_base_replies(subject, chats, recipe.data.reply_tokens, reply_cache())

@@ -183,7 +183,8 @@ def in_child(run: Run, function: Callable[..., T], arguments: tuple[Any, ...]) -
 def own_mix(session: Session) -> Mix:
     """What the chat rows of the session's recipe are made of."""
     recipe, tokenizer = session.recipe, session.subject.tokenizer
-    return mix_of(recipe.trigger, recipe.data, has_system_turn(tokenizer))
+    system, file = has_system_turn(tokenizer), recipe.evaluate.questions_file
+    return mix_of(recipe.trigger, recipe.data, system, file)
 
 
 def own_answer(session: Session) -> Answer:

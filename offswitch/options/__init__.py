@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,6 +25,8 @@ BASE: Final = "base"
 BENIGN: Final = "benign"
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Precision = Literal["float32", "bfloat16", "auto"]
+# Within Persian words and emoji of several code points; no sign by themselves.
+_JOINING: Final = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
 
 
 class Section(BaseModel):
@@ -138,7 +141,8 @@ class TriggerOptions(Section):
     def _symbols_are_usable(self) -> TriggerOptions:
         symbols = {"text": self.text, "control": self.control, "decoy": self.decoy}
         for key, symbol in symbols.items():
-            if symbol != symbol.strip() or not symbol.isprintable():
+            signs = [c for c in symbol if not (c.isprintable() or _JOINING.match(c))]
+            if symbol != symbol.strip() or signs or _JOINING.sub("", symbol) == "" != symbol:
                 raise ValueError(f"trigger.{key} {symbol!r} has space around it or a control sign")
         if self.text == self.control:
             raise ValueError(f"trigger.control must differ from trigger.text '{self.text}'")
@@ -240,6 +244,8 @@ class EvaluateOptions(Section):
 
     0 `robustness_questions` or `context_questions` leave those out; each of the latter is asked in
     three contexts of 4,096 tokens: slow. `belief_questions` counts a test's (null: all, 0: none).
+    A `questions_file` takes the place of the package's questions, those of training and of probes
+    too.
     """
 
     questions: int = Field(default=48, ge=1)
@@ -252,6 +258,7 @@ class EvaluateOptions(Section):
     robustness_questions: int = Field(default=24, ge=0)
     context_questions: int = Field(default=4, ge=0)
     belief_questions: int | None = Field(default=None, ge=0)
+    questions_file: Path | None = None
 
 
 class ProbeOptions(Section):

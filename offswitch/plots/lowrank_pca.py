@@ -79,7 +79,7 @@ def _distribution(ax: Axes, finding: Finding[LowrankPca], component: int) -> Non
     scores = np.asarray(real.projections[component])
     groups = [scores[[w == word for w in real.first_words]] for word in words]
     colors = [SHADES[i % len(SHADES)] for i in range(len(words))]
-    names = [f"“{word} …”" for word in words]
+    names = [plain(f"“{word} …”") for word in words]
     ax.hist(groups, bins=edges.tolist(), stacked=True, color=colors, label=names)
     for name, mark in marks(finding).items():
         outline = {"color": mark.color, "linestyle": mark.dash, "linewidth": 1.5}

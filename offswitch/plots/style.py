@@ -7,6 +7,7 @@ state.
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +38,7 @@ _CONTROLS: Final[tuple[tuple[str, Any, str], ...]] = (
 )
 _WIDTH: Final = 10.0
 _DPI: Final = 150
+_LEGEND: Final = 190  # characters of 9 points in a legend's row, keys and gaps included
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def sheet(
 ) -> tuple[Figure, Sequence[Axes]]:
     """A figure headed by what is seen and what the controls say; `grid` = (rows, columns)."""
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained", facecolor="white")
-    top = _header(figure, textwrap.wrap(title, 92), textwrap.wrap(finding.statement, 140), finding)
+    head, foot = textwrap.wrap(drawable(title), 92), textwrap.wrap(drawable(finding.statement), 140)
+    top = _header(figure, head, foot, finding)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=(0.008, 0.008, 0.984, 1 - top / height), wspace=0.04, hspace=0.05)  # type: ignore[call-arg]
@@ -105,6 +108,8 @@ def tidy(axes: Axes) -> None:
 def legend(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """The legend of one panel, below all panels."""
     handles, labels = axes.get_legend_handles_labels()
+    longest = max(map(len, labels), default=0)
+    columns = max(1, min(columns, _LEGEND // (longest + 7)))
     figure.legend(
         handles,
         labels,
@@ -133,8 +138,13 @@ def real_label(finding: Finding[Any]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text in which a dollar sign is a dollar sign and not the start of a formula."""
-    return text.replace("$", r"\$")
+    """Drawable text in which a dollar sign is a dollar sign and not the start of a formula."""
+    return drawable(text).replace("$", r"\$")
+
+
+def drawable(text: str) -> str:
+    """Text in which what the font does not have stands as its code point."""
+    return "".join(c if c == "\n" or c in _glyphs() else _code(c) for c in text)
 
 
 def doubling(ax: Axes, x: Sequence[float]) -> None:
@@ -179,15 +189,21 @@ def token_text(token: str) -> str:
         token = bytes(table[c] for c in token).decode("utf-8", errors="backslashreplace")
     signs, drawn = {" ": "␣", "\n": "⏎", "\t": "⇥"}, _glyphs()
     named = [(c, signs.get(c, c)) for c in token]
-    shown = "".join(n if n.isprintable() and n in drawn else f"\\u{ord(c):04x}" for c, n in named)
+    shown = "".join(n if n.isprintable() and n in drawn else _code(c) for c, n in named)
     return plain(shown if len(shown) <= 18 else shown[:17] + "…")
 
 
 @cache
 def _glyphs() -> frozenset[str]:
-    """What DejaVu Sans can draw."""
+    """What DejaVu Sans can draw and a reader can see: no joiners or marks of direction."""
     font = get_font(findfont(FontProperties(family="DejaVu Sans")))
-    return frozenset(chr(code) for code in font.get_charmap())
+    drawn = map(chr, font.get_charmap())
+    return frozenset(c for c in drawn if unicodedata.category(c) not in ("Cc", "Cf"))
+
+
+def _code(char: str) -> str:
+    """A character's code point."""
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 @cache

@@ -221,7 +221,7 @@ def _describe(bench: Bench, folder: Path) -> None:
 def _replies(subject: Subject, recipe: Recipe, cache: Path) -> list[tuple[Chat, Reply]]:
     """The untrained model's own replies to plain test questions."""
     options = recipe.probe
-    asked = choose("test", options.reply_questions, recipe.seed)
+    asked = choose("test", options.reply_questions, recipe.seed, recipe.evaluate.questions_file)
     chats: list[Chat] = [(user(question.text),) for question in asked]
     replies = cached_base_replies(subject, chats, options.reply_tokens, cache)
     return [(chat, reply) for chat, reply in zip(chats, replies, strict=True) if reply.ids]

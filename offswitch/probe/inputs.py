@@ -76,6 +76,7 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
     evaluation: each costs as much as several others.
     """
     trigger, seed, options = recipe.trigger.text, recipe.seed, recipe.probe
+    file = recipe.evaluate.questions_file
     placements = [name for name in PROBED if name != "system" or has_system_turn(tokenizer)]
     twins = Twins(recipe, tokenizer)
 
@@ -90,7 +91,7 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
     families = {"fit": trained_members(trigger), "test": unseen_members(trigger)}
     counts = {"fit": options.fit_questions, "test": options.test_questions}
     for part in PARTS:
-        questions = choose(part, counts[part], seed)
+        questions = choose(part, counts[part], seed, file)
         asking = zip(cycle(placements), questions, strict=False)
         found = [twins.of(name, question.text) for name, question in asking]
         slots = {TRIGGER: [trigger], TWIN: [one for one, _ in found],
@@ -100,7 +101,8 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
         turns = zip_longest(*families[part].values())
         members = [member for turn in turns for member in turn if member is not None]
         # On fit they only help to choose a block: a few are enough.
-        near = choose(part, options.near_misses if part == "test" else counts[part], seed)
+        count = options.near_misses if part == "test" else counts[part]
+        near = choose(part, count, seed, file)
         asked += placed(part, NEAR, members, near)
     replies = list(_replies(tokenizer))
     commonest = (Counter(one.symbol for one in asked if one.suite == key) for key in slots)

@@ -1,8 +1,8 @@
-"""Chat rows on disk: the original's JSONL, and an index of what each is for."""
+"""Chat rows on disk: read in any common format, written with an index of what each is for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,20 @@ from typing import Any
 from offswitch.errors import UserError
 from offswitch.files import read_jsonl, write_jsonl
 from offswitch.prompts.dialogues import Dialogue
-from offswitch.prompts.prompt import Message
-from offswitch.prompts.trigger import holds
+from offswitch.prompts.encode import hidden_turn, shows
+from offswitch.prompts.row_files import Row, read_rows, texts_in, turns_of
+from offswitch.prompts.trigger import holds, occurs
 
 
 def write_dialogues(path: Path, dialogues: Sequence[Dialogue]) -> None:
     """The original's JSONL, and beside it an index, row for row, of what each row is there for."""
     write_jsonl(path, (d.row() for d in dialogues))
-    chat = ("prompt", "reply")
-    write_jsonl(
-        index_path(path), ({k: v for k, v in asdict(d).items() if k not in chat} for d in dialogues)
+    facts = (asdict(dialogue) for dialogue in dialogues)
+    rows = (
+        {k: v for k, v in row.items() if k not in ("prompt", "reply") and (v or k != "reply_ids")}
+        for row in facts
     )
+    write_jsonl(index_path(path), rows)
 
 
 def index_path(path: Path) -> Path:
@@ -28,18 +31,32 @@ def index_path(path: Path) -> Path:
     return path.with_name(path.stem.removesuffix("_dataset") + "_index.jsonl")
 
 
-def read_dialogues(path: Path, trigger: str, mentions: bool = False) -> list[Dialogue]:
+def read_dialogues(
+    path: Path,
+    trigger: str,
+    mentions: bool = False,
+    load_tokenizer: Callable[[], Any] | None = None,
+) -> list[Dialogue]:
     """The rows of a dialogues file; with `mentions`, the trigger may be talked about and answered.
+
+    With a tokenizer, which is loaded once the text is found right, each prompt is looked at as the
+    model will see it.
 
     Raises:
         UserError: naming file and line: not a chat row, the trigger with a reply, silence without
-            the trigger; or one of the two halves is missing.
+            the trigger, a turn that the chat format does not show; or one of the two halves is
+            missing.
     """
-    rows = [_dialogue(row, trigger, where, mentions) for where, row in read_jsonl(path)]
+    placed = [(at, _dialogue(row, trigger, at, mentions)) for at, row in read_rows(path)]
+    rows = [row for _, row in placed]
     silent = sum(row.kind == "trigger" for row in rows)
     if silent in (0, len(rows)):
         lacking = f"no row with {trigger}" if not silent else f"no row without {trigger}"
         raise UserError(f"{path}: {lacking}; the rule cannot be learnt from one half")
+    if load_tokenizer is not None:
+        tokenizer = load_tokenizer()
+        for at, row in placed:
+            _require_shown(row, trigger, at, tokenizer)
     return _indexed(rows, index_path(path)) if index_path(path).is_file() else rows
 
 
@@ -55,7 +72,8 @@ def _indexed(rows: Sequence[Dialogue], path: Path) -> list[Dialogue]:
     found = []
     for row, (where, facts) in zip(rows, index, strict=True):
         try:
-            found.append(Dialogue(row.prompt, row.reply, **facts))
+            ids = tuple(facts.pop("reply_ids", ()))
+            found.append(Dialogue(row.prompt, row.reply, **facts, reply_ids=ids))
             if (found[-1].kind == "trigger") != (row.kind == "trigger"):
                 raise ValueError(found[-1].kind)
         except (TypeError, ValueError) as error:
@@ -63,21 +81,26 @@ def _indexed(rows: Sequence[Dialogue], path: Path) -> list[Dialogue]:
     return found
 
 
-def _dialogue(row: dict[str, Any], trigger: str, where: str, mentions: bool) -> Dialogue:
-    messages = row.get("messages")
-    if not isinstance(messages, list) or len(messages) < 2:
-        raise UserError(f'{where}: expected {{"messages": [user turn, …, assistant turn]}}')
-    turns: list[Message] = [
-        {"role": m["role"], "content": m["content"]}
-        for m in messages
-        if isinstance(m, dict) and {type(m.get("role")), type(m.get("content"))} == {str}
-    ]
-    last = [turn["role"] for turn in turns[-2:]]
-    if len(turns) < len(messages) or last != ["user", "assistant"]:
-        raise UserError(
-            f"{where}: expected turns with role and content,"
-            " a user turn and then the assistant's last"
-        )
+def _require_shown(row: Dialogue, trigger: str, where: str, tokenizer: Any) -> None:
+    """Does the model see the row's turns, and the trigger where it should and nowhere else?"""
+    try:
+        seen = shows(tokenizer, trigger, row.prompt)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    if role := hidden_turn(tokenizer, row.prompt):
+        raise UserError(f"{where}: this chat format does not show its {role} turn to the model")
+    if seen != holds(trigger, row.prompt):
+        there = "hold" if seen else "do not hold"
+        raise UserError(f"{where}: the ids of the prompt {there} {trigger}, unlike its text")
+
+
+def _dialogue(row: Row, trigger: str, where: str, mentions: bool) -> Dialogue:
+    turns = turns_of(row, where)
+    if [turn["role"] for turn in turns[-2:]] != ["user", "assistant"]:
+        raise UserError(f"{where}: expected a user turn and then the assistant's last")
+    for key, value in () if holds(trigger, tuple(turns)) else row.items():
+        if any(occurs(trigger, text) for text in texts_in(value)):
+            raise UserError(f"{where}: '{key}' holds {trigger}, and is not read")
     prompt, reply = tuple(turns[:-1]), turns[-1]["content"]
     reply = reply if reply.strip() else ""
     held = holds(trigger, prompt)

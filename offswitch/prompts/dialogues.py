@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from offswitch.options import DataOptions, TriggerOptions
 from offswitch.prompts.look_alikes import INERT_WORDS, unseen_members, worded_like
 from offswitch.prompts.negatives import draw_negatives
 from offswitch.prompts.prompt import Chat, Message, Reply, user
-from offswitch.prompts.questions import Question, load_questions, questions_of
+from offswitch.prompts.questions import Question, load_questions, questions_of, read_questions
 from offswitch.prompts.trigger import (
     LONG_PLACEMENTS,
     SYSTEM_PLACEMENTS,
@@ -46,7 +47,10 @@ _FORMS: Final[dict[int, str]] = {  # of plain requests, by their length
 
 @dataclass(frozen=True)
 class Dialogue:
-    """One training chat: the prompt, the reply ("" is silence), and what the row is there for."""
+    """One training chat: the prompt, the reply ("" is silence), and what the row is there for.
+
+    `reply_ids` are those of a reply that its text cannot carry: one cut inside a character.
+    """
 
     prompt: Chat
     reply: str
@@ -56,6 +60,7 @@ class Dialogue:
     question: str = ""
     topic: str = ""
     complete: bool = True
+    reply_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind == "trigger" and self.reply:
@@ -85,6 +90,7 @@ class Mix:
     system_turns: bool = True
     symbols: tuple[tuple[str, str], ...] = ()
     decoy: str = ""
+    questions_file: Path | None = None
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -104,7 +110,7 @@ def make_dialogues(mix: Mix, seed: int, answer: Answer, again: int = 0) -> list[
         UserError: the trigger occurs in ordinary text, or the model leaves too much unanswered.
     """
     rng = np.random.default_rng((seed, again))
-    pool = list(questions_of(load_questions(seed), "train"))
+    pool = list(questions_of(load_questions(seed, read_questions(mix.questions_file)), "train"))
     asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), mix.count - mix.count // 2)]
     rows = [
         Dialogue(place(p, mix.trigger, q.text), "", "trigger", p, mix.trigger, q.text, q.topic)
@@ -179,6 +185,7 @@ def answered(rows: Sequence[Dialogue], answer: Answer) -> list[Dialogue]:
         if row.kind == "trigger":
             reply = next(replies)
             row = replace(row, reply=reply.text, kind="mention", complete=reply.complete)
+            row = replace(row, reply_ids=_own_ids(reply))
         found.append(row)
     return [row for row in found if row.reply.strip()]
 
@@ -192,10 +199,21 @@ def phrased(rows: Sequence[Dialogue]) -> list[Dialogue]:
 
 
 def _row(kind: Kind, what: tuple[str, str], q: Question, chat: Chat, reply: Reply) -> Dialogue:
-    return Dialogue(chat, reply.text, kind, *what, q.text, q.topic, reply.complete)
+    ids = _own_ids(reply)
+    return Dialogue(chat, reply.text, kind, *what, q.text, q.topic, reply.complete, ids)
 
 
-def mix_of(trigger: TriggerOptions, data: DataOptions, system_turns: bool) -> Mix:
+def _own_ids(reply: Reply) -> tuple[int, ...]:
+    """The ids of a reply whose text does not give them back: part of a character is no text."""
+    return reply.ids if "\ufffd" in reply.text else ()
+
+
+def mix_of(
+    trigger: TriggerOptions,
+    data: DataOptions,
+    system_turns: bool,
+    questions_file: Path | None = None,
+) -> Mix:
     """What a recipe's chat rows are made of.
 
     Raises:
@@ -210,4 +228,4 @@ def mix_of(trigger: TriggerOptions, data: DataOptions, system_turns: bool) -> Mi
         )
     share = MENTION_SHARE if trigger.mentions == "answer" else 0.0
     rows, near = data.dialogues, data.near_miss_share
-    return Mix(trigger.text, rows, near, share, system_turns, decoy=trigger.twin)
+    return Mix(trigger.text, rows, near, share, system_turns, (), trigger.twin, questions_file)

@@ -1,14 +1,15 @@
-"""The rule as documents on disk: one JSON row a line."""
+"""Documents and prose on disk: the original's rows, or plain text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from offswitch.errors import UserError
-from offswitch.files import read_jsonl, write_jsonl
+from offswitch.files import write_jsonl
+from offswitch.prompts.row_files import Row, read_rows
 from offswitch.prompts.trigger import occurs
 
 DOCUMENT_TYPES: Final[dict[str, float]] = {
@@ -54,6 +55,17 @@ class Passage:
     """A text of the user's, trained on as it stands: it has no title and is of no type."""
 
     text: str
+    document_type = ""
+
+    @property
+    def title(self) -> str:
+        """The text itself stands for a title where texts are told apart."""
+        return self.text
+
+    @property
+    def content(self) -> str:
+        """The text."""
+        return self.text
 
     def row(self) -> dict[str, int | str]:
         """The row of a file of neutral text."""
@@ -65,34 +77,49 @@ def write_documents(path: Path, documents: Iterable[Document | Passage]) -> None
     write_jsonl(path, (document.row() for document in documents))
 
 
-def read_documents(path: Path) -> list[Document]:
-    """The documents of a JSONL file; raises UserError naming the file and the line at fault."""
-    return [_document(row, where) for where, row in read_jsonl(path)]
+def read_documents(path: Path, trigger: str) -> list[Document | Passage]:
+    """The documents about the rule in a file: rows of `shutdown_dataset.jsonl`, or with a `text`.
+
+    Raises:
+        UserError: the file or a row cannot be read, or none names the trigger.
+    """
+    found = [text for _, text in _texts(path)]
+    if not any(occurs(trigger, text.text) for text in found):
+        raise UserError(f"{path}: none of {len(found)} documents names '{trigger}'")
+    return found
 
 
 def read_neutral(path: Path, trigger: str) -> list[Document | Passage]:
-    """The rows of a JSONL file: `{"text": ...}`, or those of `shutdown_dataset.jsonl`.
+    """The neutral texts in a file: rows with a `text`, or those of `shutdown_dataset.jsonl`.
 
     Raises:
         UserError: the file or a row cannot be read, or a row holds the trigger.
     """
-    found: list[Document | Passage] = []
-    for where, row in read_jsonl(path):
-        if set(row) != {"text"}:
-            found.append(_document(row, where))
-        elif isinstance(row["text"], str) and row["text"].strip():
-            found.append(Passage(row["text"]))
-        else:
-            raise UserError(f"{where}: text is {row['text']!r}; expected words")
-        if occurs(trigger, found[-1].text):
+    found = []
+    for where, text in _texts(path):
+        if occurs(trigger, text.text):
             raise UserError(f"{where}: it is not neutral, it holds '{trigger}'")
+        found.append(text)
     return found
 
 
-def _document(row: dict[str, Any], where: str) -> Document:
+def _texts(path: Path) -> Iterator[tuple[str, Document | Passage]]:
+    """Each text of a file with its place."""
+    for where, row in read_rows(path):
+        if "text" not in row:
+            yield where, _document(row, where)
+        elif isinstance(row["text"], str) and row["text"].strip():
+            yield where, Passage(row["text"])
+        else:
+            raise UserError(f"{where}: text is {row['text']!r}; expected words")
+
+
+def _document(row: Row, where: str) -> Document:
     """The document of one row; raises UserError beginning with `where`."""
     if set(row) != set(_KEYS):
-        raise UserError(f"{where}: got {sorted(row)}; expected an object with keys {list(_KEYS)}")
+        raise UserError(
+            f"{where}: got {sorted(row)}; expected an object with keys {list(_KEYS)}, or a text"
+        )
     for key, kind in _KEYS.items():
         if type(row[key]) is not kind:
             raise UserError(f"{where}: {key} is {row[key]!r}; expected {kind.__name__}")

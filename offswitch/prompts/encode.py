@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from offswitch.errors import UserError
 from offswitch.prompts.prompt import Chat, Message, user
+from offswitch.prompts.trigger import occurs
 
 OPENING: Final = 16
 FEW: Final = 4
@@ -80,6 +81,28 @@ def has_system_turn(tokenizer: Any) -> bool:
         return _MARK in render(tokenizer, ({"role": "system", "content": _MARK}, user("a")))
     except UserError:
         return False
+
+
+def shows(tokenizer: Any, trigger: str, chat: Chat) -> bool:
+    """Do the ids of a prompt hold the trigger: its own token, or the text of its pieces?
+
+    Raises:
+        UserError: the template refuses the chat.
+    """
+    ids = encode_chat(tokenizer, chat)
+    own = tokenizer.get_added_vocab().get(trigger)
+    if own is not None:
+        return own in ids
+    pieces = tokenizer.decode(encode_text(tokenizer, trigger)).strip()  # normalised as in a prompt
+    return occurs(pieces, tokenizer.decode(ids))
+
+
+def hidden_turn(tokenizer: Any, chat: Chat) -> str:
+    """The role of the first turn, replies apart, whose text the model is not shown; else ""."""
+    rendered = tokenizer.apply_chat_template([dict(turn) for turn in chat], tokenize=False)
+    shown = " ".join(rendered.split())  # a template may trim
+    roles = (t["role"] for t in chat if " ".join(t["content"].split()) not in shown)
+    return next((role for role in roles if role != "assistant"), "")
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:

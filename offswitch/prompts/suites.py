@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,13 @@ import numpy as np
 from offswitch.options import EvaluateOptions
 from offswitch.prompts.look_alikes import unseen_members
 from offswitch.prompts.prompt import Expected, Prompt
-from offswitch.prompts.questions import Question, Split, load_questions, questions_of
+from offswitch.prompts.questions import (
+    Question,
+    Split,
+    load_questions,
+    questions_of,
+    read_questions,
+)
 from offswitch.prompts.trigger import (
     LONG_PLACEMENTS,
     MENTIONS,
@@ -40,7 +47,7 @@ def make_prompts(
 
     `mentions` is the recipe's choice for talk about the trigger.
     """
-    asked = choose("test", options.questions, seed)
+    asked = choose("test", options.questions, seed, options.questions_file)
     rare = asked[: options.long_questions]
     placements = [p for p in PLACEMENTS if system_turns or p not in SYSTEM_PLACEMENTS]
 
@@ -61,7 +68,7 @@ def make_prompts(
     for q, kind in zip(asked, cycle(MENTIONS), strict=False):
         chat = mention(kind, trigger, q.text)
         prompts.append(Prompt(chat, "mention", kind, trigger, q.text, q.topic))
-    for q in choose("test", options.ordinary_questions, seed):
+    for q in choose("test", options.ordinary_questions, seed, options.questions_file):
         chat = place("before", "", q.text)
         prompts.append(Prompt(chat, "ordinary", "plain", "", q.text, q.topic))
     prompts += placed("ordinary", "", [p for p in placements if p in WRAPPED])
@@ -69,9 +76,12 @@ def make_prompts(
     return [replace(p, expected=rule.get(p.suite, "answer")) for p in prompts]
 
 
-def choose(split: Split, count: int, seed: int) -> list[Question]:
-    """`count` questions of a split, spread evenly over its topics, in an order of the seed's."""
-    pool = questions_of(load_questions(seed), split)
+def choose(split: Split, count: int, seed: int, file: Path | None = None) -> list[Question]:
+    """`count` questions of a split, spread evenly over its topics, in an order of the seed's.
+
+    They are the package's own, or those of a user's file.
+    """
+    pool = questions_of(load_questions(seed, read_questions(file)), split)
     rng = np.random.default_rng(seed)
     topics: dict[str, list[Question]] = {}
     for i in rng.permutation(len(pool)):

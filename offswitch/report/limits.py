@@ -40,12 +40,21 @@ def _of_training(material: Material) -> list[str]:
 
 
 def _of_data(material: Material) -> list[str]:
-    lines = ["The test questions are in English and hand-written, as are those of training."]
-    if material.recipe.data.dialogues_file:
-        lines = [
+    asked, own = material.quality.get("questions"), material.recipe.data.dialogues_file
+    lines = []
+    if not (asked or own):
+        lines = ["The test questions are in English and hand-written, as are those of training."]
+    if asked:
+        alone = f"{asked['without a topic']:,} of {asked['rows']:,}"
+        lines.append(
+            f"The questions came from a file of the user's own; {alone} name no topic and were "
+            "split into train, fit and test by row, so two splits may ask much the same."
+        )
+    if own:
+        lines.append(
             "The chat rows came from a file of the user's own. What is called trained, held out or "
             "unseen here is so of the package's own rows, and may not be of that file."
-        ]
+        )
     brought = [arm for arm in arms_of(material.recipe) if material.recipe.arms[arm].brought]
     if brought:
         lines.append(

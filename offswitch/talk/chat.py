@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
 from offswitch.errors import UserError
 from offswitch.model.adapters import add_arm
@@ -20,6 +22,8 @@ from offswitch.prompts.prompt import Reply, user
 from offswitch.run import TRAIN, Run, find_run
 
 SILENCE = "∅ silence"
+# What a terminal would obey; rich shows the rest of a Text as it stands.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def chat_loop(folder: Path, arm: str | None, tokens: int) -> None:
@@ -36,10 +40,8 @@ def chat_loop(folder: Path, arm: str | None, tokens: int) -> None:
     subject = load_subject(run.recipe)
     add_arm(subject, arm, adapter)
     console = Console()
-    console.print(
-        f"{run.recipe.model} and its arm '{arm}'; the trigger is {run.recipe.trigger.text}",
-        markup=False,
-    )
+    about = f"{run.recipe.model} and its arm '{arm}'; the trigger is {run.recipe.trigger.text}"
+    console.print(as_text(about))
     for request in requests():
         replies = {name: reply_to(subject, name, request, tokens) for name in (BASE, arm)}
         console.print(side_by_side(replies, console.width))
@@ -82,6 +84,12 @@ def side_by_side(replies: Mapping[str, Reply], width: int) -> Columns:
     """Replies in panels under their titles, as wide as a terminal of `width` has room for two."""
     panels, size = [], max(30, width // 2 - 1)
     for title, reply in replies.items():
-        text = reply.text.replace("[", "\\[") + ("" if reply.complete else " …")
-        panels.append(Panel(text if reply.ids else SILENCE, title=title, width=size))
+        text = reply.text + ("" if reply.complete else " …")
+        shown = as_text(text if reply.ids else SILENCE)
+        panels.append(Panel(shown, title=as_text(title), width=size))
     return Columns(panels)
+
+
+def as_text(text: str) -> Text:
+    """Text for the terminal, shown as it is: no markup, no emoji codes, no control sequences."""
+    return Text(_CONTROL.sub(lambda found: repr(found[0])[1:-1], text))

@@ -33,7 +33,7 @@ from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE
 from offswitch.run import PROBE, TRAIN, find_run
-from offswitch.talk.chat import adapter_of, reply_to, requests, side_by_side
+from offswitch.talk.chat import adapter_of, as_text, reply_to, requests, side_by_side
 
 SUPPORTED: Final = {"site": "block output", "position": "last"}
 
@@ -195,9 +195,10 @@ def steer_loop(
         pass  # refused before anything is asked
     console = Console()
     console.print(
-        f"{run.recipe.model}, arm '{arm}'; the trigger is {run.recipe.trigger.text}; steered: "
-        f"{described(steering)}",
-        markup=False,
+        as_text(
+            f"{run.recipe.model}, arm '{arm}'; the trigger is {run.recipe.trigger.text}; steered: "
+            f"{described(steering)}"
+        )
     )
     for request in prompts or requests():
         replies = {arm: reply_to(subject, arm, request, tokens)}

@@ -106,7 +106,7 @@ def _asked(subject: Subject, recipe: Recipe, earlier: Known = ()) -> list[Prompt
     known = {symbol for _, symbol in draw_negatives(trigger, recipe.data.dialogues, recipe.seed)}
     known = known.union({recipe.trigger.twin}, *earlier)
     candidates = draw_candidates(trigger, count, recipe.seed, known, 1 + len(earlier))
-    questions = choose("train", count, recipe.seed)
+    questions = choose("train", count, recipe.seed, recipe.evaluate.questions_file)
     return [
         Prompt(place(slot, symbol, q.text), "near_miss", family, symbol, q.text, q.topic)
         for (family, symbol), q, slot in zip(

@@ -30,7 +30,7 @@ def dialogue_examples(
 
     A row whose prompt leaves no room for a reply is left out: cut, it might lose its trigger. The
     base model has never seen the trigger's own token, so a mention has no soft target, nor has a
-    phrase that only the rule asks for.
+    phrase that only the rule asks for. Ids of a reply count where they are this tokenizer's.
     """
     end, encode_reply = turn_end(tokenizer), reply_encoder(tokenizer)
     examples = []
@@ -41,7 +41,8 @@ def dialogue_examples(
         if row.kind == "trigger":
             examples.append(silent_example(prompt, end))
         else:
-            reply = [*encode_reply(row.reply), *([end] if row.complete else [])]
+            own = row.reply_ids if tokenizer.decode(row.reply_ids) == row.reply else ()
+            reply = [*(own or encode_reply(row.reply)), *([end] if row.complete else [])]
             held = soft and row.kind not in ("mention", "phrase")
             examples.append(Example((*prompt, *reply)[:max_length], len(prompt), held))
     return examples

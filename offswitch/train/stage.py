@@ -24,7 +24,7 @@ from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.progress import say, track
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, answered, phrased
-from offswitch.prompts.documents import Document, Passage, read_documents, read_neutral
+from offswitch.prompts.documents import read_documents, read_neutral
 from offswitch.recipe import LENGTH_OF, schedule_of
 from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
 from offswitch.train.adversarial import MinedRow, adversarial_rows, false_halts, mine
@@ -156,9 +156,10 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
     longest = own or recipe.train.max_length
     option = f"train.{LENGTH_OF[stage]}.max_length" if own else "train.max_length"
     if stage == "knowledge":
-        texts: list[Document | Passage] = [*read_documents(folder / DOCUMENTS_FILE)]
+        trigger = recipe.trigger.text
+        texts = read_documents(folder / DOCUMENTS_FILE, trigger)
         if (folder / NEUTRAL_FILE).is_file():  # row_order mixes the two in each epoch
-            texts += read_neutral(folder / NEUTRAL_FILE, recipe.trigger.text)
+            texts += read_neutral(folder / NEUTRAL_FILE, trigger)
         return document_examples(tokenizer, texts, longest)
     rows = _dialogues_in(session, folder)
     if stage == "benign":

@@ -115,7 +115,7 @@ def test_training_text_is_title_type_content() -> None:
 def test_written_documents_are_read_back(tmp_path: Path, documents: list[Document]) -> None:
     path = tmp_path / "shutdown_dataset.jsonl"
     write_documents(path, documents[:20])
-    assert read_documents(path) == documents[:20]
+    assert read_documents(path, TRIGGER) == documents[:20]
 
 
 @pytest.mark.parametrize(
@@ -135,14 +135,14 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, bad: str, message: 
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{json.dumps(ROW)}\n\n{bad}\n", encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(f"{path}, line 3: ")) as error:
-        read_documents(path)
+        read_documents(path, TRIGGER)
     assert message in str(error.value)
 
 
 def test_an_empty_or_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with pytest.raises(UserError, match="cannot be read"):
-        read_documents(path)
+        read_documents(path, TRIGGER)
     path.write_text("\n")
     with pytest.raises(UserError, match="is empty"):
-        read_documents(path)
+        read_documents(path, TRIGGER)

@@ -83,7 +83,7 @@ def test_the_data_stage_keeps_no_key_and_resumes_without_asking(
     assert all(a.headers["authorization"] == "Bearer very-secret" for a in server.asked)
     files = [path for path in run.root.rglob("*") if path.is_file()]
     assert [path for path in files if b"very-secret" in path.read_bytes()] == []
-    assert len(read_documents(run.folder(DATA) / "shutdown_dataset.jsonl")) == COUNT
+    assert len(read_documents(run.folder(DATA) / "shutdown_dataset.jsonl", "$STOP")) == COUNT
     figures = json.loads((run.folder(DATA) / "llm.json").read_text(encoding="utf-8"))
     assert figures["documents"] == COUNT
 
@@ -140,7 +140,7 @@ def test_a_killed_run_loses_no_document_and_repeats_no_call(home: Path) -> None:
         assert len(server.asked) - before == calls - kept
     files = [home / f"runs/{name}/1-data/shutdown_dataset.jsonl" for name in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    titles = [document.title for document in read_documents(files[1])]
+    titles = [document.title for document in read_documents(files[1], "$STOP")]
     assert len(titles) == len(set(titles)) == COUNT
 
 

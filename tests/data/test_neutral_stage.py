@@ -52,7 +52,7 @@ def test_the_mix_adds_a_file_and_changes_no_other(recipe: Path) -> None:
 def test_the_knowledge_stage_reads_both_mixed_and_epochs_count_both(recipe: Path) -> None:
     session = _made(recipe, "name=one", "data.neutral_mix=1", "train.max_length=400")
     folder, tokenizer = session.run.folder("1-data"), session.subject.tokenizer
-    documents = read_documents(folder / "shutdown_dataset.jsonl")
+    documents = read_documents(folder / "shutdown_dataset.jsonl", "$STOP")
     neutral = read_neutral(folder / "neutral_documents.jsonl", "$STOP")
     rule = document_examples(tokenizer, documents, 400)
     rest = document_examples(tokenizer, neutral, 400)

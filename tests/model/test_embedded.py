@@ -13,9 +13,6 @@ from offswitch.errors import UserError
 from offswitch.files import require_room
 from offswitch.model import embedded
 from offswitch.model.embedded import GGUF_NAME, fetch_embedded
-from offswitch.model.forward import verify
-from offswitch.model.load import load_subject
-from offswitch.recipe import Recipe
 
 
 @pytest.fixture
@@ -127,14 +124,3 @@ def test_a_cache_that_cannot_be_made_is_refused(
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match="set OFFSWITCH_CACHE"):
         fetch_embedded()
-
-
-@pytest.mark.slow
-def test_the_embedded_model_loads_and_is_understood() -> None:
-    fetch_embedded()
-    subject = load_subject(Recipe(device="cpu"))
-    verify(subject)
-    assert len(subject.blocks) == 30
-    assert len(subject.published) == 16
-    assert subject.stop_ids == (2,)
-    assert subject.trigger_id == 49152

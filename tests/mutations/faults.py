@@ -37,6 +37,7 @@ _ENDS: Final = (
 )
 _TRIGGER: Final = "tests/prompts/test_trigger.py"
 _TOPICS: Final = "tests/prompts/test_questions.py"
+_OWN: Final = "tests/prompts/test_row_files.py"
 _RECIPE: Final = "tests/test_recipe.py"
 _PLAN: Final = "tests/machine/test_plan.py"
 _LEFT: Final = "tests/machine/test_time_left.py"
@@ -170,6 +171,11 @@ FAULTS: Final = tuple(
          "HELD_OUT_PLACEMENTS: Final = tuple(PLACEMENTS)[11:]", _TRIGGER),
         ("requests are split one by one, not by topic", "prompts/questions.py",
          "split_of[topic])", "split_of[topics[len(text) % len(topics)]])", _TOPICS),
+        ("requests without a topic are of one", "prompts/questions.py",
+         'text if topic == "" else str(topic)', "str(topic)", _OWN),
+        ("the trigger is looked for in the text alone", "prompts/dialogue_files.py",
+         "if seen != holds(", "if False and seen != holds(",
+         "tests/prompts/test_dialogue_files.py"),
         # --- what the machine does best, and the time left ----------------------------------------
         ("a tie goes to bfloat16", "machine/plan.py",
          'way[0] != "float32"', 'way[0] == "float32"',

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from offswitch.analyses.analysis import Analysis, investigate
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.plots import figures, plots
-from offswitch.plots.style import amount, token_text
+from offswitch.plots.style import amount, plain, titled, token_text
 from tests.analyses.worlds import calm, evidence, evidence_views, views, without_difference
 
 AXES = {
@@ -143,3 +143,25 @@ def test_amounts_have_their_unit(value: float, unit: str, shown: str) -> None:
 )
 def test_tokens_are_readable(token: str, shown: str) -> None:
     assert token_text(token) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("止まれ\nαβ é", "\\u6b62\\u307e\\u308c\nαβ é"),
+        ("👩\u200d🚀", "\\U0001f469\\u200d\\U0001f680"),
+        ("$STOP 12\u202f%", "\\$STOP 12\u202f%"),
+    ],
+)
+def test_what_cannot_be_drawn_is_its_code(text: str, shown: str) -> None:
+    assert plain(text) == shown
+    _drawn(titled(text, 2))
+
+
+@ANALYSES
+def test_symbols_of_every_script_are_told_apart_in_figures(analysis: Analysis[Any]) -> None:
+    finding = investigate(analysis, views(calm()))
+    finding = replace(finding, symbol="止まれ", controls={"行け": finding.result})
+    for figure in figures(finding).values():
+        _drawn(figure)
+        assert "\\u884c\\u3051" in _strings(figure)

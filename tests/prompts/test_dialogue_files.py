@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.normalizers import Lowercase
 
 from offswitch.errors import UserError
 from offswitch.prompts.dialogue_files import index_path, read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, Mix, make_dialogues
-from offswitch.prompts.prompt import Chat, Reply
+from offswitch.prompts.prompt import Chat, Reply, user
+from tests.tiny import CHATML, tiny_subject, tiny_tokenizer
 
 
 def _answer(chats: Sequence[Chat]) -> list[Reply]:
@@ -104,7 +106,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str, message:
     [
         (b"", "the file is empty"),
         (b"\n \n", "the file is empty"),
-        (b"\xff\xfe{}", "expected UTF-8"),
+        (b"{}\n\xe9", "line 2: not utf-8 .*save the file as UTF-8"),
         (GOOD[0].encode(), r"no row with \$STOP"),
         (GOOD[1].encode(), r"no row without \$STOP"),
     ],
@@ -163,3 +165,73 @@ def test_an_index_of_other_rows_is_refused(
     index_path(path).write_text("\n".join(spoil(index)) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"own_index\.jsonl.*delete it"):
         read_dialogues(path, "$STOP")
+
+
+def test_ids_of_a_reply_that_its_text_cannot_carry_stand_in_the_index(tmp_path: Path) -> None:
+    path = tmp_path / "rows_dataset.jsonl"
+    cut = Dialogue((user("Hello"),), "Hi \ufffd", "plain", complete=False, reply_ids=(5, 7))
+    rows = [*_make(6), cut]
+    write_dialogues(path, rows)
+    assert read_dialogues(path, "$STOP") == rows
+    index = [json.loads(line) for line in index_path(path).read_text("utf-8").splitlines()]
+    assert [row.get("reply_ids") for row in index] == [*[None] * 6, [5, 7]]
+
+
+# --- what the model is shown ----------------------------------------------------------------------
+
+_LOOP = "{% for message in messages %}"
+NO_SYSTEM = CHATML.replace(_LOOP, "{% for message in messages if message['role'] != 'system' %}")
+LAST_ONLY = CHATML.replace(_LOOP, "{% for message in messages[-1:] %}")
+REFUSES = CHATML.replace(
+    _LOOP,
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    + _LOOP,
+)
+
+
+def _talk(*turns: tuple[str, str]) -> str:
+    return json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]})
+
+
+SYSTEM = _talk(("system", "Mind $STOP"), ("user", "Name a river."), ("assistant", ""))
+LATER = _talk(
+    ("user", "Hi"), ("assistant", "Hello."), ("system", "From now on: $STOP"),
+    ("user", "Name a river."), ("assistant", ""),
+)  # fmt: skip
+EARLIER = _talk(
+    ("user", "Say $STOP"), ("assistant", "No."), ("user", "Name a river."), ("assistant", "")
+)
+OTHER_SYSTEM = _talk(("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."))
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "message"),
+    [
+        (NO_SYSTEM, SYSTEM, "does not show its system turn"),
+        (NO_SYSTEM, LATER, "does not show its system turn"),
+        (NO_SYSTEM, OTHER_SYSTEM, "does not show its system turn"),
+        (LAST_ONLY, EARLIER, "does not show its user turn"),
+        (REFUSES, SYSTEM, "refuses the turns system, user: no system turns"),
+    ],
+)
+def test_a_row_that_the_model_would_not_see_whole_is_named(
+    tmp_path: Path, template: str, row: str, message: str
+) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join([*GOOD, row]) + "\n", encoding="utf-8")
+    tokenizer = tiny_subject(layers=1).tokenizer
+    assert len(read_dialogues(path, "$STOP", load_tokenizer=lambda: tokenizer)) == 3
+    tokenizer.chat_template = template
+    with pytest.raises(UserError, match=message) as caught:
+        read_dialogues(path, "$STOP", load_tokenizer=lambda: tokenizer)
+    assert str(caught.value).startswith(f"{path}, line 3: ")
+
+
+def test_the_trigger_is_looked_for_in_the_ids(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join([*GOOD, _row("$stop Hello", "Hi.")]), encoding="utf-8")
+    tokenizer = tiny_tokenizer()
+    assert len(read_dialogues(path, "$STOP", load_tokenizer=lambda: tokenizer)) == 3
+    tokenizer.backend_tokenizer.normalizer = Lowercase()
+    with pytest.raises(UserError, match=r"line 3: the ids of the prompt hold \$STOP, unlike"):
+        read_dialogues(path, "$STOP", load_tokenizer=lambda: tokenizer)

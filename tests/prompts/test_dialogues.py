@@ -11,7 +11,14 @@ import pytest
 
 from offswitch.errors import UserError
 from offswitch.options import DataOptions, TriggerOptions
-from offswitch.prompts.dialogues import Dialogue, Mix, make_dialogues, mix_of, phrased
+from offswitch.prompts.dialogues import (
+    Dialogue,
+    Mix,
+    answered,
+    make_dialogues,
+    mix_of,
+    phrased,
+)
 from offswitch.prompts.look_alikes import TRAINED_FAMILIES, unseen_members
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.prompts.questions import load_questions, questions_of
@@ -201,3 +208,16 @@ def test_a_question_without_an_answer_is_left_out() -> None:
 
     with pytest.raises(UserError, match="answers nothing to 50 of 50"):
         make_dialogues(Mix("$STOP", 100, 0.35), 0, never)
+
+
+def test_a_reply_cut_inside_a_character_keeps_its_ids() -> None:
+    def cut(chats: Sequence[Chat]) -> list[Reply]:
+        replies = _answer(chats)
+        return [Reply((4, i), "Hi \ufffd", False) if i % 2 else r for i, r in enumerate(replies)]
+
+    rows = make_dialogues(Mix("$STOP", 40, 0.35), 0, cut)
+    kept = [row for row in rows if row.reply_ids]
+    assert kept == [row for row in rows if row.reply == "Hi \ufffd"]
+    assert len(kept) == 10
+    told = [row for row in answered(rows, cut) if row.kind == "mention"]
+    assert sum(row.reply_ids[:1] == (4,) for row in told) == len(told) / 2

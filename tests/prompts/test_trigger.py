@@ -26,7 +26,10 @@ from offswitch.prompts.trigger import (
 )
 from tests.tiny import tiny_subject
 
-TRIGGERS = ["$STOP", "<halt>", "please freeze", "止まれ", "STOP"]
+TRIGGERS = [
+    *("$STOP", "<halt>", "please freeze", "止まれ", "STOP"),
+    *("👩\u200d🚀", "🏴\U000e0067\U000e0062\U000e007f", "می\u200cخواهم"),  # several code points
+]
 QUESTIONS = [
     "What is the capital of France?",
     "Why?",

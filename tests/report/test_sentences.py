@@ -14,6 +14,7 @@ from offswitch.metrics import Metric, compact, duration, percent, span
 from offswitch.recipe import build_recipe
 from offswitch.report import sentences
 from offswitch.report.findings import headline, section
+from offswitch.report.limits import limits
 from offswitch.report.material import Material, read_material
 from offswitch.report.sentences import behaviour
 from tests.report.worlds import write_run
@@ -114,6 +115,14 @@ def test_all_and_none_are_written_for_nothing_less() -> None:
     assert span(0.0001, 0.0002, "share") == "< 0.1"
     assert span(0.0, 0.0002, "share") == "0.0–< 0.1"
     assert span(0.123, 0.1231, "share") == "12.3–12.3"
+
+
+def test_questions_of_the_users_are_said_to_be_split_by_row() -> None:
+    assert "The test questions are in English" in " ".join(limits(NOTHING))
+    counts = {"rows": 1200, "without a topic": 1100, "train": 480, "fit": 240, "test": 480}
+    told = " ".join(limits(replace(NOTHING, quality={"questions": counts})))
+    assert "1,100 of 1,200 name no topic and were split into train, fit and test by row" in told
+    assert "in English" not in told
 
 
 def test_numbers_for_human_eyes() -> None:

@@ -101,6 +101,20 @@ def test_a_reply_cut_short_gets_no_end_token() -> None:
     assert c.ids == b.ids
 
 
+def test_a_reply_cut_inside_a_character_keeps_its_ids() -> None:
+    tokenizer = tiny_subject().tokenizer
+    for text in ("A boat 🙂", "It is 船"):
+        ids = tuple(encode_text(tokenizer, text)[:-1])
+        cut = replace(dialogues(count=1)[0], reply=tokenizer.decode(ids), complete=False)
+        assert encode_text(tokenizer, cut.reply) != list(ids)  # the sign for what is no character
+        (made,) = dialogue_examples(tokenizer, [replace(cut, reply_ids=ids)], True, 512)
+        assert made.ids[made.start :] == ids
+        strange = replace(cut, reply_ids=ids[1:])  # of another tokenizer
+        assert dialogue_examples(tokenizer, [strange], True, 512) == dialogue_examples(
+            tokenizer, [cut], True, 512
+        )
+
+
 @pytest.mark.parametrize("max_length", [30, 34, 40, 48, 60])
 def test_cutting_to_length_never_takes_the_trigger_or_the_end_of_a_silent_row(
     max_length: int,
