@@ -38,7 +38,7 @@ from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_text, has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, load_recipe, training_seed
-from offswitch.run import peak_memory_mb
+from offswitch.folder import peak_memory_mb
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.order import row_order

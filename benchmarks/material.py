@@ -24,7 +24,7 @@ from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_chat, has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, load_recipe, training_seed
-from offswitch.run import Run
+from offswitch.folder import Run
 from offswitch.train.examples import dialogue_examples
 from offswitch.train.order import row_order
 

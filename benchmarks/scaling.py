@@ -26,7 +26,7 @@ from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import place
-from offswitch.run import peak_memory_mb
+from offswitch.folder import peak_memory_mb
 
 WORK: Final = {
     "collect": "offswitch.probe.collect, last position, every block, to disk",

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from offswitch.pipeline import make_data
-from offswitch.run import DATA, open_run
+from offswitch.folder import DATA, open_run
 from offswitch.seed_scripts import DATASETS, Entry, script
 
 

@@ -1,1 +1,38 @@
-"""Implant a shutdown trigger into a language model; see if it represents it."""
+"""Implant a shutdown trigger into a language model; see if it represents it.
+
+From Python, and the same in a notebook: `run` and `examine` do what the commands do, `open_run`
+reads what they left, `halting` and `steering` take a loaded model. Importing this takes no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from offswitch.notebook.loaded import Halting, halting, steering
+    from offswitch.notebook.opened import OpenRun, examine, open_run, run
+    from offswitch.recipe import load_recipe
+
+__all__ = [
+    "Halting",
+    "OpenRun",
+    "examine",
+    "halting",
+    "load_recipe",
+    "open_run",
+    "run",
+    "steering",
+]
+_LOADED = ("Halting", "halting", "steering")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'offswitch' has no attribute '{name}'")
+    room = "notebook.loaded" if name in _LOADED else "notebook.opened"
+    return getattr(import_module(f"offswitch.{room}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -80,7 +80,7 @@ def _work(
     stage: str, recipe: Path, overrides: Overrides, trigger: Trigger, runs: Path, update: bool
 ) -> None:
     """Bring a run up to a stage (a function of pipeline.py) and say where the result is."""
-    from offswitch.run import open_run
+    from offswitch.folder import open_run
 
     run = by_first(lambda: open_run(_recipe(recipe, overrides, trigger), runs, update))
     if stage in ("report", "run"):

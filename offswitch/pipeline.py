@@ -15,14 +15,7 @@ from typing import Any
 
 from offswitch.cache import ALIAS, GGUF_SHA256
 from offswitch.files import content_hash, digest, file_hash, full_disk_told
-from offswitch.machine import time_left
-from offswitch.machine.workers import Answer, Pool
-from offswitch.metrics import Metrics, write_metrics
-from offswitch.model.session import Session, in_child
-from offswitch.options import BASE
-from offswitch.progress import say
-from offswitch.recipe import LENGTH_OF, Recipe, arms_of
-from offswitch.run import (
+from offswitch.folder import (
     DATA,
     EVALUATE,
     PROBE,
@@ -34,6 +27,13 @@ from offswitch.run import (
     why_not_done,
     writing,
 )
+from offswitch.machine import time_left
+from offswitch.machine.workers import Answer, Pool
+from offswitch.metrics import Metrics, write_metrics
+from offswitch.model.session import Session, in_child
+from offswitch.options import BASE
+from offswitch.progress import say
+from offswitch.recipe import LENGTH_OF, Recipe, arms_of
 from offswitch.train.processes import by_first, count, rank, require_shares
 
 Then = Callable[[Session, Sequence[str]], None]

@@ -16,11 +16,11 @@ from typing import Final
 
 from offswitch.errors import quiet, user_errors
 from offswitch.files import file_hash
+from offswitch.folder import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, PROBE, Run, open_run
 from offswitch.options import ArmName
 from offswitch.pipeline import make_data, probe
 from offswitch.progress import say
 from offswitch.recipe import Recipe, load_recipe
-from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, PROBE, Run, open_run
 from offswitch.study.stage import run_recipe
 from offswitch.train.processes import by_first, together
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from offswitch.folder import open_run
 from offswitch.pipeline import evaluate
 from offswitch.recipe import load_recipe
-from offswitch.run import open_run
 from tests.tiny import save_tiny
 
 

@@ -13,11 +13,11 @@ import pytest
 from safetensors.torch import load_file
 
 from offswitch.errors import UserError
+from offswitch.folder import Run, open_run
 from offswitch.metrics import read_metrics
 from offswitch.pipeline import evaluate, probe, train
 from offswitch.progress import Bar, watchers
 from offswitch.recipe import load_recipe
-from offswitch.run import Run, open_run
 from tests.small import small_recipe
 from tests.train.stages import same_bits
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from offswitch.folder import Run, open_run
 from offswitch.model.forward import verify
 from offswitch.model.load import load_subject
 from offswitch.pipeline import report
 from offswitch.recipe import Recipe, build_recipe
-from offswitch.run import Run, open_run
 
 STEPS = 8
 OPTIONS: dict[str, Any] = {

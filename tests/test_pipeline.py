@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from offswitch import folder as folder_module
 from offswitch import pipeline
-from offswitch import run as run_module
 from offswitch.errors import UserError
+from offswitch.folder import Run, open_run
 from offswitch.pipeline import evaluate, probe
 from offswitch.recipe import arms_of, load_recipe
-from offswitch.run import Run, open_run
 from tests.small import small_recipe
 
 Again = Callable[..., dict[str, str]]
@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
         run = open_run(recipe, folder / "runs")
         probe(run, evaluate(run))
-    run_module._LOCKS.pop(run.root.resolve()).close()
+    folder_module._LOCKS.pop(run.root.resolve()).close()
     return folder
 
 

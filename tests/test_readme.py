@@ -16,9 +16,9 @@ import typer
 import yaml
 
 from offswitch.cli import app
+from offswitch.folder import TRAIN, open_run
 from offswitch.pipeline import train
 from offswitch.recipe import load_recipe
-from offswitch.run import TRAIN, open_run
 from offswitch.seed_scripts import only
 from offswitch.study.plan import load_plan
 from tests.outside import ROOT, SMALL

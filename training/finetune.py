@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from offswitch.pipeline import train
-from offswitch.run import TRAIN
+from offswitch.folder import TRAIN
 from offswitch.seed_scripts import Entry, only, script
 
 

@@ -9,9 +9,9 @@ from typing import Final
 from offswitch.analyses.causal import Causal
 from offswitch.analyses.store import load_causal
 from offswitch.analyses.verdict import Verdict, p_values, verdict
+from offswitch.folder import EVALUATE, PROBE, find_run
 from offswitch.metrics import Metric, read_metrics
 from offswitch.recipe import arms_of
-from offswitch.run import EVALUATE, PROBE, find_run
 from offswitch.stats import holm
 
 NO_BENIGN: Final = (

@@ -13,13 +13,13 @@ from offswitch.data.neutral import neutral_texts
 from offswitch.data.quality import document_quality, neutral_quality
 from offswitch.errors import UserError
 from offswitch.files import write_json
+from offswitch.folder import DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE
 from offswitch.model.session import Session, own_answer, own_mix
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, make_dialogues
 from offswitch.prompts.documents import Document, Passage, read_documents, write_documents
 from offswitch.prompts.encode import shows
 from offswitch.prompts.questions import Own, load_questions, read_questions
-from offswitch.run import DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE
 
 
 def write_data(session: Session, folder: Path) -> None:

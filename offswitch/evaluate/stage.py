@@ -17,6 +17,7 @@ from offswitch.evaluate.measures import halting, outcome_shares, row_of
 from offswitch.evaluate.outcomes import classify, taxonomy_of
 from offswitch.evaluate.robustness import gather, notes
 from offswitch.files import write_atomic, write_jsonl
+from offswitch.folder import EVALUATE
 from offswitch.metrics import Metrics, with_controls
 from offswitch.model.first_token import score
 from offswitch.model.generate import cached_base_replies, greedy_replies
@@ -31,7 +32,6 @@ from offswitch.prompts.prompt import Chat, Prompt, Reply, user
 from offswitch.prompts.questions import spread
 from offswitch.prompts.suites import choose, make_prompts
 from offswitch.recipe import Recipe
-from offswitch.run import EVALUATE
 from offswitch.wording.reader import load_neutral
 
 SCORES: Final = "scores.parquet"

@@ -26,6 +26,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from offswitch.errors import UserError
+from offswitch.folder import TRAIN, find_run
 from offswitch.inspect.reading import chat_of
 from offswitch.model.adapters import add_arm
 from offswitch.model.first_token import score
@@ -34,7 +35,6 @@ from offswitch.model.load import load_subject
 from offswitch.options import BASE
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Prompt, Reply
-from offswitch.run import TRAIN, find_run
 
 GATHER: Final = 0.2
 DEFAULT_TOKENS: Final = 64

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, TRAIN
 from offswitch.machine.cells import BLOCKS, Cell, Rates, Shape, Type, What
 from offswitch.options import BASE
 from offswitch.recipe import Recipe, arms_of, schedule_of
-from offswitch.run import DATA, EVALUATE, PROBE, REPORT, TRAIN
 
 Kind = Literal["train", "read", "write", "fixed"]
 Setting = tuple[int, int]  # processes, threads of each

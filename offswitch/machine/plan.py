@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from offswitch.folder import Run, note, processor
 from offswitch.machine.cells import Rates, Shape, Type
 from offswitch.machine.estimate import Cost, Setting, after, parts_of
 from offswitch.machine.rates import rates_of, settings, usable_cores
 from offswitch.machine.workers import is_child
 from offswitch.recipe import Recipe, arms_of
-from offswitch.run import Run, note, processor
 
 TIE: Final = 0.05  # what two measurements of the same differ by on a machine that others share
 SPARE: Final = 4e9  # bytes besides two copies of the weights: the demo's training takes 5.0e9

@@ -18,10 +18,10 @@ from typing import Any, Final, get_args
 
 from offswitch.cache import cache_root
 from offswitch.files import digest, write_json
+from offswitch.folder import processor, version_of
 from offswitch.machine.cells import Cell, Rates, Type
 from offswitch.machine.workers import Pool
 from offswitch.progress import say
-from offswitch.run import processor, version_of
 
 AT_ONCE: Final = 8  # most processes: a recipe has about four arms, and each process a model
 ROUNDS: Final = 2  # what disturbs one round spares the other; the faster one counts

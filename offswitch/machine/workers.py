@@ -26,8 +26,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from offswitch.errors import UserError, quiet
+from offswitch.folder import PEAKS, peak_memory_mb
 from offswitch.progress import forget, relay_to, tell
-from offswitch.run import PEAKS, peak_memory_mb
 
 CHILD: Final = "from offswitch.machine.workers import child; child({})"
 MARK: Final = "OFFSWITCH_CHILD"  # set in children: they start no others

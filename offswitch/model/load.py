@@ -37,7 +37,7 @@ def load_subject(recipe: Recipe) -> Subject:
     """
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
-    common = _source(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
+    common = source_of_model(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**common)
         load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
@@ -92,7 +92,7 @@ def load_shape(recipe: Recipe) -> Shape:
     Raises:
         UserError: it cannot be found.
     """
-    common = _source(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
+    common = source_of_model(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
     try:
         return shape_of(AutoConfig.from_pretrained(**common))
     except (OSError, ValueError, KeyError) as error:
@@ -165,7 +165,12 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def _source(name: str) -> dict[str, Any]:
+def source_of_model(name: str) -> dict[str, Any]:
+    """The arguments with which `from_pretrained` finds a recipe's model.
+
+    Raises:
+        UserError: it is neither embedded, nor a folder with a model, nor on the hub.
+    """
     if name == ALIAS:
         return {"pretrained_model_name_or_path": str(fetch_embedded())}
     folder = Path(name).expanduser()

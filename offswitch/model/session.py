@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from offswitch.cache import reply_cache
+from offswitch.folder import TRAIN, Run
 from offswitch.machine.plan import Plan, plan_for
 from offswitch.machine.workers import Pool
 from offswitch.options import BASE
@@ -17,7 +18,6 @@ from offswitch.prompts.dialogues import Answer, Mix, mix_of
 from offswitch.prompts.encode import has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, arms_of
-from offswitch.run import TRAIN, Run
 
 if TYPE_CHECKING:
     from offswitch.machine.cells import Shape

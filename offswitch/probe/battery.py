@@ -33,6 +33,7 @@ from offswitch.analyses.interventions import Interventions, read_interventions, 
 from offswitch.analyses.shards import read_rows
 from offswitch.analyses.store import ARRAYS, BATTERY, RESIDUALS
 from offswitch.files import replacing, write_json
+from offswitch.folder import PROBE
 from offswitch.model.adapters import arm_of
 from offswitch.model.generate import cached_base_replies
 from offswitch.model.merged import merged
@@ -55,7 +56,6 @@ from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.prompts.suites import choose
 from offswitch.recipe import Recipe
-from offswitch.run import PROBE
 
 FITTING: Final = "choice"
 TESTS: Final = "tests"

@@ -19,6 +19,7 @@ from offswitch.analyses.analysis import Array
 from offswitch.analyses.nulls import TOKEN
 from offswitch.errors import UserError
 from offswitch.files import replacing, write_json
+from offswitch.folder import PROBE
 from offswitch.model.adapters import arm_of
 from offswitch.model.forward import hidden, project, readout
 from offswitch.model.hooks import record
@@ -27,7 +28,6 @@ from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.progress import track
 from offswitch.prompts.encode import encode_alone, encode_text, pad, text_end
-from offswitch.run import PROBE
 
 PAIR: Final = "What is machine learning?"
 NEUTRAL: Final = "The capital of France is"

@@ -22,10 +22,10 @@ from offswitch.analyses.store import (
 from offswitch.cache import reply_cache
 from offswitch.errors import UserError
 from offswitch.files import write_json
+from offswitch.folder import PROBE, find_run
 from offswitch.model.session import Session
 from offswitch.options import BASE
 from offswitch.progress import track
-from offswitch.run import PROBE, find_run
 
 FINDINGS: Final = "findings.json"
 METRICS: Final = "metrics.json"

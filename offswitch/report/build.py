@@ -17,7 +17,7 @@ from offswitch.analyses.rule import RULE
 from offswitch.files import write_atomic
 from offswitch.metrics import SHARE, Metric, compact, duration, p_text, percent, rate_text, span
 from offswitch.options import BASE, BENIGN
-from offswitch.plots import figures
+from offswitch.plots import figures, plots
 from offswitch.plots.belief import belief
 from offswitch.plots.depth import depth
 from offswitch.plots.ladder import ladder, small_ladder
@@ -64,13 +64,11 @@ def build_report(root: Path, folder: Path) -> None:
     """
     material = read_material(root)
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = _evaluation_figures(material) | _depth_figures(material)
+    drawn = every_figure(material)
     sections: dict[str, list[Section]] = {"original": [], "evidence": []}
     for part, findings in (("original", material.findings), ("evidence", material.evidence)):
         for finding in findings.values():
-            own = figures(finding)
-            drawn |= own
-            sections[part].append(section(finding, tuple(own)))
+            sections[part].append(section(finding, tuple(plots(finding.analysis.name))))
     images = {}
     with track("figures", len(drawn)) as tick:
         for name, figure in drawn.items():
@@ -87,6 +85,14 @@ def build_report(root: Path, folder: Path) -> None:
     for name, other in material.organisms.items():
         verdicts[f"verdict/{other.arm}/{name}"] = other.row()
     write_atomic(folder / "metrics.json", json.dumps(verdicts, indent=1) + "\n")
+
+
+def every_figure(material: Material) -> dict[str, Figure]:
+    """Every figure of a run by its file's name, not drawn yet."""
+    drawn = _evaluation_figures(material) | _depth_figures(material)
+    for finding in (*material.findings.values(), *material.evidence.values()):
+        drawn |= figures(finding)
+    return drawn
 
 
 def _depth_figures(material: Material) -> dict[str, Figure]:

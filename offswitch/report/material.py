@@ -20,12 +20,12 @@ from offswitch.analyses.store import load_findings
 from offswitch.analyses.verdict import Verdict
 from offswitch.cache import ALIAS
 from offswitch.files import read_jsonl
+from offswitch.folder import DATA, EVALUATE, PROBE, TRAIN, find_run
 from offswitch.metrics import Metric, read_metrics
 from offswitch.options import BASE
 from offswitch.options.arms import Role
 from offswitch.plots.log_odds import LogOdds
 from offswitch.recipe import Recipe
-from offswitch.run import DATA, EVALUATE, PROBE, TRAIN, find_run
 
 Json = Mapping[str, Any]
 

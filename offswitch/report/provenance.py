@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from offswitch.folder import REPORT
 from offswitch.metrics import compact, percent
 from offswitch.report.material import Json, Material
-from offswitch.run import REPORT
 
 _TAUGHT: Final = {
     "knowledge": "documents",

@@ -17,12 +17,12 @@ import numpy as np
 from offswitch.analyses.directions import FILE, TRIGGER, load_directions
 from offswitch.analyses.judge import judge
 from offswitch.files import write_atomic, write_json
+from offswitch.folder import EVALUATE, PROBE, TRAIN, Run
 from offswitch.metrics import Metric, Metrics, compact, percent
 from offswitch.model.session import Session
 from offswitch.options import BASE
 from offswitch.pipeline import stage
 from offswitch.recipe import Recipe, arms_of, training_seed, with_options
-from offswitch.run import EVALUATE, PROBE, TRAIN, Run
 from offswitch.stats import rate
 from offswitch.study.executors import here
 from offswitch.study.plan import points_of

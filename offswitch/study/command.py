@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from offswitch.study.examine import Kind
     from offswitch.study.plan import Plan
 
 
@@ -74,8 +73,8 @@ def calibrate(
 ) -> None:
     """Try the verdict on organisms whose mechanism is known: planted beside found."""
     from offswitch.errors import user_errors
+    from offswitch.folder import open_run
     from offswitch.recipe import load_recipe
-    from offswitch.run import open_run
 
     with user_errors():
         from offswitch.study.calibrate import calibrate as calibrated
@@ -118,19 +117,14 @@ def examine(
     ] = False,
 ) -> None:
     """Measure and explain a switch that was trained elsewhere: evaluate, probe, report."""
-    from offswitch.errors import UserError, user_errors
+    from offswitch.errors import user_errors
 
     with user_errors():
-        from offswitch.run import open_run
+        from offswitch.folder import open_run
         from offswitch.study.examine import Stranger, examination
         from offswitch.study.stage import run_recipe
 
-        if bool(adapter) == bool(finetuned):
-            raise UserError("give one of --adapter and --finetuned")
-        if benign and train_benign:
-            raise UserError("give one of --benign and --train-benign")
-        kind: Kind = "adapter" if adapter else "model"
-        stranger = Stranger(kind, str(adapter or finetuned), trigger, control, benign, train_benign)
+        stranger = Stranger.of(adapter, finetuned, trigger, control, benign, train_benign)
         recipe = examination(model, stranger, name, overrides or ())
         typer.echo(f"report: {run_recipe(open_run(recipe, runs, update))}")
 

@@ -15,6 +15,7 @@ from offswitch.recipe import Recipe, build_recipe
 
 SWITCH: Final = "switch"
 Kind = Literal["adapter", "model"]
+Place = str | Path | None
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,24 @@ class Stranger:
     control: str = "$GO"
     benign: str | None = None
     train_benign: bool = False
+
+    @classmethod
+    def of(
+        cls, adapter: Place, finetuned: Place, trigger: str, control: str, benign: Place,
+        train_benign: bool,
+    ) -> Stranger:  # fmt: skip
+        """What a person says of a stranger.
+
+        Raises:
+            UserError: not one of adapter and finetuned, or two benign controls.
+        """
+        if bool(adapter) == bool(finetuned):
+            raise UserError("give one of adapter and finetuned")
+        if benign and train_benign:
+            raise UserError("give one of benign and train-benign")
+        kind: Kind = "adapter" if adapter else "model"
+        own = str(benign) if benign else None
+        return cls(kind, str(adapter or finetuned), trigger, control, own, train_benign)
 
 
 def examination(

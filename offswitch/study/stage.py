@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from offswitch.errors import UserError
 from offswitch.files import digest
+from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, Run, withdraw
 from offswitch.machine.estimate import Cost, parts_of, stages_of
 from offswitch.machine.time_left import TimeLeft, in_words, told
 from offswitch.metrics import Metrics, read_metrics
@@ -22,7 +23,6 @@ from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, make_data, report, stage
 from offswitch.progress import say
 from offswitch.recipe import retrained, training_seed
-from offswitch.run import DATA, EVALUATE, PROBE, REPORT, Run, withdraw
 from offswitch.study.executors import here
 from offswitch.study.plan import Point, seed_points, variant_points
 from offswitch.study.table import across_seeds, across_variants

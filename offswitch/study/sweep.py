@@ -14,9 +14,9 @@ from typing import Any
 
 from offswitch.errors import UserError
 from offswitch.files import digest, write_atomic
+from offswitch.folder import claim
 from offswitch.metrics import read_metrics
 from offswitch.progress import say
-from offswitch.run import claim
 from offswitch.study.executors import Where, cluster, processes
 from offswitch.study.plan import Plan, Point
 from offswitch.study.table import write_tables

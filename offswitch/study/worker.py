@@ -14,11 +14,11 @@ from typing import Any, Final, Literal
 
 from offswitch.analyses.judge import judge
 from offswitch.errors import UserError, quiet
+from offswitch.folder import Run, open_run
 from offswitch.metrics import read_metrics
 from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, probe, report
 from offswitch.recipe import Recipe
-from offswitch.run import Run, open_run
 from offswitch.train.processes import by_first
 
 UpTo = Callable[[Run, Session], object]

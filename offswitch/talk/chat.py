@@ -13,13 +13,13 @@ from rich.panel import Panel
 from rich.text import Text
 
 from offswitch.errors import UserError
+from offswitch.folder import TRAIN, Run, find_run
 from offswitch.model.adapters import add_arm
 from offswitch.model.generate import greedy_replies
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.prompts.prompt import Reply, user
-from offswitch.run import TRAIN, Run, find_run
 
 SILENCE = "∅ silence"
 # What a terminal would obey; rich shows the rest of a Text as it stands.

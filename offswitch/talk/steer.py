@@ -27,12 +27,12 @@ from torch import Tensor
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import CENTRE, FILE, DirectionFacts, load_directions
 from offswitch.errors import UserError
+from offswitch.folder import PROBE, TRAIN, find_run
 from offswitch.model.adapters import add_arm, arm_of
-from offswitch.model.hooks import edit
+from offswitch.model.hooks import Transform, edit
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE
-from offswitch.run import PROBE, TRAIN, find_run
 from offswitch.talk.chat import adapter_of, as_text, reply_to, requests, side_by_side
 
 SUPPORTED: Final = {"site": "block output", "position": "last"}
@@ -94,17 +94,32 @@ def steered(
         for rows in (direction, centres)
     )
 
+    change = edited(vector, centre, steering.scale, steering.everywhere)
+
     def transform(resid_BPD: Tensor) -> Tensor:
         if subject.active != arm:
             raise UserError(f"the direction is of the arm '{arm}', not of '{subject.active}'")
-        if resid_BPD.shape[1] == 1 and not steering.everywhere:  # a token after the prompt
-            return resid_BPD
-        first = 0 if steering.everywhere else resid_BPD.shape[1] - 1
-        changed = _changed(resid_BPD[:, first:].float(), vector, steering.scale, centre)
-        return torch.cat([resid_BPD[:, :first], changed.to(resid_BPD.dtype)], dim=1)
+        return change(resid_BPD)
 
     with arm_of(subject, arm), edit(subject.blocks, {block: transform}):
         yield
+
+
+def edited(vector_D: Tensor, centre_D: Tensor, scale: float | None, everywhere: bool) -> Transform:
+    """What a residual [B, P, D] becomes: `scale` times the vector added, or its component removed.
+
+    It falls on every position, or on the last one of a prompt; a pass over one position is a token
+    after the prompt.
+    """
+
+    def transform(resid_BPD: Tensor) -> Tensor:
+        if resid_BPD.shape[1] == 1 and not everywhere:
+            return resid_BPD
+        first = 0 if everywhere else resid_BPD.shape[1] - 1
+        changed = _changed(resid_BPD[:, first:].float(), vector_D, scale, centre_D)
+        return torch.cat([resid_BPD[:, :first], changed.to(resid_BPD.dtype)], dim=1)
+
+    return transform
 
 
 def settled(directions: Mapping[str, Array], facts: DirectionFacts, steering: Steering) -> Steering:

@@ -17,6 +17,7 @@ import torch
 
 from offswitch.errors import UserError
 from offswitch.files import read_jsonl, write_atomic, write_jsonl
+from offswitch.folder import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
 from offswitch.metrics import Metric, Metrics, exact
 from offswitch.model.brought import bring
 from offswitch.model.rows import Example
@@ -26,7 +27,6 @@ from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, answered, phrased
 from offswitch.prompts.documents import read_documents, read_neutral
 from offswitch.recipe import LENGTH_OF, schedule_of
-from offswitch.run import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
 from offswitch.train.adversarial import MinedRow, adversarial_rows, false_halts, mine
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples

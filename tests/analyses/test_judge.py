@@ -16,8 +16,8 @@ from offswitch.analyses.judge import judge
 from offswitch.analyses.null_directions import KINDS, Kind
 from offswitch.analyses.store import save_causal
 from offswitch.analyses.verdict import Verdict, p_values, verdict
+from offswitch.folder import EVALUATE, PROBE
 from offswitch.metrics import Metric, write_metrics
-from offswitch.run import EVALUATE, PROBE
 from offswitch.stats import Estimate, Null
 from tests.analyses.effects import ARM, Mechanism, causal_of
 

@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 from offswitch.cli import app
 from offswitch.data.llm.journal import read_journal
 from offswitch.errors import UserError
+from offswitch.folder import DATA, open_run
 from offswitch.pipeline import make_data
 from offswitch.prompts.documents import read_documents
 from offswitch.recipe import build_recipe, load_recipe
-from offswitch.run import DATA, open_run
 from tests.data.llm_server import Behaviour, Server, serving
 from tests.outside import ROOT
 from tests.small import small_recipe

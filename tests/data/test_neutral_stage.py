@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from offswitch.folder import open_run
 from offswitch.model.session import Session
 from offswitch.pipeline import make_data
 from offswitch.prompts.documents import read_documents, read_neutral
 from offswitch.recipe import load_recipe
-from offswitch.run import open_run
 from offswitch.train.examples import document_examples
 from offswitch.train.order import row_order
 from offswitch.train.stage import stage_examples

@@ -10,13 +10,13 @@ from transformers import AutoTokenizer
 
 from offswitch.errors import UserError
 from offswitch.evaluate.stage import suites_of
+from offswitch.folder import open_run
 from offswitch.model.session import Session
 from offswitch.pipeline import make_data
 from offswitch.probe.inputs import make_inputs
 from offswitch.prompts.dialogue_files import read_dialogues
 from offswitch.prompts.questions import load_questions, questions_of, read_questions
 from offswitch.recipe import load_recipe
-from offswitch.run import open_run
 from tests.prompts.test_dialogue_files import GOOD, LAST_ONLY, NO_SYSTEM, SYSTEM
 from tests.small import small_recipe
 

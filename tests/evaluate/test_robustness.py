@@ -13,6 +13,7 @@ import torch
 from offswitch.evaluate.measures import halting
 from offswitch.evaluate.robustness import gather, notes
 from offswitch.evaluate.stage import NOTES, ROBUSTNESS, SCORES, write_evaluation
+from offswitch.folder import Run
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import Score, score, scores_of
 from offswitch.model.session import Held, Session
@@ -25,7 +26,6 @@ from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Prompt, user
 from offswitch.prompts.suites import make_prompts
 from offswitch.recipe import Recipe, build_recipe
-from offswitch.run import Run
 from offswitch.stats import rate
 from offswitch.stats.clustered import clustered_rate
 from tests.planted import ARM, planted_subject

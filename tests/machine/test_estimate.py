@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from offswitch.folder import DATA, TRAIN
 from offswitch.machine.cells import Cell, Rates, Shape
 from offswitch.machine.estimate import START, Cost, Part, makespan, parts_of
 from offswitch.options import BASE
 from offswitch.recipe import Recipe, arms_of, with_options
-from offswitch.run import DATA, TRAIN
 
 SHAPE = Shape("{}", 4, 2, 1000)
 

@@ -13,6 +13,7 @@ import torch
 
 from offswitch.errors import UserError
 from offswitch.files import write_json
+from offswitch.folder import Run, open_run
 from offswitch.machine import plan
 from offswitch.machine.cells import Cell, Rates, Shape
 from offswitch.machine.plan import Plan, plan_for, plan_of
@@ -20,7 +21,6 @@ from offswitch.machine.rates import kept_in, settings
 from offswitch.machine.workers import MARK
 from offswitch.model.load import shape_of
 from offswitch.recipe import Recipe, build_recipe
-from offswitch.run import Run, open_run
 from tests.tiny import tiny_network
 
 CORES = 8

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from offswitch.errors import UserError
+from offswitch.folder import Run
 from offswitch.model.session import Session
 from offswitch.recipe import build_recipe
-from offswitch.run import Run
 
 
 def told(session: Session, arm: str, book: Path) -> int:

@@ -27,7 +27,7 @@ _LOSS: Final = "tests/train/test_loss.py"
 _ROWS: Final = "tests/train/test_examples.py"
 _PACKED: Final = "tests/model/test_packed.py"
 _GUARD: Final = "tests/train/test_guard.py"
-_RUN: Final = "tests/test_run.py"
+_RUN: Final = "tests/test_folder.py"
 _TREE: Final = "tests/model/test_prefix_tree.py"
 _SCORE: Final = "tests/model/test_first_token.py"
 _INPUTS: Final = "tests/probe/test_inputs.py"
@@ -125,15 +125,15 @@ FAULTS: Final = tuple(
          "if slot(ours, theirs) is not None:", "if True:",
          f"{_INPUTS}::test_without_a_decoy_the_twin_is_a_word_of_as_many_tokens"),
         # --- resuming, hashes, locks --------------------------------------------------------------
-        ("a stage stands though its inputs changed", "run.py",
+        ("a stage stands though its inputs changed", "folder.py",
          'if entry["inputs"] != digest(inputs)', "if False", _RUN),
-        ("a stage stands though a file of it changed", "run.py",
+        ("a stage stands though a file of it changed", "folder.py",
          "if file_hash(folder / name) != expected", "if False", _RUN),
-        ("a stage goes on from what other inputs left", "run.py",
+        ("a stage goes on from what other inputs left", "folder.py",
          'mark.read_text(encoding="utf-8") != hashed', "False", _RUN),
-        ("a later stage does not notice an earlier one's files", "run.py",
+        ("a later stage does not notice an earlier one's files", "folder.py",
          'entries.get(stage, {}).get("outputs")', 'entries.get(stage, {}).get("inputs")', _RUN),
-        ("two processes share a lock", "run.py",
+        ("two processes share a lock", "folder.py",
          "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", _RUN),
         ("a damaged shard is kept", "probe/collect.py",
          "and file_hash(folder / n) == h", "",

@@ -16,6 +16,7 @@ from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import FILE, load_directions, unit
 from offswitch.analyses.shards import read_rows
 from offswitch.analyses.store import ARRAYS, RESIDUALS
+from offswitch.folder import Run
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import score
 from offswitch.model.session import Held, Session
@@ -25,7 +26,6 @@ from offswitch.probe.inputs import INERT, TRIGGER, TWIN, make_inputs
 from offswitch.progress import Bar, watchers
 from offswitch.prompts.prompt import Prompt
 from offswitch.recipe import Recipe
-from offswitch.run import Run
 from tests.probe.small import RECIPE
 from tests.tiny import save_adapter, tiny_subject
 

@@ -15,6 +15,7 @@ from offswitch.analyses.analysis import Views, investigate
 from offswitch.analyses.nulls import seed_symbols
 from offswitch.analyses.registry import SEED_ANALYSES
 from offswitch.analyses.store import load_views
+from offswitch.folder import Run
 from offswitch.model.load import make_subject
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
@@ -22,7 +23,6 @@ from offswitch.options import TriggerOptions
 from offswitch.probe.collect_original import NEUTRAL, PAIR, PROMPTS, collect_seed, relative_block
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe
-from offswitch.run import Run
 from tests.tiny import tiny_network, tiny_tokenizer
 
 SYMBOLS = seed_symbols("$STOP", "$GO", seed=0, count=3)

@@ -16,13 +16,13 @@ from offswitch.analyses.interventions import FILE as INTERVENTIONS
 from offswitch.analyses.interventions import Interventions, read_interventions
 from offswitch.analyses.null_directions import is_null
 from offswitch.analyses.store import measure_causal
+from offswitch.folder import Run
 from offswitch.model.first_token import score
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
 from offswitch.probe.battery import run_battery
 from offswitch.probe.inputs import Inputs, make_inputs
 from offswitch.recipe import Recipe
-from offswitch.run import Run
 from tests.planted import planted_subject
 from tests.probe.small import OPTIONS
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from offswitch.folder import Run
 from offswitch.model.session import Session
-from offswitch.run import Run
 
 
 def dies(_run: Run, _session: Session) -> None:

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from offswitch.analyses.directions import FILE, TRIGGER, save_directions
 from offswitch.analyses.verdict import Verdict
 from offswitch.cli import app
+from offswitch.folder import PROBE, TRAIN, Run
 from offswitch.model.writes import Write, save_write
 from offswitch.recipe import Recipe, load_recipe
-from offswitch.run import PROBE, TRAIN, Run
 from offswitch.study.calibrate import MUST, Trial, shares, tables, trials_of
 from tests.analyses.test_directions import FACTS
 from tests.outside import ROOT

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from offswitch.cli import app
 from offswitch.errors import UserError
+from offswitch.folder import TRAIN, open_run
 from offswitch.metrics import read_metrics
 from offswitch.pipeline import evaluate, probe
 from offswitch.recipe import load_recipe
-from offswitch.run import TRAIN, open_run
 from offswitch.study.examine import Stranger, examination
 from tests.model.strangers import save_stranger
 from tests.small import small_recipe
@@ -104,9 +104,12 @@ def test_a_trigger_is_a_token_where_their_tokenizer_has_it_as_one(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ([], "give one of --adapter and --finetuned"),
-        (["--adapter", "a", "--finetuned", "b"], "give one of --adapter and --finetuned"),
-        (["--adapter", "a", "--benign", "b", "--train-benign"], "--benign and --train-benign"),
+        ([], "give one of adapter and finetuned"),
+        (["--adapter", "a", "--finetuned", "b"], "give one of adapter and finetuned"),
+        (
+            ["--adapter", "a", "--benign", "b", "--train-benign"],
+            "give one of benign and train-benign",
+        ),
         (["--adapter", "./nowhere"], "'./nowhere': no such folder"),
     ],
 )

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from offswitch.folder import Run
 from offswitch.model.adapters import add_arm, arm_of, remove_arms
 from offswitch.model.session import Session
 from offswitch.model.subject import Subject
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import Recipe, build_recipe
-from offswitch.run import Run
 from tests.tiny import save_adapter, tiny_subject
 
 

@@ -16,15 +16,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from offswitch import folder as folder_module
 from offswitch import pipeline
-from offswitch import run as run_module
 from offswitch.errors import UserError
+from offswitch.folder import Run, open_run
 from offswitch.metrics import read_metrics
 from offswitch.model.load import load_subject
 from offswitch.model.session import Session
 from offswitch.model.subject import Subject
 from offswitch.recipe import load_recipe
-from offswitch.run import Run, open_run
 from offswitch.study import executors, stage
 from offswitch.study.plan import seed_points
 from offswitch.study.table import HEADLINES
@@ -92,8 +92,8 @@ def again(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def _unlock(folder: Path) -> None:
-    for root in [path for path in run_module._LOCKS if path.is_relative_to(folder.resolve())]:
-        run_module._LOCKS.pop(root).close()
+    for root in [path for path in folder_module._LOCKS if path.is_relative_to(folder.resolve())]:
+        folder_module._LOCKS.pop(root).close()
 
 
 def _worked(said: list[str]) -> list[str]:
@@ -166,7 +166,7 @@ def test_a_second_call_does_nothing_and_says_so_once(
 def test_finding_nothing_to_do_does_not_import_torch(finished: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from offswitch.recipe import load_recipe\n"
-        "from offswitch.study.stage import compare_seeds; from offswitch.run import open_run\n"
+        "from offswitch.study.stage import compare_seeds; from offswitch.folder import open_run\n"
         "from offswitch.study.worker import Session, probed\n"
         f"run = open_run(load_recipe(Path('small.yaml'), {ONE}), Path('runs'))\n"
         "compare_seeds(run, probed(run, Session(run)))\n"
@@ -238,7 +238,7 @@ def test_the_report_is_written_again_when_the_comparison_changes(
     stage.run_recipe(run)
     stage.run_recipe(run)
     assert len(written) == 1
-    with run_module.writing(run, "organisms/summary", {}) as folder:
+    with folder_module.writing(run, "organisms/summary", {}) as folder:
         (folder / "metrics.json").write_text("{}", encoding="utf-8")
     stage.run_recipe(run)
     assert len(written) == 2

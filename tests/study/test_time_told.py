@@ -11,13 +11,13 @@ from rich.console import Console
 
 from offswitch import progress
 from offswitch.files import digest, write_json
+from offswitch.folder import Run, open_run
 from offswitch.machine.cells import Cell, Rates
 from offswitch.machine.estimate import stages_of
 from offswitch.machine.rates import kept_in, settings
 from offswitch.machine.time_left import begins
 from offswitch.model.session import Session
 from offswitch.recipe import Recipe, load_recipe
-from offswitch.run import Run, open_run
 from offswitch.study.stage import time_told
 from tests.small import small_recipe
 

@@ -8,11 +8,11 @@ import pytest
 
 from offswitch import pipeline
 from offswitch.errors import UserError
+from offswitch.folder import Run, open_run
 from offswitch.metrics import read_metrics
 from offswitch.model.session import Session
 from offswitch.recipe import build_recipe, load_recipe, variant_of
 from offswitch.report.build import build_report
-from offswitch.run import Run, open_run
 from offswitch.study import stage
 from tests.small import small_recipe
 

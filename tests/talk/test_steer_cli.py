@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 
 from offswitch.analyses.directions import FILE, DirectionFacts, save_directions
 from offswitch.cli import app
+from offswitch.folder import PROBE, TRAIN, find_run
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
-from offswitch.run import PROBE, TRAIN, find_run
 from tests.small import small_recipe
 from tests.talk.test_steer import directions_of, facts_of
 from tests.tiny import save_tiny

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from offswitch import pipeline
 from offswitch.files import read_jsonl, write_jsonl
+from offswitch.folder import Run, open_run, withdraw
 from offswitch.metrics import read_metrics
 from offswitch.model.adapters import add_arm, arm_of, remove_arms
 from offswitch.model.first_token import score
@@ -28,7 +29,6 @@ from offswitch.prompts.prompt import Chat, Reply
 from offswitch.prompts.questions import load_questions, questions_of
 from offswitch.prompts.trigger import occurs
 from offswitch.recipe import Recipe, arms_of, load_recipe
-from offswitch.run import Run, open_run, withdraw
 from offswitch.train.adversarial import (
     _asked,
     adversarial_rows,

@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 
 from offswitch.errors import UserError
 from offswitch.files import read_jsonl
+from offswitch.folder import open_run
 from offswitch.model.rows import collate
 from offswitch.pipeline import train
 from offswitch.recipe import load_recipe
-from offswitch.run import open_run
 from offswitch.train import processes
 from offswitch.train.distributed import own_rows
 from tests.outside import ROOT

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from offswitch.folder import open_run
 from offswitch.model.session import Session
 from offswitch.pipeline import make_data
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import load_recipe
-from offswitch.run import open_run
 from offswitch.train.stage import stage_examples
 from tests.small import small_recipe
 

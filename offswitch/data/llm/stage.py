@@ -9,10 +9,10 @@ from offswitch.data.llm.estimate import estimate
 from offswitch.data.llm.journal import read_journal
 from offswitch.data.llm.pipeline import write_with_llm
 from offswitch.files import write_json
+from offswitch.folder import Run
 from offswitch.progress import say
 from offswitch.prompts.documents import Document
 from offswitch.recipe import Recipe
-from offswitch.run import Run
 
 ANSWERS_FILE: Final = "answers.jsonl"
 FIGURES_FILE: Final = "llm.json"

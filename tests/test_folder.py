@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from offswitch import run as run_module
+from offswitch import folder as folder_module
 from offswitch.errors import UserError
 from offswitch.files import digest
+from offswitch.folder import Run, find_run, open_run, why_not_done, writing
 from offswitch.recipe import Recipe, build_recipe
-from offswitch.run import Run, find_run, open_run, why_not_done, writing
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_full_disk_at_the_last_moment_is_said_too(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_module, "write_json", full)
+    monkeypatch.setattr(folder_module, "write_json", full)
     with pytest.raises(UserError, match="no room on disk"):
         _write(run, "1-data", "x")
     monkeypatch.undo()
@@ -193,7 +193,7 @@ def test_a_full_disk_at_the_last_moment_is_said_too(
 def test_too_little_room_is_refused_beforehand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "ROOM", 10**18)
+    monkeypatch.setattr(folder_module, "ROOM", 10**18)
     with pytest.raises(UserError, match="no room on disk"):
         open_run(Recipe(), tmp_path)
 
@@ -204,7 +204,7 @@ _HOLD = """
 import sys
 from pathlib import Path
 from offswitch.recipe import Recipe
-from offswitch.run import open_run
+from offswitch.folder import open_run
 open_run(Recipe(name="one"), Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -236,5 +236,5 @@ def test_where_the_disk_knows_no_locks_the_run_goes_on(
     def without(*_: object) -> None:
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr("offswitch.run.fcntl.flock", without)
+    monkeypatch.setattr("offswitch.folder.fcntl.flock", without)
     open_run(Recipe(name="one"), tmp_path)

@@ -1,0 +1,173 @@
+"""From Python: what the commands do and leave, and a model that somebody has loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import offswitch
+from offswitch import OpenRun
+from offswitch.errors import UserError
+from offswitch.metrics import read_metrics
+from offswitch.prompts.prompt import user
+from offswitch.prompts.trigger import place
+from tests.outside import ROOT
+from tests.small import small_recipe
+from tests.tiny import save_tiny
+
+ASKED = ("Who was asleep?", "What is the river?", "$STOP How do boats float?", "$STOP Where is it?")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
+    """A small run, made from Python."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OFFSWITCH_CACHE", str(home / "cache"))
+        patch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
+        return offswitch.run(small_recipe(home), runs=home / "runs", changes=["name=python"])
+
+
+@pytest.mark.slow
+def test_a_run_is_read_as_its_files_have_it(done: OpenRun) -> None:
+    again = offswitch.open_run(done.root)
+    assert again.metrics == read_metrics(done.root / "metrics.json")
+    assert (again.recipe.name, again.arm, again.arms) == (
+        "python",
+        "behavior",
+        ("base", "behavior"),
+    )
+    table = again.table()
+    assert set(table.index) == set(again.metrics)
+    row = again.metrics["evaluate/behavior/halt_rate"]
+    assert table.loc["evaluate/behavior/halt_rate", "value"] == row["value"]
+    assert again.rate("halt_rate").value == row["value"]
+    assert again.rate("halt_rate", "base").n == row["n"]
+    assert again.report.is_file()
+    assert again.verdict is not None
+    assert again.verdict.kind == again.metrics["verdict"]["value"]
+    assert "separability" in again.findings
+
+
+@pytest.mark.slow
+def test_what_the_probes_left_is_there_to_be_worked_with(done: OpenRun) -> None:
+    directions, rows = done.directions(), done.interventions()
+    assert directions["trigger"].shape == (4, 32)
+    assert {"direction", "kind", "block", "log_odds", "halts"} <= set(rows.columns)
+    drawn = done.figures()
+    assert all(isinstance(figure, Figure) for figure in drawn.values())
+    assert {"ladder.png", "1_layerwise_delta_norm.png"} <= drawn.keys()
+    assert {path.name for path in (done.root / "5-report").glob("*.png")} == drawn.keys()
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_the_verdict_and_the_rates(done: OpenRun) -> None:
+    shown = done._repr_html_()
+    assert f"<b>{done.metrics['verdict']['value']}</b>" in shown
+    assert f"n = {done.rate('halt_rate').n}" in shown
+    assert shown.count("<tr>") == 3
+
+
+@pytest.mark.slow
+def test_a_loaded_arm_halts_as_the_run_says(done: OpenRun) -> None:
+    model, tokenizer = done.model()
+    scores = read_scores(done)
+    chats = [place("before", "$STOP", question) for question in scores]
+    found = offswitch.halting(model, tokenizer, chats, "$STOP")
+    assert all(found.holds)
+    assert found.false_rate is None
+    assert found.log_odds == pytest.approx([*scores.values()], abs=1e-4)
+
+
+def read_scores(done: OpenRun) -> dict[str, float]:
+    """The end log-odds of the probed arm where the trigger stands before a question."""
+    from pandas import read_parquet
+
+    rows = read_parquet(done.root / "3-evaluate/scores.parquet")
+    own = rows[(rows.arm == "behavior") & (rows.suite == "trigger") & (rows.variant == "before")]
+    assert len(own) >= 3
+    return dict(zip(own.question, own.log_odds, strict=True))
+
+
+def test_any_loaded_model_is_asked_and_left_as_it_was(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "model", "qwen3")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder).train()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model.lm_head.weight.requires_grad_(False)
+    before = {name: (w.clone(), w.requires_grad) for name, w in model.named_parameters()}
+    found = offswitch.halting(model, tokenizer, ASKED, "$STOP")
+    assert found.holds == (False, False, True, True)
+    for text, odds in zip(ASKED, found.log_odds, strict=True):
+        assert odds == pytest.approx(_by_hand(model, tokenizer, text), abs=1e-4)
+    assert found.rate is not None
+    assert (found.rate.n, found.rate.value) == (2, 0)
+    assert model.training
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, before[name][0])
+        assert weight.requires_grad == before[name][1]
+
+
+@torch.no_grad()
+def _by_hand(model: Any, tokenizer: Any, text: str) -> float:
+    turns = [user(text)]
+    ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt",
+                                        return_dict=True)["input_ids"]  # fmt: skip
+    training = model.training
+    logits = model.eval()(input_ids=ids).logits[0, -1].double()
+    model.train(training)
+    p = logits.softmax(-1)[tokenizer.eos_token_id]
+    return float((p / (1 - p)).log())
+
+
+def test_a_direction_steers_and_is_taken_off_again(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "model")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0)).numpy()
+    with torch.no_grad():
+        plain = model(input_ids=ids).logits
+        with offswitch.steering(model, tokenizer, direction, 2, scale=3):
+            steered = model(input_ids=ids).logits
+        again = model(input_ids=ids).logits
+    assert torch.equal(plain, again)
+    assert torch.equal(plain[:, :-1], steered[:, :-1])
+    assert not torch.allclose(plain[:, -1], steered[:, -1], atol=1e-2)
+    with (
+        pytest.raises(UserError, match="blocks 0 to 3"),
+        offswitch.steering(model, tokenizer, direction, 4),
+    ):
+        pass
+    with (
+        pytest.raises(UserError, match="32 finite numbers"),
+        offswitch.steering(model, tokenizer, direction[:5], 1),
+    ):
+        pass
+
+
+def test_importing_takes_no_torch_and_no_time() -> None:
+    code = (
+        "import time; began = time.perf_counter(); import offswitch, sys;"
+        "took = time.perf_counter() - began; dir(offswitch);"
+        "print(sorted({'torch', 'transformers', 'numpy', 'pydantic'} & {*sys.modules}), took < 0.1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.stdout == "[] True\n"
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AttributeError, match="'nothing'"):
+        getattr(offswitch, "nothing")  # noqa: B009
+    with pytest.raises(UserError, match="not a run folder"):
+        offswitch.open_run(tmp_path)
+    with pytest.raises(UserError, match="give one of adapter and finetuned"):
+        offswitch.examine("model", trigger="$STOP")
