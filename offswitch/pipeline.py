@@ -141,6 +141,7 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     table = session.recipe.arms[arm]
     if table.brought:
         return {"arm": table.model_dump(), "brought": _identity(table.brought)}
+    made = table.model_dump(exclude={"adapter", "model"})
     own = LENGTH_OF[table.stages[-1]]
     others = {"arms", "more_seeds", *LENGTH_OF.values()} - {own}
     others |= {"rounds", "candidates"} if own != "adversarial" else set()
@@ -148,7 +149,7 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
     every = _common(run.recipe)
     return every | {
-        "arm": table.model_dump(), "train": used, "before": run.outputs_hash(*before),
+        "arm": made, "train": used, "before": run.outputs_hash(*before),
     }  # fmt: skip
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from offswitch.analyses.causal import Causal
+from offswitch.analyses.claims import p_values
 from offswitch.analyses.store import load_causal
-from offswitch.analyses.verdict import Verdict, p_values, verdict
+from offswitch.analyses.verdict import Verdict, verdict
 from offswitch.folder import EVALUATE, PROBE, find_run
 from offswitch.metrics import Metric, read_metrics
 from offswitch.recipe import arms_of
@@ -41,5 +42,7 @@ def judge(root: Path) -> dict[str, Verdict]:
 
 
 def _has_benign(root: Path) -> bool:
+    if not (root / "recipe.yaml").is_file():
+        return True
     recipe = find_run(root).recipe
     return any(recipe.arms[arm].role == "benign" for arm in arms_of(recipe))

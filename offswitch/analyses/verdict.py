@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from offswitch.analyses.causal import EFFECT, Causal, Place, Point
+from offswitch.analyses.claims import draws_needed, strictest
 from offswitch.analyses.directions import DEPTH
 from offswitch.analyses.null_directions import KINDS
 from offswitch.analyses.rule import (
     ALPHA,
     CARRIED,
-    DRAWS,
     ELSEWHERE,
     ENDS,
     FALSE_HALTS,
@@ -83,7 +83,7 @@ def verdict(
 ) -> Verdict:
     """The rule applied to one arm: its evaluation, its causal tests, its adjusted p-values.
 
-    `adjusted` is keyed as `p_values` keys them.
+    `adjusted` is keyed as `p_values` keys them, and holds those of every arm of the run.
     """
     tests = _behaviour(arm, numbers)
     if isinstance(tests, str):
@@ -99,19 +99,9 @@ def verdict(
         return Verdict(arm, "not specific", (tests[0], twin))
     for places in (found.pair, found.late):
         for i, place in enumerate(places):
-            if lacking := _lacking(place, nulled=i == 0):
+            if lacking := _lacking(place, i == 0, len(adjusted)):
                 return _missing(arm, lacking)
     return _judged(arm, tests, found, adjusted)
-
-
-def p_values(found: Causal) -> dict[str, float]:
-    """The strictest p of each causal test of an arm, by name; to be adjusted over a whole run."""
-    return {
-        f"{found.arm}/{place.point.block}/{name}": max(null.p for null in nulls.values())
-        for place in found.places
-        for name, nulls in (("fall", place.fall_null), ("rise", place.rise_null))
-        if nulls
-    }
 
 
 def _judged(
@@ -176,7 +166,7 @@ def _causal(place: Place, found: Causal, adjusted: Mapping[str, float]) -> tuple
     """Necessity and sufficiency at a place, beyond every null."""
     at = f"block {place.point.block}, depth {place.point.depth:.2f}"
     where = {"last": "last position", "after": "after the symbol"}[place.position]
-    key = f"{found.arm}/{place.point.block}"
+    p = adjusted.get(f"{found.arm}/{place.point.block}")
     need = _bar(f"necessity ({place.direction}, {at}, {where})", place.fall, EFFECT, points=True)
     alone = _bar(
         f"sufficiency ({place.direction}, {at}, scale {place.scale:g})",
@@ -185,8 +175,8 @@ def _causal(place: Place, found: Causal, adjusted: Mapping[str, float]) -> tuple
         points=True,
     )
     half = place.fall.value >= SHARE * place.whole.value
-    falls = _beyond(place.fall_nats, place.fall_null, adjusted.get(f"{key}/fall"))
-    rises = _beyond(place.rise_nats, place.rise_null, adjusted.get(f"{key}/rise"))
+    falls = _beyond(place.fall_nats, place.fall_null, p)
+    rises = _beyond(place.rise_nats, place.rise_null, p)
     said = (
         f"{need.said}, and half of the whole residual's {100 * place.whole.value:.0f}; {falls.said}"
     )
@@ -200,7 +190,8 @@ def _beyond(found: Estimate, nulls: Mapping[Any, Null], adjusted: float | None) 
     """A change in nats against the strictest kind of null direction."""
     if not nulls:  # of the pair's second block: `_lacking` asks for those of the first
         return Test("null", "nulls at the block before", passed=True)
-    kind, null = max(nulls.items(), key=lambda item: (item[1].p, item[1].q95))
+    null = strictest(nulls)
+    kind = next(kind for kind, one in nulls.items() if one is null)
     p = null.p if adjusted is None else adjusted
     passed = found.value > max(one.q95 for one in nulls.values()) and p <= ALPHA
     said = (
@@ -271,13 +262,17 @@ def _earliest(found: Causal) -> list[str]:
     return told
 
 
-def _lacking(place: Place, nulled: bool) -> str:
-    """What the rule needs of a place and does not have; the pair's second block has no nulls."""
+def _lacking(place: Place, nulled: bool, claims: int) -> str:
+    """What the rule needs of a place and does not have; the pair's second block has no nulls.
+
+    Where a run makes many `claims`, fewer draws than it takes could show none of them.
+    """
+    needed = draws_needed(claims)
     at = f"block {place.point.block}"
     for nulls in (place.fall_null, place.rise_null) if nulled else ():
         drawn = min((nulls[kind].n if kind in nulls else 0 for kind in KINDS), default=0)
-        if drawn < DRAWS:
-            return f"{DRAWS} null directions of each kind at {at} ({drawn})"
+        if drawn < needed:
+            return f"{needed} null directions of each kind at {at} ({drawn})"
     if place.ends.n < REPLIES:
         return f"{REPLIES} ordinary replies that are over ({place.ends.n})"
     if BASE not in place.point.elsewhere:

@@ -46,8 +46,9 @@ COSINE: Final = 0.8
 class Trial:
     """One organism: what was planted in it, what was found, and whether that is as it must be.
 
-    `right` is None where a switch does not behave: the organism failed, not the rule. `cosine` is
-    the larger between a planted direction and the chosen one, at the block that was found.
+    `right` is None where a switch does not behave: the organism failed, not the rule. The probe
+    finds two blocks; `found_block` is that which is nearer to the planted one, and `cosine` the
+    larger between a planted direction and the chosen one there.
     """
 
     arm: str
@@ -99,8 +100,7 @@ def trials_of(run: Run, seed: int, metrics: Mapping[str, Any]) -> list[Trial]:
 
 def _trial(run: Run, arm: str, seed: int, metrics: Mapping[str, Any], kind: str) -> Trial:
     block = _value(metrics, f"probe/{arm}/ablation/block")
-    found = None if block is None else int(block)
-    planted, cosine = _planted(run, arm, found)
+    planted, found, cosine = _planted(run, arm, None if block is None else int(block))
     return Trial(
         arm=arm,
         seed=seed,
@@ -115,25 +115,27 @@ def _trial(run: Run, arm: str, seed: int, metrics: Mapping[str, Any], kind: str)
     )
 
 
-def _planted(run: Run, arm: str, found: int | None) -> tuple[int | None, float | None]:
-    """The block of the arm's write, and how near its directions are what the probe found there.
+def _planted(run: Run, arm: str, first: int | None) -> tuple[int | None, int | None, float | None]:
+    """The block of the arm's write, that which was found, and how near the directions are there.
 
-    After the final norm there is no block, and nothing to compare.
+    `first` is the first of the two that the probe found. After the final norm there is no block,
+    and nothing to compare.
     """
     from offswitch.model.writes import load_write
 
     write = load_write(run.folder(f"{TRAIN}/{arm}")) if arm != BASE else None
-    if write is None:
-        return None, None
+    if write is None or first is None:
+        return (write.block if write else None), first, None
     directions, facts = load_directions(run.folder(PROBE) / arm / FILE)
-    if write.block >= facts.blocks or found is None:
-        return write.block, None
+    if write.block >= facts.blocks:
+        return write.block, first, None
+    found = min((first, first + 1), key=lambda block: abs(block - write.block))
     own = directions[TRIGGER][found][None]
     ours, theirs = (
         rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         for rows in (write.directions_KD.numpy(), own)
     )
-    return write.block, float(np.abs(ours @ theirs.T).max())
+    return write.block, found, float(np.abs(ours @ theirs.T).max())
 
 
 def _right(recipe: Recipe, arm: str, found: str) -> bool | None:

@@ -11,11 +11,12 @@ from typing import Any, Final
 import pytest
 
 from offswitch.analyses.causal import Causal, Point
+from offswitch.analyses.claims import p_values
 from offswitch.analyses.judge import causal_of as stored
 from offswitch.analyses.judge import judge
 from offswitch.analyses.null_directions import KINDS, Kind
 from offswitch.analyses.store import save_causal
-from offswitch.analyses.verdict import Verdict, p_values, verdict
+from offswitch.analyses.verdict import Verdict, verdict
 from offswitch.folder import EVALUATE, PROBE
 from offswitch.metrics import Metric, write_metrics
 from offswitch.stats import Estimate, Null

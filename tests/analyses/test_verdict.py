@@ -10,9 +10,11 @@ import pytest
 
 from offswitch.analyses.causal import Causal
 from offswitch.analyses.choice import Choice
+from offswitch.analyses.claims import draws_needed, p_values
+from offswitch.analyses.null_directions import KINDS
 from offswitch.analyses.null_directions import Kind as NullKind
-from offswitch.analyses.rule import RULE
-from offswitch.analyses.verdict import Kind, Verdict, p_values, verdict
+from offswitch.analyses.rule import ALPHA, RULE
+from offswitch.analyses.verdict import Kind, Verdict, verdict
 from offswitch.metrics import Metric
 from offswitch.stats import Null
 from tests.analyses.effects import ARM, Mechanism, causal_of, from_
@@ -125,11 +127,32 @@ def test_without_a_switch_nothing_else_is_needed() -> None:
 def test_adjusted_p_values_decide() -> None:
     found = _made("an early state")
     p = p_values(found)
-    assert {name.split("/")[-1] for name in p} == {"fall", "rise"}
+    assert [*p] == [f"{found.arm}/{place.point.block}" for place in (found.pair[0], *found.late)]
     assert max(p.values()) == pytest.approx(1 / 201)
     worse: dict[str, Any] = dict.fromkeys(p, 0.051)
     early = replace(found, late=())
     assert verdict(ARM, _numbers(), early, worse).kind == "distributed"
+
+
+@pytest.mark.parametrize("effect", ["fall_null", "rise_null"])
+def test_a_place_is_as_improbable_as_the_weaker_of_its_two_tests(effect: str) -> None:
+    found = _made("an early state")
+    weak = {kind: Null(q95=1.0, p=0.03, n=200) for kind in KINDS}
+    pair = (replace(found.pair[0], **{effect: weak}), found.pair[1])
+    block = found.pair[0].point.block
+    assert p_values(replace(found, pair=pair))[f"{found.arm}/{block}"] == 0.03
+
+
+def test_many_claims_take_more_draws_and_too_few_are_told_and_fail_nothing() -> None:
+    """The smallest p that 200 draws can give is 1/201: of 12 claims none could ever pass."""
+    found = _made("an early state")
+    p = p_values(found)
+    for claims, kind in ((10, "represented"), (12, "not measured")):
+        run = p | dict.fromkeys(map(str, range(claims - len(p))), 0.5)
+        assert verdict(ARM, _numbers(), found, run).kind == kind
+    assert "239 null directions of each kind" in verdict(ARM, _numbers(), found, run).because[0]
+    assert [draws_needed(n) for n in (1, 10, 12)] == [200, 200, 239]
+    assert all(n / (draws_needed(n) + 1) <= ALPHA for n in range(1, 100))
 
 
 def test_the_strictest_kind_of_null_decides() -> None:

@@ -1,0 +1,34 @@
+"""What a run claims, and how improbable each claim is among all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from offswitch.analyses.causal import Causal
+from offswitch.analyses.rule import ALPHA, DRAWS
+from offswitch.stats import Null
+
+
+def p_values(found: Causal) -> dict[str, float]:
+    """The p of each place of an arm, `ARM/BLOCK`; to be adjusted over a whole run.
+
+    A place is claimed only if both causal tests pass against every kind of null, so its p is the
+    largest of theirs, and needs no correction for their number (Berger 1982).
+    """
+    return {
+        f"{found.arm}/{place.point.block}": max(strictest(nulls).p for nulls in both)
+        for place in found.places
+        if all(both := (place.fall_null, place.rise_null))
+    }
+
+
+def draws_needed(claims: int) -> int:
+    """How many null directions of a kind it takes for one claim of so many to reach the level."""
+    return max(DRAWS, math.ceil(claims / ALPHA) - 1)
+
+
+def strictest(nulls: Mapping[Any, Null]) -> Null:
+    """The kind of null with the largest p, and of those the one that reaches farthest."""
+    return max(nulls.values(), key=lambda null: (null.p, null.q95))
