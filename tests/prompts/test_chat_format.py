@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable
 from itertools import product
 from typing import Any, Final
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, normalizers
 
 from offswitch.errors import UserError
 from offswitch.evaluate.belief import letter_ids
@@ -28,7 +25,7 @@ from offswitch.prompts.encode import (
 from offswitch.prompts.prompt import user
 from offswitch.prompts.trigger import occurs
 from offswitch.train.examples import dialogue_examples, document_examples
-from tests.tiny import CHATML, SPECIALS, tiny_subject, tiny_tokenizer
+from tests.tiny import CHATML, SPECIALS, spaced_tokenizer, tiny_subject, tiny_tokenizer
 
 ASKED: Final = (user("Is it 7?"),)
 TURN: Final = "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -46,23 +43,6 @@ LLAMA: Final = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<s>[INST] ' + m['content'] + ' [/INST]'"
     " }}{% else %}{{ ' ' + m['content'] + ' </s>' }}{% endif %}{% endfor %}"
 )
-
-
-def llama_like(template: str) -> Any:
-    """A tokenizer that puts `▁` before whatever follows nothing or a special token."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    marks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    tokenizer.normalizer = normalizers.Sequence(marks)  # type: ignore[arg-type]
-    tokenizer.decoder = decoders.Replace("▁", " ")
-    trainer = trainers.BpeTrainer(
-        vocab_size=150, special_tokens=["<unk>", "<s>", "</s>"],
-        initial_alphabet=[*string.printable, "▁"], show_progress=False,
-    )  # fmt: skip
-    tokenizer.train_from_iterator([*"ABCD", "Ask a man if he is in"] * 9, trainer)
-    build: Callable[..., Any] = PreTrainedTokenizerFast
-    made = build(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-    made.chat_template = template
-    return made
 
 
 def aware(text: str, mode: str, template: str = CHATML) -> Any:
@@ -114,7 +94,7 @@ def test_a_control_that_holds_the_trigger_is_refused() -> None:
 
 def test_a_symbol_that_the_tokenizer_has_no_tokens_for_is_refused() -> None:
     with pytest.raises(UserError, match="cannot read '止まれ'"):
-        check_format(llama_like(ZEPHYR), TriggerOptions(text="止まれ", mode="text"))
+        check_format(spaced_tokenizer(ZEPHYR), TriggerOptions(text="止まれ", mode="text"))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +121,7 @@ def test_a_template_that_writes_the_date_writes_the_same_every_day() -> None:
 
 @pytest.mark.parametrize(("template", "first"), [(ZEPHYR, "A"), (LLAMA, "▁A")])
 def test_a_reply_is_trained_and_read_as_it_follows_the_header(template: str, first: str) -> None:
-    tokenizer = llama_like(template)
+    tokenizer = spaced_tokenizer(template)
     assert tokenizer.convert_ids_to_tokens(encode_text(tokenizer, "A")) == ["▁A"]
     answer = {"role": "assistant", "content": "Ask a man"}
     whole = encode_text(tokenizer, render(tokenizer, (*ASKED, answer), opened=False))  # type: ignore[arg-type]
