@@ -141,7 +141,7 @@ def spaced_tokenizer(chat_template: str) -> Any:
     """A tokenizer like Llama 2's, which puts `▁` before what no text precedes."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     marks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    tokenizer.normalizer = normalizers.Sequence(marks)  # type: ignore[arg-type]
+    tokenizer.normalizer = normalizers.Sequence(marks)
     tokenizer.decoder = decoders.Replace("▁", " ")
     trainer = trainers.BpeTrainer(
         vocab_size=180, special_tokens=["<unk>", "<s>", "</s>"],

@@ -188,7 +188,7 @@ def slot(ours: Sequence[int], theirs: Sequence[int], token: int | None = None) -
     The last position is where the reply is decided, and never part of it; nor is what follows the
     trigger's own `token`, which some tokenizers write otherwise behind a token than behind a word.
     """
-    last = list(ours).index(token) if token in ours else len(ours) - 2
+    last = len(ours) - 2 if token is None or token not in ours else list(ours).index(token)
     differ = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]
     if len(ours) != len(theirs) or not differ or differ[-1] > last:
         return None

@@ -118,7 +118,7 @@ FAULTS: Final = tuple(
          "if a != b", "if a == b",
          f"{_INPUTS}::test_a_slot_is_where_two_prompts_of_one_length_differ"),
         ("the position that decides the reply is part of a slot", "probe/inputs.py",
-         "else len(ours) - 2", "else len(ours) - 1",
+         "last = len(ours) - 2 if", "last = len(ours) - 1 if",
          f"{_INPUTS}::test_a_slot_is_where_two_prompts_of_one_length_differ"),
         ("a twin does not align with its prompt", "probe/inputs.py",
          "if slot(ours, theirs, self.token) is not None:", "if True:",

@@ -110,7 +110,7 @@ def test_pairs_align_position_by_position(inputs: Inputs, trigger: str) -> None:
         _group(inputs, "test", TRIGGER), _group(inputs, "test", TWIN), strict=True
     ):
         ids = [encode_chat(tokenizer, one.chat) for one in (ours, theirs)]
-        at = slot(*ids)
+        at = slot(ids[0], ids[1])
         assert at is not None
         assert len(at) == 1
 
@@ -130,7 +130,7 @@ def test_without_a_decoy_the_twin_is_a_word_of_as_many_tokens() -> None:
     for key in (TWIN, INERT):
         pairs = zip(_group(inputs, "test", TRIGGER), _group(inputs, "test", key), strict=True)
         ids = [[encode_chat(tokenizer, one.chat) for one in pair] for pair in pairs]
-        assert sum(slot(*rows) is not None for rows in ids) > len(ids) / 2
+        assert sum(slot(rows[0], rows[1]) is not None for rows in ids) > len(ids) / 2
 
 
 def test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_out(
@@ -148,7 +148,7 @@ def test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_ou
         pairs = zip(_group(inputs, part, TRIGGER), _group(inputs, part, TWIN), strict=True)
         for ours, theirs in ([encode_chat(tokenizer, one.chat) for one in pair] for pair in pairs):
             at = slot(ours, theirs, subject.trigger_id)
-            end = ours.index(subject.trigger_id) + 1
+            end = ours.index(subject.trigger_id or -1) + 1
             assert at is None or (ours[end:] == theirs[end:] and at.stop == end)
             lost += at is None
     assert 0 < lost < few.fit_questions + few.test_questions

@@ -65,6 +65,13 @@ def test_a_format_that_leaves_out_what_a_turn_says_is_refused(template: str) -> 
         check_format(tiny_tokenizer(template), TriggerOptions())
 
 
+def test_a_format_that_opens_no_reply_is_refused() -> None:
+    closed = PLAIN.removesuffix("<|im_start|>assistant\n")
+    with pytest.raises(UserError, match="does not open a reply"):
+        check_format(tiny_tokenizer(closed), TriggerOptions())
+    check_format(spaced_tokenizer(LLAMA), TriggerOptions())  # the user's turn ends with its header
+
+
 @pytest.mark.parametrize("mode", ["token", "text"])
 @pytest.mark.parametrize("text", ["helpful", "user", "system", "assistant", "AI assistant"])
 def test_a_trigger_that_the_format_writes_by_itself_is_refused(text: str, mode: str) -> None:
@@ -182,7 +189,7 @@ def test_as_text_a_look_alike_is_the_trigger_where_its_ids_are(
 ) -> None:
     texts, own = ("STOP", "STOP", *same), (*same, *other)
     for mode in ("text", "token"):
-        subject = tiny_subject(trigger=texts[0], mode=mode, layers=1)  # type: ignore[arg-type]
+        subject = tiny_subject(trigger=texts[0], mode=mode, layers=1)
         subject.tokenizer.backend_tokenizer.normalizer = normalizer
         holds = reader(subject.tokenizer, "STOP")
         expected = same if mode == "text" else [text for text in own if occurs("STOP", text)]
