@@ -106,7 +106,8 @@ def encode_alone(tokenizer: Any, text: str) -> list[int]:
 def turn_end(tokenizer: Any) -> int:
     """The token that ends a reply in this chat format: the first one after its text made for that.
 
-    That is a special token or another added one, but no added run of white space.
+    That is a special token or another added one, but no added run of white space, and not the one
+    that opens a chat.
 
     Raises:
         UserError: the template closes a reply with none, and the tokenizer has no end token.
@@ -114,7 +115,7 @@ def turn_end(tokenizer: Any) -> int:
     whole = render(tokenizer, (_ASKED, _SAID), opened=False)
     after = encode_text(tokenizer, whole.rpartition(_MARK)[2])
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
-    ends = added.union(tokenizer.all_special_ids)
+    ends = added.union(tokenizer.all_special_ids).difference(encode_text(tokenizer, whole)[:1])
     found = next((index for index in after if index in ends), tokenizer.eos_token_id)
     if found is None:
         raise UserError("this chat format ends a reply with no special token, and has no end token")

@@ -151,10 +151,11 @@ def test_a_turn_is_ended_by_a_token_made_for_it_and_not_by_white_space(special: 
     tokenizer = tiny_tokenizer(CHATML.replace("<|im_end|>", "<end>"))
     tokenizer.add_tokens([AddedToken("<end>", special=special, normalized=False)])
     assert turn_end(tokenizer) == tokenizer.convert_tokens_to_ids("<end>")
-    blank = tiny_tokenizer(CHATML.replace("<|im_end|>", "\n\n"))
-    blank.add_tokens([AddedToken("\n\n", special=False, normalized=False)])
-    assert blank.convert_tokens_to_ids("\n\n") in encode_chat(blank, ASKED)
-    assert turn_end(blank) == blank.eos_token_id
+    for template in (CHATML, PLAIN):  # which opens a reply after the last one too
+        blank = tiny_tokenizer(template.replace("<|im_end|>", "\n\n"))
+        blank.add_tokens([AddedToken("\n\n", special=False, normalized=False)])
+        assert blank.convert_tokens_to_ids("\n\n") in encode_chat(blank, ASKED)
+        assert turn_end(blank) == blank.eos_token_id
 
 
 def test_without_an_end_token_a_text_ends_as_a_turn_does() -> None:
