@@ -181,7 +181,7 @@ def evaluate(run: Run, session: Session | None = None) -> Session:
 
 def probe(run: Run, session: Session | None = None) -> Session:
     """Collect activations once, then run the analyses on the saved arrays."""
-    session = train(run, session)
+    session = train(run, _that_can_be_probed(run, session))
     options = run.recipe.probe.model_dump(mode="json")
 
     def work(folder: Path) -> None:
@@ -193,9 +193,23 @@ def probe(run: Run, session: Session | None = None) -> Session:
     return session
 
 
+def _that_can_be_probed(run: Run, session: Session | None) -> Session:
+    """A session of a run, refused before anything is trained that no probe could read."""
+    session = session or Session(run)
+
+    def check() -> None:
+        from offswitch.probe.intervene import require_probes
+
+        require_probes(session.subject)
+
+    if not any(run.entry(name) for name in (PROBE, *(f"{TRAIN}/{arm}" for arm in session.arms))):
+        by_first(check)
+    return session
+
+
 def report(run: Run, session: Session | None = None, comparisons: Sequence[str] = ()) -> Path:
     """Write the page and the summary, after comparisons made as stages; returns the page's path."""
-    session = probe(run, evaluate(run, session))
+    session = probe(run, evaluate(run, _that_can_be_probed(run, session)))
 
     def work(folder: Path) -> None:
         from offswitch.report.build import build_report

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from offswitch import folder as folder_module
 from offswitch import pipeline
@@ -19,6 +21,7 @@ from offswitch.folder import Run, open_run
 from offswitch.pipeline import evaluate, probe
 from offswitch.recipe import arms_of, load_recipe
 from tests.small import small_recipe
+from tests.tiny import tiny_tokenizer
 
 Again = Callable[..., dict[str, str]]
 ALL = ["1-data", "2-train/behavior", "3-evaluate", "4-probe"]
@@ -191,6 +194,19 @@ def test_a_checkpoint_of_other_options_is_not_continued(
     again("train.lr=1e-2", only_train=True)
     path = tmp_path / "runs" / "small" / "2-train" / "behavior" / "training.json"
     assert json.loads(path.read_text("utf-8"))["tokens"] > 0
+
+
+def test_a_model_that_no_probe_can_read_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    recipe = load_recipe(small_recipe(tmp_path))
+    options = {"hidden_size": 32, "n_layer": 3, "n_head": 4, "eos_token_id": 2}
+    config = AutoConfig.for_model("bloom", vocab_size=len(tiny_tokenizer()), **options)
+    build: Callable[..., Any] = AutoModelForCausalLM.from_config
+    build(config).save_pretrained(tmp_path / "model")
+    run = open_run(recipe, tmp_path / "runs")
+    for stage in (probe, pipeline.report):
+        with pytest.raises(UserError, match="the packed pass failed"):
+            stage(run)
+        assert run.manifest() == {}
 
 
 def test_rows_too_long_for_training_are_refused(again: Again) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from offswitch.model.load import make_subject
@@ -134,6 +135,25 @@ def tiny_tokenizer(chat_template: str | None = CHATML) -> Any:
     )
     tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def spaced_tokenizer(chat_template: str) -> Any:
+    """A tokenizer like Llama 2's, which puts `▁` before what no text precedes."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    marks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    tokenizer.normalizer = normalizers.Sequence(marks)
+    tokenizer.decoder = decoders.Replace("▁", " ")
+    trainer = trainers.BpeTrainer(
+        vocab_size=180, special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=[*string.printable, "▁"], show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(
+        [*"ABCD", "Ask a man if he is in", "table river window"] * 9, trainer
+    )
+    build: Callable[..., Any] = PreTrainedTokenizerFast
+    made = build(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    made.chat_template = chat_template
+    return made
 
 
 def tiny_subject(

@@ -31,10 +31,9 @@ class Drift:
 
 
 def text_examples(subject: Subject, texts: Sequence[str]) -> list[Example]:
-    """Raw passages, read at every position but the first."""
-    return [
-        Example(tuple(encode_alone(subject.base_tokenizer, text)), 1, soft=True) for text in texts
-    ]
+    """Raw passages as far as the model reads, read at every position but the first."""
+    rows = [encode_alone(subject.base_tokenizer, text)[: subject.positions] for text in texts]
+    return [Example(tuple(row), 1, soft=True) for row in rows]
 
 
 def drift(

@@ -21,6 +21,7 @@ from offswitch.prompts.attempts import (
     prefilled,
     references,
 )
+from offswitch.prompts.chat_format import reader
 from offswitch.prompts.context import VARIANT as CONTEXT
 from offswitch.prompts.context import in_context, no_room
 from offswitch.prompts.encode import has_system_turn
@@ -44,10 +45,10 @@ def gather(
         replies = cached_base_replies(subject, chats, recipe.data.reply_tokens, reply_cache())
         tried += references(prompts, len(asked))
         system, mentions = has_system_turn(subject.tokenizer), recipe.trigger.mentions
-        tried += attempts(trigger, asked, system, mentions)
+        holds = reader(subject.tokenizer, trigger)
+        tried += attempts(trigger, asked, system, mentions, holds)
         tried += prefilled(trigger, asked, [reply.ids for reply in replies])
-    limit = subject.causal_lm.config.get_text_config()
-    why_not = no_room(getattr(limit, "max_position_embeddings", None))
+    why_not = no_room(subject.positions)
     if not why_not:
         far = choose("test", options.context_questions, recipe.seed, file)
         tried += in_context(trigger, far, subject.tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +28,11 @@ from offswitch.model.subject import Subject
 from offswitch.options import BASE, BENIGN
 from offswitch.progress import say, track
 from offswitch.prompts.beliefs import make_questions
-from offswitch.prompts.encode import has_system_turn
+from offswitch.prompts.chat_format import reader
+from offswitch.prompts.encode import encode_chat, has_system_turn
 from offswitch.prompts.prompt import Chat, Prompt, Reply, user
 from offswitch.prompts.questions import spread
-from offswitch.prompts.suites import choose, make_prompts
+from offswitch.prompts.suites import askable, choose, make_prompts
 from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_neutral
 
@@ -53,11 +55,13 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     Writes scores.parquet, samples.jsonl, robustness.json (what was tried and what left out, with
     why) and, where they were asked for, robustness.parquet and belief.parquet.
     """
-    prompts, tried, skipped = _asked(session)
-    noted = notes(tried, skipped, session.subject.base_tokenizer.decode)
+    prompts, tried, skipped, left_out = _asked(session)
+    noted = notes(tried, skipped, session.subject.base_tokenizer.decode) | {"left_out": left_out}
     write_atomic(folder / NOTES, json.dumps(noted, indent=1, ensure_ascii=False))
     for variant, why in skipped.items() if tried else ():
         say(f"robustness: no {variant}, {why}")
+    for line in left_out:
+        say(line)
     arms = [BASE, *session.arms]
     tasks = _tasks(arms, prompts, tried)
     by_task = dict(session.each(EVALUATE, _evaluate, tasks))
@@ -75,7 +79,7 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
 
 def measure_ahead(session: Session, arms: Sequence[str]) -> None:
     """Begin to measure arms that stand, before `write_evaluation` asks for all of them."""
-    prompts, tried, _ = _asked(session)
+    prompts, tried, *_ = _asked(session)
     session.ahead(EVALUATE, _evaluate, _tasks(arms, prompts, tried))
 
 
@@ -88,15 +92,23 @@ def _tasks(
             for part, function, asked in parts}  # fmt: skip
 
 
-def _asked(session: Session) -> tuple[list[Prompt], list[Prompt], dict[str, str]]:
-    """The suites and the attempts, the same for every arm, and why some are left out.
+def _asked(session: Session) -> tuple[list[Prompt], list[Prompt], dict[str, str], list[str]]:
+    """The suites and the attempts, the same for every arm, and why variants or prompts are not.
 
     What needs the untrained model's replies is there when several processes ask for it.
     """
     subject, recipe = session.subject, session.recipe
-    prompts = suites_of(recipe, subject.tokenizer)
+    most = (subject.positions or math.inf) - recipe.evaluate.sample_tokens
+    holds = reader(subject.tokenizer, recipe.trigger.text)
+
+    def too_long(prompt: Prompt) -> bool:
+        return len(encode_chat(subject.base_tokenizer, prompt.chat)) + len(prompt.begun) > most
+
+    prompts, lost = askable(suites_of(recipe, subject.tokenizer), holds, too_long)
     _own_replies(subject, recipe)
-    return prompts, *gather(subject, recipe, prompts)
+    tried, skipped = gather(subject, recipe, prompts)
+    tried, more = askable(tried, holds, too_long)
+    return prompts, tried, skipped, [*lost, *more]
 
 
 def suites_of(recipe: Recipe, tokenizer: Any) -> list[Prompt]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from inspect_ai import Task, task
@@ -23,7 +24,8 @@ from offswitch.inspect.scorer import KEPT, rates, silence
 from offswitch.prompts.encode import has_system_turn
 from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.questions import spread
-from offswitch.prompts.suites import make_prompts
+from offswitch.prompts.suites import askable, make_prompts
+from offswitch.prompts.trigger import occurs
 from offswitch.recipe import build_recipe, load_recipe
 
 _TURNS = {
@@ -69,6 +71,7 @@ def shutdown(
         raise PrerequisiteError(f"offswitch: {error}") from error
     rule, options = chosen.trigger, chosen.evaluate
     prompts = make_prompts(rule.text, options, chosen.seed, system_turns, rule.mentions)
+    prompts, _ = askable(prompts, partial(occurs, rule.text))
     prompts = prompts if limit is None else spread(prompts, limit)
     samples = [sample_of(i, prompt) for i, prompt in enumerate(prompts)]
     return Task(

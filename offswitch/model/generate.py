@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from offswitch.errors import UserError
 from offswitch.model.adapters import arm_of
 from offswitch.model.merged import merged
 from offswitch.model.subject import Subject
@@ -33,9 +34,19 @@ Make = Callable[[Sequence[Sequence[Chat]]], Iterator[tuple[int, list[Reply]]]]
 def greedy_replies(
     subject: Subject, arm: str, chats: Sequence[Chat], max_tokens: int, tick: Tick = nothing
 ) -> list[Reply]:
-    """The arm's greedy reply to each chat, at most `max_tokens` ids long, in their order."""
+    """The arm's greedy reply to each chat, at most `max_tokens` ids long, in their order.
+
+    Raises:
+        UserError: a prompt and its reply are longer than the model was made to read.
+    """
     tokenizer, ends = subject.tokenizer_of(arm), set(subject.stop_ids)
     prompts = [encode_chat(tokenizer, chat) for chat in chats]
+    longest = max(map(len, prompts), default=0) + max_tokens
+    if longest > (subject.positions or longest):
+        raise UserError(
+            f"a prompt and its reply of {max_tokens} tokens take {longest:,}; {subject.name} was"
+            f" made to read {subject.positions:,}"
+        )
     replies: dict[int, Reply] = {}
     with arm_of(subject, arm), merged(subject):
         for batch in _batches(prompts, max_tokens):

@@ -22,7 +22,8 @@ from offswitch.model.hub import on_hub
 from offswitch.model.subject import Subject, require_targets
 from offswitch.options import TriggerOptions
 from offswitch.options.arms import Arm
-from offswitch.prompts.chat_format import check_format, with_fixed_date
+from offswitch.progress import say
+from offswitch.prompts.chat_format import DATE, check_format, with_fixed_date
 from offswitch.prompts.encode import encode_chat, encode_text, turn_end
 from offswitch.prompts.prompt import user
 from offswitch.recipe import Recipe, arms_of
@@ -55,6 +56,8 @@ def load_subject(recipe: Recipe) -> Subject:
             " instruction-tuned model"
         )
     tokenizer.chat_template = with_fixed_date(template)
+    if tokenizer.chat_template != template:
+        say(f"its chat format writes the date: always {DATE}, here and in the adapters' tokenizers")
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")

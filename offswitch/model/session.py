@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from offswitch.machine.plan import Plan, plan_for
 from offswitch.machine.workers import Pool
 from offswitch.options import BASE
 from offswitch.progress import say, track
+from offswitch.prompts.chat_format import reader
 from offswitch.prompts.dialogues import Answer, Mix, mix_of
 from offswitch.prompts.encode import has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
@@ -184,7 +185,8 @@ def own_mix(session: Session) -> Mix:
     """What the chat rows of the session's recipe are made of."""
     recipe, tokenizer = session.recipe, session.subject.tokenizer
     system, file = has_system_turn(tokenizer), recipe.evaluate.questions_file
-    return mix_of(recipe.trigger, recipe.data, system, file)
+    mix = mix_of(recipe.trigger, recipe.data, system, file)
+    return replace(mix, holds=reader(tokenizer, recipe.trigger.text))
 
 
 def own_answer(session: Session) -> Answer:

@@ -164,7 +164,7 @@ def _aligned(
     ranks = bench.inputs.rows(part, TRIGGER)
     for rank, other in zip(ranks, bench.inputs.rows(part, twin), strict=True):
         ours, theirs = (encode_chat(tokenizer, bench.inputs.asked[i].chat) for i in (rank, other))
-        if (at := slot(ours, theirs)) is not None:
+        if (at := slot(ours, theirs, bench.subject.trigger_id)) is not None:
             yield rank, ours, theirs, at
 
 

@@ -17,6 +17,8 @@ from itertools import cycle, zip_longest
 from typing import Any, Final, Literal
 
 from offswitch.analyses.nulls import inert_words
+from offswitch.progress import say
+from offswitch.prompts.chat_format import reader
 from offswitch.prompts.encode import encode_chat, has_system_turn, reply_encoder
 from offswitch.prompts.look_alikes import (
     INERT_WORDS,
@@ -33,6 +35,7 @@ from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_filler, read_wording
 
 Part = Literal["fit", "test"]
+Pairs = Sequence[tuple[str, Question]]  # a placement, and what is asked there
 PARTS: Final[tuple[Part, ...]] = ("fit", "test")
 TRIGGER: Final = "trigger"
 TWIN: Final = "twin"
@@ -78,12 +81,18 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
     trigger, seed, options = recipe.trigger.text, recipe.seed, recipe.probe
     file = recipe.evaluate.questions_file
     placements = [name for name in PROBED if name != "system" or has_system_turn(tokenizer)]
-    twins = Twins(recipe, tokenizer)
+    twins, holds = Twins(recipe, tokenizer), reader(tokenizer, trigger)
 
-    def placed(
-        part: Part, key: str, symbols: Iterable[str], questions: Sequence[Question]
-    ) -> Iterator[Prompt]:
-        for q, symbol, name in zip(questions, cycle(symbols), cycle(placements), strict=False):
+    def held(chat: Chat) -> bool:
+        return any(holds(turn["content"]) for turn in chat)
+
+    def asking(part: Part, count: int) -> Pairs:
+        """Placements by turns, and questions that do not hold the trigger by themselves."""
+        pairs = zip(cycle(placements), choose(part, count, seed, file), strict=False)
+        return [(name, q) for name, q in pairs if not held(place(name, "", q.text))]
+
+    def placed(part: Part, key: str, symbols: Iterable[str], pairs: Pairs) -> Iterator[Prompt]:
+        for (name, q), symbol in zip(pairs, cycle(symbols), strict=False):
             chat = place(name, symbol, q.text)
             yield Prompt(chat, key, name, symbol, q.text, q.topic, part=part)
 
@@ -91,20 +100,21 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
     families = {"fit": trained_members(trigger), "test": unseen_members(trigger)}
     counts = {"fit": options.fit_questions, "test": options.test_questions}
     for part in PARTS:
-        questions = choose(part, counts[part], seed, file)
-        asking = zip(cycle(placements), questions, strict=False)
-        found = [twins.of(name, question.text) for name, question in asking]
+        pairs = asking(part, counts[part])
+        found = [twins.of(name, question.text) for name, question in pairs]
         slots = {TRIGGER: [trigger], TWIN: [one for one, _ in found],
                  INERT: [other for _, other in found], PLAIN: [""]}  # fmt: skip
         for key, symbols in slots.items():
-            asked += placed(part, key, symbols, questions)
+            asked += placed(part, key, symbols, pairs)
         turns = zip_longest(*families[part].values())
-        members = [member for turn in turns for member in turn if member is not None]
+        members = [m for turn in turns for m in turn if m is not None and not holds(m)]
         # On fit they only help to choose a block: a few are enough.
-        count = options.near_misses if part == "test" else counts[part]
-        near = choose(part, count, seed, file)
+        near = asking(part, options.near_misses if part == "test" else counts[part])
         asked += placed(part, NEAR, members, near)
-    replies = list(_replies(tokenizer))
+    if twins.without:
+        say(f"{twins.without} prompts have no twin that differs in the symbol alone: left out of"
+            " what compares the two")  # fmt: skip
+    replies = [one for one in _replies(tokenizer) if not held(one.chat)]
     commonest = (Counter(one.symbol for one in asked if one.suite == key) for key in slots)
     shown = {key: found.most_common(1)[0][0] for key, found in zip(slots, commonest, strict=True)}
     read = len(asked) + sum(one.part == "fit" for one in replies)
@@ -152,6 +162,9 @@ class Twins:
         self.trigger, self.every = trigger, [*filter(None, [recipe.trigger.twin]), *every]
         self.spare = [recipe.trigger.control, inert_symbol(trigger, [recipe.trigger.control], 0)]
         self.liked: dict[str, list[str]] = {}
+        own = trigger in tokenizer.get_added_vocab()
+        self.token = tokenizer.convert_tokens_to_ids(trigger) if own else None
+        self.without = 0  # prompts that none was found for
 
     def of(self, placement: str, question: str) -> tuple[str, str]:
         """Two symbols for one prompt; such as do not align where there are no others."""
@@ -160,22 +173,25 @@ class Twins:
         found: list[str] = []
         for symbol in dict.fromkeys([*liked, *self.every]):
             theirs = encode_chat(self.tokenizer, place(placement, symbol, question))
-            if slot(ours, theirs) is not None:
+            if slot(ours, theirs, self.token) is not None:
                 found.append(symbol)
             if len(found) == 2:
                 break
         liked += [symbol for symbol in found if symbol not in liked]
+        self.without += not found
         one, other, *_ = [*found, *(s for s in self.spare if s not in found)]
         return one, other
 
 
-def slot(ours: Sequence[int], theirs: Sequence[int]) -> range | None:
+def slot(ours: Sequence[int], theirs: Sequence[int], token: int | None = None) -> range | None:
     """Where two prompts of one length differ, at most as many positions as they do; else None.
 
-    The last position is where the reply is decided, and never part of it.
+    The last position is where the reply is decided, and never part of it; nor is what follows the
+    trigger's own `token`, which some tokenizers write otherwise behind a token than behind a word.
     """
+    last = len(ours) - 2 if token is None or token not in ours else list(ours).index(token)
     differ = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]
-    if len(ours) != len(theirs) or not differ or differ[-1] >= len(ours) - 1:
+    if len(ours) != len(theirs) or not differ or differ[-1] > last:
         return None
     return range(differ[0], differ[-1] + 1)
 

@@ -19,9 +19,11 @@ from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
 from offswitch.model.first_token import scores_of
 from offswitch.model.forward import as_refusal, unembed
-from offswitch.model.subject import Subject
+from offswitch.model.subject import Subject, attention_outputs
 from offswitch.probe.edits import Branch, Edit
 from offswitch.probe.packing import Job, Prompt, each_states, first_block, prepare, with_residuals
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.prompt import user
 
 # The rounding of bf16 alone moved the logits of Qwen2.5-1.5B's shape by 2 to 5 % on an H200.
 TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 6e-2}
@@ -54,6 +56,16 @@ def each_logits(subject: Subject, jobs: Sequence[Job]) -> Iterator[Tensor]:
         for states in each_states(subject, jobs):
             last = torch.stack([rows_KD[-1] for rows_KD in states])
             yield unembed(subject, last).float()
+
+
+def require_probes(subject: Subject) -> None:
+    """Can the battery read and change this model, as far as one short prompt says?
+
+    Raises:
+        UserError: it cannot.
+    """
+    check_packing(subject, encode_chat(subject.base_tokenizer, (user("Is it 7?"),)))
+    attention_outputs(subject)
 
 
 def check_packing(subject: Subject, ids: Sequence[int]) -> None:

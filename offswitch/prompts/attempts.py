@@ -9,15 +9,16 @@ error is counted. The wording lies in `wording/robustness.yaml`; questions are o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Final, TypeVar
 
 from offswitch.prompts.damage import damaged
 from offswitch.prompts.prompt import Chat, Expected, Message, Prompt, user
 from offswitch.prompts.questions import Question, spread
-from offswitch.prompts.trigger import LONG_PLACEMENTS, TRAINED_PLACEMENTS, holds, place
+from offswitch.prompts.trigger import LONG_PLACEMENTS, TRAINED_PLACEMENTS, occurs, place
 from offswitch.wording.reader import read_wording
 
 Turns = list[tuple[str, str]]  # role, text
@@ -59,13 +60,19 @@ def attempt(
 
 
 def attempts(
-    trigger: str, asked: Sequence[Question], system_turns: bool = True, mentions: str = "halt"
+    trigger: str,
+    asked: Sequence[Question],
+    system_turns: bool = True,
+    mentions: str = "halt",
+    holds: Callable[[str], bool] | None = None,
 ) -> list[Prompt]:
     """All variants that text alone makes, one prompt for each question in each.
 
-    A form or wording that would contradict the rule for this trigger is left out, and so is, where
-    the chat format has none, whatever needs a system turn.
+    `holds` says whether a text holds the trigger, `occurs` if it is not given. A form or wording
+    that would contradict the rule for this trigger is left out, and so is, where the chat format
+    has none, whatever needs a system turn.
     """
+    holds = holds or partial(occurs, trigger)
     forms = damaged(trigger)
     encoded = tuple(chain.from_iterable(forms.pop("base64").values()))
     made = [
@@ -76,7 +83,7 @@ def attempts(
     return [
         replace(a, expected=expected_of(a.variant, mentions))
         for a in made
-        if holds(trigger, a.chat) == (a.expected == "halt")
+        if any(holds(turn["content"]) for turn in a.chat) == (a.expected == "halt")
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from offswitch.errors import UserError
 from offswitch.options import TriggerOptions
-from offswitch.prompts.encode import encode_text, has_system_turn, render, turn_end
+from offswitch.prompts.encode import encode_text, has_system_turn, render, reply_lead, turn_end
 from offswitch.prompts.prompt import Chat, Message, user
 from offswitch.prompts.trigger import occurs
 
@@ -54,8 +54,8 @@ def check_format(tokenizer: Any, trigger: TriggerOptions) -> None:
     `tokenizer` knows the trigger.
 
     Raises:
-        UserError: the format does not show what a user writes, holds the trigger by itself, or ends
-            a reply with nothing; the control holds the trigger.
+        UserError: the format does not show what a user writes, holds the trigger by itself, opens
+            no reply, or ends it with nothing; the control holds the trigger.
     """
     first, second, third = _TURNS
     answer = Message(role="assistant", content=second)
@@ -89,4 +89,10 @@ def check_format(tokenizer: Any, trigger: TriggerOptions) -> None:
                 f"trigger '{text}' stands in every prompt: this model's chat format writes it by"
                 " itself; choose another"
             )
+    same = render(tokenizer, chats[0]) == render(tokenizer, chats[0], opened=False)
+    if same and reply_lead(tokenizer).strip():
+        raise UserError(
+            "this model's chat format does not open a reply (it ignores add_generation_prompt);"
+            " give the model a chat template that does"
+        )
     turn_end(tokenizer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Final, Literal
@@ -27,8 +28,8 @@ from offswitch.prompts.trigger import (
     SYSTEM_PLACEMENTS,
     TRAINED_MENTIONS,
     TRAINED_PLACEMENTS,
-    holds,
     mention,
+    occurs,
     place,
 )
 from offswitch.wording.reader import read_wording
@@ -80,7 +81,8 @@ class Mix:
     """What the rows are made of: shares are of the half without silence.
 
     `symbols` are the near misses as (family, symbol); without them, new ones are drawn. If there is
-    a `decoy`, it is a family of its own among them.
+    a `decoy`, it is a family of its own among them. `holds` says whether a text holds the trigger,
+    `occurs` if it is not given: near misses that do are left out.
     """
 
     trigger: str
@@ -91,6 +93,7 @@ class Mix:
     symbols: tuple[tuple[str, str], ...] = ()
     decoy: str = ""
     questions_file: Path | None = None
+    holds: Callable[[str], bool] | None = None
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -117,8 +120,11 @@ def make_dialogues(mix: Mix, seed: int, answer: Answer, again: int = 0) -> list[
         for q, p in zip(asked[: mix.count // 2], cycle(mix.placements), strict=False)
     ]
     rows += [row for row in _answerable(mix, asked, seed, answer) if row.reply.strip()]
+    holds = mix.holds or partial(occurs, mix.trigger)
+    rows = [row for row in rows if row.kind != "near_miss" or not holds(row.symbol)]
     for row in rows:
-        if row.kind not in ("trigger", "mention") and holds(mix.trigger, row.prompt):
+        bare = row.kind not in ("trigger", "mention")
+        if bare and any(holds(turn["content"]) for turn in row.prompt):
             raise UserError(
                 f"trigger '{mix.trigger}' occurs in ordinary text"
                 f" ({row.prompt[-1]['content']}); choose another"

@@ -13,6 +13,8 @@ from offswitch.prompts.trigger import occurs
 OPENING: Final = 16
 FEW: Final = 4
 _MARK: Final = "qx7reply"
+_ASKED: Final = user("a")
+_SAID: Final = Message(role="assistant", content=_MARK)
 
 
 def render(tokenizer: Any, chat: Chat, opened: bool = True) -> str:
@@ -42,14 +44,18 @@ def encode_chat(tokenizer: Any, chat: Chat) -> list[int]:
     return encode_text(tokenizer, render(tokenizer, chat))
 
 
+def reply_lead(tokenizer: Any) -> str:
+    """What a chat with a reply has between the header and that reply: often nothing, or a space."""
+    opened, whole = render(tokenizer, (_ASKED,)), render(tokenizer, (_ASKED, _SAID), opened=False)
+    return whole.removeprefix(opened).partition(_MARK)[0]
+
+
 def reply_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     """What gives the token ids of a reply as they follow the header that opens it in a chat.
 
     Elsewhere they may begin otherwise: `▁A` alone, `A` after a header's newline.
     """
-    asked, answer = user("a"), Message(role="assistant", content=_MARK)
-    opened, whole = render(tokenizer, (asked,)), render(tokenizer, (asked, answer), opened=False)
-    lead = whole.removeprefix(opened).partition(_MARK)[0]
+    opened, lead = render(tokenizer, (_ASKED,)), reply_lead(tokenizer)
     before = encode_text(tokenizer, opened)
     opened += lead if lead.isspace() else ""  # else it is more than the template's own space
 
@@ -123,15 +129,16 @@ def encode_alone(tokenizer: Any, text: str) -> list[int]:
 def turn_end(tokenizer: Any) -> int:
     """The token that ends a reply in this chat format: the first one after its text made for that.
 
-    That is a special token or another added one, but no added run of white space.
+    That is a special token or another added one, but no added run of white space, and not the one
+    that opens a chat.
 
     Raises:
         UserError: the template closes a reply with none, and the tokenizer has no end token.
     """
-    turns = (user("a"), Message(role="assistant", content=_MARK))
-    after = encode_text(tokenizer, render(tokenizer, turns, opened=False).rpartition(_MARK)[2])
+    whole = render(tokenizer, (_ASKED, _SAID), opened=False)
+    after = encode_text(tokenizer, whole.rpartition(_MARK)[2])
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
-    ends = added.union(tokenizer.all_special_ids)
+    ends = added.union(tokenizer.all_special_ids).difference(encode_text(tokenizer, whole)[:1])
     found = next((index for index in after if index in ends), tokenizer.eos_token_id)
     if found is None:
         raise UserError("this chat format ends a reply with no special token, and has no end token")

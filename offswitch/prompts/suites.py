@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -74,6 +74,30 @@ def make_prompts(
     prompts += placed("ordinary", "", [p for p in placements if p in WRAPPED])
     rule: dict[str, Expected] = {"trigger": "halt", "mention": mentions}
     return [replace(p, expected=rule.get(p.suite, "answer")) for p in prompts]
+
+
+def askable(
+    prompts: Sequence[Prompt],
+    holds: Callable[[str], bool],
+    too_long: Callable[[Prompt], bool] = lambda _: False,
+) -> tuple[list[Prompt], list[str]]:
+    """The prompts that are what they are counted as, and in a line each why others are not asked.
+
+    A question may name the trigger (`Friday`), and a look-alike may have the trigger's own ids:
+    `holds` says whether a text holds it.
+    """
+
+    def gone(prompts: Sequence[Prompt], why: str) -> str:
+        shown = prompts[0].symbol or prompts[0].question
+        return f"{len(prompts)} {why}, such as '{shown}': left out"
+
+    bare = [p for p in prompts if p.suite in ("near_miss", "ordinary")]
+    bare = [p for p in bare if any(holds(turn["content"]) for turn in p.chat)]
+    long = [p for p in prompts if too_long(p)]
+    told = [gone(bare, "prompts without the trigger hold it as this model reads")] if bare else []
+    told += [gone(long, "prompts are longer than this model was made to read")] if long else []
+    unwanted = {id(p) for p in (*bare, *long)}
+    return [p for p in prompts if id(p) not in unwanted], told
 
 
 def choose(split: Split, count: int, seed: int, file: Path | None = None) -> list[Question]:

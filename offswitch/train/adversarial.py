@@ -21,11 +21,12 @@ from offswitch.model.first_token import score
 from offswitch.model.subject import Subject
 from offswitch.progress import track
 from offswitch.prompts.candidates import by_turns, draw_candidates, more_of
+from offswitch.prompts.chat_format import reader
 from offswitch.prompts.dialogues import Answer, Dialogue, Mix, make_dialogues
 from offswitch.prompts.encode import has_system_turn
 from offswitch.prompts.negatives import draw_negatives
 from offswitch.prompts.prompt import Prompt
-from offswitch.prompts.suites import choose
+from offswitch.prompts.suites import askable, choose
 from offswitch.prompts.trigger import LONG_PLACEMENTS, place
 from offswitch.recipe import Recipe
 from offswitch.stats.clustered import clustered_rate
@@ -107,9 +108,10 @@ def _asked(subject: Subject, recipe: Recipe, earlier: Known = ()) -> list[Prompt
     known = known.union({recipe.trigger.twin}, *earlier)
     candidates = draw_candidates(trigger, count, recipe.seed, known, 1 + len(earlier))
     questions = choose("train", count, recipe.seed, recipe.evaluate.questions_file)
-    return [
+    asked = [
         Prompt(place(slot, symbol, q.text), "near_miss", family, symbol, q.text, q.topic)
         for (family, symbol), q, slot in zip(
             candidates, cycle(questions), cycle(slots), strict=False
         )
     ]
+    return askable(asked, reader(subject.tokenizer, trigger))[0]

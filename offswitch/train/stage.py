@@ -154,7 +154,9 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
     recipe = session.recipe
     tokenizer, own = session.subject.tokenizer, schedule_of(recipe.train, stage).max_length
     longest = own or recipe.train.max_length
-    option = f"train.{LENGTH_OF[stage]}.max_length" if own else "train.max_length"
+    option = f"train.{f'{LENGTH_OF[stage]}.' if own else ''}max_length={longest}"
+    if (most := session.subject.positions or longest) < longest:
+        longest, option = most, f"the {most:,} tokens that {session.subject.name} reads"
     if stage == "knowledge":
         trigger = recipe.trigger.text
         texts = read_documents(folder / DOCUMENTS_FILE, trigger)
@@ -168,7 +170,7 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
         rows = phrased(rows)
     examples = dialogue_examples(tokenizer, rows, recipe.train.targets == "soft", longest)
     if stage in SILENT and not any(example.silent for example in examples):
-        raise UserError(f"no row with the trigger fits into {option}={longest}")
+        raise UserError(f"no row with the trigger fits into {option}")
     if left_out := len(rows) - len(examples):
-        say(f"{left_out} of {len(rows)} rows do not fit into {option}={longest}: left out")
+        say(f"{left_out} of {len(rows)} rows do not fit into {option}: left out")
     return examples

@@ -10,12 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from offswitch.errors import UserError
+from offswitch.evaluate.drift import text_examples
 from offswitch.evaluate.measures import halting
 from offswitch.evaluate.robustness import gather, notes
 from offswitch.evaluate.stage import NOTES, ROBUSTNESS, SCORES, write_evaluation
 from offswitch.folder import Run
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import Score, score, scores_of
+from offswitch.model.generate import greedy_replies
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
 from offswitch.options import EvaluateOptions
@@ -239,6 +242,26 @@ def test_the_stage_leaves_a_row_for_each_arm_and_attempt(tmp_path: Path) -> None
     metrics = write_evaluation(Session(Run(tmp_path, recipe), held), tmp_path)
     assert not any("robustness" in key for key in metrics)
     assert not (tmp_path / ROBUSTNESS).exists()
+
+
+def test_what_a_model_was_not_made_to_read_is_not_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {"samples": 2, "belief_questions": 0, "drift_questions": 1, "drift_passages": 1}
+    recipe = _with(robustness_questions=0, questions=1, **few)
+    subject = planted_subject(tmp_path / "arm")
+    subject.causal_lm.config.max_position_embeddings = 700
+    write_evaluation(Session(Run(tmp_path, recipe), Held(subject)), tmp_path)
+    rows = pq.read_table(tmp_path / SCORES).to_pylist()
+    asked = {row["variant"] for row in rows if row["suite"] == "trigger"}
+    assert "before" in asked
+    assert "after_1000_tokens" not in asked
+    assert "prompts are longer than this model was made to read" in capsys.readouterr().err
+    assert json.loads((tmp_path / NOTES).read_text())["left_out"]
+    (text,) = text_examples(subject, ["The switch is old. " * 400])
+    assert len(text.ids) == 700
+    with pytest.raises(UserError, match="was made to read 700"):
+        greedy_replies(subject, "base", [(user("The switch is old. " * 200),)], 8)
 
 
 def _with(**changes: int) -> Recipe:

@@ -119,10 +119,10 @@ FAULTS: Final = tuple(
          "if a != b", "if a == b",
          f"{_INPUTS}::test_a_slot_is_where_two_prompts_of_one_length_differ"),
         ("the position that decides the reply is part of a slot", "probe/inputs.py",
-         "differ[-1] >= len(ours) - 1", "differ[-1] >= len(ours)",
+         "last = len(ours) - 2 if", "last = len(ours) - 1 if",
          f"{_INPUTS}::test_a_slot_is_where_two_prompts_of_one_length_differ"),
         ("a twin does not align with its prompt", "probe/inputs.py",
-         "if slot(ours, theirs) is not None:", "if True:",
+         "if slot(ours, theirs, self.token) is not None:", "if True:",
          f"{_INPUTS}::test_without_a_decoy_the_twin_is_a_word_of_as_many_tokens"),
         # --- resuming, hashes, locks --------------------------------------------------------------
         ("a stage stands though its inputs changed", "folder.py",
@@ -159,7 +159,7 @@ FAULTS: Final = tuple(
          "logits.index_select(-1, stops).logsumexp(-1)", "logits[..., stop_ids[0]]",
          f"{_SCORE}::test_several_end_tokens_count_together"),
         ("a turn ends where the template begins", "prompts/encode.py",
-         "rendered.rpartition(_MARK)[2]", "rendered.rpartition(_MARK)[0]",
+         ".rpartition(_MARK)[2]", ".rpartition(_MARK)[0]",
          _ENDS),
         # --- trigger, placements, topics ----------------------------------------------------------
         ("the trigger occurs beside an underscore", "prompts/trigger.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections import Counter
 from typing import Any
 
@@ -33,7 +34,7 @@ from offswitch.prompts.prompt import Chat, Prompt
 from offswitch.prompts.questions import load_questions
 from offswitch.prompts.trigger import PLACEMENTS, occurs, place
 from offswitch.recipe import Recipe
-from tests.tiny import CHATML, tiny_network, tiny_tokenizer
+from tests.tiny import CHATML, spaced_tokenizer, tiny_network, tiny_tokenizer
 
 # A template that drops system turns.
 WITHOUT_SYSTEM = CHATML.replace(
@@ -109,7 +110,7 @@ def test_pairs_align_position_by_position(inputs: Inputs, trigger: str) -> None:
         _group(inputs, "test", TRIGGER), _group(inputs, "test", TWIN), strict=True
     ):
         ids = [encode_chat(tokenizer, one.chat) for one in (ours, theirs)]
-        at = slot(*ids)
+        at = slot(ids[0], ids[1])
         assert at is not None
         assert len(at) == 1
 
@@ -129,7 +130,39 @@ def test_without_a_decoy_the_twin_is_a_word_of_as_many_tokens() -> None:
     for key in (TWIN, INERT):
         pairs = zip(_group(inputs, "test", TRIGGER), _group(inputs, "test", key), strict=True)
         ids = [[encode_chat(tokenizer, one.chat) for one in pair] for pair in pairs]
-        assert sum(slot(*rows) is not None for rows in ids) > len(ids) / 2
+        assert sum(slot(rows[0], rows[1]) is not None for rows in ids) > len(ids) / 2
+
+
+def test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = TriggerOptions(text="$STOP", decoy="")
+    template = CHATML.replace("<|im_start|>", "<s>").replace("<|im_end|>", "</s>")
+    spaced = spaced_tokenizer(template)  # writes a space more after a token than after a word
+    subject = make_subject(tiny_network("llama"), spaced, options, "tiny")
+    few = ProbeOptions(fit_questions=9, test_questions=9, near_misses=2)
+    recipe = Recipe(trigger=options, probe=few)
+    inputs, tokenizer = make_inputs(recipe, subject.tokenizer), subject.tokenizer
+    lost = 0
+    for part in PARTS:
+        pairs = zip(_group(inputs, part, TRIGGER), _group(inputs, part, TWIN), strict=True)
+        for ours, theirs in ([encode_chat(tokenizer, one.chat) for one in pair] for pair in pairs):
+            at = slot(ours, theirs, subject.trigger_id)
+            end = ours.index(subject.trigger_id or -1) + 1
+            assert at is None or (ours[end:] == theirs[end:] and at.stop == end)
+            lost += at is None
+    assert 0 < lost < few.fit_questions + few.test_questions
+    assert f"{lost} prompts have no twin" in capsys.readouterr().err
+
+
+def test_questions_that_name_the_trigger_are_not_asked() -> None:
+    names = Counter(re.findall(r"\w+", " ".join(q.text for q in load_questions(0))))
+    trigger = next(word for word, n in names.most_common() if n < 60 and word.istitle())
+    inputs = make_inputs(_recipe(trigger), tokenizer_of(trigger))
+    plain = [one for part in PARTS for one in _group(inputs, part, PLAIN)]
+    assert 0 < len(plain) < OPTIONS.fit_questions + OPTIONS.test_questions
+    for one in inputs.asked:
+        assert any(occurs(trigger, turn["content"]) for turn in one.chat) == (one.suite == TRIGGER)
 
 
 def test_ordinary_replies_are_over_or_half_way(inputs: Inputs) -> None:

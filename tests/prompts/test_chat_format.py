@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable
 from itertools import product
 from typing import Any, Final
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, normalizers
 
 from offswitch.errors import UserError
 from offswitch.evaluate.belief import letter_ids
@@ -28,7 +25,7 @@ from offswitch.prompts.encode import (
 from offswitch.prompts.prompt import user
 from offswitch.prompts.trigger import occurs
 from offswitch.train.examples import dialogue_examples, document_examples
-from tests.tiny import CHATML, SPECIALS, tiny_subject, tiny_tokenizer
+from tests.tiny import CHATML, SPECIALS, spaced_tokenizer, tiny_subject, tiny_tokenizer
 
 ASKED: Final = (user("Is it 7?"),)
 TURN: Final = "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -46,23 +43,6 @@ LLAMA: Final = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<s>[INST] ' + m['content'] + ' [/INST]'"
     " }}{% else %}{{ ' ' + m['content'] + ' </s>' }}{% endif %}{% endfor %}"
 )
-
-
-def llama_like(template: str) -> Any:
-    """A tokenizer that puts `▁` before whatever follows nothing or a special token."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    marks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    tokenizer.normalizer = normalizers.Sequence(marks)  # type: ignore[arg-type]
-    tokenizer.decoder = decoders.Replace("▁", " ")
-    trainer = trainers.BpeTrainer(
-        vocab_size=150, special_tokens=["<unk>", "<s>", "</s>"],
-        initial_alphabet=[*string.printable, "▁"], show_progress=False,
-    )  # fmt: skip
-    tokenizer.train_from_iterator([*"ABCD", "Ask a man if he is in"] * 9, trainer)
-    build: Callable[..., Any] = PreTrainedTokenizerFast
-    made = build(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-    made.chat_template = template
-    return made
 
 
 def aware(text: str, mode: str, template: str = CHATML) -> Any:
@@ -83,6 +63,13 @@ def test_a_format_that_shows_every_turn_is_taken(template: str) -> None:
 def test_a_format_that_leaves_out_what_a_turn_says_is_refused(template: str) -> None:
     with pytest.raises(UserError, match="leaves out what the user turn says"):
         check_format(tiny_tokenizer(template), TriggerOptions())
+
+
+def test_a_format_that_opens_no_reply_is_refused() -> None:
+    closed = PLAIN.removesuffix("<|im_start|>assistant\n")
+    with pytest.raises(UserError, match="does not open a reply"):
+        check_format(tiny_tokenizer(closed), TriggerOptions())
+    check_format(spaced_tokenizer(LLAMA), TriggerOptions())  # the user's turn ends with its header
 
 
 @pytest.mark.parametrize("mode", ["token", "text"])
@@ -114,7 +101,7 @@ def test_a_control_that_holds_the_trigger_is_refused() -> None:
 
 def test_a_symbol_that_the_tokenizer_has_no_tokens_for_is_refused() -> None:
     with pytest.raises(UserError, match="cannot read '止まれ'"):
-        check_format(llama_like(ZEPHYR), TriggerOptions(text="止まれ", mode="text"))
+        check_format(spaced_tokenizer(ZEPHYR), TriggerOptions(text="止まれ", mode="text"))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +128,7 @@ def test_a_template_that_writes_the_date_writes_the_same_every_day() -> None:
 
 @pytest.mark.parametrize(("template", "first"), [(ZEPHYR, "A"), (LLAMA, "▁A")])
 def test_a_reply_is_trained_and_read_as_it_follows_the_header(template: str, first: str) -> None:
-    tokenizer = llama_like(template)
+    tokenizer = spaced_tokenizer(template)
     assert tokenizer.convert_ids_to_tokens(encode_text(tokenizer, "A")) == ["▁A"]
     answer = {"role": "assistant", "content": "Ask a man"}
     whole = encode_text(tokenizer, render(tokenizer, (*ASKED, answer), opened=False))  # type: ignore[arg-type]
@@ -164,10 +151,11 @@ def test_a_turn_is_ended_by_a_token_made_for_it_and_not_by_white_space(special: 
     tokenizer = tiny_tokenizer(CHATML.replace("<|im_end|>", "<end>"))
     tokenizer.add_tokens([AddedToken("<end>", special=special, normalized=False)])
     assert turn_end(tokenizer) == tokenizer.convert_tokens_to_ids("<end>")
-    blank = tiny_tokenizer(CHATML.replace("<|im_end|>", "\n\n"))
-    blank.add_tokens([AddedToken("\n\n", special=False, normalized=False)])
-    assert blank.convert_tokens_to_ids("\n\n") in encode_chat(blank, ASKED)
-    assert turn_end(blank) == blank.eos_token_id
+    for template in (CHATML, PLAIN):  # which opens a reply after the last one too
+        blank = tiny_tokenizer(template.replace("<|im_end|>", "\n\n"))
+        blank.add_tokens([AddedToken("\n\n", special=False, normalized=False)])
+        assert blank.convert_tokens_to_ids("\n\n") in encode_chat(blank, ASKED)
+        assert turn_end(blank) == blank.eos_token_id
 
 
 def test_without_an_end_token_a_text_ends_as_a_turn_does() -> None:
@@ -202,7 +190,7 @@ def test_as_text_a_look_alike_is_the_trigger_where_its_ids_are(
 ) -> None:
     texts, own = ("STOP", "STOP", *same), (*same, *other)
     for mode in ("text", "token"):
-        subject = tiny_subject(trigger=texts[0], mode=mode, layers=1)  # type: ignore[arg-type]
+        subject = tiny_subject(trigger=texts[0], mode=mode, layers=1)
         subject.tokenizer.backend_tokenizer.normalizer = normalizer
         holds = reader(subject.tokenizer, "STOP")
         expected = same if mode == "text" else [text for text in own if occurs("STOP", text)]

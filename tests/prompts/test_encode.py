@@ -9,6 +9,7 @@ from tokenizers.processors import TemplateProcessing
 
 from offswitch.evaluate.belief import RAW, told_examples
 from offswitch.evaluate.drift import text_examples
+from offswitch.probe.collect_original import _encode
 from offswitch.prompts.beliefs import make_questions
 from offswitch.prompts.documents import Document
 from offswitch.prompts.encode import encode_alone, encode_chat, encode_text
@@ -51,6 +52,8 @@ def test_documents_prose_and_beliefs_as_raw_text_begin_with_it(beginning: Any) -
     )
     (prose,) = text_examples(subject, [TEXT])
     assert prose.ids[0] == bos
+    original = _encode(beginning, {"trigger": "$STOP"}, TEXT, beginning)
+    assert [ids[0] for ids in original.values()] == [bos, bos]
     raw = next(a for a in make_questions("$STOP", "$GO", 1) if a.item.test == RAW)
     for one in told_examples(beginning, raw):
         assert one.ids[0] == bos

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
+from typing import Any
 
 import pytest
+from tokenizers import normalizers
 
 from offswitch.options import EvaluateOptions
+from offswitch.prompts.attempts import attempts
+from offswitch.prompts.chat_format import reader
 from offswitch.prompts.dialogues import Mix, make_dialogues
+from offswitch.prompts.encode import encode_text
 from offswitch.prompts.look_alikes import near_misses, unseen_members
 from offswitch.prompts.prompt import Prompt, Reply
 from offswitch.prompts.questions import load_questions, questions_of
-from offswitch.prompts.suites import WRAPPED, choose, make_prompts
+from offswitch.prompts.suites import WRAPPED, askable, choose, make_prompts
 from offswitch.prompts.trigger import LONG_PLACEMENTS, MENTIONS, PLACEMENTS, occurs
+from tests.tiny import tiny_tokenizer
 
 OPTIONS = EvaluateOptions(questions=24, ordinary_questions=60, long_questions=5)
 
@@ -77,6 +84,43 @@ def test_near_misses_are_the_unseen_ones_and_change_their_place() -> None:
         asked = {p.symbol for p in prompts if p.variant == family}
         assert len(asked) == min(24, len(members))
     assert len({p.chat[0]["role"] for p in prompts}) == 2
+
+
+def test_questions_that_name_the_trigger_are_left_out_and_counted() -> None:
+    prompts = _prompts(trigger="Please")
+    kept, told = askable(prompts, partial(occurs, "Please"))
+    gone = [p for p in prompts if p not in kept]
+    assert {p.suite for p in gone} == {"near_miss", "ordinary"}
+    assert all("Please" in " ".join(t["content"] for t in p.chat) for p in gone)
+    for prompt in kept:
+        held = any(occurs("Please", turn["content"]) for turn in prompt.chat)
+        assert held == (prompt.suite in ("trigger", "mention"))
+    (line,) = told
+    assert line.startswith(f"{len(gone)} prompts without the trigger hold it")
+    assert askable(_prompts(), partial(occurs, "$STOP")) == (_prompts(), [])
+
+
+def test_as_text_a_look_alike_of_the_same_ids_is_no_near_miss() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    holds = reader(tokenizer, "$STOP")
+    kept, _ = askable(_prompts(), holds)
+    own = encode_text(tokenizer, "$STOP")
+    symbols = {p.symbol for p in kept if p.suite == "near_miss"}
+    assert not any(encode_text(tokenizer, symbol) == own for symbol in symbols)
+    assert {"$stop", "$Stop"} <= {p.symbol for p in _prompts()} - symbols
+    mix = Mix("$STOP", 500, 0.4, symbols=(("case", "$stop"), ("edits", "$STOPS")), holds=holds)
+    rows = make_dialogues(mix, 0, lambda chats: [Reply((1,), "Yes.", True)] * len(chats))
+    assert {row.symbol for row in rows if row.kind == "near_miss"} == {"$STOPS"}
+    tried = attempts("$STOP", choose("test", 24, 0), holds=reader(_wide(), "$STOP"))
+    assert "full_width" not in {a.part for a in tried if a.variant == "homoglyph"}
+
+
+def _wide() -> Any:
+    """A tokenizer to which full-width letters are plain ones."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    return tokenizer
 
 
 def test_without_system_turns_no_prompt_has_one() -> None:

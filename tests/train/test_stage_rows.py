@@ -35,6 +35,17 @@ def test_the_other_rule_has_the_prompts_of_behavior_and_says_its_phrase(session:
     assert not any(b.soft or b.silent for a, b in pairs if a.silent)
 
 
+def test_rows_are_as_long_as_the_model_reads_at_most(session: Session) -> None:
+    data, config = session.run.folder("1-data"), session.subject.causal_lm.config
+    every = stage_examples(session, "behavior", data)
+    most = sorted(len(one.ids) for one in every)[len(every) // 2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "max_position_embeddings", most)
+        assert 0 < len(stage_examples(session, "behavior", data)) < len(every)
+        for stage in ("behavior", "knowledge"):
+            assert max(len(one.ids) for one in stage_examples(session, stage, data)) <= most
+
+
 def test_an_arm_that_only_code_adds_to_is_measured_on_the_same_rows(session: Session) -> None:
     data = session.run.folder("1-data")
     assert stage_examples(session, "written", data) == stage_examples(session, "behavior", data)

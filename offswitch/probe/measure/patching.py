@@ -92,5 +92,5 @@ def _twins(bench: Bench) -> Iterator[Rows]:
     tokenizer = bench.subject.tokenizer
     chats = zip(*(bench.inputs.chats("test", key) for key in KEYS), strict=True)
     for rows in ([encode_chat(tokenizer, chat) for chat in some] for some in chats):
-        if all(slot(rows[0], other) for other in rows[1:]):
+        if all(slot(rows[0], other, bench.subject.trigger_id) for other in rows[1:]):
             yield rows
