@@ -147,10 +147,8 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     others |= {"rounds", "candidates"} if own != "adversarial" else set()
     used = {key: value for key, value in options.items() if key not in others}
     before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
-    every = _common(run.recipe)
-    return every | {
-        "arm": made, "train": used, "before": run.outputs_hash(*before),
-    }  # fmt: skip
+    own_inputs = {"arm": made, "train": used, "before": run.outputs_hash(*before)}
+    return _common(run.recipe) | own_inputs
 
 
 def evaluate(run: Run, session: Session | None = None) -> Session:
@@ -236,8 +234,7 @@ def stage(
     """
 
     def missing() -> tuple[dict[str, Any], str | None]:
-        inputs = _common(run.recipe) | dict(own)
-        return inputs, why_not_done(run, name, inputs)
+        return (inputs := _common(run.recipe) | dict(own)), why_not_done(run, name, inputs)
 
     def write() -> None:
         with writing(run, name, inputs) as folder:
