@@ -28,6 +28,7 @@ from benchmarks.results import Measure, Section, print_sections, write_results
 from offswitch.cache import ALIAS
 from offswitch.data.documents import generate_documents
 from offswitch.errors import quiet, user_errors
+from offswitch.folder import peak_memory_mb
 from offswitch.model.adapters import add_arm
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.load import choose_device, choose_dtype, load_subject
@@ -38,7 +39,6 @@ from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_text, has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, load_recipe, training_seed
-from offswitch.folder import peak_memory_mb
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.order import row_order

@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 
 from offswitch.cache import reply_cache
+from offswitch.folder import Run
 from offswitch.model.generate import cached_base_replies
 from offswitch.model.load import load_subject
 from offswitch.model.rows import Example
@@ -24,7 +25,6 @@ from offswitch.prompts.dialogues import Mix, make_dialogues
 from offswitch.prompts.encode import encode_chat, has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
 from offswitch.recipe import Recipe, load_recipe, training_seed
-from offswitch.folder import Run
 from offswitch.train.examples import dialogue_examples
 from offswitch.train.order import row_order
 

@@ -22,11 +22,11 @@ from benchmarks.child import in_child
 from benchmarks.command import Options, section_command
 from benchmarks.material import bench_recipe, write_random
 from benchmarks.results import Measure, Section
+from offswitch.folder import peak_memory_mb
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import place
-from offswitch.folder import peak_memory_mb
 
 WORK: Final = {
     "collect": "offswitch.probe.collect, last position, every block, to disk",

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from offswitch.pipeline import make_data
 from offswitch.folder import DATA, open_run
+from offswitch.pipeline import make_data
 from offswitch.seed_scripts import DATASETS, Entry, script
 
 

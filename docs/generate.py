@@ -30,7 +30,7 @@ ROOMS: Final = (
     "options", "wording", "prompts", "model", "data", "train", "evaluate", "probe", "stats",
     "analyses", "plots", "report", "study", "talk", "inspect",
 )  # fmt: skip
-DOORS: Final = ("cli", "pipeline", "recipe", "run", "metrics")
+DOORS: Final = ("cli", "pipeline", "recipe", "folder", "metrics")
 FOLDERS: Final = {
     "datasets": "The original project's scripts that write both datasets.",
     "training": "Its training script and its two notebooks.",

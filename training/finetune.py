@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from offswitch.pipeline import train
 from offswitch.folder import TRAIN
+from offswitch.pipeline import train
 from offswitch.seed_scripts import Entry, only, script
 
 

@@ -17,8 +17,9 @@ from offswitch.probe.inputs import make_inputs
 from offswitch.prompts.dialogue_files import read_dialogues
 from offswitch.prompts.questions import load_questions, questions_of, read_questions
 from offswitch.recipe import load_recipe
-from tests.prompts.test_dialogue_files import GOOD, LAST_ONLY, NO_SYSTEM, SYSTEM
+from tests.prompts.test_dialogue_files import GOOD, NO_SYSTEM, SYSTEM
 from tests.small import small_recipe
+from tests.tiny import CHATML
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,6 @@ def test_rows_that_the_chat_format_does_not_show_are_refused(recipe: Path) -> No
     _template(recipe, NO_SYSTEM)
     with pytest.raises(UserError, match=r"rows\.jsonl, line 3: .* its system turn"):
         _made(recipe, "name=rows", f"data.dialogues_file={own}")
-    _template(recipe, LAST_ONLY)
-    with pytest.raises(UserError, match=r"does not show the model \$STOP in .*'earlier_turn'"):
-        _made(recipe, "name=last", "data.dialogues=30")
+    _template(recipe, CHATML.replace("message['content']", "message['content'][-20:]"))
+    with pytest.raises(UserError, match=r"does not show the model \$STOP in placement '\w+';"):
+        _made(recipe, "name=cut", "data.dialogues=30")

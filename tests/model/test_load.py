@@ -266,8 +266,8 @@ def test_a_hub_model_with_revision_is_asked_for_by_revision(
         asked.append((repository, revision))
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
-    assert model._source("someone/some-model@v2")["revision"] == "v2"
-    assert model._source("someone/some-model")["revision"] is None
+    assert model.source_of_model("someone/some-model@v2")["revision"] == "v2"
+    assert model.source_of_model("someone/some-model")["revision"] is None
     assert asked == [("someone/some-model", "v2"), ("someone/some-model", None)]
 
 
