@@ -162,11 +162,11 @@ def fill(network: nn.Module, arm: str, weights: Mapping[str, Tensor]) -> None:
             key = name.replace(f".{arm}", "", 1)
             places[key.removesuffix(".weight") if "magnitude" in key else key] = weight
     require_same(weights, places)
-    for key, weight in weights.items():
-        if places[key].shape != weight.shape:
-            shapes = f"{list(weight.shape)} there and {list(places[key].shape)} here"
+    for key, stored in weights.items():
+        if places[key].shape != stored.shape:
+            shapes = f"{list(stored.shape)} there and {list(places[key].shape)} here"
             raise ValueError(f"{plain_name(key)} is {shapes}")
-        places[key].copy_(weight)
+        places[key].copy_(stored)
 
 
 def require_same(stored: Collection[str], known: Collection[str]) -> None:

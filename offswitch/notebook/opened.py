@@ -20,7 +20,7 @@ from offswitch.analyses.verdict import Verdict
 from offswitch.errors import UserError
 from offswitch.folder import PROBE, TRAIN, Run, find_run
 from offswitch.folder import open_run as claim_run
-from offswitch.metrics import Metric, percent, read_metrics
+from offswitch.metrics import Metric, rate_text, read_metrics
 from offswitch.options import BASE
 from offswitch.recipe import Recipe, arms_of, load_recipe
 from offswitch.report.material import Material, read_material
@@ -99,7 +99,7 @@ class OpenRun:
         return DataFrame(rows).set_index("key")
 
     def interventions(self, arm: str | None = None) -> DataFrame:
-        """A row for every intervention on every prompt of an arm (docs/interventions.md)."""
+        """A row for every intervention on every prompt of an arm (docs/evidence.md)."""
         from pandas import read_parquet
 
         path = self.root / PROBE / (arm or self.arm) / "interventions.parquet"
@@ -137,9 +137,7 @@ class OpenRun:
         for measure, words in KEY_RATES.items():
             if f"evaluate/{self.arm}/{measure}" in self.metrics:
                 found = self.rate(measure)
-                low, high = (percent(end) for end in (found.low, found.high))
-                told = f"{percent(found.value)} [{low}, {high}], n = {found.n}"
-                rows.append(f"<tr><td>{words}</td><td>{told}</td></tr>")
+                rows.append(f"<tr><td>{words}</td><td>{rate_text(found.estimate)}</td></tr>")
         head = f"{escape(self.recipe.name)}, arm {escape(self.arm)}: <b>{escape(kind)}</b>"
         return f"<p>{head}</p><table>{''.join(rows)}</table>"
 

@@ -137,8 +137,8 @@ def test_adjusted_p_values_decide() -> None:
 @pytest.mark.parametrize("effect", ["fall_null", "rise_null"])
 def test_a_place_is_as_improbable_as_the_weaker_of_its_two_tests(effect: str) -> None:
     found = _made("an early state")
-    weak = {kind: Null(q95=1.0, p=0.03, n=200) for kind in KINDS}
-    pair = (replace(found.pair[0], **{effect: weak}), found.pair[1])
+    weak: dict[str, Any] = {effect: {kind: Null(q95=1.0, p=0.03, n=200) for kind in KINDS}}
+    pair = (replace(found.pair[0], **weak), found.pair[1])
     block = found.pair[0].point.block
     assert p_values(replace(found, pair=pair))[f"{found.arm}/{block}"] == 0.03
 

@@ -61,7 +61,7 @@ def save_stranger(folder: Path, architecture: str, form: str, token: str = "") -
         for key in ("target_modules", "modules_to_save"):
             if key in asked:
                 asked[key] = names_in(network, asked[key])
-        adapted = get_peft_model(
+        adapted: Any = get_peft_model(
             network, LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **asked)
         )
         _shake(adapted, lambda weight: weight.requires_grad, 0.2)
@@ -75,12 +75,16 @@ def save_stranger(folder: Path, architecture: str, form: str, token: str = "") -
 def by_peft_alone(made: Made, ids: Tensor, full: bool) -> Tensor:
     """The logits [1, T, V] that ten lines of transformers and peft give."""
     if full:
-        return AutoModelForCausalLM.from_pretrained(made["theirs"])(input_ids=ids).logits
+        whole: Any = AutoModelForCausalLM.from_pretrained(made["theirs"])
+        logits: Tensor = whole(input_ids=ids).logits
+        return logits
     network: Any = AutoModelForCausalLM.from_pretrained(made["base"])
     if (made["theirs"] / "tokenizer.json").is_file():
         rows = len(AutoTokenizer.from_pretrained(made["theirs"]))
         network.resize_token_embeddings(rows, mean_resizing=False)
-    return PeftModel.from_pretrained(network, made["theirs"]).eval()(input_ids=ids).logits
+    adapted: Any = PeftModel.from_pretrained(network, str(made["theirs"])).eval()
+    found: Tensor = adapted(input_ids=ids).logits
+    return found
 
 
 @torch.no_grad()

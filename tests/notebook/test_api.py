@@ -129,7 +129,7 @@ def _by_hand(model: Any, tokenizer: Any, text: str) -> float:
 
 def test_a_direction_steers_and_is_taken_off_again(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "model")
-    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = torch.tensor([[5, 6, 7, 8]])
     direction = torch.randn(32, generator=torch.Generator().manual_seed(0)).numpy()
