@@ -218,7 +218,7 @@ def _running(subject: Subject) -> str:
 
 
 def _switch(subject: Subject, arm: str) -> None:
-    if subject.exchanged != (arm if arm in subject.replaced else ""):
+    if subject.exchanged != (arm if subject.replaced.get(arm) else ""):
         exchange(subject, arm)
     if not subject.has_adapters:
         return

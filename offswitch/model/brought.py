@@ -240,8 +240,8 @@ def exchange(subject: Subject, arm: str) -> None:
     for where, weight in subject.kept.items():
         where[0]._parameters[where[1]] = weight
     subject.kept.clear()
-    subject.exchanged = arm if arm in subject.replaced else ""
     new = subject.replaced.get(arm, {})
+    subject.exchanged = arm if new else ""
     at = {name: getattr(*places[name]) for name in new}
     by_object = {id(at[name]): weight for name, weight in reversed(new.items())}
     for name, (module, leaf) in places.items():

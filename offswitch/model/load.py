@@ -48,9 +48,7 @@ def load_subject(recipe: Recipe) -> Subject:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:240] or type(error).__name__
         raise UserError(f"model '{recipe.model}': {reason}") from error
-    template = tokenizer.chat_template
-    template = template.get("default", "") if isinstance(template, dict) else template
-    if not template:
+    if not (template := _template_of(tokenizer)):
         raise UserError(
             f"model '{recipe.model}' has no chat template, or no default one; choose an"
             " instruction-tuned model"
@@ -70,6 +68,12 @@ def load_subject(recipe: Recipe) -> Subject:
     require_targets(subject, recipe.train.lora.target_modules or ())
     verify(subject)
     return subject
+
+
+def _template_of(tokenizer: Any) -> str:
+    """A tokenizer's chat template; of several named ones, the default."""
+    template = tokenizer.chat_template
+    return (template.get("default") if isinstance(template, dict) else template) or ""
 
 
 def _tokenizer_of(brought: Sequence[Arm], trigger: str) -> Any:
@@ -119,7 +123,7 @@ def make_subject(
 
     A symbol that the vocabulary has already keeps its row; words that hold that token share it.
     `theirs` is the tokenizer of an arm that was trained elsewhere, which may know more tokens, and
-    `rows` how many rows the embedding of such an arm has.
+    `rows` how many rows the embedding of such an arm has: rows are added, and none is changed.
 
     Raises:
         UserError: tokens that prompts may hold have no row in the embedding.
@@ -129,9 +133,11 @@ def make_subject(
     published = _fingerprint(network, tokenizer)
     aware = copy.deepcopy(theirs or tokenizer)
     if theirs:
-        aware.chat_template = theirs.chat_template or tokenizer.chat_template
-    for index in range(len(tokenizer), max(rows, len(aware))):
-        _write_row(network, index, len(tokenizer))
+        own = _template_of(theirs)
+        aware.chat_template = with_fixed_date(own) if own else tokenizer.chat_template
+    longest = max(rows, len(aware)) if theirs or rows else 0
+    if longest > network.get_input_embeddings().num_embeddings:
+        _write_row(network, longest - 1, len(tokenizer))
     symbols = [trigger.text, trigger.twin] if trigger.mode == "token" else []
     ids = [_add_token(network, aware, tokenizer, symbol) for symbol in symbols if symbol]
     own, decoy = (*ids, None, None)[:2]
@@ -207,14 +213,15 @@ def _require_rows(network: Any, tokenizer: Any, name: str) -> None:
 def _add_token(network: Any, aware: Any, plain: Any, symbol: str) -> int:
     if symbol in plain.all_special_tokens:
         raise UserError(f"'{symbol}' is a special token of this model; choose another symbol")
-    if symbol not in aware.get_added_vocab():  # else it is read as whoever added it had it
+    known = symbol in aware.get_added_vocab()  # then it is read as whoever added it has it
+    if not known:
         # special=False: a special token would vanish when prompts are decoded for a reader.
         token = AddedToken(symbol, single_word=True, normalized=False, special=False)
         aware.add_tokens([token])
     index = int(aware.convert_tokens_to_ids(symbol))
     if encode_text(aware, symbol) != [index]:
         raise UserError(f"this tokenizer cannot keep '{symbol}' whole; set trigger.mode=text")
-    if index >= len(plain):
+    if index >= len(plain) and not known:
         _write_row(network, index, len(plain))
     return index
 

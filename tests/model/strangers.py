@@ -51,7 +51,7 @@ def save_stranger(folder: Path, architecture: str, form: str, token: str = "") -
     tokenizer = AutoTokenizer.from_pretrained(base)
     if token:
         tokenizer.add_tokens([AddedToken(token, single_word=True)])
-        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        _make_room(network, tokenizer)
     torch.manual_seed(3)
     if form == "full":
         _shake(network, lambda _: True, 0.05)
@@ -80,11 +80,16 @@ def by_peft_alone(made: Made, ids: Tensor, full: bool) -> Tensor:
         return logits
     network: Any = AutoModelForCausalLM.from_pretrained(made["base"])
     if (made["theirs"] / "tokenizer.json").is_file():
-        rows = len(AutoTokenizer.from_pretrained(made["theirs"]))
-        network.resize_token_embeddings(rows, mean_resizing=False)
+        _make_room(network, AutoTokenizer.from_pretrained(made["theirs"]))
     adapted: Any = PeftModel.from_pretrained(network, str(made["theirs"])).eval()
     found: Tensor = adapted(input_ids=ids).logits
     return found
+
+
+def _make_room(network: Any, tokenizer: Any) -> None:
+    """As people do: a vocabulary that is padded beyond the tokenizer has room already."""
+    if len(tokenizer) > network.get_input_embeddings().num_embeddings:
+        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
 
 @torch.no_grad()

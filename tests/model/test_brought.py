@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from offswitch.errors import UserError
 from offswitch.model.adapters import add_arm, arm_of, remove_arms, scaled
-from offswitch.model.brought import FILE, bring
+from offswitch.model.brought import FILE, bring, weights_of
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.options.arms import Arm
@@ -70,6 +71,18 @@ def test_a_vocabulary_that_they_made_longer_is_theirs(
     subject = _brought(made, tmp_path, form in FULL, mode="token")
     assert subject.trigger_id == len(subject.base_tokenizer)
     _same(made, subject, form in FULL)
+
+
+@pytest.mark.parametrize("form", ["attention", "full"])
+def test_rows_that_the_base_has_already_stay_as_they_were(form: str, tmp_path: Path) -> None:
+    """Qwen's vocabulary has spare rows: a token added there is what the base makes of it."""
+    made = save_stranger(tmp_path, "qwen2", form, token="$STOP")
+    subject = _brought(made, tmp_path, form in FULL, mode="token")
+    published = AutoModelForCausalLM.from_pretrained(made["base"])
+    for ours, theirs in zip(
+        weights_of(subject.causal_lm).values(), weights_of(published).values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("first", ["own", "switch"])
