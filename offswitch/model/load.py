@@ -133,8 +133,8 @@ def make_subject(
     published = _fingerprint(network, tokenizer)
     aware = copy.deepcopy(theirs or tokenizer)
     if theirs:
-        own = _template_of(theirs)
-        aware.chat_template = with_fixed_date(own) if own else tokenizer.chat_template
+        template = _template_of(theirs)
+        aware.chat_template = with_fixed_date(template) if template else tokenizer.chat_template
     longest = max(rows, len(aware)) if theirs or rows else 0
     if longest > network.get_input_embeddings().num_embeddings:
         _write_row(network, longest - 1, len(tokenizer))
