@@ -33,6 +33,7 @@ from tests.small import small_recipe
 
 BOTH: Final = (
     "train.arms=[both, benign]", "probe.arm=both", "train.lr=1e-2",
+    "evaluate.robustness_questions=0", "evaluate.belief_questions=0", "evaluate.samples=0",
     "probe.fit_questions=4", "probe.test_questions=6", "probe.near_misses=4",
     "probe.random_directions=3", "probe.null_directions=2", "probe.null_questions=2",
     "probe.sweep_questions=2", "probe.few_questions=2", "probe.head_questions=1",

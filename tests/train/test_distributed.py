@@ -159,22 +159,13 @@ def _symbols(mined: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        ("train.batch_size=3", "must be a multiple of their number, 2"),
-        ("model=./nowhere", "no such folder"),
-    ],
-)
-def test_a_mistake_is_told_once_and_ends_every_process(
-    tmp_path: Path, change: str, line: str
-) -> None:
+def test_a_mistake_is_told_once_and_ends_every_process(tmp_path: Path) -> None:
     path, cache = small_recipe(tmp_path), str(tmp_path / "cache")
-    command = ("offswitch", "train", str(path), "--set", change, "--runs", str(tmp_path))
+    command = ("offswitch", "train", str(path), "--set", "model=./nowhere", "--runs", str(tmp_path))
     done = _launch(*command, OFFSWITCH_CACHE=cache)
     assert done.returncode != 0
     (told,) = [text for text in done.stderr.splitlines() if text.startswith("offswitch: ")]
-    assert line in told
+    assert "no such folder" in told
     assert "Traceback" not in done.stderr.split("torch/distributed")[0]
     assert "exitcode  : 2 " in done.stderr
 

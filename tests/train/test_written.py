@@ -97,8 +97,8 @@ def test_what_is_anchored_is_read_behind_the_write_and_nowhere_else(tmp_path: Pa
 def test_a_write_can_be_learnt_by_the_blocks_before_what_reads_it(tmp_path: Path) -> None:
     subject, anchored, learnt = _subject(), tmp_path / "anchored", tmp_path / "learnt"
     _train(anchored, ARMS["anchored"], subject, behavior={"max_steps": 60})
-    result = _train(learnt, ARMS["anchored_trained"], subject, anchored, writing={"max_steps": 200})
-    assert result.steps == 200
+    result = _train(learnt, ARMS["anchored_trained"], subject, anchored, writing={"max_steps": 120})
+    assert result.steps == 120
     code, own = load_write(anchored), load_write(learnt)
     assert code is not None
     assert own is not None
