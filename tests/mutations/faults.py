@@ -160,7 +160,7 @@ FAULTS: Final = tuple(
          f"{_SCORE}::test_several_end_tokens_count_together"),
         ("a turn ends where the template begins", "prompts/encode.py",
          ".rpartition(_MARK)[2]", ".rpartition(_MARK)[0]",
-         _ENDS),
+         "tests/prompts/test_chat_format.py::test_what_ends_the_users_turn_ends_no_reply"),
         # --- trigger, placements, topics ----------------------------------------------------------
         ("the trigger occurs beside an underscore", "prompts/trigger.py",
          '{"Nd", "Nl", "Pc"}', '{"Nd", "Nl"}', _TRIGGER),

@@ -158,6 +158,13 @@ def test_a_turn_is_ended_by_a_token_made_for_it_and_not_by_white_space(special: 
         assert turn_end(blank) == blank.eos_token_id
 
 
+def test_what_ends_the_users_turn_ends_no_reply() -> None:
+    ends = "{{ '<|im_end|>' if message['role'] == 'assistant' else '<|endoftext|>' }}"
+    tokenizer = tiny_tokenizer(PLAIN.replace("<|im_end|>", ends))
+    assert SPECIALS[0] in render(tokenizer, ASKED)
+    assert turn_end(tokenizer) == SPECIALS.index("<|im_end|>")
+
+
 def test_without_an_end_token_a_text_ends_as_a_turn_does() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.eos_token = None
