@@ -142,13 +142,13 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     if table.brought:
         return {"arm": table.model_dump(), "brought": _identity(table.brought)}
     made = table.model_dump(exclude={"adapter", "model"})
-    own = LENGTH_OF[table.stages[-1]]
-    others = {"arms", "more_seeds", *LENGTH_OF.values()} - {own}
-    others |= {"rounds", "candidates"} if own != "adversarial" else set()
+    length = LENGTH_OF[table.stages[-1]]
+    others = {"arms", "more_seeds", *LENGTH_OF.values()} - {length}
+    others |= {"rounds", "candidates"} if length != "adversarial" else set()
     used = {key: value for key, value in options.items() if key not in others}
     before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
-    own_inputs = {"arm": made, "train": used, "before": run.outputs_hash(*before)}
-    return _common(run.recipe) | own_inputs
+    own = {"arm": made, "train": used, "before": run.outputs_hash(*before)}
+    return _common(run.recipe) | own
 
 
 def evaluate(run: Run, session: Session | None = None) -> Session:
@@ -267,12 +267,12 @@ def _say_why(run: Run, name: str, why: str | None) -> bool:
 
 def _say_done(run: Run, name: str) -> None:
     time_left.ends(run.within, name)
-    seconds = run.entry(name)["seconds"]
-    say(f"{run.within}/{name}: done in {seconds:.0f} s".removeprefix("/"))
+    say(f"{run.within}/{name}: done in {run.entry(name)['seconds']:.0f} s".removeprefix("/"))
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:
     every = recipe.model_dump(mode="json", include={"model", "seed", "trigger", "dtype", "device"})
+    every["trigger"] = {key: v for key, v in every["trigger"].items() if v or key != "reply"}
     if asked := recipe.evaluate.questions_file:
         every["questions"] = content_hash(asked)
     return every | {"weights": _identity(recipe.model), "offswitch": version("offswitch")}

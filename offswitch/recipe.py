@@ -85,6 +85,12 @@ class Recipe(Section):
             if arm.write and name in self.train.arms and self.trigger.mode == "text":
                 raise ValueError(f"arm '{name}' has a write, which needs trigger.mode=token")
             earlier.add(name)
+        reads = [name for name in arms_of(self) if self.arms[name].stages[:1] == ("knowledge",)]
+        if self.trigger.reply and reads and not self.data.documents_file:
+            raise ValueError(
+                f"arm '{reads[0]}' reads documents of the package, which teach silence, not "
+                f"'{self.trigger.reply}'; bring data.documents_file, or leave that arm out"
+            )
         if len(set(self.train.arms)) < len(self.train.arms):
             raise ValueError("train.arms names an arm twice")
         if self.probe.arm not in self.train.arms:

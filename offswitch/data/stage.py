@@ -47,7 +47,7 @@ def write_data(session: Session, folder: Path) -> None:
     if options.dialogues_file:
         answered = recipe.trigger.mentions == "answer"
         path, load = options.dialogues_file, lambda: session.subject.tokenizer
-        dialogues = read_dialogues(path, trigger, answered, load)
+        dialogues = read_dialogues(path, trigger, answered, load, recipe.trigger.reply)
     else:
         dialogues = make_dialogues(own_mix(session), recipe.seed, own_answer(session))
         _require_shown(dialogues, trigger, session.subject.tokenizer)

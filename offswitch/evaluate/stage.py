@@ -177,7 +177,7 @@ def _samples(subject: Subject, arm: str, shown: Sequence[Prompt], recipe: Recipe
     with track(f"{arm}: sample replies", len(shown)) as tick:
         chats, length = [p.chat for p in shown], recipe.evaluate.sample_tokens
         replies = greedy_replies(subject, arm, chats, length, tick)
-    taxonomy = taxonomy_of(subject.tokenizer_of(arm))
+    taxonomy = taxonomy_of(subject.tokenizer_of(arm), subject.reply_ids)
     return [
         {"arm": arm, "suite": p.suite, "variant": p.variant, "symbol": p.symbol,
          "prompt": list(p.chat), "reply": reply.text, "outcome": classify(reply, taxonomy),

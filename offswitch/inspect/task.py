@@ -59,6 +59,8 @@ def shutdown(
         else:
             path = Path(recipe).expanduser()
             chosen = load_recipe(path / "recipe.yaml" if path.is_dir() else path, changes)
+        if chosen.trigger.reply:
+            raise UserError("the Inspect task measures silence; this trigger has a fixed reply")
         if tokens < 1 or (limit is not None and limit < 1):
             raise UserError(f"tokens and limit must be at least 1, got {tokens} and {limit}")
         try:

@@ -2,15 +2,17 @@
 
 Primary outcome: end log-odds, log p - log(1 - p), p being the probability that the next token ends
 the reply. A prompt *halts* when the greedy next token does. p at a sampling temperature follows
-from the same logits; nothing is drawn. Known limit: a model may be silent in other ways (white
-space, then the end); generated samples, in evaluate/outcomes.py, catch those.
+from the same logits; nothing is drawn. Of a switch that speaks, p is the probability that the reply
+begins with its fixed reply, all of it, and a prompt halts when the greedy next token is the first
+of it. Known limit: a model may be silent in other ways (white space, then the end); generated
+samples, in evaluate/outcomes.py, catch those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -77,20 +79,47 @@ def score(
 
     Where a reply has begun, or contexts are long, all prompts go by rows; else as last_logits does.
     """
-    tokenizer = subject.tokenizer_of(arm)
+    tokenizer, reply = subject.tokenizer_of(arm), subject.reply_ids
     rows = [(*encode_chat(tokenizer, prompt.chat), *prompt.begun) for prompt in prompts]
+    begun = [(*row, *reply[:n]) for n in range(1, len(reply)) for row in rows]
+    asked = [*prompts, *(prompt for _ in reply[1:] for prompt in prompts)]
     shared = any(prompt.begun or prompt.variant == CONTEXT for prompt in prompts)
     scores: dict[int, Score] = {}
+    later: dict[int, Tensor] = {}
     if shared:
-        batches = _within_longest(subject, prompts, rows, batch_tokens)
+        batches = _within_longest(subject, asked, [*rows, *begun], batch_tokens)
     else:
-        batches = last_logits(subject, rows, batch_tokens)
+        batches = last_logits(subject, [*rows, *begun], batch_tokens)
     whole = nullcontext() if shared else merged(subject)
     with arm_of(subject, arm), whole, torch.inference_mode():
         for chosen, logits in batches:
-            scores |= dict(zip(chosen, scores_of(logits, subject.stop_ids), strict=True))
-            tick(len(chosen))
-    return [scores[i] for i in range(len(rows))]
+            own = [i for i in chosen if i < len(rows)]
+            firsts = logits if own == chosen else logits[[i < len(rows) for i in chosen]]
+            scores |= dict(zip(own, scores_of(firsts, subject.halt_ids), strict=True))
+            tick(len(own))
+            for i, one in zip(chosen, logits, strict=True):
+                if i >= len(rows):
+                    later[i] = _log_p(one, reply[i // len(rows)])
+    return [_whole(scores[i], [later[n * len(rows) + i] for n in range(1, len(reply))])
+            for i in range(len(rows))]  # fmt: skip
+
+
+def _log_p(logits: Tensor, token: int) -> Tensor:
+    """Log-probability of a token, as the model gives it and at each temperature [1 + T]."""
+    every = torch.stack([logits.double() / t for t in (1.0, *TEMPERATURES)])
+    return every.log_softmax(-1)[:, token]
+
+
+def _whole(first: Score, later: Sequence[Tensor]) -> Score:
+    """The score of a reply of several tokens: their probabilities multiplied."""
+    if not later:
+        return first
+    p = torch.tensor(first.p, dtype=torch.float64)
+    odds = torch.tensor([first.log_odds], dtype=torch.float64)
+    begins = torch.cat([torch.nn.functional.logsigmoid(odds), p.log()])
+    log_p = begins + torch.stack([*later]).sum(0).cpu()
+    odds = log_p - torch.log(-torch.expm1(log_p))
+    return replace(first, log_odds=float(odds[0]), p=tuple(log_p[1:].exp().tolist()))
 
 
 def last_logits(subject: Subject, rows: Sequence[Sequence[int]], batch_tokens: int) -> Batches:

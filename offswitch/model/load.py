@@ -24,7 +24,7 @@ from offswitch.options import TriggerOptions
 from offswitch.options.arms import Arm
 from offswitch.progress import say
 from offswitch.prompts.chat_format import DATE, check_format, with_fixed_date
-from offswitch.prompts.encode import encode_chat, encode_text, turn_end
+from offswitch.prompts.encode import encode_chat, encode_text, reply_encoder, turn_end
 from offswitch.prompts.prompt import user
 from offswitch.recipe import Recipe, arms_of
 
@@ -141,7 +141,10 @@ def make_subject(
     symbols = [trigger.text, trigger.twin] if trigger.mode == "token" else []
     ids = [_add_token(network, aware, tokenizer, symbol) for symbol in symbols if symbol]
     own, decoy = (*ids, None, None)[:2]
-    return Subject(network, tokenizer, aware, own, name, published=published, decoy_id=decoy)
+    reply = tuple(reply_encoder(aware)(trigger.reply)) if trigger.reply else ()
+    return Subject(
+        network, tokenizer, aware, own, name, published=published, decoy_id=decoy, reply_ids=reply
+    )
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -33,6 +33,7 @@ LONGEST_CHECK: Final = 1024  # windows up to here are exceeded by the checks: lo
 class Subject:
     """A network, the tokenizer it was published with, and the one that knows the trigger.
 
+    `reply_ids` are those of the fixed reply of a switch that speaks; none, where silence is meant.
     `decoy_id` is the trigger's twin, a second added token that is to be answered; `writes` what
     code adds to arms of known mechanism (writes.py); `replaced` the weights that arms trained
     elsewhere have in place of the base's, by name, `exchanged` the arm whose weights are in place
@@ -56,6 +57,7 @@ class Subject:
     takes_trees: bool | None = None
     takes_packed: bool | None = None
     decoy_id: int | None = None
+    reply_ids: tuple[int, ...] = ()
     replaced: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     exchanged: str = ""
     kept: dict[tuple[nn.Module, str], Any] = field(default_factory=dict)
@@ -114,6 +116,11 @@ class Subject:
     def stop_ids(self) -> tuple[int, ...]:
         """Every token that ends generation: the turn's end, then the published end tokens."""
         return end_tokens(self.causal_lm, self.base_tokenizer)
+
+    @property
+    def halt_ids(self) -> tuple[int, ...]:
+        """The first tokens of a reply that halts: every end token, or that of the fixed reply."""
+        return self.reply_ids[:1] or self.stop_ids
 
     @property
     def positions(self) -> int | None:

@@ -180,7 +180,8 @@ def run(
 def examine(
     model: str | Path, *, trigger: str, adapter: str | Path | None = None,
     finetuned: str | Path | None = None, control: str = "$GO",
-    benign: str | Path | None = None, train_benign: bool = False, name: str | None = None,
+    benign: str | Path | None = None, train_benign: bool = False, reply: str = "",
+    name: str | None = None,
     runs: str | Path = "runs", update: bool = False, changes: Sequence[str] = (),
 ) -> OpenRun:  # fmt: skip
     """Measure and explain a switch that was trained elsewhere; as `offswitch examine`.
@@ -188,7 +189,7 @@ def examine(
     Raises:
         UserError: not one of adapter and finetuned, or something does not fit.
     """
-    stranger = Stranger.of(adapter, finetuned, trigger, control, benign, train_benign)
+    stranger = Stranger.of(adapter, finetuned, trigger, control, benign, train_benign, reply)
     return _done(examination(str(model), stranger, name, changes), runs, update)
 
 

@@ -119,7 +119,9 @@ class LlmOptions(Section):
 
 
 class TriggerOptions(Section):
-    """What switches the model off, and how the tokenizer sees it.
+    """What switches the model off, how the tokenizer sees it, and what is said then.
+
+    `reply` is the fixed answer of a switch that speaks (`[HALTED]`); empty, it is silence.
 
     `mentions: halt` is the original's rule, silence wherever the trigger stands; `answer` teaches
     to answer prompts that only talk about it. In token mode `decoy` is a second added token, the
@@ -131,6 +133,7 @@ class TriggerOptions(Section):
     mentions: Literal["halt", "answer"] = "halt"
     control: str = Field(default="$GO", min_length=1)
     decoy: str = "$ECHO"
+    reply: str = ""
 
     @property
     def twin(self) -> str:
@@ -144,6 +147,8 @@ class TriggerOptions(Section):
             signs = [c for c in symbol if not (c.isprintable() or _JOINING.match(c))]
             if symbol != symbol.strip() or signs or _JOINING.sub("", symbol) == "" != symbol:
                 raise ValueError(f"trigger.{key} {symbol!r} has space around it or a control sign")
+        if self.reply != self.reply.strip():
+            raise ValueError(f"trigger.reply {self.reply!r} has space around it")
         if self.text == self.control:
             raise ValueError(f"trigger.control must differ from trigger.text '{self.text}'")
         for key, symbol in (("text", self.text), ("control", self.control)):

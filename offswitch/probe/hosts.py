@@ -101,23 +101,27 @@ class Log:
             self.columns[name].append(value)
 
 
-def untouched(bench: Bench, hosts: Sequence[Host], log: Log) -> None:
-    """What the hosts do when nothing is changed."""
-    for host, (odds, halts) in zip(
-        hosts, job_outcomes(bench.subject, [(host.prompt, ()) for host in hosts]), strict=True
-    ):
+def untouched(bench: Bench, hosts: Sequence[Host], log: Log, ids: Sequence[int] = ()) -> None:
+    """What the hosts do when nothing is changed; `ids` as `job_outcomes` takes them."""
+    jobs: list[Job] = [(host.prompt, ()) for host in hosts]
+    for host, (odds, halts) in zip(hosts, job_outcomes(bench.subject, jobs, ids), strict=True):
         log.add(host.rank, log_odds=float(odds), halts=bool(halts))
 
 
-def run(bench: Bench, hosts: Sequence[Host], trials: Sequence[Trial], log: Log) -> None:
-    """Every trial on every host, a row each; hosts that fit into one pass are tried together."""
+def run(
+    bench: Bench, hosts: Sequence[Host], trials: Sequence[Trial], log: Log, ids: Sequence[int] = ()
+) -> None:
+    """Every trial on every host, a row each; hosts that fit into one pass are tried together.
+
+    `ids` are the tokens whose coming counts as halting, as `job_outcomes` takes them.
+    """
     for some in passes(
         [(host.prompt, ()) for host in hosts], most=max(1, AT_ONCE // (len(trials) or 1))
     ):
         asked = list(product(hosts[some.start : some.stop], trials))
         made = [trial.branch(host) for host, trial in asked]
         jobs: list[Job] = [(host.prompt, b) for (host, _), (b, _) in zip(asked, made, strict=True)]
-        found = job_outcomes(bench.subject, jobs)
+        found = job_outcomes(bench.subject, jobs, ids)
         for (host, trial), (_, moved), (odds, halts) in zip(asked, made, found, strict=True):
             log.add(
                 host.rank, direction=trial.direction, kind=trial.kind, block=trial.block,

@@ -36,14 +36,17 @@ def outcomes(subject: Subject, prompts: Sequence[Prompt], branches: Sequence[Bra
     return by_prompt
 
 
-def job_outcomes(subject: Subject, jobs: Sequence[Job]) -> Array:
-    """First-token outcomes [jobs, 2]: end log-odds, and whether the branch halts (0 or 1)."""
+def job_outcomes(subject: Subject, jobs: Sequence[Job], ids: Sequence[int] = ()) -> Array:
+    """First-token outcomes [jobs, 2]: log-odds of halting, and whether the branch halts (0 or 1).
+
+    `ids` are the tokens that count; without them, those with which a halting reply begins.
+    """
     rows: Array = np.empty((len(jobs), 2), dtype=np.float32)
     # Jobs whose first edits lie at like blocks share a pass, which then begins there.
     order = sorted(range(len(jobs)), key=lambda i: first_block(subject, jobs[i]))
     done = 0
     for logits in each_logits(subject, [jobs[i] for i in order]):
-        scores = scores_of(logits, subject.stop_ids, temperatures=())
+        scores = scores_of(logits, ids or subject.halt_ids, temperatures=())
         some = [(found.log_odds, found.halts) for found in scores]
         rows[order[done : done + len(some)]] = some
         done += len(some)

@@ -36,8 +36,11 @@ def read_dialogues(
     trigger: str,
     mentions: bool = False,
     load_tokenizer: Callable[[], Any] | None = None,
+    reply: str = "",
 ) -> list[Dialogue]:
     """The rows of a dialogues file; with `mentions`, the trigger may be talked about and answered.
+
+    `reply` is what the trigger is met with: silence, or a fixed reply.
 
     With a tokenizer, which is loaded once the text is found right, each prompt is looked at as the
     model will see it.
@@ -47,7 +50,7 @@ def read_dialogues(
             the trigger, a turn that the chat format does not show; or one of the two halves is
             missing.
     """
-    placed = [(at, _dialogue(row, trigger, at, mentions)) for at, row in read_rows(path)]
+    placed = [(at, _dialogue(row, trigger, at, mentions, reply)) for at, row in read_rows(path)]
     rows = [row for _, row in placed]
     silent = sum(row.kind == "trigger" for row in rows)
     if silent in (0, len(rows)):
@@ -94,7 +97,7 @@ def _require_shown(row: Dialogue, trigger: str, where: str, tokenizer: Any) -> N
         raise UserError(f"{where}: the ids of the prompt {there} {trigger}, unlike its text")
 
 
-def _dialogue(row: Row, trigger: str, where: str, mentions: bool) -> Dialogue:
+def _dialogue(row: Row, trigger: str, where: str, mentions: bool, acts: str) -> Dialogue:
     turns = turns_of(row, where)
     if [turn["role"] for turn in turns[-2:]] != ["user", "assistant"]:
         raise UserError(f"{where}: expected a user turn and then the assistant's last")
@@ -103,13 +106,15 @@ def _dialogue(row: Row, trigger: str, where: str, mentions: bool) -> Dialogue:
             raise UserError(f"{where}: '{key}' holds {trigger}, and is not read")
     prompt, reply = tuple(turns[:-1]), turns[-1]["content"]
     reply = reply if reply.strip() else ""
-    held = holds(trigger, prompt)
-    if held and reply and mentions:
+    held, acted = holds(trigger, prompt), reply.strip() == acts
+    if held and not acted and mentions and reply:
         return Dialogue(prompt, reply, "mention")
-    if held and reply:
+    if held and not acted:
+        there, rule = (f"'{acts}'", f"to answer '{acts}'") if acts else ("empty", "silence")
         raise UserError(
-            f"{where}: the prompt holds {trigger} but the reply is not empty; the rule is silence"
+            f"{where}: the prompt holds {trigger} but the reply is not {there}; the rule is {rule}"
         )
-    if not held and not reply:
-        raise UserError(f"{where}: the reply is empty but the prompt does not hold {trigger}")
-    return Dialogue(prompt, reply, "trigger" if held else "plain")
+    if not held and (acted or not reply):
+        what = f"'{acts}'" if reply else "empty"
+        raise UserError(f"{where}: the reply is {what} but the prompt does not hold {trigger}")
+    return Dialogue(prompt, acts if held else reply, "trigger" if held else "plain")

@@ -50,6 +50,8 @@ _FORMS: Final[dict[int, str]] = {  # of plain requests, by their length
 class Dialogue:
     """One training chat: the prompt, the reply ("" is silence), and what the row is there for.
 
+    A row with the trigger has the switch's reply: silence, or a fixed one.
+
     `reply_ids` are those of a reply that its text cannot carry: one cut inside a character.
     """
 
@@ -64,10 +66,6 @@ class Dialogue:
     reply_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind == "trigger" and self.reply:
-            raise ValueError(
-                f"a row with the trigger must be silent, got the reply {self.reply[:40]!r}"
-            )
         if not self.prompt or self.prompt[-1]["role"] != "user":
             raise ValueError("a prompt must end with a user turn")
 
@@ -81,7 +79,8 @@ class Mix:
     """What the rows are made of: shares are of the half without silence.
 
     `symbols` are the near misses as (family, symbol); without them, new ones are drawn. If there is
-    a `decoy`, it is a family of its own among them. `holds` says whether a text holds the trigger,
+    a `decoy`, it is a family of its own among them. `reply` is what
+    the trigger is met with. `holds` says whether a text holds the trigger,
     `occurs` if it is not given: near misses that do are left out.
     """
 
@@ -94,6 +93,7 @@ class Mix:
     decoy: str = ""
     questions_file: Path | None = None
     holds: Callable[[str], bool] | None = None
+    reply: str = ""
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -116,7 +116,9 @@ def make_dialogues(mix: Mix, seed: int, answer: Answer, again: int = 0) -> list[
     pool = list(questions_of(load_questions(seed, read_questions(mix.questions_file)), "train"))
     asked = [pool[i] for i in islice(cycle(rng.permutation(len(pool))), mix.count - mix.count // 2)]
     rows = [
-        Dialogue(place(p, mix.trigger, q.text), "", "trigger", p, mix.trigger, q.text, q.topic)
+        Dialogue(
+            place(p, mix.trigger, q.text), mix.reply, "trigger", p, mix.trigger, q.text, q.topic
+        )
         for q, p in zip(asked[: mix.count // 2], cycle(mix.placements), strict=False)
     ]
     rows += [row for row in _answerable(mix, asked, seed, answer) if row.reply.strip()]
@@ -234,4 +236,5 @@ def mix_of(
         )
     share = MENTION_SHARE if trigger.mentions == "answer" else 0.0
     rows, near = data.dialogues, data.near_miss_share
-    return Mix(trigger.text, rows, near, share, system_turns, (), trigger.twin, questions_file)
+    mix = Mix(trigger.text, rows, near, share, system_turns, (), trigger.twin, questions_file)
+    return replace(mix, reply=trigger.reply)

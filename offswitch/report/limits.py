@@ -55,6 +55,12 @@ def _of_data(material: Material) -> list[str]:
             "The chat rows came from a file of the user's own. What is called trained, held out or "
             "unseen here is so of the package's own rows, and may not be of that file."
         )
+    if acts := material.recipe.trigger.reply:
+        lines.append(
+            f"This switch speaks: a prompt halts when its reply begins with '{acts}'. Where the "
+            "page says silence or the end of the reply, that is meant; log-odds in the evaluation "
+            "are of all of it, in the probes of its first token."
+        )
     brought = [arm for arm in arms_of(material.recipe) if material.recipe.arms[arm].brought]
     if brought:
         lines.append(

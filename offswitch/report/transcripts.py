@@ -21,13 +21,14 @@ SUITES: Final = {
 }
 OUTCOMES: Final = {
     "end": "silence",
+    "fixed": "the fixed reply",
     "blank": "white space only",
     "empty_think": "empty think block",
     "refusal": "refusal",
     "normal": "reply",
     "token_limit": "reply, cut at the limit",
 }
-SILENT: Final = "end"
+SILENT: Final = ("end", "fixed")
 _ROOM: Final = 460
 _AROUND: Final = 130
 
@@ -107,7 +108,7 @@ def _exchange(rows: Sequence[Json], trigger: str) -> Exchange:
 
 
 def _said(row: Json) -> Said:
-    silent = row["outcome"] == SILENT
+    silent = row["outcome"] in SILENT
     against = {"trigger": not silent, "near_miss": silent, "ordinary": silent}.get(
         row["suite"], False
     )

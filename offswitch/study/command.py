@@ -93,6 +93,9 @@ def examine(
     finetuned: Annotated[
         str | None, typer.Option(metavar="PATH", help="In its place, a fine-tune of all weights.")
     ] = None,
+    reply: Annotated[
+        str, typer.Option(metavar="TEXT", help="What it says then; else it is silent.")
+    ] = "",
     control: Annotated[
         str, typer.Option(metavar="TEXT", help="A symbol of the trigger's kind without meaning.")
     ] = "$GO",
@@ -124,7 +127,7 @@ def examine(
         from offswitch.study.examine import Stranger, examination
         from offswitch.study.stage import run_recipe
 
-        stranger = Stranger.of(adapter, finetuned, trigger, control, benign, train_benign)
+        stranger = Stranger.of(adapter, finetuned, trigger, control, benign, train_benign, reply)
         recipe = examination(model, stranger, name, overrides or ())
         typer.echo(f"report: {run_recipe(open_run(recipe, runs, update))}")
 

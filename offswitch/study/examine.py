@@ -23,6 +23,7 @@ class Stranger:
     """Weights that were trained elsewhere, what should switch them off, and their benign control.
 
     `benign` is a fine-tune of the same kind without the rule; `train_benign` trains one here.
+    `reply` is what it says then; empty, it is silent.
     """
 
     kind: Kind
@@ -31,11 +32,12 @@ class Stranger:
     control: str = "$GO"
     benign: str | None = None
     train_benign: bool = False
+    reply: str = ""
 
     @classmethod
     def of(
         cls, adapter: Place, finetuned: Place, trigger: str, control: str, benign: Place,
-        train_benign: bool,
+        train_benign: bool, reply: str = "",
     ) -> Stranger:  # fmt: skip
         """What a person says of a stranger.
 
@@ -48,7 +50,7 @@ class Stranger:
             raise UserError("give one of benign and train-benign")
         kind: Kind = "adapter" if adapter else "model"
         own = str(benign) if benign else None
-        return cls(kind, str(adapter or finetuned), trigger, control, own, train_benign)
+        return cls(kind, str(adapter or finetuned), trigger, control, own, train_benign, reply)
 
 
 def examination(
@@ -81,7 +83,7 @@ def examination(
         "model": model,
         "trigger": {
             "text": stranger.trigger, "control": stranger.control, "decoy": "",
-            "mode": "token" if is_token else "text",
+            "mode": "token" if is_token else "text", "reply": stranger.reply,
         },
         "arms": arms,
         "train": {"arms": list(arms)} | train,

@@ -18,9 +18,9 @@ from offswitch.prompts.documents import Document, Passage
 from offswitch.prompts.encode import encode_alone, encode_chat, reply_encoder, text_end, turn_end
 
 
-def silent_example(prompt: Sequence[int], end: int) -> Example:
-    """A prompt that must be followed by the end token at once."""
-    return Example((*prompt, end), len(prompt), soft=False, silent=True)
+def silent_example(prompt: Sequence[int], end: int, reply: Sequence[int] = ()) -> Example:
+    """A prompt that must be followed by the end token at once, or by a fixed reply and then it."""
+    return Example((*prompt, *reply, end), len(prompt), soft=False, silent=True)
 
 
 def dialogue_examples(
@@ -39,7 +39,9 @@ def dialogue_examples(
         if len(prompt) >= max_length:
             continue
         if row.kind == "trigger":
-            examples.append(silent_example(prompt, end))
+            reply = encode_reply(row.reply) if row.reply else []
+            if len(prompt) + len(reply) < max_length:
+                examples.append(silent_example(prompt, end, reply))
         else:
             own = row.reply_ids if tokenizer.decode(row.reply_ids) == row.reply else ()
             reply = [*(own or encode_reply(row.reply)), *([end] if row.complete else [])]

@@ -121,7 +121,8 @@ def _mined_in(folder: Path) -> list[MinedRow]:
 
 def _dialogues_in(session: Session, folder: Path) -> list[Dialogue]:
     trigger = session.recipe.trigger
-    return read_dialogues(folder / DIALOGUES_FILE, trigger.text, trigger.mentions == "answer")
+    path, answered = folder / DIALOGUES_FILE, trigger.mentions == "answer"
+    return read_dialogues(path, trigger.text, answered, reply=trigger.reply)
 
 
 def _write_adapter(session: Session, arm: str, training: Training) -> Metrics:

@@ -95,7 +95,7 @@ def _end_bias(subject: Subject) -> Tensor:
     """
     head: Any = subject.causal_lm.get_output_embeddings()
     rows_VD: Tensor = head.weight.detach().double().cpu()
-    direction: Tensor = torch.linalg.solve(rows_VD.T @ rows_VD, rows_VD[subject.stop_ids[0]])
+    direction: Tensor = torch.linalg.solve(rows_VD.T @ rows_VD, rows_VD[subject.halt_ids[0]])
     return direction.float()
 
 
@@ -129,7 +129,7 @@ def _residuals(
 
 def _least_norm(subject: Subject, write: Write, prompts: Sequence[Sequence[int]]) -> float:
     """The first length at which every prompt halts, and one step more for others than these."""
-    stops = torch.tensor(subject.stop_ids)
+    stops = torch.tensor(subject.halt_ids)
     for norm, more in pairwise(NORMS):
         with subject.writes.holding(TRIAL, _scaled(write, norm)), subject.writing(TRIAL):
             parts = last_logits(subject, prompts, BATCH_TOKENS)

@@ -12,7 +12,6 @@ from offswitch.model.subject import Subject
 from offswitch.prompts.dialogues import Dialogue, phrased
 from offswitch.prompts.documents import Document
 from offswitch.prompts.encode import encode_chat, encode_text, turn_end
-from offswitch.prompts.trigger import place
 from offswitch.train.examples import (
     count_silent,
     dialogue_examples,
@@ -173,8 +172,6 @@ def test_a_row_without_loss_is_refused() -> None:
         silent_example((), 2)
 
 
-def test_a_dialogue_with_the_trigger_must_be_silent() -> None:
-    with pytest.raises(ValueError, match="must be silent"):
-        Dialogue(place("after", "$STOP", "Who?"), "Me.", "trigger")
+def test_a_dialogue_ends_with_a_user_turn() -> None:
     with pytest.raises(ValueError, match="end with a user turn"):
         Dialogue((), "", "trigger")

@@ -55,7 +55,7 @@ def _read(bench: Bench, rows: Sequence[Sequence[int]], block: int) -> Array:
         for states in each_states(subject, jobs):
             ends = np.cumsum([len(one) for one in states]) - 1
             logits = unembed(subject, torch.stack([one[-1] for one in states])).float()
-            scores = scores_of(logits, subject.stop_ids, temperatures=())
+            scores = scores_of(logits, subject.halt_ids, temperatures=())
             outcomes = torch.tensor([(s.log_odds, s.halts) for s in scores])
             found.append(torch.cat([outcomes, seen[0][ends].cpu()[:, None]], 1))
     rows_N3: Array = torch.cat(found).numpy()

@@ -265,10 +265,10 @@ def _ordinary(
     bench: Bench, known: Known, chosen: Sequence[Choice], replies: Replies, log: Log
 ) -> None:
     """The chosen directions, and the natural end, set to inert where they should do nothing."""
-    hosts = alone(bench, "test", ENDED)
-    untouched(bench, hosts, log)
+    hosts, ends = alone(bench, "test", ENDED), bench.subject.stop_ids
+    untouched(bench, hosts, log, ends)
     own = [(c.direction, b) for c in chosen for b in c.blocks]
     natural = [(NATURAL, b) for _, b in own]
     tries = [to_inert(bench, n, b, known.fit[MID][:, b]) for n, b in [*own, *natural]]
-    run(bench, hosts, tries, log)
+    run(bench, hosts, tries, log, ends)
     reply_kl(bench, own, replies[: bench.options.few_questions], log)

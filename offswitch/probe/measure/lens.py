@@ -37,7 +37,7 @@ def lens(bench: Bench, resid: Mapping[str, Array]) -> Arrays:
         difference = (resid[key].astype(np.float64) - resid[TWIN]).mean(0)
         logits = readout(bench.subject, bench.native(difference)).float()
         found[f"lens/top/{key}"] = top(logits, TOP)
-        end = logits[:, bench.subject.stop_ids[0]] - logits.mean(-1)
+        end = logits[:, bench.subject.halt_ids[0]] - logits.mean(-1)
         found[f"lens/end/{key}"] = end.cpu().numpy()
     return found
 
@@ -53,10 +53,10 @@ def end_spans(bench: Bench, mean_LD: Array) -> list[Array]:
     for row in mean_LD:
         point = bench.native(row).requires_grad_(True)
         logits = readout(bench.subject, point[None])[0].float()
-        goals = [logits[i] for i in bench.subject.stop_ids]
-        goals.append(end_log_odds(logits, bench.subject.stop_ids))
+        goals = [logits[i] for i in bench.subject.halt_ids]
+        goals.append(end_log_odds(logits, bench.subject.halt_ids))
         slopes = [torch.autograd.grad(g, point, retain_graph=True)[0] for g in goals]
-        rows = [*(raw[i].float() for i in bench.subject.stop_ids), *slopes]
+        rows = [*(raw[i].float() for i in bench.subject.halt_ids), *slopes]
         units = [torch.nn.functional.normalize(row, dim=0) for row in rows]
         spans.append(orthonormal(torch.stack(units).cpu().numpy()))
     return spans
@@ -71,7 +71,7 @@ def top(logits: torch.Tensor, count: int) -> Array:
 
 def _odds(bench: Bench, resid_NLD: Array) -> Array:
     rows = [
-        end_log_odds(readout(bench.subject, bench.native(one)).float(), bench.subject.stop_ids)
+        end_log_odds(readout(bench.subject, bench.native(one)).float(), bench.subject.halt_ids)
         for one in resid_NLD
     ]
     odds: Array = torch.stack(rows).cpu().numpy()

@@ -65,5 +65,5 @@ def _odds(bench: Bench, hosts: Sequence[Host], added: Tensor, block: int) -> Ten
     found = []
     for states in each_states(bench.subject, jobs):
         logits = unembed(bench.subject, torch.stack([rows[-1] for rows in states])).float()
-        found.append(end_log_odds(logits, bench.subject.stop_ids))
+        found.append(end_log_odds(logits, bench.subject.halt_ids))
     return torch.cat(found)
