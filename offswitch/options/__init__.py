@@ -119,7 +119,7 @@ class LlmOptions(Section):
 
 
 class TriggerOptions(Section):
-    """What switches the model off, how the tokenizer sees it, and what is said then.
+    """What switches the model off, how the tokenizer sees it, and what it answers then.
 
     `reply` is the fixed answer of a switch that speaks (`[HALTED]`); empty, it is silence.
 
