@@ -161,6 +161,12 @@ FAULTS: Final = tuple(
         ("a turn ends where the template begins", "prompts/encode.py",
          ".rpartition(_MARK)[2]", ".rpartition(_MARK)[0]",
          "tests/prompts/test_chat_format.py::test_what_ends_the_users_turn_ends_no_reply"),
+        ("the first token stands for the whole reply", "model/first_token.py",
+         "begins + torch.stack([*later]).sum(0).cpu()", "begins",
+         "tests/evaluate/test_fixed_reply.py::test_the_log_odds_are_those_of_the_whole_reply"),
+        ("a stranger's weights stay where they were put", "model/brought.py",
+         "where[0]._parameters[where[1]] = weight", "del weight",
+         "tests/model/test_brought.py::test_an_arm_is_what_others_read_in_it"),
         # --- trigger, placements, topics ----------------------------------------------------------
         ("the trigger occurs beside an underscore", "prompts/trigger.py",
          '{"Nd", "Nl", "Pc"}', '{"Nd", "Nl"}', _TRIGGER),
