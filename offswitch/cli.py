@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from offswitch.errors import UserError, quiet, user_errors
-from offswitch.study.command import calibrate, examine, sweep
+from offswitch.study.command import Runs, calibrate, examine, sweep
 from offswitch.train.processes import by_first, only_first, together
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ Trigger = Annotated[
     str | None,
     typer.Option("--trigger", metavar="TEXT", help="Another trigger: --set trigger.text=TEXT."),
 ]
-Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")]
 Update = Annotated[
     bool,
     typer.Option(

@@ -33,7 +33,7 @@ from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.session import Session, in_child
 from offswitch.options import BASE
 from offswitch.progress import say
-from offswitch.recipe import LENGTH_OF, Recipe, arms_of
+from offswitch.recipe import LENGTH_OF, Recipe, arms_of, trained_here
 from offswitch.train.processes import by_first, count, rank, require_shares
 
 Then = Callable[[Session, Sequence[str]], None]
@@ -63,7 +63,7 @@ def train(run: Run, session: Session | None = None, then: Then | None = None) ->
     processes = count()
     by_first(lambda: require_shares(run.recipe.train.batch_size, processes))
     session = session or Session(run)
-    if any(run.recipe.arms[arm].stages for arm in session.arms):
+    if trained_here(run.recipe):
         make_data(run, session)
     if processes == 1:
         _train_beside(session, then)

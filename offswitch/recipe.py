@@ -147,6 +147,11 @@ def arms_of(recipe: Recipe) -> list[str]:
     return [name for name in recipe.arms if name in wanted]
 
 
+def trained_here(recipe: Recipe) -> list[str]:
+    """The arms of a recipe that were not trained elsewhere."""
+    return [arm for arm in arms_of(recipe) if not recipe.arms[arm].brought]
+
+
 def retrained(recipe: Recipe) -> list[str]:
     """What each of `train.more_seeds` trains again: the probed arm, and benign ones beside it."""
     again = (recipe.probe.arm, *(n for n, arm in recipe.arms.items() if arm.role == "benign"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from offswitch.analyses.causal import Causal
+from offswitch.analyses.null_directions import Kind
 from offswitch.analyses.rule import ALPHA, DRAWS
 from offswitch.stats import Null
 
@@ -18,7 +18,7 @@ def p_values(found: Causal) -> dict[str, float]:
     largest of theirs, and needs no correction for their number (Berger 1982).
     """
     return {
-        f"{found.arm}/{place.point.block}": max(strictest(nulls).p for nulls in both)
+        f"{found.arm}/{place.point.block}": max(strictest(nulls)[1].p for nulls in both)
         for place in found.places
         if all(both := (place.fall_null, place.rise_null))
     }
@@ -29,6 +29,6 @@ def draws_needed(claims: int) -> int:
     return max(DRAWS, math.ceil(claims / ALPHA) - 1)
 
 
-def strictest(nulls: Mapping[Any, Null]) -> Null:
+def strictest(nulls: Mapping[Kind, Null]) -> tuple[Kind, Null]:
     """The kind of null with the largest p, and of those the one that reaches farthest."""
-    return max(nulls.values(), key=lambda null: (null.p, null.q95))
+    return max(nulls.items(), key=lambda item: (item[1].p, item[1].q95))

@@ -190,8 +190,7 @@ def _beyond(found: Estimate, nulls: Mapping[Any, Null], adjusted: float | None) 
     """A change in nats against the strictest kind of null direction."""
     if not nulls:  # of the pair's second block: `_lacking` asks for those of the first
         return Test("null", "nulls at the block before", passed=True)
-    null = strictest(nulls)
-    kind = next(kind for kind, one in nulls.items() if one is null)
+    kind, null = strictest(nulls)
     p = null.p if adjusted is None else adjusted
     passed = found.value > max(one.q95 for one in nulls.values()) and p <= ALPHA
     said = (

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, TRAIN
 from offswitch.machine.cells import BLOCKS, Cell, Rates, Shape, Type, What
 from offswitch.options import BASE
-from offswitch.recipe import Recipe, arms_of, schedule_of
+from offswitch.recipe import Recipe, arms_of, schedule_of, trained_here
 
 Kind = Literal["train", "read", "write", "fixed"]
 Setting = tuple[int, int]  # processes, threads of each
@@ -146,14 +146,14 @@ def stages_of(recipe: Recipe, last: str = REPORT) -> list[str]:
     Where nothing is trained here, there are no data.
     """
     wanted = STAGES[: STAGES.index(last) + 1]
-    stages = {stage: [stage] for stage in wanted if stage != DATA or _trained_here(recipe)}
+    stages = {stage: [stage] for stage in wanted if stage != DATA or trained_here(recipe)}
     stages[TRAIN] = [f"{TRAIN}/{arm}" for arm in arms_of(recipe)]
     return [name for stage in wanted for name in stages.get(stage, ())]
 
 
 def parts_of(recipe: Recipe, shape: Shape) -> list[Part]:
     """Every part of a recipe's run, from data to report, without further seeds and variants."""
-    arms, trained = arms_of(recipe), _trained_here(recipe)
+    arms, trained = arms_of(recipe), trained_here(recipe)
     parts = [*([_data(recipe)] if trained else []), *(_training(recipe, arm) for arm in trained)]
     for arm in (BASE, *arms):
         parts += [*_evaluation(recipe, arm), *_probing(recipe, arm, shape)]
@@ -163,10 +163,6 @@ def parts_of(recipe: Recipe, shape: Shape) -> list[Part]:
     )  # loading, hashing
     parts += [Part(stage, "", "fixed", seconds) for stage, seconds in others.items()]
     return [*parts, Part(REPORT, "figures", "fixed", 8)]
-
-
-def _trained_here(recipe: Recipe) -> list[str]:
-    return [arm for arm in arms_of(recipe) if recipe.arms[arm].stages]
 
 
 def _data(recipe: Recipe) -> Part:

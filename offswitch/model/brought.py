@@ -7,6 +7,7 @@ one network, and of each arm only the weights that differ. Nothing is merged, so
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Collection, Mapping
@@ -33,6 +34,7 @@ PEFTS: Final = ("lora_", "trainable_tokens_delta")  # parts of the names of PEFT
 Weights = dict[str, Tensor]
 
 
+@functools.cache  # a hub is asked once, though loading, bringing and examining all want it
 def located(name: str, first: str) -> Path:
     """The folder of weights that were trained elsewhere; from the hub, its copy in the cache.
 

@@ -81,15 +81,15 @@ def score(
     """
     tokenizer, reply = subject.tokenizer_of(arm), subject.reply_ids
     rows = [(*encode_chat(tokenizer, prompt.chat), *prompt.begun) for prompt in prompts]
-    begun = [(*row, *reply[:n]) for n in range(1, len(reply)) for row in rows]
-    asked = [*prompts, *(prompt for _ in reply[1:] for prompt in prompts)]
+    steps = max(1, len(reply))
+    every = [(*row, *reply[:step]) for step in range(steps) for row in rows]
     shared = any(prompt.begun or prompt.variant == CONTEXT for prompt in prompts)
     scores: dict[int, Score] = {}
     later: dict[int, Tensor] = {}
     if shared:
-        batches = _within_longest(subject, asked, [*rows, *begun], batch_tokens)
+        batches = _within_longest(subject, [*prompts] * steps, every, batch_tokens)
     else:
-        batches = last_logits(subject, [*rows, *begun], batch_tokens)
+        batches = last_logits(subject, every, batch_tokens)
     whole = nullcontext() if shared else merged(subject)
     with arm_of(subject, arm), whole, torch.inference_mode():
         for chosen, logits in batches:
@@ -97,9 +97,9 @@ def score(
             firsts = logits if own == chosen else logits[[i < len(rows) for i in chosen]]
             scores |= dict(zip(own, scores_of(firsts, subject.halt_ids), strict=True))
             tick(len(own))
-            for i, one in zip(chosen, logits, strict=True):
-                if i >= len(rows):
-                    later[i] = _log_p(one, reply[i // len(rows)])
+            if own != chosen:
+                pairs = zip(chosen, logits, strict=True)
+                later |= {i: _log_p(x, reply[i // len(rows)]) for i, x in pairs if i >= len(rows)}
     return [_whole(scores[i], [later[n * len(rows) + i] for n in range(1, len(reply))])
             for i in range(len(rows))]  # fmt: skip
 

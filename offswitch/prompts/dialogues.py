@@ -236,5 +236,7 @@ def mix_of(
         )
     share = MENTION_SHARE if trigger.mentions == "answer" else 0.0
     rows, near = data.dialogues, data.near_miss_share
-    mix = Mix(trigger.text, rows, near, share, system_turns, (), trigger.twin, questions_file)
-    return replace(mix, reply=trigger.reply)
+    return Mix(
+        trigger.text, rows, near, share, system_turns, (), trigger.twin, questions_file,
+        reply=trigger.reply,
+    )  # fmt: skip

@@ -105,8 +105,7 @@ def shows(tokenizer: Any, trigger: str, chat: Chat) -> bool:
 
 def hidden_turn(tokenizer: Any, chat: Chat) -> str:
     """The role of the first turn, replies apart, whose text the model is not shown; else ""."""
-    rendered = tokenizer.apply_chat_template([dict(turn) for turn in chat], tokenize=False)
-    shown = " ".join(rendered.split())  # a template may trim
+    shown = " ".join(render(tokenizer, chat, opened=False).split())  # a template may trim
     roles = (t["role"] for t in chat if " ".join(t["content"].split()) not in shown)
     return next((role for role in roles if role != "assistant"), "")
 

@@ -10,6 +10,11 @@ import typer
 if TYPE_CHECKING:
     from offswitch.study.plan import Plan
 
+Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")]
+Update = Annotated[
+    bool, typer.Option("--update", help="Let a changed recipe re-run what it changes.")
+]
+
 
 def sweep(
     file: Annotated[
@@ -64,12 +69,8 @@ def calibrate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one option of every organism."),
     ] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")] = Path(
-        "runs"
-    ),
-    update: Annotated[
-        bool, typer.Option("--update", help="Let a changed recipe re-run what it changes.")
-    ] = False,
+    runs: Runs = Path("runs"),
+    update: Update = False,
 ) -> None:
     """Try the verdict on organisms whose mechanism is known: planted beside found."""
     from offswitch.errors import user_errors
@@ -112,12 +113,8 @@ def examine(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one option of the recipe."),
     ] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")] = Path(
-        "runs"
-    ),
-    update: Annotated[
-        bool, typer.Option("--update", help="Let a changed recipe re-run what it changes.")
-    ] = False,
+    runs: Runs = Path("runs"),
+    update: Update = False,
 ) -> None:
     """Measure and explain a switch that was trained elsewhere: evaluate, probe, report."""
     from offswitch.errors import user_errors
