@@ -27,7 +27,17 @@ def embedded_path() -> Path:
 
 def is_cached() -> bool:
     """Has the embedded model been unpacked already?"""
-    return (embedded_path() / "model.safetensors").is_file()
+    return holds_model(embedded_path())
+
+
+def gguf_path(source: Path, sha256: str) -> Path:
+    """The folder for a GGUF file's model; its name changes with what the file holds."""
+    return cache_root() / "models" / f"{source.stem}-{sha256[:12]}"
+
+
+def holds_model(folder: Path) -> bool:
+    """Was a model written into a folder whole? It is moved there, so any part tells."""
+    return any(folder.glob("model*.safetensors"))
 
 
 def reply_cache() -> Path:

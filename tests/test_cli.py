@@ -75,7 +75,7 @@ def _only_error(result: Result) -> str:
         (["steer", "absent", "--add"], "absent: not a run folder"),
         (["steer", "runs/small", "--add", "--arm", "both"], "no arm 'both'; trained there"),
         (["steer", "runs/small", "--add"], "no directions there; run the"),
-        (["models", "fetch", "gpt5"], "only 'smollm2' is embedded"),
+        (["models", "fetch", "gpt5"], "only 'smollm2' and GGUF files are unpacked"),
     ],
 )
 def test_a_mistake_is_one_line(

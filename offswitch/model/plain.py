@@ -8,8 +8,9 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from offswitch.errors import UserError
-from offswitch.model.brought import brought_from, located
-from offswitch.model.load import choose_device, choose_dtype, source_of_model
+from offswitch.model.brought import brought_from
+from offswitch.model.load import choose_device, choose_dtype, load_tokenizer
+from offswitch.model.source import located, source_of_model
 from offswitch.model.writes import load_write
 from offswitch.options import BASE
 from offswitch.recipe import Recipe
@@ -23,7 +24,7 @@ def plain_model(recipe: Recipe, arm: str, folder: Path) -> tuple[Any, Any]:
     """
     device = choose_device(recipe.device)
     source = source_of_model(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
+    tokenizer = load_tokenizer(recipe, source)
     dtype: Any = choose_dtype(recipe.dtype, device)
     facts = brought_from(folder) if arm != BASE else None
     if facts and facts["kind"] == "model":
@@ -34,7 +35,10 @@ def plain_model(recipe: Recipe, arm: str, folder: Path) -> tuple[Any, Any]:
     if arm == BASE:
         return network.to(device).eval(), tokenizer
     if (folder / "tokenizer_config.json").is_file():
+        written = tokenizer.chat_template
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        if recipe.chat_template or not tokenizer.chat_template:
+            tokenizer.chat_template = written
     if facts and facts["kind"] == "model":
         return network.to(device).eval(), tokenizer
     if not (folder / "adapter_config.json").is_file():

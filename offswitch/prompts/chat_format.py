@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from offswitch.errors import UserError
@@ -15,6 +16,13 @@ from offswitch.prompts.trigger import occurs
 
 DATE: Final = date(2024, 7, 26)  # what Llama 3's own template writes where it knows no date
 _CODES: Final = ("-d", "-m", *"aAbBdmyYHMSIpj")
+PLAIN: Final = "plain"
+_PLAIN: Final = (
+    "{% for message in messages %}"
+    "{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
 _TURNS: Final = ("qx7first", "qx7second", "qx7third")
 
 
@@ -32,6 +40,28 @@ def with_fixed_date(template: str) -> str:
         "{% set written.text = written.text.replace(code, value) %}{% endfor %}"
         f"{{{{ written.text }}}}{{% endmacro -%}}{template}"
     )
+
+
+def read_format(chosen: str, tokenizer: Any) -> str:
+    """The chat template that a recipe names: a Jinja file's, or PLAIN for a base model.
+
+    PLAIN writes "User: …" and "Assistant: …" on lines of their own, and the end token behind each
+    reply; what the tokenizer puts before any text stands before the first turn.
+
+    Raises:
+        UserError: the file cannot be read, or holds nothing.
+    """
+    if chosen == PLAIN:
+        begins = [int(i) for i in tokenizer("")["input_ids"][:1]] == [tokenizer.bos_token_id]
+        return ("{{ bos_token }}" if begins else "") + _PLAIN
+    try:
+        text = Path(chosen).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(f"chat_template {chosen}: {reason}; name a Jinja file, or plain") from error
+    if not text.strip():
+        raise UserError(f"chat_template {chosen}: the file is empty")
+    return text
 
 
 def reader(tokenizer: Any, trigger: str) -> Callable[[str], bool]:

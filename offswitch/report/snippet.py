@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Final
 
-from offswitch.cache import ALIAS, embedded_path
+from offswitch.cache import ALIAS, embedded_path, gguf_path
+from offswitch.files import file_hash
 
 _TEXT: Final = """\
 import os
@@ -60,6 +61,8 @@ def _base(model: str) -> str:
     """The first argument of from_pretrained, as Python source."""
     if model == ALIAS:
         return _folder(embedded_path())
+    if (file := Path(model).expanduser()).is_file():
+        return _folder(gguf_path(file, file_hash(file)))
     if Path(model).expanduser().is_dir() or model.startswith((".", "/", "~")):
         return _folder(Path(model))
     repository, _, revision = model.partition("@")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,10 @@ from offswitch.model import load as model
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.options import TriggerOptions
-from offswitch.prompts.encode import encode_text
+from offswitch.prompts.encode import encode_text, render
+from offswitch.prompts.prompt import user
 from offswitch.recipe import Recipe
+from tests.model.strangers import save_stranger
 from tests.tiny import CHATML, SPARE_ROWS, save_tiny, tiny_network, tiny_subject, tiny_tokenizer
 
 PROMPTS = torch.tensor([[5, 40, 300, 7, 90, 33, 12, 8, 9, 10, 250, 77]])
@@ -177,6 +177,35 @@ def test_no_chat_template_is_refused(tmp_path: Path) -> None:
     assert load_subject(_recipe(tmp_path)).tokenizer.chat_template == CHATML
 
 
+def test_a_model_without_a_chat_template_is_asked_in_the_one_that_the_recipe_names(
+    tmp_path: Path,
+) -> None:
+    bare = save_tiny(tmp_path / "bare", chat_template=False)
+    (tmp_path / "own.jinja").write_text(CHATML.replace("helpful", "curt"), encoding="utf-8")
+    own = load_subject(_recipe(bare, chat_template=str(tmp_path / "own.jinja")))
+    plain = load_subject(_recipe(bare, chat_template="plain"))
+    for subject, text in [(own, "curt"), (plain, "User: ")]:
+        for tokenizer in (subject.base_tokenizer, subject.tokenizer):
+            assert text in render(tokenizer, (user("a"),))
+    assert own.published != plain.published
+    chat = save_tiny(tmp_path / "chat")
+    assert load_subject(_recipe(chat, chat_template="plain")).published == plain.published
+
+
+def test_a_format_that_the_recipe_names_is_an_arms_format_too(tmp_path: Path) -> None:
+    made = save_stranger(tmp_path, "llama", "attention", token="$STOP")
+    arms = {"theirs": {"role": "switch", "adapter": str(made["theirs"])}}
+    told = {"arms": arms, "train": {"arms": ["theirs"]}, "probe": {"arm": "theirs"}}
+    asked = {"model": str(made["base"]), **told}
+    assert "<|im_start|>" in render(_subject(asked).tokenizer, (user("a"),))
+    plain = _subject(asked | {"chat_template": "plain"})
+    assert render(plain.tokenizer, (user("a"),)) == "User: a\n\nAssistant:"
+
+
+def _subject(asked: dict[str, Any]) -> Subject:
+    return load_subject(Recipe.model_validate(asked))
+
+
 def test_a_trigger_or_module_that_does_not_go_with_the_model_is_refused(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path)
     with pytest.raises(UserError, match="trigger 'helpful' stands in every prompt"):
@@ -235,40 +264,6 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_subject(_recipe(folder))
     assert "\n" not in str(caught.value)
-
-
-def _no_network(*_: Any, **__: Any) -> None:
-    raise socket.gaierror(-2, "Name or service not known")
-
-
-@pytest.mark.parametrize("name", ["someone/some-model", "someone/some-model@v2", "some-model"])
-def test_a_hub_model_without_network_fails_at_once(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", _no_network)
-    started = time.monotonic()
-    with pytest.raises(UserError, match="the hub does not answer"):
-        load_subject(Recipe(model=name))
-    assert time.monotonic() - started < 10
-
-
-def test_a_name_that_no_hub_model_can_have_is_refused() -> None:
-    with pytest.raises(UserError, match="neither a folder nor"):
-        load_subject(Recipe(model="a/b/c"))
-
-
-def test_a_hub_model_with_revision_is_asked_for_by_revision(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = []
-
-    def info(_api: object, repository: str, revision: str | None, **_: object) -> None:
-        asked.append((repository, revision))
-
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
-    assert model.source_of_model("someone/some-model@v2")["revision"] == "v2"
-    assert model.source_of_model("someone/some-model")["revision"] is None
-    assert asked == [("someone/some-model", "v2"), ("someone/some-model", None)]
 
 
 def test_devices_and_types_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

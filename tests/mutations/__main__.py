@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +28,8 @@ def copy_to(folder: Path) -> Path:
 def tested(copy: Path, tests: Iterable[str]) -> tuple[int, str]:
     """Pytest's exit code (0 all passed, 1 some failed, else they did not run) and output."""
     # Compiled files are told apart by size and second only, too little for one-letter faults.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy)}
+    own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **own}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         command, cwd=copy, env=environment, capture_output=True, text=True, check=False
@@ -47,26 +50,36 @@ def outcome(copy: Path, fault: Fault) -> str:
         path.write_text(text, encoding="utf-8")
 
 
-def main(words: Sequence[str]) -> int:
-    """Try the faults whose name or file holds one of the words, or all."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try the faults whose name or file holds one of the words, or all; one on each processor."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="of a fault's name or file")
+    words = parser.parse_args(arguments).words
     chosen = [f for f in FAULTS if not words or any(w in f.name + f.file for w in words)]
     escaped = 0
     with tempfile.TemporaryDirectory() as folder:
-        copy = copy_to(Path(folder))
-        code, shown = tested(copy, dict.fromkeys(test for f in chosen for test in f.tests))
+        copies = [copy_to(Path(folder) / str(i)) for i in range(min(4, os.cpu_count() or 1))]
+        every = dict.fromkeys(test for f in chosen for test in f.tests)
+        code, shown = tested(copies[0], every)
         if code or not chosen:
             sys.stderr.write(f"{shown}\nno such fault, or its tests fail without it\n")
             return 2
-        for fault in chosen:
-            start = time.perf_counter()
-            found = outcome(copy, fault)
-            escaped += found != "caught"
-            seconds = time.perf_counter() - start
-            sys.stdout.write(f"{found:<13} {seconds:5.0f} s  {fault.file}: {fault.name}\n")
-            sys.stdout.flush()
+
+        def tried(fault: Fault) -> tuple[Fault, str, float]:
+            copy, start = copies.pop(), time.perf_counter()
+            try:
+                return fault, outcome(copy, fault), time.perf_counter() - start
+            finally:
+                copies.append(copy)
+
+        with ThreadPoolExecutor(len(copies)) as pool:
+            for fault, found, seconds in pool.map(tried, chosen):
+                escaped += found != "caught"
+                sys.stdout.write(f"{found:<13} {seconds:5.0f} s  {fault.file}: {fault.name}\n")
+                sys.stdout.flush()
     sys.stdout.write(f"{len(chosen) - escaped} of {len(chosen)} faults caught\n")
     return int(escaped > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

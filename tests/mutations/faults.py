@@ -209,5 +209,17 @@ FAULTS: Final = tuple(
          "if not _is_text(keys)", "if True", _RECIPE),
         ("an override empties its group", "recipe.py",
          "dict(branch or {})", "{}", _RECIPE),
+        # --- models as people have them -----------------------------------------------------------
+        ("a GGUF file is known by its name alone", "cache.py",
+         'f"{source.stem}-{sha256[:12]}"', 'f"{source.stem}"',
+         "tests/model/test_gguf.py::test_another_file_of_the_same_name_is_another_model"),
+        ("a GGUF file may lack weights", "model/gguf.py",
+         'if report["missing_keys"]:', "if False:", "tests/model/test_gguf.py"),
+        ("the plain format ends no reply", "prompts/chat_format.py",
+         "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}", "",
+         "tests/prompts/test_chat_format.py"),
+        ("an edited chat template is the same model", "pipeline.py",
+         "content_hash(Path(written).expanduser()) or written", "written",
+         "tests/test_pipeline.py::test_another_format_in_the_file_that_the_recipe_names_is_another_model"),
     )
 )  # fmt: skip

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tokenizers import AddedToken, normalizers
+from tokenizers import AddedToken, normalizers, processors
 
 from offswitch.errors import UserError
 from offswitch.evaluate.belief import letter_ids
 from offswitch.options import TriggerOptions
-from offswitch.prompts.chat_format import check_format, reader, with_fixed_date
+from offswitch.prompts.chat_format import check_format, read_format, reader, with_fixed_date
 from offswitch.prompts.dialogues import Dialogue
 from offswitch.prompts.documents import Passage
 from offswitch.prompts.encode import (
@@ -22,7 +23,7 @@ from offswitch.prompts.encode import (
     reply_encoder,
     turn_end,
 )
-from offswitch.prompts.prompt import user
+from offswitch.prompts.prompt import Chat, user
 from offswitch.prompts.trigger import occurs
 from offswitch.train.examples import dialogue_examples, document_examples
 from tests.tiny import CHATML, SPECIALS, spaced_tokenizer, tiny_subject, tiny_tokenizer
@@ -49,6 +50,69 @@ def aware(text: str, mode: str, template: str = CHATML) -> Any:
     subject = tiny_subject(trigger=text, mode=mode, layers=1)  # type: ignore[arg-type]
     subject.tokenizer.chat_template = template
     return subject.tokenizer
+
+
+# --- a format that the user names -----------------------------------------------------------------
+
+TALK: Final[Chat] = (
+    user("Is it 7?"),
+    {"role": "assistant", "content": "No."},
+    user("(b)\n\nWell, c"),
+)
+
+
+def test_the_plain_format_is_what_base_models_are_asked_in() -> None:
+    tokenizer = tiny_tokenizer(None)
+    tokenizer.chat_template = read_format("plain", tokenizer)
+    system: Chat = ({"role": "system", "content": "Be brief."}, *TALK)
+    assert render(tokenizer, system) == (
+        "System: Be brief.\n\nUser: Is it 7?\n\nAssistant: No.<|im_end|>\n\n"
+        "User: (b)\n\nWell, c\n\nAssistant:"
+    )
+    check_format(tokenizer, TriggerOptions())
+    assert has_system_turn(tokenizer)
+    assert turn_end(tokenizer) == tokenizer.eos_token_id
+
+
+def test_in_the_plain_format_the_reply_has_the_ids_of_a_whole_chat() -> None:
+    subject = tiny_subject()
+    subject.tokenizer.chat_template = read_format("plain", subject.tokenizer)
+    prompt, reply = encode_chat(subject.tokenizer, ASKED), "No, it is 8."
+    (row,) = dialogue_examples(subject.tokenizer, [Dialogue(ASKED, reply, "plain")], False, 256)
+    whole: Chat = (*ASKED, {"role": "assistant", "content": reply})
+    ids = encode_text(subject.tokenizer, render(subject.tokenizer, whole, opened=False).rstrip())
+    assert list(row.ids) == ids
+    assert ids[: len(prompt)] == prompt
+    assert ids[len(prompt) :] == [*reply_encoder(subject.tokenizer)(reply), 2]
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_the_plain_format_begins_as_the_tokenizer_begins_a_text(adds: bool) -> None:
+    tokenizer = tiny_tokenizer(None)
+    if adds:
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+        )
+    tokenizer.chat_template = read_format("plain", tokenizer)
+    ids = encode_chat(tokenizer, ASKED)
+    assert ids.count(1) == adds
+    assert (ids[0] == 1) == adds
+
+
+def test_a_format_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text(ZEPHYR, encoding="utf-8")
+    assert read_format(str(file), tiny_tokenizer(None)) == ZEPHYR
+    file.write_text(" \n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"own\.jinja: the file is empty"):
+        read_format(str(file), tiny_tokenizer(None))
+    with pytest.raises(
+        UserError, match=r"chat_template chatml: No such file .*Jinja file, or plain"
+    ):
+        read_format("chatml", tiny_tokenizer(None))
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"own\.jinja: not UTF-8"):
+        read_format(str(file), tiny_tokenizer(None))
 
 
 # --- what the model is shown ----------------------------------------------------------------------
