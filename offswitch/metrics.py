@@ -107,6 +107,10 @@ class Metric:
         parts += [f"n{NARROW}={NARROW}{self.n:,}" if self.n and self.n > 1 else ""]
         return ", ".join(part for part in parts if part)
 
+    def __str__(self) -> str:
+        """The value, and in brackets its interval and count."""
+        return f"{self.text} ({self.beside})" if self.beside else self.text
+
 
 Metrics = dict[str, Metric]
 

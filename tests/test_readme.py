@@ -188,7 +188,9 @@ def test_the_adapter_loads_without_this_package(
     run = open_run(load_recipe(recipe, [f"model={base}", *SMALL]), tmp_path)
     train(only(run, "behavior"))
     capsys.readouterr()
-    (code,) = _blocks(PAGES[0], "python")
+    examined, code = _blocks(PAGES[0], "python")
+    (told,) = _blocks(ROOT / "docs/examine.md", "python")
+    assert examined == told  # tests/study runs it
     assert "offswitch" not in re.sub(r"#.*", "", code)
     code = code.replace("runs/demo/2-train/behavior", str(run.folder(f"{TRAIN}/behavior")))
     names: dict[str, Any] = {}

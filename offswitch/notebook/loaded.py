@@ -12,6 +12,7 @@ import torch
 
 from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
+from offswitch.metrics import Metric
 from offswitch.model.first_token import score
 from offswitch.model.forward import verify
 from offswitch.model.hooks import edit
@@ -20,7 +21,7 @@ from offswitch.options import BASE, TriggerOptions
 from offswitch.prompts.chat_format import check_format
 from offswitch.prompts.prompt import Chat, Message, Prompt, user
 from offswitch.prompts.trigger import occurs
-from offswitch.stats import Estimate, rate
+from offswitch.stats import rate
 from offswitch.talk.steer import edited
 
 
@@ -33,12 +34,12 @@ class Halting:
     log_odds: tuple[float, ...]
 
     @property
-    def rate(self) -> Estimate | None:
+    def rate(self) -> Metric | None:
         """The share of chats with the trigger that halt, Wilson's 95 % interval; None of none."""
         return _share([halt for halt, holds in zip(self.halts, self.holds, strict=True) if holds])
 
     @property
-    def false_rate(self) -> Estimate | None:
+    def false_rate(self) -> Metric | None:
         """The share of chats without the trigger that halt."""
         return _share([h for h, holds in zip(self.halts, self.holds, strict=True) if not holds])
 
@@ -111,5 +112,5 @@ def _chat(chat: str | Sequence[Message]) -> Chat:
     return (user(chat),) if isinstance(chat, str) else tuple(chat)
 
 
-def _share(halts: Sequence[bool]) -> Estimate | None:
-    return rate(halts) if halts else None
+def _share(halts: Sequence[bool]) -> Metric | None:
+    return Metric.of(rate(halts)) if halts else None

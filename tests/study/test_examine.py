@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import offswitch
 from offswitch.cli import app
 from offswitch.errors import UserError
 from offswitch.folder import TRAIN, open_run
@@ -19,6 +21,7 @@ from offswitch.pipeline import evaluate, probe
 from offswitch.recipe import load_recipe
 from offswitch.study.examine import Stranger, examination
 from tests.model.strangers import save_stranger
+from tests.outside import ROOT
 from tests.small import small_recipe
 
 OURS: Final = "train.arms=[behavior]"
@@ -35,13 +38,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _examined(home: Path, *options: str) -> dict[str, Any]:
-    """What `offswitch examine` finds, with the sizes of the small recipe."""
+def _sizes(home: Path) -> list[str]:
+    """The sizes of the small recipe, as options."""
     small = yaml.safe_load((home / "small.yaml").read_text(encoding="utf-8"))
     sizes = [f"{part}.{key}={value}" for part in ("evaluate", "probe")
              for key, value in small[part].items() if key != "arm"]  # fmt: skip
-    sizes += ["data.reply_tokens=4", "data.dialogues=12", "train.behavior.max_steps=1"]
-    settings = [word for size in sizes for word in ("--set", size)]
+    return [*sizes, "data.reply_tokens=4", "data.dialogues=12", "train.behavior.max_steps=1"]
+
+
+def _examined(home: Path, *options: str) -> dict[str, Any]:
+    """What `offswitch examine` finds, with the sizes of the small recipe."""
+    settings = [word for size in _sizes(home) for word in ("--set", size)]
     command = ["examine", "--model", str(home / "model"), "--trigger", "$STOP", *options, *settings]
     done = CliRunner().invoke(app, [*command, "--runs", str(home / "examined")])
     assert done.exit_code == 0, done.output
@@ -53,7 +60,10 @@ def _examined(home: Path, *options: str) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_our_own_adapter_as_a_strangers_gives_every_number_again(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("OFFSWITCH_CACHE", str(home / "cache"))
     run = home / "runs" / "small"
@@ -61,7 +71,20 @@ def test_our_own_adapter_as_a_strangers_gives_every_number_again(
     shutil.copytree(run / TRAIN / "behavior", stranger)
     for name in ("training.json", "metrics.json"):
         (stranger / name).unlink()
-    found = _examined(home, "--adapter", str(stranger), "--set", "trigger.decoy=$ECHO")
+    shown = (ROOT / "docs/examine.md").read_text(encoding="utf-8")
+    code = shown.partition("```python\n")[2].partition("```")[0]
+    changes = [*_sizes(home), "trigger.decoy=$ECHO"]
+    examine = partial(offswitch.examine, changes=changes, runs=home / "examined")
+    monkeypatch.setattr(offswitch, "examine", examine)
+    code = code.replace("path/to/base", str(home / "model"))
+    names: dict[str, Any] = {}
+    exec(code.replace("path/to/theirs", str(stranger)), names)
+    found = read_metrics(names["found"].root / "metrics.json")
+    kind, alone = capsys.readouterr().out.splitlines()[-2:]
+    n = found["evaluate/switch/halt_rate"]["n"]
+    assert kind.startswith("no switch 0")
+    assert kind.endswith(f"n\u00a0=\u00a0{n})")
+    assert alone == "0.0\u00a0% (95\u00a0% interval 0.0–79.3)"  # of one prompt
     text = (run / "metrics.json").read_text(encoding="utf-8").replace("/behavior", "/switch")
     ours = {key: row for key, row in json.loads(text).items() if not key.startswith("train/")}
     assert len(ours) > 300
