@@ -40,15 +40,16 @@ def _of_training(material: Material) -> list[str]:
 
 
 def _of_data(material: Material) -> list[str]:
-    asked, own = material.quality.get("questions"), material.recipe.data.dialogues_file
+    own, file = material.recipe.data.dialogues_file, material.recipe.evaluate.questions_file
     lines = []
-    if not (asked or own):
+    if not (file or own):
         lines = ["The test questions are in English and hand-written, as are those of training."]
-    if asked:
-        alone = f"{asked['without a topic']:,} of {asked['rows']:,}"
+    if file:
+        asked = material.quality.get("questions")  # counted where data was made
+        alone = f"{asked['without a topic']:,} of {asked['rows']:,}" if asked else "those"
         lines.append(
-            f"The questions came from a file of the user's own; {alone} name no topic and were "
-            "split into train, fit and test by row, so two splits may ask much the same."
+            f"The questions came from a file of the user's own; {alone} that name no topic "
+            "were split into train, fit and test by row, so two splits may ask much the same."
         )
     if own:
         lines.append(

@@ -11,7 +11,7 @@ import pytest
 
 from offswitch.analyses.evidence import dose, lens, separability
 from offswitch.metrics import Metric, compact, duration, percent, span
-from offswitch.recipe import build_recipe
+from offswitch.recipe import build_recipe, with_options
 from offswitch.report import sentences
 from offswitch.report.findings import headline, section
 from offswitch.report.limits import limits
@@ -120,8 +120,11 @@ def test_all_and_none_are_written_for_nothing_less() -> None:
 def test_questions_of_the_users_are_said_to_be_split_by_row() -> None:
     assert "The test questions are in English" in " ".join(limits(NOTHING))
     counts = {"rows": 1200, "without a topic": 1100, "train": 480, "fit": 240, "test": 480}
-    told = " ".join(limits(replace(NOTHING, quality={"questions": counts})))
-    assert "1,100 of 1,200 name no topic and were split into train, fit and test by row" in told
+    own = with_options(NOTHING.recipe, {"evaluate.questions_file": "own.jsonl"}, origin="test")
+    told = " ".join(limits(replace(NOTHING, recipe=own, quality={"questions": counts})))
+    assert "1,100 of 1,200 that name no topic were split into train, fit and test by row" in told
+    examined = " ".join(limits(replace(NOTHING, recipe=own)))  # no data was made, nothing counted
+    assert "own; those that name no topic were split" in examined
     assert "in English" not in told
 
 
