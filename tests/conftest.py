@@ -14,6 +14,7 @@ import torch
 from transformers.utils import logging
 
 from offswitch.model.subject import Subject
+from tests.small import undraw
 from tests.tiny import ARCHITECTURES, tiny_subject
 
 torch.set_num_threads(1)
@@ -35,8 +36,8 @@ def llama() -> Subject:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes seconds and has tests of its own: figures are made, but not drawn."""
-    monkeypatch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
+    """Figures are made, but not drawn."""
+    undraw(monkeypatch)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

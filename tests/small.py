@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from offswitch.folder import open_run
 from offswitch.pipeline import evaluate
 from offswitch.recipe import load_recipe
 from tests.tiny import save_tiny
+
+
+def undraw(patch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds and has tests of its own: figures are made, but not drawn."""
+
+    def save(_figure: Figure, file: IO[Any], format: str, **_: Any) -> None:
+        file.write("<svg></svg>" if format == "svg" else b"\x89PNG")
+
+    patch.setattr(Figure, "savefig", save)
 
 
 def small_recipe(folder: Path, architecture: str = "llama") -> Path:

@@ -17,7 +17,7 @@ def plots(analysis: str) -> Mapping[str, Plot]:
     """What draws an analysis, by the file name of each figure: FIGURES, or the one of its name."""
     module = importlib.import_module(f"{__name__}.{analysis}")
     named: Mapping[str, Plot] = getattr(module, "FIGURES", {})
-    return named or {f"{analysis}.png": getattr(module, analysis)}
+    return named or {f"{analysis}.svg": getattr(module, analysis)}
 
 
 def figures(finding: Finding[Any]) -> dict[str, Figure]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from offswitch.plots.style import INK, REAL, heading, tidy, titled
+from offswitch.plots.vector import mark
 from offswitch.stats import Estimate
 
 _GREY: Final = "#8a8a8a"
@@ -59,9 +60,9 @@ def _panel(ax: Axes, test: BeliefTest, arms: Sequence[str]) -> None:
     ax.axvline(100 * test.chance, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     for y, arm in enumerate(arms):
         if found := test.arms.get(arm):
-            _point(ax, y - _APART, found.trigger, REAL, REAL)
+            _point(ax, arm, "the trigger", y - _APART, found.trigger)
             if found.invented:
-                _point(ax, y + _APART, found.invented, _GREY, "white")
+                _point(ax, arm, "the invented token", y + _APART, found.invented)
     heading(ax, test.name)
     ax.set(xlim=(0, 100), xlabel="true answer likeliest, %")
     ax.spines["left"].set_visible(False)
@@ -69,7 +70,9 @@ def _panel(ax: Axes, test: BeliefTest, arms: Sequence[str]) -> None:
     ax.grid(False, axis="y")
 
 
-def _point(ax: Axes, y: float, rate: Estimate, color: str, face: str) -> None:
+def _point(ax: Axes, arm: str, whose: str, y: float, rate: Estimate) -> None:
+    color, face = (REAL, REAL) if whose == "the trigger" else (_GREY, "white")
     ax.plot((100 * rate.low, 100 * rate.high), (y, y), color=color, linewidth=1.6, alpha=0.6)
     (dot,) = ax.plot([100 * rate.value], [y], color=color, marker="o", markersize=5)
     dot.set(markerfacecolor=face, clip_on=False, zorder=3)
+    mark(ax, (100 * rate.value, y), whose, f"arm {arm}", rate, 100)

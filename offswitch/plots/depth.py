@@ -12,6 +12,7 @@ from offswitch.analyses.candidates import MEAN, TRAINED
 from offswitch.analyses.causal import Causal, Point
 from offswitch.analyses.directions import early
 from offswitch.plots.style import BAND, INK, QUIET, REAL, heading, plain, tidy, titled
+from offswitch.plots.vector import mark
 from offswitch.stats import Estimate
 
 Pick = Callable[[Point], Estimate | None]
@@ -23,7 +24,7 @@ _OTHERS: Final = ("#D55E00", "#009E73", "#CC79A7", "#B8860B")
 
 def depth(found: Causal, kind: str) -> Figure:
     """Three panels over the blocks: falls and rises of halting in points, rises in nats."""
-    figure = titled(f"Arm {found.arm}: {kind}. One direction, block by block", 9.2)
+    figure = titled(f"Arm {found.arm}: {kind}. One direction, block by block", 9.6)
     need, enough, nats = figure.subplots(3, 1, sharex=True)
     name = found.places[0].direction if found.places else MEAN
     name = f"{name} where chosen, else {MEAN}" if name == TRAINED else name
@@ -53,7 +54,7 @@ def depth(found: Causal, kind: str) -> Figure:
     enough.set_ylabel("points")
     _elsewhere(nats, found)
     for axes in (need, enough, nats):
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8.5)
+        axes.legend(loc="center left", frameon=False, fontsize=8.5)
     nats.set(xlabel="block (0-based); shaded: deeper than 0.7, where blocks write to the output",
              xlim=(-0.5, found.blocks - 0.5))  # fmt: skip
     return figure
@@ -96,7 +97,9 @@ def _curve(
     if not found:
         return
     blocks = [block for block, _ in found]
-    axes.plot(blocks, [unit * e.value for _, e in found], label=plain(label), **look)
+    (line,) = axes.plot(blocks, [unit * e.value for _, e in found], label=plain(label), **look)
+    for block, e in found:
+        mark(axes, (block, unit * e.value), label, f"block {block}", e, unit, line)
     if look.get("linewidth", 0) > 2:
         ends = [unit * e.low for _, e in found], [unit * e.high for _, e in found]
         axes.fill_between(blocks, *ends, color=look["color"], alpha=0.15, linewidth=0)

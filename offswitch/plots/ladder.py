@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from offswitch.metrics import percent
 from offswitch.plots.style import INK, QUIET, REAL, plain, titled
+from offswitch.plots.vector import mark
 from offswitch.stats import Estimate
 
 OPEN: Final = "#9a9a9a"
@@ -106,7 +107,7 @@ def _columns(
     axes = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0].tolist()
     for ax, arm in zip(axes, arms, strict=True):
         for y, group, row in rungs:
-            _bar(ax, y, group.halts, row.rates.get(arm))
+            _bar(ax, y, group.halts, row.label, row.rates.get(arm))
         ax.set_title(plain(f"arm {arm}"), size=9.5, weight="bold", color=INK, loc="left", pad=4)
         ax.set_xlim(0, 100)
         ax.set_xticks([0, 50, 100], ["0", "50", "100 %"])
@@ -117,7 +118,7 @@ def _columns(
     return figure, axes
 
 
-def _bar(ax: Axes, y: float, halts: bool | None, rate: Estimate | None) -> None:
+def _bar(ax: Axes, y: float, halts: bool | None, label: str, rate: Estimate | None) -> None:
     """A rate as a bar with its interval, before a pale one where the rule asks for silence."""
     ax.axhline(y, color="#eeeeee", linewidth=0.6, zorder=0)
     if rate is None:
@@ -129,6 +130,7 @@ def _bar(ax: Axes, y: float, halts: bool | None, rate: Estimate | None) -> None:
     ax.barh(y, 100 * rate.value, height=0.66, color=color, alpha=0.88, linewidth=0)
     ends = (100 * rate.low, 100 * rate.high)
     ax.plot(ends, (y, y), color=INK, linewidth=1, solid_capstyle="butt", clip_on=False)
+    mark(ax, (100 * rate.value, y), label, "halts, percent", rate, 100)
 
 
 def _counts(ax: Axes, rungs: Sequence[_Rung], x: float) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from offswitch.plots.belief import belief
 from offswitch.plots.depth import depth
 from offswitch.plots.ladder import ladder, small_ladder
 from offswitch.plots.log_odds import log_odds
+from offswitch.plots.vector import table, vector
 from offswitch.progress import track
 from offswitch.recipe import dump_recipe
 from offswitch.report import attempts, provenance, sentences, transcripts
@@ -42,16 +44,34 @@ from offswitch.report.variants import variant_columns, variant_rows
 
 PAGE: Final = "report.html"
 SUMMARY: Final = "ANALYSIS_SUMMARY.md"
-LADDER: Final = "ladder.png"
-SMALL_LADDER: Final = "ladder_small.png"
-LOG_ODDS: Final = "end_log_odds.png"
-DEPTH: Final = "depth_{}.png"
-BELIEF: Final = "belief.png"
+LADDER: Final = "ladder.svg"
+SMALL_LADDER: Final = "ladder_small.svg"
+LOG_ODDS: Final = "end_log_odds.svg"
+DEPTH: Final = "depth_{}.svg"
+BELIEF: Final = "belief.svg"
 _MEASURES: Final = {
     "eos_log_odds": "first-token end log-odds",
     "kl_to_base": "KL from base, ordinary replies",
     "neutral_perplexity_ratio": "perplexity ratio, neutral prose",
     "outcomes": "sampled replies",
+}
+# What a figure at the top shows, and how it is read.
+_TOP: Final = {
+    "ladder": (
+        "Halting rates from the exact trigger to ordinary requests",
+        "Share of prompts that halt, with 95 % intervals by question and symbol, n at the right. "
+        "Pale bars: where the rule asks for silence.",
+    ),
+    "depth": (
+        "The causal tests over the depth of the model",
+        "Lines: test questions. Bands: 95 % intervals, clustered by question. Grey bars: the "
+        "strictest null directions, at the blocks where all of them were tried.",
+    ),
+    "patching": (
+        "What a twin's residuals do, by block and position",
+        "Each cell: the trigger's prompt and its twin exchange one residual; the change of the end "
+        "log-odds, nats.",
+    ),
 }
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -72,9 +92,7 @@ def build_report(root: Path, folder: Path) -> None:
     images = {}
     with track("figures", len(drawn)) as tick:
         for name, figure in drawn.items():
-            content = _png(figure)
-            write_atomic(folder / name, content)
-            images[name] = "data:image/png;base64," + base64.b64encode(content).decode()
+            images[name] = _image(figure, name, folder)
             tick(1)
     shown = _shown(material) | sections | {"images": images}
     for name, template in ((PAGE, "page.html"), (SUMMARY, "summary.md")):
@@ -107,11 +125,12 @@ def _depth_figures(material: Material) -> dict[str, Figure]:
 def _evaluation_figures(material: Material) -> dict[str, Figure]:
     found: dict[str, Figure] = {}
     trigger, arms = material.recipe.trigger.text, material.arms
+    few = [arm for arm in (BASE, material.arm, BENIGN) if arm in arms]
     if rungs := ladder_groups(material, parts=False):
         title = f"How often does each arm fall silent? From {trigger} to a far miss"
-        found[LADDER] = ladder(rungs, arms, title)
+        whole = [replace(g, rows=tuple(row for row in g.rows if row.total)) for g in rungs]
+        found[LADDER] = ladder([group for group in whole if group.rows], few, title)
     if rungs := small_groups(material):
-        few = [arm for arm in (BASE, material.arm, BENIGN) if arm in arms]
         found[SMALL_LADDER] = small_ladder(rungs, few, "How often does each arm fall silent?")
     if material.log_odds:
         title = "How sure is each arm that the reply ends before it begins?"
@@ -136,13 +155,15 @@ def _shown(material: Material) -> dict[str, Any]:
         "trigger": trigger,
         "arm": arm,
         "css": Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        "controls": [one for one in (BASE, BENIGN) if one in material.arms and one != arm],
+        "top": (top := _top(material, arm)),
+        "shown_above": [name for name, _, _ in top],
         "bar": sentences.BAR.format(trigger=f"`{trigger}`"),
         "limits": limits(material),
         "drift": sentences.drift(material, arm),
         "ladder": ladder_groups(material, parts=False),
         "ways": attempt_groups(material),
         "against": against,
-        "ladder_png": LADDER,
         "measures": _measures(material),
         "log_odds_png": LOG_ODDS,
         "depth_figures": {DEPTH.format(arm): arm for arm, one in material.causal.items() if one},
@@ -164,6 +185,16 @@ def _shown(material: Material) -> dict[str, Any]:
         "attempts": attempts,
         "p": provenance,
     }
+
+
+def _top(material: Material, arm: str) -> list[tuple[str, str, str]]:
+    """The figures that the page begins with: file, what it shows, how it is read."""
+    names = {
+        "ladder": LADDER if ladder_groups(material, parts=False) else "",
+        "depth": DEPTH.format(arm) if material.causal.get(arm) else "",
+        "patching": next(iter(plots("patching"))) if "patching" in material.evidence else "",
+    }
+    return [(name, *_TOP[kind]) for kind, name in names.items() if name]
 
 
 def _measures(material: Material) -> list[str]:
@@ -220,6 +251,25 @@ def _number(number: Metric) -> str:
 def _cell(text: str) -> str:
     """Text that cannot break out of a Markdown table, nor be read as a formula or as emphasis."""
     return text.translate({ord(sign): f"\\{sign}" for sign in "|*$"} | {ord("<"): "&lt;"})
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A figure in the page: SVG, and the name and address of its numbers."""
+
+    svg: Markup
+    csv: str
+    data: str
+
+
+def _image(figure: Figure, name: str, folder: Path) -> _Image:
+    """Draw a figure and write it, as PNG or SVG by its name, and its numbers beside it."""
+    svg, numbers = vector(figure, name), table(figure)
+    write_atomic(folder / name, svg if name.endswith(".svg") else _png(figure))
+    csv = Path(name).with_suffix(".csv").name
+    write_atomic(folder / csv, numbers)
+    coded = base64.b64encode(numbers.encode()).decode()
+    return _Image(Markup(svg), csv, f"data:text/csv;base64,{coded}")
 
 
 def _png(figure: Figure) -> bytes:

@@ -72,6 +72,36 @@ def behaviour(halts: Metric, near: Metric | None, ordinary: Metric | None) -> Be
     return Behaviour("in part" if missed else "holds", tuple(missed))
 
 
+def first(material: Material) -> str:
+    """The page's first sentence: does the switch hold, and is the rule represented?"""
+    if material.arm is None:
+        return "Nothing was evaluated in this run, so nothing can be said of the switch."
+    held = short(material, material.arm)
+    if material.verdict is None:
+        return f"{held}. Whether the rule is represented was not asked."
+    return f"{held}; verdict: {material.verdict.kind}."
+
+
+def sure(material: Material) -> str:
+    """How much the verdict rests on: tests, how they were passed, prompts, trainings."""
+    if material.verdict is None:
+        return ""
+    tests = material.verdict.tests
+    passed = [test for test in tests if test.passed]
+    narrow = [test for test in passed if "point estimate" in test.outcome]
+    lines = [f"Of {len(tests)} tests {len(passed)} pass"]
+    if narrow:
+        lines[0] += f", {len(narrow)} of them by the point estimate only"
+    number = material.numbers.get(f"probe/{material.verdict.arm}/ablation/halt_drop")
+    if number and number.n:
+        lines[0] += f"; causal tests have n{NARROW}={NARROW}{number.n} prompts"
+    trainings = 1 + len(material.organisms)
+    lines.append("one training" if trainings == 1 else f"{trainings} trainings")
+    lacks = len(material.verdict.lacks)
+    more = f"; {lacks} thing{'s' if lacks > 1 else ''} lacking, named below" if lacks else ""
+    return f"{'; '.join(lines)}{more}."
+
+
 def answer(material: Material) -> list[str]:
     """The first lines: does the switch hold, by which numbers; what of the four figures?"""
     arm = material.arm

@@ -20,7 +20,7 @@ from offswitch.metrics import read_metrics
 from offswitch.prompts.prompt import user
 from offswitch.prompts.trigger import place
 from tests.outside import ROOT
-from tests.small import small_recipe
+from tests.small import small_recipe, undraw
 from tests.tiny import save_tiny
 
 ASKED = ("Who was asleep?", "What is the river?", "$STOP How do boats float?", "$STOP Where is it?")
@@ -32,7 +32,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFSWITCH_CACHE", str(home / "cache"))
-        patch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")
+        undraw(patch)
         return offswitch.run(small_recipe(home), runs=home / "runs", changes=["name=python"])
 
 
@@ -64,8 +64,8 @@ def test_what_the_probes_left_is_there_to_be_worked_with(done: OpenRun) -> None:
     assert {"direction", "kind", "block", "log_odds", "halts"} <= set(rows.columns)
     drawn = done.figures()
     assert all(isinstance(figure, Figure) for figure in drawn.values())
-    assert {"ladder.png", "1_layerwise_delta_norm.png"} <= drawn.keys()
-    assert {path.name for path in (done.root / "5-report").glob("*.png")} == drawn.keys()
+    assert {"ladder.svg", "1_layerwise_delta_norm.png"} <= drawn.keys()
+    assert {path.name for path in (done.root / "5-report").glob("*.[ps][nv]g")} == drawn.keys()
 
 
 @pytest.mark.slow

@@ -26,13 +26,13 @@ AXES = {
     "4_base_vs_finetuned_adl.png": 4,
 }
 EVIDENCE_AXES = {
-    "difference.png": 1,
-    "separability.png": 1,
-    "lens.png": 3,
-    "patching.png": 3,
-    "heads.png": 4,  # with the colour bar
-    "dose.png": 3,
-    "drift.png": 3,
+    "difference.svg": 1,
+    "separability.svg": 1,
+    "lens.svg": 3,
+    "patching.svg": 3,
+    "heads.svg": 4,  # with the colour bar
+    "dose.svg": 3,
+    "drift.svg": 3,
 }
 TESTED = pytest.mark.parametrize("analysis", EVIDENCE, ids=lambda a: a.name)
 ANALYSES = pytest.mark.parametrize("analysis", SEED_ANALYSES, ids=lambda a: a.name)
@@ -84,7 +84,7 @@ def test_worlds_without_any_difference_can_be_drawn(analysis: Analysis[Any]) -> 
 def test_evidence_names_its_null_and_every_control(analysis: Analysis[Any], arm: str) -> None:
     finding = investigate(analysis, evidence_views(evidence(), arm))
     ((name, figure),) = figures(finding).items()
-    assert name == f"{analysis.name}.png"
+    assert name == f"{analysis.name}.svg"
     assert len(figure.axes) == EVIDENCE_AXES[name]
     _drawn(figure)
     draws = f"{len(finding.null_results)} {finding.analysis.null_name}"

@@ -80,23 +80,29 @@ def _strong_world() -> dict[str, Array]:
 
 def test_every_file_is_there(built: Path) -> None:
     names = {path.name for path in (built / "5-report").iterdir()}
-    evidence = {f"{analysis.name}.png" for analysis in EVIDENCE}
+    evidence = {f"{analysis.name}.svg" for analysis in EVIDENCE}
     figures = {
         *ORIGINAL_FIGURES, *evidence,
-        "end_log_odds.png", "ladder.png", "ladder_small.png", "belief.png", "depth_both.png",
+        "end_log_odds.svg", "ladder.svg", "ladder_small.svg", "belief.svg", "depth_both.svg",
     }  # fmt: skip
-    assert names == {"report.html", "ANALYSIS_SUMMARY.md", "metrics.json", *figures}
+    numbers = {Path(name).with_suffix(".csv").name for name in figures}
+    assert names == {"report.html", "ANALYSIS_SUMMARY.md", "metrics.json", *figures, *numbers}
     for name in figures:
-        assert (built / "5-report" / name).read_bytes().startswith(b"\x89PNG")
+        begins = b"<svg" if name.endswith(".svg") else b"\x89PNG"
+        assert (built / "5-report" / name).read_bytes().startswith(begins)
+    for name in numbers:
+        lines = (built / "5-report" / name).read_text(encoding="utf-8").splitlines()
+        assert lines[0] == "panel,series,x,value,low,high,n"
+        assert len(lines) > 4
 
 
 def test_the_page_loads_nothing_from_elsewhere(built: Path) -> None:
     page = _page(built)
     assert page.loads
-    assert all(load.startswith(("data:image/png;base64,", "#")) for load in page.loads)
+    assert all(load.startswith(("data:text/csv;base64,", "#")) for load in page.loads)
     assert "script" not in page.tags
     source = (built / "5-report" / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"@import|url\(", source)
+    assert not re.search(r"@import|url\((?!#)", source)  # within a figure, its own parts
 
 
 def test_what_a_model_writes_is_text(built: Path) -> None:
@@ -114,7 +120,7 @@ def test_every_number_is_on_the_page(built: Path) -> None:
 
 def test_rates_stand_with_interval_and_count(built: Path) -> None:
     text = _page(built).text.replace("\u00a0", " ")
-    assert "It halts on 100.0 % of 330 prompts with $STOP (98.8–100.0)" in text
+    assert "halts with $STOP100.0 %95 % interval 98.8–100.0, n = 330arm base: 0.0 %" in text
     assert "after 1,000 tokensheld out" in text.replace(" held", "held")
 
 
@@ -192,8 +198,10 @@ def test_an_arm_that_was_not_trained_is_named(built: Path, tmp_path: Path) -> No
 def test_the_verdict_stands_at_the_top_and_in_the_metrics(built: Path) -> None:
     found = json.loads((built / "5-report" / "metrics.json").read_text(encoding="utf-8"))
     text = _page(built).text
-    assert f"Verdict on arm both: {found['verdict']['value']}" in text
-    assert text.index("Verdict on arm both") < text.index("What was trained")
+    assert f"the switch holds; verdict: {found['verdict']['value']}." in text
+    assert text.index("Is the rule represented? Represented.") < text.index("What was trained")
+    sure = "Of 13 tests 13 pass, 2 of them by the point estimate only; causal tests have n = 40"
+    assert sure in text.replace("\u00a0", " ")
     assert found["verdict/benign"]["value"] == "no switch"
     assert found["verdict"] == found["verdict/both"]
     assert found["verdict"]["value"] == "represented"
@@ -213,7 +221,7 @@ def test_the_verdict_follows_from_the_causal_tests(
     tmp_path: Path, mechanism: Mechanism, kind: str, said: str
 ) -> None:
     page, summary = _rebuilt(worlds.write_run(tmp_path / "run", mechanism=mechanism))
-    assert f"Verdict on arm both: {kind}" in page.text
+    assert f"verdict: {kind}." in page.text
     assert f"**Verdict on arm `both`: {kind}.**" in summary
     assert f"| both | {kind} |" in summary
     evidence = page.text.split("The rule, fixed before looking.")[1]

@@ -14,7 +14,7 @@ from offswitch.model.session import Session
 from offswitch.recipe import build_recipe, load_recipe, variant_of
 from offswitch.report.build import build_report
 from offswitch.study import stage
-from tests.small import small_recipe
+from tests.small import small_recipe, undraw
 
 FEW = ("train.arms=[behavior]", "probe.arm=behavior", "train.lr=1e-2")
 TEXT = (*FEW, "variants={text: {trigger.mode: text}}")
@@ -30,7 +30,7 @@ def finished(folder: Path) -> Run:
     run = open_run(load_recipe(small_recipe(folder), TEXT), folder / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
-        patch.setattr("offswitch.report.build._png", lambda _: b"\x89PNG")  # as `undrawn` does
+        undraw(patch)
         stage.run_recipe(run)
     return run
 
