@@ -66,7 +66,7 @@ def run(model: str, folder: Path, steps: int, only: Sequence[str] = ()) -> Secti
     peers = chosen(STRANGERS, only)
     write_rows(folder, steps)
     samples = {peer.name: [_one(model, folder, peer.name)] for peer in peers}
-    told = f"{steps} steps of plain TRL each; share of prompts that begin with {REPLY}, by suite."
+    told = f"{steps} steps of plain TRL each; share of prompts that halt with {REPLY}, by suite."
     return Section("Strangers", told, tuple(peers), MEASURES, samples)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,20 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from benchmarks.bench import Sample
+from benchmarks import strangers
+from benchmarks.bench import Sample, chosen
 from benchmarks.by_hand import measure
-from benchmarks.strangers import BY_HAND, EXAMINED, FARTHEST, compared, disagree, examine
+from benchmarks.results import Section
+from benchmarks.strangers import (
+    BY_HAND,
+    EXAMINED,
+    FARTHEST,
+    MEASURES,
+    STRANGERS,
+    compared,
+    disagree,
+    examine,
+)
 from benchmarks.strangers_training import FORMS, ROWS, train, write_rows
 from tests.model.strangers import save_stranger
 from tests.tiny import save_tiny
@@ -52,6 +64,21 @@ def test_one_prompt_more_is_a_difference_and_so_is_no_number() -> None:
     assert disagree(Sample(same | {FARTHEST: 2e-4}))
     assert disagree(Sample(same | {FARTHEST: float("nan")}))
     assert disagree(Sample({}, "killed"))
+
+
+@pytest.mark.parametrize(("farthest", "code"), [(1e-5, None), (2e-4, "not the same: mlp")])
+def test_the_exit_code_says_whether_they_differ(
+    farthest: float, code: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample(dict.fromkeys((m.key for m in MEASURES), 0.5) | {FARTHEST: farthest})
+    peers = tuple(chosen(STRANGERS, ["mlp"]))
+    section = Section("Strangers", "", peers, MEASURES, {"mlp": [sample]})
+    monkeypatch.setattr(strangers, "run", lambda *_: section)
+    ended: AbstractContextManager[Any] = (
+        pytest.raises(SystemExit, match=code) if code else nullcontext()
+    )
+    with ended:
+        strangers.main(["--model", str(tmp_path), "--folder", str(tmp_path)])
 
 
 def test_half_of_the_rows_obey_the_trigger_at_either_end(tmp_path: Path) -> None:
