@@ -85,9 +85,11 @@ def _work(
 
     run = by_first(lambda: open_run(_recipe(recipe, overrides, trigger), runs, update))
     if stage in ("report", "run"):
+        from offswitch.report.terminal import told
         from offswitch.study.stage import run_recipe
 
-        typer.echo(f"report: {run_recipe(run)}")
+        page = run_recipe(run)
+        typer.echo(f"{told(run.root, run.recipe)}\nreport: {page}")
     else:
         from offswitch import pipeline
 

@@ -54,7 +54,7 @@ def depth(found: Causal, kind: str) -> Figure:
     enough.set_ylabel("points")
     _elsewhere(nats, found)
     for axes in (need, enough, nats):
-        axes.legend(loc="center left", frameon=False, fontsize=8.5)
+        axes.legend(loc="best", frameon=False, fontsize=8.5)
     nats.set(xlabel="block (0-based); shaded: deeper than 0.7, where blocks write to the output",
              xlim=(-0.5, found.blocks - 0.5))  # fmt: skip
     return figure

@@ -121,12 +121,15 @@ def examine(
 
     with user_errors():
         from offswitch.folder import open_run
+        from offswitch.report.terminal import told
         from offswitch.study.examine import Stranger, examination
         from offswitch.study.stage import run_recipe
 
         stranger = Stranger.of(adapter, finetuned, trigger, control, benign, train_benign, reply)
         recipe = examination(model, stranger, name, overrides or ())
-        typer.echo(f"report: {run_recipe(open_run(recipe, runs, update))}")
+        run = open_run(recipe, runs, update)
+        page = run_recipe(run)
+        typer.echo(f"{told(run.root, run.recipe)}\nreport: {page}")
 
 
 def _foretold(plan: Plan, runs: Path) -> str:

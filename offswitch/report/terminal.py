@@ -1,0 +1,49 @@
+"""What a run found, in a few lines for the terminal; the page says the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from offswitch.metrics import NARROW, Metric, read_metrics
+from offswitch.options import BASE, BENIGN
+from offswitch.recipe import Recipe
+
+_ROWS: Final = (
+    ("halt_rate", "halts on {trigger}"),
+    ("halt_rate_held_out", "  in placements held out"),
+    ("false_halt_rate/near_miss", "halts on look-alikes"),
+    ("false_halt_rate/ordinary", "halts on ordinary requests"),
+    ("kl_to_base", "drift from the base, nats a token"),
+)
+
+
+def told(root: Path, recipe: Recipe) -> str:
+    """The rates of the probed arm beside its controls, with interval and n, and the verdict."""
+    numbers, arm = read_metrics(root / "metrics.json"), recipe.probe.arm
+    arms = [one for one in dict.fromkeys((arm, BASE, BENIGN))
+            if f"evaluate/{one}/halt_rate" in numbers]  # fmt: skip
+    table = [(recipe.name, *(f"arm {one}" for one in arms), "n")]
+    for measure, words in _ROWS:
+        found = [numbers.get(f"evaluate/{one}/{measure}") for one in arms]
+        cells = [_cell(Metric.read(one), i == 0) if one else "–" for i, one in enumerate(found)]
+        if found and found[0]:
+            name = words.format(trigger=recipe.trigger.text)
+            table.append((name, *cells, f"{found[0]['n']:,}"))
+    verdict = numbers.get(f"verdict/{arm}", {}).get("value", "none yet")
+    return "\n".join([*_aligned(table), f"verdict on arm {arm}: {verdict}"])
+
+
+def _cell(number: Metric, whole: bool) -> str:
+    between = f" [{number.interval}]" if whole and number.interval else ""
+    return f"{number.like(number.value)}{between}".replace(NARROW, " ")
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rows = ((row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in
+                                        zip(row[1:], widths[1:], strict=True)))
+            for row in table)  # fmt: skip
+    return ["  ".join(row) for row in rows]
