@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def across(values: ArrayLike, unit: str) -> Estimate:
     least, most = float(data.min()), float(data.max())
     centre = min(max(float(data.mean()), least), most)
     error = (data - least).std(ddof=1) / np.sqrt(data.size)  # exactly 0 where all are equal
-    half = float(student.ppf(0.975, data.size - 1) * error)
+    half = float(stdtrit(data.size - 1, 0.975) * error)
     low, high = centre - half, centre + half
     if unit in ("share", "AUROC") and least >= -1 and most <= 1:
         low, high = max(low, 0.0 if least >= 0 else -1.0), min(high, 1.0)

@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from offswitch.stats import Estimate, auroc, events_of, numbers_of, wilson
 
@@ -90,7 +90,7 @@ def paired_mean_change(
     change = float(values.mean())
     spread = values - change
     error = np.sqrt(_products(spread, spread, codes)) / values.size
-    half = float(student.ppf(0.975, clusters - 1) * error)
+    half = float(stdtrit(clusters - 1, 0.975) * error)
     return Estimate(change, change - half, change + half, values.size, unit)
 
 
