@@ -107,7 +107,7 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
     ("words come from the topics of seed 0", "prompts/negatives.py",
      "load_questions(seed)", "load_questions(0)", _UNSEEN),
     ("one organism too many in the spread", "stats/__init__.py",
-     "student.ppf(0.975, data.size - 1)", "student.ppf(0.975, data.size)",
+     "stdtrit(data.size - 1, 0.975)", "stdtrit(data.size, 0.975)",
      _SPREAD),
     ("Cohere's logits are not scaled", "model/forward.py",
      'getattr(config, "logit_scale", 1)', "1", "tests/model/test_architectures.py"),
