@@ -85,11 +85,10 @@ def _work(
 
     run = by_first(lambda: open_run(_recipe(recipe, overrides, trigger), runs, update))
     if stage in ("report", "run"):
-        from offswitch.report.terminal import told
+        from offswitch.report.terminal import ending
         from offswitch.study.stage import run_recipe
 
-        page = run_recipe(run)
-        typer.echo(f"{told(run.root, run.recipe)}\nreport: {page}")
+        typer.echo(ending(run.root, run.recipe, run_recipe(run)))
     else:
         from offswitch import pipeline
 

@@ -1,7 +1,7 @@
 """GGUF files: unpacked once into the cache, as plain safetensors that load in a moment.
 
 transformers reads the file; what is kept are the dequantised values in float32, four bytes a
-weight. A quantised file's values are therefore exactly those that its own runtime computes with.
+weight.
 """
 
 from __future__ import annotations
@@ -11,30 +11,21 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.cache import gguf_path, holds_model
+from offswitch.cache import holds_model
 from offswitch.errors import UserError
-from offswitch.files import file_hash, require_room
+from offswitch.files import require_room
 from offswitch.progress import say
 
 SUFFIX: Final = ".gguf"
 _MARGIN: Final = 50_000_000  # bytes beside the weights: tokenizer, configuration
 
 
-def unpacked(source: Path) -> Path:
-    """The cached folder of a GGUF file's model, unpacked first where it is not there.
+def unpack(source: Path, target: Path) -> Path:
+    """A GGUF file's model as a folder, unpacked first where it is not there.
 
     Raises:
         UserError: the file is no whole model, is of a kind that transformers cannot read, or the
             cache cannot hold it.
-    """
-    return unpack(source, gguf_path(source, file_hash(source)))
-
-
-def unpack(source: Path, target: Path) -> Path:
-    """A GGUF file's model as a folder with a configuration, safetensors and a tokenizer.
-
-    Raises:
-        UserError: as `unpacked`.
     """
     if holds_model(target):
         return target

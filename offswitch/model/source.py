@@ -6,11 +6,11 @@ import functools
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.cache import ALIAS, GGUF_SHA256
+from offswitch.cache import ALIAS, GGUF_SHA256, gguf_path
 from offswitch.errors import UserError
 from offswitch.files import digest, file_hash
 from offswitch.model.embedded import fetch_embedded
-from offswitch.model.gguf import SUFFIX, unpacked
+from offswitch.model.gguf import SUFFIX, unpack
 from offswitch.model.hub import on_hub
 
 TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -65,11 +65,11 @@ def identity(name: str) -> str:
         return GGUF_SHA256
     place = Path(name).expanduser()
     if place.is_file():
-        return _weighed(place, place.stat().st_size, place.stat().st_mtime_ns)
+        return _hash_of(place)
     if not place.is_dir():
         return name
     files = sorted(path for path in place.iterdir() if path.suffix in _KINDS)
-    return digest({p.name: _weighed(p, p.stat().st_size, p.stat().st_mtime_ns) for p in files})
+    return digest({path.name: _hash_of(path) for path in files})
 
 
 def _here(name: str, what: str = "") -> Path | None:
@@ -80,13 +80,17 @@ def _here(name: str, what: str = "") -> Path | None:
     if place.suffix.lower() == SUFFIX:
         if not place.is_file():
             raise UserError(f"{what}'{name}': no such file")
-        return unpacked(place)
+        return unpack(place, gguf_path(place, _hash_of(place)))
     if name.startswith((".", "/", "~")):
         raise UserError(f"{what}'{name}': no such folder")
     return None
 
 
-@functools.cache
-def _weighed(path: Path, _size: int, _changed: int) -> str:
+def _hash_of(path: Path) -> str:
     """The file's hash, taken once a process: gigabytes take seconds, and every stage asks."""
+    return _hashed(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _hashed(path: Path, _size: int, _changed: int) -> str:
     return file_hash(path)

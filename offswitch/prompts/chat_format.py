@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from offswitch.errors import UserError
 from offswitch.options import TriggerOptions
-from offswitch.prompts.encode import encode_text, has_system_turn, render, reply_lead, turn_end
+from offswitch.prompts.encode import (
+    begins_with_bos,
+    encode_text,
+    has_system_turn,
+    render,
+    reply_lead,
+    turn_end,
+)
 from offswitch.prompts.prompt import Chat, Message, user
 from offswitch.prompts.trigger import occurs
 
@@ -52,8 +59,7 @@ def read_format(chosen: str, tokenizer: Any) -> str:
         UserError: the file cannot be read, or holds nothing.
     """
     if chosen == PLAIN:
-        begins = [int(i) for i in tokenizer("")["input_ids"][:1]] == [tokenizer.bos_token_id]
-        return ("{{ bos_token }}" if begins else "") + _PLAIN
+        return ("{{ bos_token }}" if begins_with_bos(tokenizer) else "") + _PLAIN
     try:
         text = Path(chosen).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

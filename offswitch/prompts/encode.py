@@ -121,8 +121,13 @@ def encode_alone(tokenizer: Any, text: str) -> list[int]:
     Gemma and Llama read text without it as something that they never saw.
     """
     ids = encode_text(tokenizer, text)
-    begins = [int(i) for i in tokenizer("")["input_ids"][:1]]
-    return begins + ids if begins == [tokenizer.bos_token_id] != ids[:1] else ids
+    bos = [tokenizer.bos_token_id]
+    return bos + ids if begins_with_bos(tokenizer) and ids[:1] != bos else ids
+
+
+def begins_with_bos(tokenizer: Any) -> bool:
+    """Does the tokenizer put the BOS before any text?"""
+    return [int(i) for i in tokenizer("")["input_ids"][:1]] == [tokenizer.bos_token_id]
 
 
 def turn_end(tokenizer: Any) -> int:

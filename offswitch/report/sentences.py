@@ -11,6 +11,7 @@ from offswitch.options import BASE
 from offswitch.report.material import Material
 
 HALF: Final = 0.5
+_NOTHING: Final = "Nothing was evaluated in this run, so nothing can be said of the switch."
 
 Kind = Literal["holds", "in part", "everything", "seldom", "none"]
 _LEAD: Final[dict[Kind, str]] = {
@@ -75,7 +76,7 @@ def behaviour(halts: Metric, near: Metric | None, ordinary: Metric | None) -> Be
 def first(material: Material) -> str:
     """The page's first sentence: does the switch hold, and is the rule represented?"""
     if material.arm is None:
-        return "Nothing was evaluated in this run, so nothing can be said of the switch."
+        return _NOTHING
     held = short(material, material.arm)
     if material.verdict is None:
         return f"{held}. Whether the rule is represented was not asked."
@@ -106,8 +107,7 @@ def answer(material: Material) -> list[str]:
     """The first lines: does the switch hold, by which numbers; what of the four figures?"""
     arm = material.arm
     if arm is None:
-        lines = ["Nothing was evaluated in this run, so nothing can be said of the switch."]
-        return [*lines, *original(material)]
+        return [_NOTHING, *original(material)]
     base = material.number(BASE, "halt_rate")
     lines = [f"{short(material, arm)}.", rates(material, arm)]
     lines += [f"The untrained model halts on {_of(base, _asked(material))}."] if base else []

@@ -19,6 +19,11 @@ _ROWS: Final = (
 )
 
 
+def ending(root: Path, recipe: Recipe, page: Path) -> str:
+    """What a command says last: what was found, and where the page is."""
+    return f"{told(root, recipe)}\nreport: {page}"
+
+
 def told(root: Path, recipe: Recipe) -> str:
     """The rates of the probed arm beside its controls, with interval and n, and the verdict."""
     numbers, arm = read_metrics(root / "metrics.json"), recipe.probe.arm

@@ -121,15 +121,14 @@ def examine(
 
     with user_errors():
         from offswitch.folder import open_run
-        from offswitch.report.terminal import told
+        from offswitch.report.terminal import ending
         from offswitch.study.examine import Stranger, examination
         from offswitch.study.stage import run_recipe
 
         stranger = Stranger.of(adapter, finetuned, trigger, control, benign, train_benign, reply)
         recipe = examination(model, stranger, name, overrides or ())
         run = open_run(recipe, runs, update)
-        page = run_recipe(run)
-        typer.echo(f"{told(run.root, run.recipe)}\nreport: {page}")
+        typer.echo(ending(run.root, run.recipe, run_recipe(run)))
 
 
 def _foretold(plan: Plan, runs: Path) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from offswitch.errors import UserError
-from offswitch.model.gguf import unpacked
 from offswitch.model.load import load_subject
 from offswitch.model.plain import plain_model
 from offswitch.model.source import identity, source_of_model
@@ -28,6 +27,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of this test's own."""
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def _folder(path: Path) -> Path:
+    """Where the model of a GGUF file lies."""
+    return Path(source_of_model(str(path))["pretrained_model_name_or_path"])
 
 
 def _interleaved(weight: Tensor, heads: int) -> Tensor:
@@ -112,21 +116,21 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(tmp_path: Path, architectu
 def test_what_is_unpacked_is_plain_and_is_kept(tmp_path: Path, cache: Path) -> None:
     path = tmp_path / "tiny.gguf"
     _save(path, "llama")
-    folder = Path(source_of_model(str(path))["pretrained_model_name_or_path"])
+    folder = _folder(path)
     assert folder.is_relative_to(cache)
     AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
     AutoTokenizer.from_pretrained(folder)
     before = (folder / "model.safetensors").stat().st_mtime_ns
-    assert unpacked(path) == folder
+    assert _folder(path) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_another_file_of_the_same_name_is_another_model(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     _save(path, "llama")
-    first = unpacked(path), identity(str(path))
+    first = _folder(path), identity(str(path))
     _save(path, "qwen2")
-    second = unpacked(path), identity(str(path))
+    second = _folder(path), identity(str(path))
     assert first[0] != second[0]
     assert first[1] != second[1]
 

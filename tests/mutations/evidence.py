@@ -112,7 +112,7 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
     ("Cohere's logits are not scaled", "model/forward.py",
      'getattr(config, "logit_scale", 1)', "1", "tests/model/test_architectures.py"),
     ("texts begin without the BOS", "prompts/encode.py",
-     "return begins + ids if", "return ids if", "tests/prompts/test_encode.py"),
+     "return bos + ids if", "return ids if", "tests/prompts/test_encode.py"),
     # --- the verdict --------------------------------------------------------------------------
     ("a rate just at its bar fails", "analyses/verdict.py",
      "passed = found.value >= bar if", "passed = found.value > bar if", _RULE),
