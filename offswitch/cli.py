@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from offswitch.app.command import app as explore
 from offswitch.errors import UserError, quiet, user_errors
 from offswitch.study.command import Runs, calibrate, examine, sweep
 from offswitch.train.processes import by_first, only_first, together
@@ -144,6 +145,7 @@ for _stage, _about in STAGES.items():
 app.command()(sweep)
 app.command()(calibrate)
 app.command()(examine)
+app.command("app")(explore)
 
 
 @app.command()
@@ -170,13 +172,17 @@ def steer(
     remove: Annotated[bool, typer.Option("--remove", help="Project the direction out.")] = False,
     add: Annotated[bool, typer.Option("--add", help="Add SCALE times the direction.")] = False,
     scale: Annotated[
-        float | None, typer.Option(help="With --add; else the scale that the probe chose.")
+        float | None,
+        typer.Option(help="With --add: how far, else as the probe chose; --remove: which share."),
     ] = None,
     direction: Annotated[
-        str, typer.Option(help="trigger, or one beside it: mean, whitened, trained, natural end.")
-    ] = "trigger",
+        str | None,
+        typer.Option(
+            help="trigger, mean, whitened, trained, natural end; else the one that did most."
+        ),
+    ] = None,
     block: Annotated[
-        int | None, typer.Option(help="At which block's output; else the one the probe chose.")
+        int | None, typer.Option(help="At which block's output; else where the direction did most.")
     ] = None,
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="At every position, not the prompt's last alone.")
@@ -191,7 +197,8 @@ def steer(
     with user_errors():
         if add == remove:
             raise UserError("choose one of --add and --remove")
-        from offswitch.talk.steer import Steering, steer_loop
+        from offswitch.talk.steer import steer_loop
+        from offswitch.talk.steering import Steering
 
         what = Steering("add" if add else "remove", direction, block, scale, everywhere)
         steer_loop(folder, arm, what, prompts or [], tokens)

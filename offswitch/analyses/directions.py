@@ -50,6 +50,13 @@ class DirectionFacts:
     template: str
     chosen: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def most(self) -> tuple[str, int]:
+        """The direction and block that did most on fit questions, however deep they lie."""
+        own: dict[str, Any] = {"direction": TRIGGER, "block": self.block}
+        last = self.chosen[-1] if self.chosen else own
+        return str(last["direction"]), int(last["block"])
+
 
 def mean_difference(marked_NLD: Array, inert_NLD: Array) -> Array:
     """The mean over pairs of marked - inert [L, D], float64."""

@@ -15,6 +15,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from offswitch.errors import UserError
 from offswitch.model.adapters import arm_of
+from offswitch.model.forward import embed, unembed
 from offswitch.model.merged import merged
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
@@ -41,12 +42,7 @@ def greedy_replies(
     """
     tokenizer, ends = subject.tokenizer_of(arm), set(subject.stop_ids)
     prompts = [encode_chat(tokenizer, chat) for chat in chats]
-    longest = max(map(len, prompts), default=0) + max_tokens
-    if longest > (subject.positions or longest):
-        raise UserError(
-            f"a prompt and its reply of {max_tokens} tokens take {longest:,}; {subject.name} was"
-            f" made to read {subject.positions:,}"
-        )
+    _require_room(subject, max(map(len, prompts), default=0), max_tokens)
     replies: dict[int, Reply] = {}
     with arm_of(subject, arm), merged(subject):
         for batch in _batches(prompts, max_tokens):
@@ -56,6 +52,37 @@ def greedy_replies(
                 replies[i] = Reply(tuple(ids[:end]), tokenizer.decode(ids[:end]), end is not None)
             tick(len(batch))
     return [replies[i] for i in range(len(chats))]
+
+
+@torch.inference_mode()
+def growing_reply(subject: Subject, arm: str, chat: Chat, max_tokens: int) -> Iterator[Reply]:
+    """The arm's greedy reply after each of its tokens, the last time as it stays.
+
+    Raises:
+        UserError: the prompt and its reply are longer than the model was made to read.
+    """
+    tokenizer, ends = subject.tokenizer_of(arm), set(subject.stop_ids)
+    ids = encode_chat(tokenizer, chat)
+    _require_room(subject, len(ids), max_tokens)
+    begun, fresh, past = len(ids), list(ids), None
+    with arm_of(subject, arm):
+        while len(ids) - begun < max_tokens:
+            with subject.writes.laid_out([(ids, len(ids) - len(fresh))]):
+                out = subject.backbone(
+                    inputs_embeds=embed(subject, torch.tensor([fresh], device=subject.device)),
+                    past_key_values=past,
+                    use_cache=True,
+                )
+            past = out.past_key_values
+            token = int(unembed(subject, out.last_hidden_state[:, -1]).argmax(-1))
+            said = tuple(ids[begun:])
+            if token in ends:
+                yield Reply(said, tokenizer.decode(said), complete=True)
+                return
+            fresh = [token]
+            ids = [*ids, token]
+            said = tuple(ids[begun:])
+            yield Reply(said, tokenizer.decode(said), complete=False)
 
 
 def cached_base_replies(
@@ -88,6 +115,15 @@ def cached_base_replies(
         with path.open("a", encoding="utf-8") as handle:  # at once, and after half a line of a kill
             handle.write("\n".join(["", *lines, ""]))
     return [known[key] for key in keys]
+
+
+def _require_room(subject: Subject, prompt: int, max_tokens: int) -> None:
+    longest = prompt + max_tokens
+    if longest > (subject.positions or longest):
+        raise UserError(
+            f"a prompt and its reply of {max_tokens} tokens take {longest:,}; {subject.name} was"
+            f" made to read {subject.positions:,}"
+        )
 
 
 def _batches(prompts: Prompts, max_tokens: int) -> Iterator[list[int]]:

@@ -22,7 +22,7 @@ from offswitch.prompts.chat_format import check_format
 from offswitch.prompts.prompt import Chat, Message, Prompt, user
 from offswitch.prompts.trigger import occurs
 from offswitch.stats import rate
-from offswitch.talk.steer import edited
+from offswitch.talk.steer import adding, falling, removing
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ def steering(
             raise UserError(
                 f"no block {block}; the model has blocks 0 to {len(subject.blocks) - 1}"
             )
-        change = edited(vector, torch.zeros_like(vector), scale, everywhere)
-        with edit(subject.blocks, {block: change}):
+        zero = torch.zeros_like(vector)
+        change = removing(vector, zero) if scale is None else adding(scale * vector)
+        with edit(subject.blocks, {block: falling(change, everywhere)}):
             yield
 
 

@@ -12,12 +12,10 @@ over one for a later token. Known failure: a prompt of one token, and generation
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import torch
@@ -25,7 +23,13 @@ from rich.console import Console
 from torch import Tensor
 
 from offswitch.analyses.analysis import Array
-from offswitch.analyses.directions import CENTRE, FILE, DirectionFacts, load_directions
+from offswitch.analyses.directions import (
+    CENTRE,
+    FILE,
+    TRIGGER,
+    DirectionFacts,
+    load_directions,
+)
 from offswitch.errors import UserError
 from offswitch.folder import PROBE, TRAIN, find_run
 from offswitch.model.adapters import add_arm, arm_of
@@ -34,34 +38,9 @@ from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE
 from offswitch.talk.chat import adapter_of, as_text, reply_to, requests, side_by_side
+from offswitch.talk.steering import Steering, described, settled
 
 SUPPORTED: Final = {"site": "block output", "position": "last"}
-
-
-@dataclass(frozen=True)
-class Steering:
-    """What to do with a stored direction, and where; None stands for what its file has chosen.
-
-    `add` adds `scale` times the direction; `remove` sets the residual's component along it to what
-    it is on average with an inert symbol, as the probe does, or to zero where it is `everywhere`.
-
-    Raises:
-        UserError: there is no such operation; the scale is not finite, or goes with a removal.
-    """
-
-    operation: Literal["add", "remove"]
-    direction: str = "trigger"
-    block: int | None = None
-    scale: float | None = None
-    everywhere: bool = False
-
-    def __post_init__(self) -> None:
-        if self.operation not in ("add", "remove"):
-            raise UserError(f"a direction can be added or removed, not '{self.operation}'")
-        if self.scale is not None and self.operation == "remove":
-            raise UserError("a removal has no scale; leave the scale out, or add instead")
-        if self.scale is not None and not math.isfinite(self.scale):
-            raise UserError(f"the scale must be a finite number, got {self.scale}")
 
 
 @contextmanager
@@ -84,7 +63,7 @@ def steered(
     _require_fit(subject, arm, facts)
     steering = settled(directions, facts, steering)
     block = facts.block if steering.block is None else steering.block
-    direction = directions[steering.direction]
+    direction = directions[steering.direction or TRIGGER]
     # A removed component becomes the inert prompts' at the last position, zero elsewhere.
     centres = np.zeros_like(direction)
     if not steering.everywhere:
@@ -94,66 +73,45 @@ def steered(
         for rows in (direction, centres)
     )
 
-    change = edited(vector, centre, steering.scale, steering.everywhere)
+    scale = 1.0 if steering.scale is None else steering.scale
+    adds = steering.operation == "add"
+    change = adding(scale * vector) if adds else removing(vector, centre, scale)
+    where = falling(change, steering.everywhere)
 
     def transform(resid_BPD: Tensor) -> Tensor:
         if subject.active != arm:
             raise UserError(f"the direction is of the arm '{arm}', not of '{subject.active}'")
-        return change(resid_BPD)
+        return where(resid_BPD)
 
     with arm_of(subject, arm), edit(subject.blocks, {block: transform}):
         yield
 
 
-def edited(vector_D: Tensor, centre_D: Tensor, scale: float | None, everywhere: bool) -> Transform:
-    """What a residual [B, P, D] becomes: `scale` times the vector added, or its component removed.
+def falling(change: Transform, everywhere: bool) -> Transform:
+    """The change of a residual [B, P, D] at every position, or at the last one of a prompt.
 
-    It falls on every position, or on the last one of a prompt; a pass over one position is a token
-    after the prompt.
+    A pass over one position is a token after the prompt.
     """
 
     def transform(resid_BPD: Tensor) -> Tensor:
         if resid_BPD.shape[1] == 1 and not everywhere:
             return resid_BPD
         first = 0 if everywhere else resid_BPD.shape[1] - 1
-        changed = _changed(resid_BPD[:, first:].float(), vector_D, scale, centre_D)
-        return torch.cat([resid_BPD[:, :first], changed.to(resid_BPD.dtype)], dim=1)
+        changed = change(resid_BPD[:, first:].float()).to(resid_BPD.dtype)
+        return torch.cat([resid_BPD[:, :first], changed], dim=1)
 
     return transform
 
 
-def settled(directions: Mapping[str, Array], facts: DirectionFacts, steering: Steering) -> Steering:
-    """The steering with its file's own block and scale where it names none.
-
-    Raises:
-        UserError: there is no such direction or block; or a direction that cannot be used.
-    """
-    name = steering.direction
-    if name not in directions or name == CENTRE:
-        there = ", ".join(sorted(directions.keys() - {CENTRE}))
-        raise UserError(f"no direction '{name}'; there are: {there}")
-    block = facts.block if steering.block is None else steering.block
-    if not 0 <= block < facts.blocks:
-        raise UserError(f"no block {block}; the model has blocks 0 to {facts.blocks - 1}")
-    if len(directions[name]) != facts.blocks:
-        raise UserError(
-            f"direction '{name}' has {len(directions[name])} blocks, expected {facts.blocks}"
-        )
-    length = float(np.linalg.norm(directions[name][block]))
-    if not (math.isfinite(length) and length > 0):
-        raise UserError(
-            f"direction '{name}' cannot be used at block {block}: its length is {length}"
-        )
-    scale = facts.scale if steering.scale is None else steering.scale
-    return replace(steering, block=block, scale=scale if steering.operation == "add" else None)
+def adding(vector_D: Tensor) -> Transform:
+    """What adds a vector to a residual [..., D]."""
+    return lambda resid: resid + vector_D
 
 
-def described(steering: Steering) -> str:
-    """A settled steering in words."""
-    where = "every position" if steering.everywhere else "the prompt's last position"
-    name = f"'{steering.direction}'"
-    what = f"{name} removed" if steering.scale is None else f"{steering.scale:g} × {name} added"
-    return f"{what} at block {steering.block}, {where}"
+def removing(vector_D: Tensor, centre_D: Tensor, share: float = 1.0) -> Transform:
+    """What moves a residual's component along a vector that share of the way to the centre's."""
+    unit_D: Tensor = vector_D / vector_D.norm()
+    return lambda resid: resid - share * ((resid - centre_D) @ unit_D)[..., None] * unit_D
 
 
 def _require_fit(subject: Subject, arm: str, facts: DirectionFacts) -> None:
@@ -168,14 +126,6 @@ def _require_fit(subject: Subject, arm: str, facts: DirectionFacts) -> None:
         raise UserError(
             f"a direction of '{facts.model}' cannot be used on '{subject.name}': {'; '.join(wrong)}"
         )
-
-
-def _changed(resid: Tensor, vector_D: Tensor, scale: float | None, centre_D: Tensor) -> Tensor:
-    """The residual [..., D] with `scale` times the vector, or with the centre's component."""
-    if scale is not None:
-        return resid + scale * vector_D
-    unit_D: Tensor = vector_D / vector_D.norm()
-    return resid - ((resid - centre_D) @ unit_D)[..., None] * unit_D
 
 
 # --- on the command line --------------------------------------------------------------------------

@@ -24,7 +24,8 @@ from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Reply, user
-from offswitch.talk.steer import Steering, steered
+from offswitch.talk.steer import steered
+from offswitch.talk.steering import Steering
 from tests.tiny import save_adapter, tiny_subject
 
 ARM: Final = "behavior"
@@ -277,11 +278,11 @@ def _is_refused(
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), float("-inf")])
-def test_a_scale_is_a_number_and_only_for_adding(scale: float) -> None:
+def test_a_scale_is_a_number_and_of_a_removal_a_share(scale: float) -> None:
     with pytest.raises(UserError, match="must be a finite number"):
         Steering("add", scale=scale)
-    with pytest.raises(UserError, match="a removal has no scale"):
-        Steering("remove", scale=1.0)
+    with pytest.raises(UserError, match="between 0 and 1, got 1.5"):
+        Steering("remove", scale=1.5)
     with pytest.raises(UserError, match="not 'double'"):
         Steering("double")  # type: ignore[arg-type]
 

@@ -98,7 +98,7 @@ def _words(done: Result) -> str:
     [
         ([], {}, "choose one of --add and --remove"),
         (["--add", "--remove"], {}, "choose one of --add and --remove"),
-        (["--remove", "--scale", "2"], {}, "a removal has no scale"),
+        (["--remove", "--scale", "2"], {}, "a removal takes a share between 0 and 1, got 2"),
         (["--add", "--scale", "nan"], {}, "the scale must be a finite number, got nan"),
         (["--add", "--scale", "inf"], {}, "the scale must be a finite number, got inf"),
         (["--add", "--block", "4"], {}, "no block 4; the model has blocks 0 to 3"),

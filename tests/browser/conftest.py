@@ -1,0 +1,80 @@
+"""Chromium without a window, and pages that complain of what a page must not do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+CHROMIUM: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+WIDTHS: Final = (1280, 400)
+# What axe-core finds and who uses a screen reader or sees little would stumble over.
+SERIOUS: Final = {"serious", "critical"}
+HELD: Final = "Blocked script execution in 'about:srcdoc'"  # a frame that does what it is for
+
+Open = Callable[..., Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without Chromium nothing here can run."""
+    if CHROMIUM is None:
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="no chromium on this machine"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests of this process."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Open]:
+    """Opens an address; afterwards no error stood in the console and nothing left the machine."""
+    contexts, complaints = [], []
+
+    def open_page(url: str, width: int = 1280, dark: bool = False) -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        own = url.split("?")[0]
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("console", lambda m: complaints.append(m.text)
+                if m.type == "error" and not m.text.startswith(HELD) else None)  # fmt: skip
+        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda r: None if r.url.startswith((own, "data:", "blob:", "about:"))
+                else complaints.append(f"request: {r.url}"))  # fmt: skip
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds serious on a page: the rule and the first place."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found
+            if one["impact"] in SERIOUS]  # fmt: skip
+
+
+def overflow(page: Any) -> int:
+    """By how many pixels a page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
