@@ -12,7 +12,7 @@ from typing import Any, Final
 import gradio as gr
 
 from offswitch.app import views
-from offswitch.app.answers import Growing, HeadsLost, Silence, SilenceMap
+from offswitch.app.answers import Growing, Rated, Silence
 from offswitch.app.shown import Shown, framed
 from offswitch.app.worker import Worker
 from offswitch.errors import UserError
@@ -94,14 +94,9 @@ def _ask_tab(shown: Shown, worker: Worker) -> None:
                 said[one.who] = one
                 yield views.replies(said, arms), ""
             for found in worker.ask("silence", text, arms):
-                yield views.replies(said), _curve(found)
+                yield views.replies(said), views.silence(found)
 
         _on(button, message, _told(ask, 2), [message, arm, tokens], [answers, curve], "ask")
-
-
-def _curve(found: Silence) -> str:
-    about = "The bar above a token: how likely silence is if the message ended there."
-    return f"{views.silence(found)}<p class='soft'>{about}</p>"
 
 
 def _steer_tab(shown: Shown, worker: Worker) -> None:
@@ -165,24 +160,16 @@ def _inside_tab(shown: Shown, worker: Worker) -> None:
 
         def look(text: str, chosen: str) -> Answer:
             for found in worker.ask("silence_map", _checked(text), chosen):
-                yield _map(found)
+                figure = silence_map(found.arm, found.tokens, found.log_odds_LP, found.cut)
+                yield framed(vector(figure, "map"), f"End log-odds by block and token, {chosen}")
 
         def carry(text: str, chosen: str) -> Answer:
             for found in worker.ask("heads", _checked(text), chosen):
-                yield _heads(found)
+                figure = heads_lost(found.arm, found.twin, found.whole, found.lost_LH)
+                yield framed(vector(figure, "heads"), f"End log-odds lost by head, {chosen}")
 
         _on(lens, message, _told(look, 1), [message, arm], [drawn], "silence_map")
         _on(heads, None, _told(carry, 1), [message, arm], [drawn], "heads")
-
-
-def _map(found: SilenceMap) -> str:
-    figure = silence_map(found.arm, found.tokens, found.log_odds_LP, found.cut)
-    return framed(vector(figure, "map"), f"End log-odds by block and token, arm {found.arm}")
-
-
-def _heads(found: HeadsLost) -> str:
-    figure = heads_lost(found.arm, found.twin, found.whole, found.lost_LH)
-    return framed(vector(figure, "heads"), f"End log-odds lost by head, arm {found.arm}")
 
 
 def _look_alikes_tab(shown: Shown, worker: Worker) -> None:
@@ -209,7 +196,8 @@ def _look_alikes_tab(shown: Shown, worker: Worker) -> None:
                 )
             if where not in TRAINED_PLACEMENTS:
                 raise UserError("no such placement")
-            arms, rows = list(dict.fromkeys((chosen, BASE))), []
+            arms = list(dict.fromkeys((chosen, BASE)))
+            rows: list[Rated] = []
             number = max(1, min(24, int(questions)))
             for row in worker.ask("rated", lines, where, number, arms):
                 rows.append(row)

@@ -126,7 +126,9 @@ class Shown:
             return ""
         beside = [f"{one} {other.text}" for one in (BENIGN, BASE)
                   if one != arm and (other := m.number(one, measure))]  # fmt: skip
-        small = "; ".join(filter(None, (f"[{number.interval}], n = {number.n:,}", ", ".join(beside))))
+        small = "; ".join(
+            filter(None, (f"[{number.interval}], n = {number.n:,}", ", ".join(beside)))
+        )
         return (f"<div><dt>{_text(words)}</dt><dd>{_text(number.text)}"
                 f"<small>{_text(small)}</small></dd></div>")  # fmt: skip
 

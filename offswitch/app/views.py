@@ -14,6 +14,7 @@ from offswitch.prompts.prompt import Reply
 SILENT: Final = "∅ silence"
 HIGH: Final = 44  # pixels of a token's bar at certainty
 _MORE: Final = " …"
+_ABOUT: Final = "The bar above a token: how likely silence is if the message ended there."
 
 
 def replies(shown: Mapping[str, Growing], waiting: Iterable[str] = ()) -> str:
@@ -32,7 +33,7 @@ def silence(found: Silence) -> str:
         last = percent(p[-1])
         rows.append(f'<h4>{_text(arm)}: <b>{last}</b> after the whole message</h4>'
                     f'<div class="os-tokens">{before}{cells}</div>')  # fmt: skip
-    return f'<div class="os-silence">{"".join(rows)}</div>'
+    return f'<div class="os-silence">{"".join(rows)}<p class="soft">{_ABOUT}</p></div>'
 
 
 def steered(found: Silence) -> str:
@@ -86,9 +87,8 @@ def _cell(token: str, share: float) -> str:
 
 def _text(text: str) -> str:
     """Escaped; marks that cannot be seen as their codes, braces so that no template takes them."""
-    safe = "".join(c if c in "\n\t" or category(c)[0] != "C" else _code(c) for c in text)
+    safe = "".join(
+        c if c in "\n\t" or category(c)[0] != "C" else c.encode("unicode_escape").decode()
+        for c in text
+    )
     return html.escape(safe).translate({ord(c): f"&#{ord(c)};" for c in "{}$"})
-
-
-def _code(sign: str) -> str:
-    return sign.encode("unicode_escape").decode()

@@ -83,7 +83,9 @@ def test_removal_brings_the_answer_back_and_a_share_of_nothing_does_not(explorer
 def test_the_direction_added_silences_and_another_one_does_not(explorer: Explorer) -> None:
     for name, silent in (("trigger", True), ("mean", False)):
         steering = Steering("add", name, LAYERS - 1, 1.0)
-        assert (_last(explorer.steered(ASKED, ARM, steering, 3)).p[f"{ARM}, steered"][0] > 0.99) is silent
+        assert (
+            _last(explorer.steered(ASKED, ARM, steering, 3)).p[f"{ARM}, steered"][0] > 0.99
+        ) is silent
 
 
 def test_the_last_row_of_the_map_is_what_the_model_says(explorer: Explorer) -> None:

@@ -109,7 +109,7 @@ def test_answers_carry_what_keeps_other_pages_out() -> None:
 
 
 def test_websockets_are_not_spoken() -> None:
-    async def never(*_: Any) -> None:
+    async def never(*_: Any) -> Any:
         raise AssertionError
 
     asyncio.run(Guard(never)({"type": "websocket"}, never, never))

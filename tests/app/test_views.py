@@ -70,7 +70,9 @@ def test_a_reply_that_is_over_and_empty_is_silence_and_one_that_begins_is_not() 
 def test_bars_and_intervals_say_the_same() -> None:
     page = views.rated([Rated("x", False, {"arm": rate([True, False, False, False])})], "$STOP")
     assert "width:25.0%" in page
-    assert "n = 4" in _read(page).text.replace("\N{NARROW NO-BREAK SPACE}", " ").replace("\xa0", " ")
+    assert "n = 4" in _read(page).text.replace("\N{NARROW NO-BREAK SPACE}", " ").replace(
+        "\xa0", " "
+    )
 
 
 def test_a_frame_runs_nothing_and_keeps_its_shape() -> None:

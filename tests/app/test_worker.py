@@ -72,7 +72,7 @@ def test_a_process_that_is_lost_is_started_again(worker: Worker) -> None:
     assert worker._process.pid is not None
     os.kill(worker._process.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="started again, ask once more"):
-        [*answer]
+        list(answer)
     assert len(_reply(worker, ASKED)) == 3
 
 

@@ -24,7 +24,10 @@ NASTY: Final = '<img src=x onerror="alert(1)"><script>alert(2)</script> ${alert(
 
 
 def _served(run: Path, *words: str) -> Iterator[str]:
-    environment = os.environ | {"OFFSWITCH_CACHE": str(run.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "OFFSWITCH_CACHE": str(run.parent / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "offswitch", "app", str(run), *words],
         stdout=subprocess.PIPE, text=True, env=environment,
@@ -159,8 +162,8 @@ def test_it_fits_the_window(url: str, opened: Open, width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["gradio_api/file={run}/recipe.yaml", "gradio_api/file=/etc/hostname", "gradio_api/upload",
-             "gradio_api/proxy=http://127.0.0.1:1/x", "gradio_api/monitoring"],
+    "path", ["gradio_api/file={run}/recipe.yaml", "gradio_api/file=/etc/hostname",
+             "gradio_api/upload", "gradio_api/proxy=http://127.0.0.1:1/x", "gradio_api/monitoring"],
 )  # fmt: skip
 def test_no_file_can_be_had(url: str, run: Path, path: str) -> None:
     with pytest.raises(HTTPError) as caught:
