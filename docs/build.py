@@ -24,6 +24,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = ROOT / "docs"
 TUTORIAL: Final = DOCS / "tutorial.ipynb"
 BESIDE: Final = ("benchmarks/RESULTS.md", "benchmarks/training.md")  # pages that lie elsewhere
+COMMENT: Final = re.compile(r"^<!--.*-->\n", re.M)  # within a table it would end the table
 LINK: Final = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 SHIM: Final = "https://unpkg.com/iframe-worker/shim"  # what the search plugin would load
 OWN_SHIM: Final = "assets/iframe-worker.js"
@@ -60,7 +61,7 @@ def build(folder: Path, book: Any) -> Path:
 
 
 def linked(text: str, folder: Path, page: Path) -> str:
-    """A page's text with links to other pages, and the text alone of links to anything else."""
+    """A page's text with its links to pages, and the text alone of links to anything else."""
     up = "../" * (len(page.parts) - 1)
 
     def link(match: re.Match[str]) -> str:
@@ -73,7 +74,7 @@ def linked(text: str, folder: Path, page: Path) -> str:
         inside = str(target.relative_to(ROOT))
         return f"[{words}]({up}{inside}{anchor})" if inside in BESIDE else words
 
-    return LINK.sub(link, text)
+    return LINK.sub(link, COMMENT.sub("", text))
 
 
 def page_of(book: Any, pages: Path) -> str:
