@@ -91,12 +91,12 @@ def page_of(book: Any, pages: Path) -> str:
 
 
 def _shown(output: Any, pages: Path, image: str) -> Iterator[str]:
-    """One output of a cell: a picture, a table, or text."""
+    """One output of a cell: a picture, a table, or text; progress and warnings are left out."""
     kinds = output.get("data", {})
     if "image/png" in kinds:
         (pages / image).write_bytes(base64.b64decode(kinds["image/png"]))
         yield f"![What the cell above draws]({image})"
-    elif "text/html" in kinds:
+    elif output.output_type == "execute_result" and "text/html" in kinds:
         html = re.sub(r"<style.*?</style>", "", kinds["text/html"], flags=re.DOTALL)
         yield f'<div class="shown">{"".join(line.strip() for line in html.splitlines())}</div>'
     elif output.output_type == "stream" and output.name == "stdout":
