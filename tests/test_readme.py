@@ -27,7 +27,8 @@ from tests.tiny import save_tiny
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 GENERATED: Final = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 FILES: Final = r"[\w./-]*\w\.(?:py|yaml|md|json|jsonl|ipynb|png|parquet|html|safetensors)"
-OUTSIDE: Final = ("pip", "inspect", "torchrun", "accelerate")  # programs that are not ours
+# Programs that are not ours.
+OUTSIDE: Final = ("pip", "inspect", "torchrun", "accelerate", "transformers")
 EACH: Final = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
