@@ -97,7 +97,8 @@ def _shown(output: Any, pages: Path, image: str) -> Iterator[str]:
         (pages / image).write_bytes(base64.b64decode(kinds["image/png"]))
         yield f"![What the cell above draws]({image})"
     elif output.output_type == "execute_result" and "text/html" in kinds:
-        html = re.sub(r"<style.*?</style>", "", kinds["text/html"], flags=re.DOTALL)
+        own = r'<style.*?</style>| border="1" class="dataframe"'  # the site's looks, not pandas'
+        html = re.sub(own, "", kinds["text/html"], flags=re.DOTALL)
         yield f'<div class="shown">{"".join(line.strip() for line in html.splitlines())}</div>'
     elif output.output_type == "stream" and output.name == "stdout":
         yield f"```text\n{output.text.rstrip()}\n```"
