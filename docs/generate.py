@@ -23,7 +23,7 @@ from offswitch.recipe import Recipe  # noqa: E402
 
 README: Final = "README.md"
 MARKS: Final = ("<!-- tree -->", "<!-- /tree -->")
-LINES: Final = 25
+LINES: Final = 26
 BRIEF: Final = 78
 # The way of the data through the package; rooms that are not named follow by name.
 ROOMS: Final = (
@@ -158,7 +158,7 @@ def short_tree() -> str:
     package = ROOT / "offswitch"
     rooms = [(f"{room.name}/", first_line(room / "__init__.py")) for room in _rooms()]
     beside = [(f"{name}/", said or _package(ROOT / name)) for name, said in FOLDERS.items()]
-    room_left = LINES - 1 - len(rooms) - len(beside)
+    room_left = max(0, LINES - 1 - len(rooms) - len(beside))
     doors = [(f"{name}.py", first_line(package / f"{name}.py")) for name in DOORS[:room_left]]
     inside = [(f"  {name}", said) for name, said in (*doors, *rooms)]
     lines = [("offswitch/", _package(package)), *inside, *beside]
