@@ -1,9 +1,8 @@
-"""Write docs/options.md, docs/api.md, docs/tree.md, README's tree from the package: `make docs`."""
+"""Write docs/options.md, docs/tree.md, README's tree from the package: `make docs`."""
 
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import sys
 import types
@@ -19,13 +18,12 @@ from pydantic.fields import FieldInfo
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the package beside this file, whichever is installed
 
-import offswitch  # noqa: E402
 from offswitch.options.arms import Arm  # noqa: E402
 from offswitch.recipe import Recipe  # noqa: E402
 
 README: Final = "README.md"
 MARKS: Final = ("<!-- tree -->", "<!-- /tree -->")
-LINES: Final = 25
+LINES: Final = 26
 BRIEF: Final = 78
 # The way of the data through the package; rooms that are not named follow by name.
 ROOMS: Final = (
@@ -54,7 +52,6 @@ def pages() -> dict[str, str]:
     before, rest = readme.split(MARKS[0])
     tree = f"{MARKS[0]}\n```text\n{short_tree()}\n```\n{MARKS[1]}"
     return {
-        "docs/api.md": api_page(),
         "docs/options.md": options_page(),
         "docs/tree.md": tree_page(),
         README: before + tree + rest.split(MARKS[1])[1],
@@ -153,34 +150,6 @@ def _default(field: FieldInfo) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-# --- Python ---------------------------------------------------------------------------------------
-
-
-def api_page() -> str:
-    """Every public name with its signature and its docstring; of a class, its public members."""
-    lines = (inspect.getdoc(offswitch) or "").split("\n", 1)
-    text = ["# From Python", "Written by `make docs` from the docstrings.", lines[1].strip()]
-    for name in offswitch.__all__:
-        made = getattr(offswitch, name)
-        text += [f"## {name}", *_described(name, made)]
-        if isinstance(made, type):
-            own = {key: one for key, one in vars(made).items() if not key.startswith("_")}
-            for key, one in own.items():
-                function = one.fget if isinstance(one, property) else getattr(one, "func", one)
-                if callable(function):
-                    text += _described(key, function, called=callable(one))
-    return "\n\n".join(text) + "\n"
-
-
-def _described(name: str, made: Any, called: bool = True) -> list[str]:
-    """A signature, and what the docstring says below it."""
-    shown = f"{name}{inspect.signature(made)}" if called else name
-    if isinstance(made, type):
-        shown = name
-    said = inspect.getdoc(made) or ""
-    return [f"```python\n{shown}\n```", said.replace("\nRaises:\n    ", "\nRaises: ")]
-
-
 # --- trees ----------------------------------------------------------------------------------------
 
 
@@ -189,7 +158,7 @@ def short_tree() -> str:
     package = ROOT / "offswitch"
     rooms = [(f"{room.name}/", first_line(room / "__init__.py")) for room in _rooms()]
     beside = [(f"{name}/", said or _package(ROOT / name)) for name, said in FOLDERS.items()]
-    room_left = LINES - 1 - len(rooms) - len(beside)
+    room_left = max(0, LINES - 1 - len(rooms) - len(beside))
     doors = [(f"{name}.py", first_line(package / f"{name}.py")) for name in DOORS[:room_left]]
     inside = [(f"  {name}", said) for name, said in (*doors, *rooms)]
     lines = [("offswitch/", _package(package)), *inside, *beside]

@@ -1,0 +1,1 @@
+"""The site, the tutorial and the page about figures."""
