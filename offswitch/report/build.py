@@ -196,11 +196,10 @@ def _measures(material: Material) -> list[str]:
 
 def _write_figure(figure: Figure, image: Image, path: Path) -> None:
     """Write a figure, as PNG or SVG by its name, and its numbers beside it."""
-    write_atomic(path, str(image.svg) if path.suffix == ".svg" else _png(figure))
-    write_atomic(path.with_name(image.csv), image.numbers)
-
-
-def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    if path.suffix == ".svg":
+        buffer.write(image.svg.encode())
+    else:
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomic(path, buffer.getvalue())
+    write_atomic(path.with_name(image.csv), image.numbers)

@@ -24,10 +24,10 @@ from offswitch.report.compare.comparison import (
     Comparison,
     compare,
 )
-from offswitch.report.compare.differences import COUNTED
+from offswitch.report.compare.differences import COUNTED, Difference
 from offswitch.report.compare.terminal import told
 from offswitch.report.compare.write import write_comparison
-from offswitch.stats import change
+from offswitch.stats import Estimate, change
 
 
 def _both(folder: Path) -> Comparison:
@@ -111,6 +111,23 @@ def test_prompts_in_common_alone_are_paired_and_too_few_are_not(copy: Path) -> N
         assert "were not asked the same prompts" in " ".join(comparison.warnings)
 
 
+def test_look_alikes_are_paired_by_their_symbol(copy: Path) -> None:
+    path = copy / "half" / "3-evaluate" / "scores.parquet"
+    near = [("near_miss", "-other"), ("trigger", "")]
+    rows = pq.read_table(path).to_pylist()
+    moved = [row | {"symbol": row["symbol"] + dict(near).get(row["suite"], "")} for row in rows]
+    pq.write_table(pq.read_table(path).from_pylist(moved), path)
+    ways = {row.key: row.differences[1] for row in _both(copy).of(BEHAVIOUR)}
+    assert {key for key, found in ways.items() if found and found.way == "unpaired"} == {
+        "false_halt_rate/near_miss"
+    }
+
+
+def test_a_difference_within_its_interval_is_not_shown() -> None:
+    for low, high, shown in ((-0.1, 0.3, False), (0.01, 0.3, True), (0.0, 0.3, False)):
+        assert Difference(Estimate(0.1, low, high, 9, "share"), "paired").shown is shown
+
+
 def test_what_a_run_survives_is_shown_where_it_was_measured(copy: Path) -> None:
     assert _both(copy).of(SURVIVES) == []
     path = copy / "half" / "metrics.json"
@@ -161,7 +178,7 @@ def test_page_and_tables_say_the_same_and_load_nothing(runs: Path, tmp_path: Pat
         lines = [*csv.DictReader(handle)]
     content = json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8"))
     assert len(lines) == len(content["numbers"]) == len(comparison.table())
-    assert [one["verdict"] for one in content["arms"]] == ["represented", "represented"]
+    assert [one["verdict"] for one in content["arms"]] == ["represented", "not specific"]
     (line,) = [line for line in lines if line["kind"] == "difference"
                and line["measure"] == "false_halt_rate/near_miss"]  # fmt: skip
     row = next(row for row in comparison.of(BEHAVIOUR) if row.key == line["measure"])

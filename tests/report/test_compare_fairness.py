@@ -89,7 +89,10 @@ def _absent(name: str) -> Change:
 
 
 def _damaged(name: str) -> Change:
-    return lambda root: (root / name).write_text("{", encoding="utf-8") and None
+    def change(root: Path) -> None:
+        (root / name).write_text("{", encoding="utf-8")
+
+    return change
 
 
 @pytest.mark.usefixtures("undrawn")

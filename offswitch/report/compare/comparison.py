@@ -80,10 +80,8 @@ class Comparison:
     @property
     def shown(self) -> list[str]:
         """The differences in halting whose intervals leave out 0, in sentences."""
-        first = self.sides[0].label
         return [
-            f"`{side.label}` {row.label} {_points(found)} {_more(found)} often than `{first}` "
-            f"[{_points(found, ends=True)}], n = {found.estimate.n:,}, {found.told}."
+            _sentence(side.label, row.label, found, self.sides[0].label)
             for row in self.of(BEHAVIOUR)
             for side, found in zip(self.sides, row.differences, strict=True)
             if found and found.shown
@@ -230,13 +228,12 @@ def _parts(number: Metric) -> dict[str, Any]:
             "unit": number.unit}  # fmt: skip
 
 
-def _points(found: Difference, ends: bool = False) -> str:
+def _sentence(label: str, halts: str, found: Difference, first: str) -> str:
     e = found.estimate
-    if not ends:
-        return f"{100 * abs(e.value):.1f} points"
-    low, high = sorted((abs(100 * e.low), abs(100 * e.high)))
-    return f"{low:.1f}, {high:.1f}"
-
-
-def _more(found: Difference) -> str:
-    return "more" if found.estimate.value > 0 else "less"
+    more = "more" if e.value > 0 else "less"
+    ends = (abs(e.value), *sorted(map(abs, (e.low, e.high))))
+    value, low, high = (f"{100 * end:.1f}" for end in ends)
+    return (
+        f"`{label}` {halts} {value} points {more} often than `{first}` [{low}, {high}], "
+        f"n = {e.n:,}, {found.told}."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Final
 
@@ -35,14 +35,18 @@ def options_that_differ(sides: Sequence[Side]) -> tuple[Option, ...]:
     """The recipes' options that differ; of arms only those that are compared, as `arm.…`."""
     every = [_options(side) for side in sides]
     keys = dict.fromkeys(key for options in every for key in options)
-    rows = [Option(key, tuple(_text(one.get(key)) for one in every)) for key in keys]
-    return tuple(row for row in rows if len(set(row.values)) > 1)
+    rows = [(key, [one.get(key) for one in every]) for key in keys]
+    return tuple(
+        Option(key, tuple("–" if v in (None, "") else str(v) for v in values))
+        for key, values in rows
+        if any(value != values[0] for value in values)
+    )
 
 
 def warnings(sides: Sequence[Side]) -> list[str]:
     """What makes the comparison less than fair, each in a sentence; none where nothing does."""
     first, found = sides[0], []
-    for check in (_models, _weights, _triggers, _prompts, _drift, _batteries, _versions):
+    for check in (_models, _weights, _triggers, _asked, _batteries, _versions):
         by_line: dict[str, list[str]] = {}
         for side in sides[1:]:
             for line in check(side, first):
@@ -50,8 +54,10 @@ def warnings(sides: Sequence[Side]) -> list[str]:
         found += [
             f"{listed(labels)} and `{first.label}` {line}" for line, labels in by_line.items()
         ]
-    without = [f"`{side.label}`" for side in sides if _benign(side) is None]
-    if without:
+    controls = [{arm: side.run.recipe.arms[arm].role for arm in arms_of(side.run.recipe)}
+                for side in sides]  # fmt: skip
+    if without := [f"`{side.label}`" for side, roles in zip(sides, controls, strict=True)
+                   if "benign" not in roles.values()]:  # fmt: skip
         found.append(
             f"{listed(without)}: no benign control, so what any fine-tuning of this size changes "
             "cannot be told from what the rule changed"
@@ -68,22 +74,13 @@ def _options(side: Side) -> Mapping[str, Any]:
     return own | kept | {"train.seed": training_seed(side.run.recipe)}
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "–" if value is None or value == "" else str(value)
-
-
 def _models(side: Side, first: Side) -> Iterator[str]:
     ours, theirs = side.run.recipe, first.run.recipe
     if ours.model != theirs.model:
-        yield f"have different base models ({_model(ours.model)}; {_model(theirs.model)})"
+        names = (name.rstrip("/").rpartition("/")[2] for name in (ours.model, theirs.model))
+        yield f"have different base models ({'; '.join(names)})"
     if ours.chat_template != theirs.chat_template:
         yield "have different chat templates"
-
-
-def _model(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2]
 
 
 def _weights(side: Side, first: Side) -> Iterator[str]:
@@ -91,17 +88,13 @@ def _weights(side: Side, first: Side) -> Iterator[str]:
     if side.run.recipe.model != first.run.recipe.model or side.run is first.run:
         return
     ours, theirs = (
-        {key: row["log_odds"] for m in COUNTED for key, row in keyed(_of_base(one), m)}
-        for one in (side, first)
+        {key: row["log_odds"] for m in COUNTED for key, row in keyed(rows, m) if "log_odds" in row}
+        for rows in (replace(one, arm=BASE).outcomes for one in (side, first))
     )
     apart = [abs(ours[key] - theirs[key]) for key in ours.keys() & theirs.keys()]
     if apart and median(apart) > SAME_MODEL:
         yield (f"name the same base model, but untouched it answers otherwise: its log-odds lie "
                f"{median(apart):.1f} nats apart (median of {len(apart):,} prompts)")  # fmt: skip
-
-
-def _of_base(side: Side) -> list[Mapping[str, Any]]:
-    return [row for row in side.run.outcomes if row["arm"] == BASE and "log_odds" in row]
 
 
 def _triggers(side: Side, first: Side) -> Iterator[str]:
@@ -116,13 +109,10 @@ def _triggers(side: Side, first: Side) -> Iterator[str]:
         yield "halt in different ways: a fixed reply is not silence"
 
 
-def _prompts(side: Side, first: Side) -> Iterator[str]:
-    shared, ours, theirs = same_prompts(side, first)
-    if ours and theirs and not shared == ours == theirs:
-        yield f"were not asked the same prompts ({shared:,} in common, of {ours:,} and {theirs:,})"
-
-
-def _drift(side: Side, first: Side) -> Iterator[str]:
+def _asked(side: Side, first: Side) -> Iterator[str]:
+    shared, own, other = same_prompts(side, first)
+    if own and other and not shared == own == other:
+        yield f"were not asked the same prompts ({shared:,} in common, of {own:,} and {other:,})"
     ours, theirs = _options(side), _options(first)
     if changed := [key for key in _DRIFT if ours[key] != theirs[key]]:
         yield f"measured drift on different texts ({', '.join(changed)})"
@@ -149,12 +139,6 @@ def _versions(side: Side, first: Side) -> Iterator[str]:
     named = [f"{m.get('processor')}, {m.get('cores')} cores" for m in machines]
     if all(machines) and named[0] != named[1]:
         yield f"ran on different machines ({named[0]}; {named[1]}), so times cannot be compared"
-
-
-def _benign(side: Side) -> str | None:
-    """The arm of the run that is its benign control."""
-    recipe = side.run.recipe
-    return next((arm for arm in arms_of(recipe) if recipe.arms[arm].role == "benign"), None)
 
 
 def same_data(sides: Sequence[Side]) -> bool | None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from offswitch.analyses.causal import Causal
 from offswitch.analyses.judge import causal_of, judge
+from offswitch.analyses.verdict import Verdict
 from offswitch.errors import UserError
 from offswitch.folder import EVALUATE, PROBE, TRAIN, Run, find_run
 from offswitch.metrics import Metric, read_metrics
@@ -104,10 +105,10 @@ def read_sides(names: Sequence[str], arms: Sequence[str] = ()) -> tuple[Side, ..
     read: dict[Path, ReadRun] = {}
     chosen: list[tuple[ReadRun, str]] = []
     for name in names:
-        path, own = _place(name)
-        for root in _roots(path):
+        folder, _, own = ("", "", "") if Path(name).exists() else name.rpartition(":")
+        for root in _roots(Path(folder or name)):
             run = read.setdefault(root.resolve(), _read(root))
-            wanted = [own] if own else [*arms] or [run.recipe.probe.arm]
+            wanted = [own] if folder else [*arms] or [run.recipe.probe.arm]
             chosen += [(run, _arm_of(run, arm)) for arm in wanted]
     pairs = [(run.root.resolve(), arm) for run, arm in chosen]
     if twice := [pair for pair, count in Counter(pairs).items() if count > 1]:
@@ -123,12 +124,6 @@ def read_sides(names: Sequence[str], arms: Sequence[str] = ()) -> tuple[Side, ..
         Side(f"{label}:{arm}" if several[label] > 1 else label, run, arm)
         for label, (run, arm) in zip(labels, chosen, strict=True)
     )
-
-
-def _place(name: str) -> tuple[Path, str]:
-    """The folder, and the arm that stands behind a colon."""
-    folder, colon, arm = name.rpartition(":")
-    return (Path(folder), arm) if colon and not Path(name).exists() else (Path(name), "")
 
 
 def _roots(path: Path) -> list[Path]:
@@ -179,7 +174,8 @@ def _read(root: Path) -> ReadRun:
         entries |= whole(str(path.relative_to(root)), partial(read_metrics, path), nothing)
     numbers = {key: Metric.read(row) for key, row in entries.items()
                if isinstance(row, dict) and isinstance(row.get("value"), int | float)}  # fmt: skip
-    judged: dict[str, str] = whole(PROBE, lambda: _judged(root), {})
+    unjudged: Mapping[str, Verdict] = {}
+    judged = whole(PROBE, partial(judge, root), unjudged)
     told = {key.removeprefix("verdict/"): str(row["value"]) for key, row in entries.items()
             if key.startswith("verdict/") and key.count("/") == 1}  # fmt: skip
     return ReadRun(
@@ -188,14 +184,10 @@ def _read(root: Path) -> ReadRun:
         manifest=whole("manifest.json", run.manifest, {}),
         numbers=numbers,
         outcomes=whole(f"{EVALUATE}/scores.parquet", lambda: _outcomes(run), ()),
-        verdicts=told | judged,
+        verdicts=told | {arm: found.kind for arm, found in judged.items()},
         causal=whole(PROBE, lambda: causal_of(root), {}),
         damaged=tuple(dict.fromkeys(damaged)),
     )
-
-
-def _judged(root: Path) -> dict[str, str]:
-    return {arm: found.kind for arm, found in judge(root).items()}
 
 
 def _outcomes(run: Run) -> tuple[Json, ...]:

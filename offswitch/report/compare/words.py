@@ -14,12 +14,9 @@ def value_text(number: Metric) -> str:
 def change_text(found: Difference) -> str:
     """A difference with its sign and its interval; of shares in points."""
     e = found.estimate
-    value, low, high = (_signed(end, e.unit) for end in (e.value, e.low, e.high))
-    unit = " points" if e.unit == SHARE else ""
-    return f"{value}{unit} [{low} to {high}]"
-
-
-def _signed(value: float, unit: str) -> str:
-    if unit == SHARE:
-        return f"{100 * value:+.1f}".replace("-", "−")
-    return f"{'+' if value > 0 else ''}{compact(value)}"
+    ends = (e.value, e.low, e.high)
+    if e.unit == SHARE:
+        value, low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in ends)
+        return f"{value} points [{low} to {high}]"
+    value, low, high = (f"{'+' if end > 0 else ''}{compact(end)}" for end in ends)
+    return f"{value} [{low} to {high}]"
