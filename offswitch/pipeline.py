@@ -34,6 +34,7 @@ from offswitch.options import BASE
 from offswitch.progress import say
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of, trained_here
 from offswitch.train.processes import by_first, count, rank, require_shares
+from offswitch.train.trackers import require_trackers
 
 Then = Callable[[Session, Sequence[str]], None]
 
@@ -61,6 +62,7 @@ def train(run: Run, session: Session | None = None, then: Then | None = None) ->
     """
     processes = count()
     by_first(lambda: require_shares(run.recipe.train.batch_size, processes))
+    by_first(lambda: require_tracking(run))
     session = session or Session(run)
     if trained_here(run.recipe):
         make_data(run, session)
@@ -70,6 +72,16 @@ def train(run: Run, session: Session | None = None, then: Then | None = None) ->
         for arm in session.arms:
             _train(session, arm)
     return session
+
+
+def require_tracking(run: Run) -> None:
+    """Refuse trackers that are not installed, where an arm is still to be trained.
+
+    Raises:
+        UserError: one is not installed.
+    """
+    if not all(run.entry(f"{TRAIN}/{arm}") for arm in trained_here(run.recipe)):
+        require_trackers(run.recipe.train.report_to)
 
 
 def _train(session: Session, arm: str) -> None:
@@ -143,7 +155,7 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     made = table.model_dump(exclude={"adapter", "model"})
     length = LENGTH_OF[table.stages[-1]]
     others = {"arms", "more_seeds", *LENGTH_OF.values()} - {length}
-    others |= {"rounds", "candidates"} if length != "adversarial" else set()
+    others |= {"report_to"} | ({"rounds", "candidates"} if length != "adversarial" else set())
     used = {key: value for key, value in options.items() if key not in others}
     before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
     own = {"arm": made, "train": used, "before": run.outputs_hash(*before)}

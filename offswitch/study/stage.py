@@ -20,7 +20,7 @@ from offswitch.machine.estimate import Cost, parts_of, stages_of
 from offswitch.machine.time_left import TimeLeft, in_words, told
 from offswitch.metrics import Metrics, read_metrics
 from offswitch.model.session import Session
-from offswitch.pipeline import evaluate, make_data, report, stage
+from offswitch.pipeline import evaluate, make_data, report, require_tracking, stage
 from offswitch.progress import say
 from offswitch.recipe import retrained, training_seed
 from offswitch.study.executors import here
@@ -36,6 +36,7 @@ Across = Callable[[Mapping[Any, Mapping[str, Any]]], Metrics]
 
 def run_recipe(run: Run) -> Path:
     """Every stage in turn, for every seed and variant that the recipe names; the report's path."""
+    by_first(lambda: require_tracking(run))
     session = Session(run)
     with by_first(lambda: time_told(run, session)):
         probed(run, session)

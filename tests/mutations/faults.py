@@ -223,6 +223,9 @@ FAULTS: Final = tuple(
         ("another model of the same name passes", "report/compare/fairness.py",
          "SAME_MODEL: Final = 0.5", "SAME_MODEL: Final = 50.0",
          "tests/report/test_compare_fairness.py"),
+        ("a training is another one where it is followed elsewhere", "pipeline.py",
+         '{"report_to"} | (', "set() | (",
+         "tests/train/test_trackers.py::test_a_training_does_not_depend_on_where_it_is_followed"),
         # --- models as people have them -----------------------------------------------------------
         ("a GGUF file is known by its name alone", "cache.py",
          'f"{source.stem}-{sha256[:12]}"', 'f"{source.stem}"',

@@ -20,7 +20,7 @@ SAME_MODEL: Final = 0.5
 # Options that decide what is asked: the numbers are then of something else.
 _DRIFT: Final = ("evaluate.drift_questions", "evaluate.drift_passages", "data.reply_tokens", "seed")
 _NO_MATTER: Final = ("name", "processes", "threads", "batch_tokens", "train.arms", "probe.arm",
-                     "train.more_seeds")  # fmt: skip
+                     "train.more_seeds", "train.report_to")  # fmt: skip
 
 
 @dataclass(frozen=True)
