@@ -31,7 +31,7 @@ from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.session import Session, in_child
 from offswitch.model.source import identity
 from offswitch.options import BASE
-from offswitch.progress import say
+from offswitch.progress import at, say, unsaid
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of, trained_here
 from offswitch.train.processes import by_first, count, rank, require_shares
 from offswitch.train.trackers import require_trackers
@@ -268,6 +268,7 @@ def stage(
 def _say_why(run: Run, name: str, why: str | None) -> bool:
     """Say why a stage must run, or that it need not; must it?"""
     if why is not None:
+        at(f"{run.within}/{name}".removeprefix("/"))
         say(f"{run.within}/{name}: {why}{time_left.begins(run.within, name)}".removeprefix("/"))
         return True
     time_left.ends(run.within, name)
@@ -279,6 +280,7 @@ def _say_why(run: Run, name: str, why: str | None) -> bool:
 def _say_done(run: Run, name: str) -> None:
     time_left.ends(run.within, name)
     say(f"{run.within}/{name}: done in {run.entry(name)['seconds']:.0f} s".removeprefix("/"))
+    unsaid(f"{name}: up to date")
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from offswitch.machine.time_left import TimeLeft, in_words, told
 from offswitch.metrics import Metrics, read_metrics
 from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, make_data, report, require_tracking, stage
-from offswitch.progress import say
+from offswitch.progress import once, say
 from offswitch.recipe import retrained, training_seed
 from offswitch.study.executors import here
 from offswitch.study.plan import Point, seed_points, variant_points
@@ -38,7 +38,7 @@ def run_recipe(run: Run) -> Path:
     """Every stage in turn, for every seed and variant that the recipe names; the report's path."""
     by_first(lambda: require_tracking(run))
     session = Session(run)
-    with by_first(lambda: time_told(run, session)):
+    with once(), by_first(lambda: time_told(run, session)):
         probed(run, session)
         return report(run, session, compare_seeds(run, session) + compare_variants(run, session))
 
