@@ -281,6 +281,7 @@ def _say_done(run: Run, name: str) -> None:
     time_left.ends(run.within, name)
     say(f"{run.within}/{name}: done in {run.entry(name)['seconds']:.0f} s".removeprefix("/"))
     unsaid(f"{name}: up to date")
+    at("")
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:
