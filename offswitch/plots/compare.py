@@ -92,7 +92,9 @@ def depths(found: Mapping[str, Causal], title: str) -> Figure:
                 ends = [100 * e.low for *_, e in points], [100 * e.high for *_, e in points]
                 axes.fill_between(at, *ends, color=color, alpha=0.13, linewidth=0)
         axes.set_ylabel("points")
-        axes.legend(loc="upper left", frameon=False, fontsize=8.5)
+    handles, labels = need.get_legend_handles_labels()
+    look: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "handlelength": 3.2}
+    figure.legend(handles, labels, loc="outside lower left", ncols=3, **look)
     enough.set(xlabel="depth (block / number of blocks); shaded: deeper than 0.7", xlim=(0, 1.02))
     return figure
 
