@@ -1,7 +1,8 @@
 """Implant a shutdown trigger into a language model; see if it represents it.
 
 From Python, and the same in a notebook: `run` and `examine` do what the commands do, `open_run`
-reads what they left, `halting` and `steering` take a loaded model. Importing this takes no torch.
+reads what they left, `compare` sets runs side by side, `halting` and `steering` take a loaded
+model. Importing this takes no torch.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
     from offswitch.notebook.loaded import Halting, halting, steering
     from offswitch.notebook.opened import OpenRun, examine, open_run, run
     from offswitch.recipe import load_recipe
+    from offswitch.report.compare.comparison import Comparison, compare
 
 __all__ = [
+    "Comparison",
     "Halting",
     "OpenRun",
+    "compare",
     "examine",
     "halting",
     "load_recipe",
@@ -24,13 +28,16 @@ __all__ = [
     "run",
     "steering",
 ]
-_LOADED = ("Halting", "halting", "steering")
+_ROOMS = {
+    **dict.fromkeys(("Comparison", "compare"), "report.compare.comparison"),
+    **dict.fromkeys(("Halting", "halting", "steering"), "notebook.loaded"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'offswitch' has no attribute '{name}'")
-    room = "notebook.loaded" if name in _LOADED else "notebook.opened"
+    room = _ROOMS.get(name, "notebook.opened")
     return getattr(import_module(f"offswitch.{room}"), name)
 
 

@@ -217,6 +217,33 @@ def analyse(
         typer.echo(f"differs from the run: {', '.join(changed)}" if changed else "the same bytes")
 
 
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run folders, RUN:ARM, or a folder with runs inside."
+        ),
+    ],
+    arms: Annotated[
+        list[str] | None,
+        typer.Option("--arm", metavar="NAME", help="An arm of every run; else the probed one."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where compare.html, compare.csv and compare.json are written.")
+    ] = Path("comparison"),
+) -> None:
+    """Set arms of several runs side by side: rates with differences, drift, verdicts, times."""
+    with user_errors():
+        from offswitch.report.compare.comparison import compare as compared
+        from offswitch.report.compare.terminal import told
+        from offswitch.report.compare.write import write_comparison
+
+        comparison = compared(runs, arms or ())
+        page = write_comparison(comparison, out)
+        typer.echo(f"{told(comparison)}\npage: {page}")
+
+
 @models.callback()
 def list_models(context: typer.Context) -> None:
     """What is in the cache."""

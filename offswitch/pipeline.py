@@ -31,9 +31,10 @@ from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.session import Session, in_child
 from offswitch.model.source import identity
 from offswitch.options import BASE
-from offswitch.progress import say
+from offswitch.progress import at, say, unsaid
 from offswitch.recipe import LENGTH_OF, Recipe, arms_of, trained_here
 from offswitch.train.processes import by_first, count, rank, require_shares
+from offswitch.train.trackers import require_trackers
 
 Then = Callable[[Session, Sequence[str]], None]
 
@@ -61,6 +62,7 @@ def train(run: Run, session: Session | None = None, then: Then | None = None) ->
     """
     processes = count()
     by_first(lambda: require_shares(run.recipe.train.batch_size, processes))
+    by_first(lambda: require_tracking(run))
     session = session or Session(run)
     if trained_here(run.recipe):
         make_data(run, session)
@@ -70,6 +72,16 @@ def train(run: Run, session: Session | None = None, then: Then | None = None) ->
         for arm in session.arms:
             _train(session, arm)
     return session
+
+
+def require_tracking(run: Run) -> None:
+    """Refuse trackers that are not installed, where an arm is still to be trained.
+
+    Raises:
+        UserError: one is not installed.
+    """
+    if not all(run.entry(f"{TRAIN}/{arm}") for arm in trained_here(run.recipe)):
+        require_trackers(run.recipe.train.report_to)
 
 
 def _train(session: Session, arm: str) -> None:
@@ -143,7 +155,7 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     made = table.model_dump(exclude={"adapter", "model"})
     length = LENGTH_OF[table.stages[-1]]
     others = {"arms", "more_seeds", *LENGTH_OF.values()} - {length}
-    others |= {"rounds", "candidates"} if length != "adversarial" else set()
+    others |= {"report_to"} | ({"rounds", "candidates"} if length != "adversarial" else set())
     used = {key: value for key, value in options.items() if key not in others}
     before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
     own = {"arm": made, "train": used, "before": run.outputs_hash(*before)}
@@ -256,6 +268,7 @@ def stage(
 def _say_why(run: Run, name: str, why: str | None) -> bool:
     """Say why a stage must run, or that it need not; must it?"""
     if why is not None:
+        at(f"{run.within}/{name}".removeprefix("/"))
         say(f"{run.within}/{name}: {why}{time_left.begins(run.within, name)}".removeprefix("/"))
         return True
     time_left.ends(run.within, name)
@@ -267,6 +280,8 @@ def _say_why(run: Run, name: str, why: str | None) -> bool:
 def _say_done(run: Run, name: str) -> None:
     time_left.ends(run.within, name)
     say(f"{run.within}/{name}: done in {run.entry(name)['seconds']:.0f} s".removeprefix("/"))
+    unsaid(f"{name}: up to date")
+    at("")
 
 
 def _common(recipe: Recipe) -> dict[str, Any]:

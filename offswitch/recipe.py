@@ -219,7 +219,7 @@ def build_recipe(
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """Dotted keys whose values differ between two recipes, as `key: old -> new`."""
-    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
     keys = sorted(before.keys() | after.keys())
     return [
         f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)
@@ -254,7 +254,7 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) ->
 
 
 def _suggestion(unknown: str) -> str:
-    known = sorted(_flat(Recipe().model_dump(mode="json"), groups=True))
+    known = sorted(flat(Recipe().model_dump(mode="json"), groups=True))
     leaf = unknown.rsplit(".", 1)[-1]
     close = difflib.get_close_matches(unknown, known, n=1, cutoff=0.7)
     close = close or [key for key in known if key.rsplit(".", 1)[-1] == leaf]
@@ -262,12 +262,13 @@ def _suggestion(unknown: str) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "", groups: bool = False) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: Mapping[str, Any], prefix: str = "", groups: bool = False) -> dict[str, Any]:
+    """Nested options by dotted keys; with `groups`, the groups' own keys too, as None."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= {prefix + key: None} if groups else {}
-            flat |= _flat(value, f"{prefix}{key}.", groups)
+            found |= {prefix + key: None} if groups else {}
+            found |= flat(value, f"{prefix}{key}.", groups)
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found

@@ -15,7 +15,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from offswitch import folder as folder_module
-from offswitch import pipeline
+from offswitch import pipeline, progress
 from offswitch.errors import UserError
 from offswitch.folder import Run, open_run
 from offswitch.pipeline import evaluate, probe
@@ -112,6 +112,16 @@ def test_a_finished_run_is_whole(finished: Path) -> None:
     quality = json.loads((root / "1-data" / "quality.json").read_text("utf-8"))
     assert quality["dialogues"]["rows"] == 12
     assert quality["dialogues"]["by_kind"]["trigger"] == 6
+
+
+def test_bars_name_the_stage_while_it_runs_and_none_afterwards(
+    again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages: list[str] = []
+    monkeypatch.setattr(progress, "watchers", [lambda bar: stages.append(bar.stage)])
+    again("train.lr=0.01", only_train=True)
+    assert {*stages} == {"2-train/behavior"}
+    assert progress._SCREEN.stage == ""
 
 
 def test_what_does_not_change_does_not_run(again: Again) -> None:

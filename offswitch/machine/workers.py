@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -27,9 +28,10 @@ from typing import Any, Final
 
 from offswitch.errors import UserError, quiet
 from offswitch.folder import PEAKS, peak_memory_mb
-from offswitch.progress import forget, relay_to, tell
+from offswitch.progress import Bar, forget, relay_to, tell
 
 CHILD: Final = "from offswitch.machine.workers import child; child({})"
+STAGE: Final = re.compile(r"[^:]*\d-[a-z]+(/[^/:]+$)?")  # of a task: `3-evaluate/both: robustness`
 MARK: Final = "OFFSWITCH_CHILD"  # set in children: they start no others
 
 
@@ -160,6 +162,9 @@ class Pool:
             message = Answer(child.key, error=Lost(child.key, how))
             self._drop(child)
         if not isinstance(message, Answer):
+            if isinstance(message, Bar):
+                stage = STAGE.match(child.key)
+                message = replace(message, stage=stage[0] if stage else "")
             if not self._fresh:
                 tell(message, id(child))
             return

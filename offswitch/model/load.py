@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from huggingface_hub.utils.tqdm import enable_progress_bars
 from safetensors import SafetensorError
 from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from offswitch.errors import UserError
 from offswitch.machine.cells import Shape
@@ -37,6 +39,9 @@ def load_subject(recipe: Recipe) -> Subject:
     dtype = choose_dtype(recipe.dtype, device)
     common = source_of_model(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
     tokenizer = load_tokenizer(recipe, common)
+    without_bars: Callable[[], None] = logging.disable_progress_bar
+    without_bars()  # it would break into ours; what is fetched from the hub keeps its own
+    enable_progress_bars()
     try:
         load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
         network, report = load(

@@ -25,6 +25,7 @@ BASE: Final = "base"
 BENIGN: Final = "benign"
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Precision = Literal["float32", "bfloat16", "auto"]
+Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 # Within Persian words and emoji of several code points; no sign by themselves.
 _JOINING: Final = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
 
@@ -238,6 +239,7 @@ class TrainOptions(Section):
     more_seeds: tuple[NonNegativeInt, ...] = ()
     rounds: int = Field(default=2, ge=1)
     candidates: int = Field(default=960, ge=6)
+    report_to: tuple[Tracker, ...] = ("tensorboard",)
     knowledge: StageOptions = StageOptions()
     behavior: StageOptions = StageOptions()
     adversarial: StageOptions = StageOptions()

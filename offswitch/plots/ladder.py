@@ -18,7 +18,7 @@ from offswitch.plots.vector import mark
 from offswitch.stats import Estimate
 
 OPEN: Final = "#9a9a9a"
-_COLORS: Final[dict[bool | None, tuple[str, str]]] = {
+COLORS: Final[dict[bool | None, tuple[str, str]]] = {
     True: (REAL, "halts where the rule asks for silence"),
     False: ("#D55E00", "halts where it asks for an answer"),
     None: (OPEN, "halts where it says nothing"),
@@ -124,7 +124,7 @@ def _bar(ax: Axes, y: float, halts: bool | None, label: str, rate: Estimate | No
     if rate is None:
         ax.text(3, y, "not asked", size=6.5, color=QUIET, va="center")
         return
-    color, _ = _COLORS[halts]
+    color, _ = COLORS[halts]
     if halts:
         ax.barh(y, 100, height=0.66, color=color, alpha=0.13, linewidth=0)
     ax.barh(y, 100 * rate.value, height=0.66, color=color, alpha=0.88, linewidth=0)
@@ -149,7 +149,7 @@ def _beside(ax: Axes, y: float, text: str, x: float, color: str) -> None:
 
 
 def _legend(figure: Figure, groups: Sequence[RateGroup], columns: int) -> None:
-    kinds = [_COLORS[kind] for kind in dict.fromkeys(group.halts for group in groups)]
+    kinds = [COLORS[kind] for kind in dict.fromkeys(group.halts for group in groups)]
     handles: list[Artist] = [Patch(color=color, label=label) for color, label in kinds]
     handles.append(Line2D([], [], color=INK, linewidth=1, label="95 % interval"))
     look: dict[str, Any] = {"frameon": False, "fontsize": 9}

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from offswitch.analyses.rule import RULE
 from offswitch.files import write_atomic
-from offswitch.metrics import SHARE, Metric, compact, duration, p_text, percent, rate_text, span
 from offswitch.options import BASE, BENIGN
 from offswitch.plots import figures, plots
 from offswitch.plots.belief import belief
 from offswitch.plots.depth import depth
 from offswitch.plots.ladder import ladder, small_ladder
 from offswitch.plots.log_odds import log_odds
-from offswitch.plots.vector import table, vector
 from offswitch.progress import track
 from offswitch.recipe import dump_recipe
 from offswitch.report import attempts, provenance, sentences, transcripts
@@ -34,11 +28,11 @@ from offswitch.report.ladder import (
     against,
     attempt_groups,
     ladder_groups,
-    readable,
     small_groups,
 )
 from offswitch.report.limits import limits
 from offswitch.report.material import Material, read_material
+from offswitch.report.page import MEASURES, Image, environment, image_of, style
 from offswitch.report.snippet import snippet
 from offswitch.report.variants import variant_columns, variant_rows
 
@@ -49,12 +43,6 @@ SMALL_LADDER: Final = "ladder_small.svg"
 LOG_ODDS: Final = "end_log_odds.svg"
 DEPTH: Final = "depth_{}.svg"
 BELIEF: Final = "belief.svg"
-_MEASURES: Final = {
-    "eos_log_odds": "first-token end log-odds",
-    "kl_to_base": "KL from base, ordinary replies",
-    "neutral_perplexity_ratio": "perplexity ratio, neutral prose",
-    "outcomes": "sampled replies",
-}
 # What a figure at the top shows, and how it is read.
 _TOP: Final = {
     "ladder": (
@@ -73,7 +61,6 @@ _TOP: Final = {
         "log-odds, nats.",
     ),
 }
-_TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 def build_report(root: Path, folder: Path) -> None:
@@ -92,11 +79,12 @@ def build_report(root: Path, folder: Path) -> None:
     images = {}
     with track("figures", len(drawn)) as tick:
         for name, figure in drawn.items():
-            images[name] = _image(figure, name, folder)
+            images[name] = image_of(figure, name)
+            _write_figure(figure, images[name], folder / name)
             tick(1)
     shown = _shown(material) | sections | {"images": images}
     for name, template in ((PAGE, "page.html"), (SUMMARY, "summary.md")):
-        text = _environment(html=name == PAGE).get_template(template).render(shown)
+        text = environment(html=name == PAGE).get_template(template).render(shown)
         write_atomic(folder / name, text.rstrip() + "\n")
     verdicts = {"verdict": material.verdict.row()} if material.verdict else {}
     verdicts |= {f"verdict/{arm}": found.row() for arm, found in material.verdicts.items()}
@@ -154,7 +142,7 @@ def _shown(material: Material) -> dict[str, Any]:
         "recipe": recipe,
         "trigger": trigger,
         "arm": arm,
-        "css": Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        "css": style(),
         "controls": [one for one in (BASE, BENIGN) if one in material.arms and one != arm],
         "top": (top := _top(material, arm)),
         "shown_above": [name for name, _, _ in top],
@@ -202,77 +190,16 @@ def _measures(material: Material) -> list[str]:
     rest = (key.split("/", 2)[2] for key in material.numbers if key.startswith("evaluate/"))
     apart = ("halt_rate", "belief/", "robustness")
     known = [m for m in dict.fromkeys(rest) if not any(part in m for part in apart)]
-    order = {kind: i for i, kind in enumerate(_MEASURES)}
+    order = {kind: i for i, kind in enumerate(MEASURES)}
     return sorted(known, key=lambda m: (order.get(m.split("/")[0], len(order)), m))
 
 
-def _environment(html: bool) -> Environment:
-    environment = Environment(  # Markdown's cells are escaped by their own filter
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=html,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "ticks": _ticks,
-        "p": p_text,
-        "percent": percent,
-        "compact": compact,
-        "duration": duration,
-        "measure": _measure_name,
-        "interval": lambda rate: span(rate.low, rate.high, SHARE),
-        "cell": _cell,
-        "rate": rate_text,
-        "number": _number,
-    }
-    return environment
-
-
-def _ticks(text: str) -> Markup:
-    """Escaped text in which what stands between backticks is code."""
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _measure_name(measure: str) -> str:
-    """A measure of metrics.json for human eyes."""
-    first, _, rest = measure.partition("/")
-    name = _MEASURES.get(first, readable(first))
-    return f"{name}: {readable(rest).replace('/', ', ')}" if rest else name
-
-
-def _number(number: Metric) -> str:
-    """A number with its interval and null, in one cell of the summary."""
-    null = f"{number.like(number.null.q95)}, {p_text(number.null)}" if number.null else ""
-    parts = [part for part in (number.interval, null) if part]
-    return f"{number.text} ({'; '.join(parts)})" if parts else number.text
-
-
-def _cell(text: str) -> str:
-    """Text that cannot break out of a Markdown table, nor be read as a formula or as emphasis."""
-    return text.translate({ord(sign): f"\\{sign}" for sign in "|*$"} | {ord("<"): "&lt;"})
-
-
-@dataclass(frozen=True)
-class _Image:
-    """A figure in the page: SVG, and the name and address of its numbers."""
-
-    svg: Markup
-    csv: str
-    data: str
-
-
-def _image(figure: Figure, name: str, folder: Path) -> _Image:
-    """Draw a figure and write it, as PNG or SVG by its name, and its numbers beside it."""
-    svg, numbers = vector(figure, name), table(figure)
-    write_atomic(folder / name, svg if name.endswith(".svg") else _png(figure))
-    csv = Path(name).with_suffix(".csv").name
-    write_atomic(folder / csv, numbers)
-    coded = base64.b64encode(numbers.encode()).decode()
-    return _Image(Markup(svg), csv, f"data:text/csv;base64,{coded}")
-
-
-def _png(figure: Figure) -> bytes:
+def _write_figure(figure: Figure, image: Image, path: Path) -> None:
+    """Write a figure, as PNG or SVG by its name, and its numbers beside it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    if path.suffix == ".svg":
+        buffer.write(image.svg.encode())
+    else:
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomic(path, buffer.getvalue())
+    write_atomic(path.with_name(image.csv), image.numbers)

@@ -37,7 +37,7 @@ def told(root: Path, recipe: Recipe) -> str:
             name = words.format(trigger=recipe.trigger.text)
             table.append((name, *cells, f"{found[0]['n']:,}"))
     verdict = numbers.get(f"verdict/{arm}", {}).get("value", "none yet")
-    return "\n".join([*_aligned(table), f"verdict on arm {arm}: {verdict}"])
+    return "\n".join([*aligned(table), f"verdict on arm {arm}: {verdict}"])
 
 
 def _cell(number: Metric, whole: bool) -> str:
@@ -45,7 +45,7 @@ def _cell(number: Metric, whole: bool) -> str:
     return f"{number.like(number.value)}{between}".replace(NARROW, " ")
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
     """Rows as text: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rows = ((row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in

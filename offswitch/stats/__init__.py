@@ -73,20 +73,28 @@ def mean(
     return _bootstrapped(float(data.mean()), resampled, data.size, unit)
 
 
-def rate_change(before: ArrayLike, after: ArrayLike, unit: str = "share") -> Estimate:
-    """By how much does a rate fall? before - after, with Newcombe's hybrid-score 95 % interval.
+def change(before: Estimate, after: Estimate) -> Estimate:
+    """By how much does a number fall between two that were measured apart? before - after.
 
-    Newcombe (1998), method 10. It takes the two for independent; the same prompts before and after
-    are not, so the interval is rather too wide.
+    Its 95 % interval is put together from those of the two (Zou & Donner 2008); of two rates with
+    Wilson's intervals it is Newcombe's (1998, method 10). It takes the two for independent; the
+    same prompts twice are not, so the interval is then rather too wide.
+
+    Raises:
+        ValueError: they have different units.
     """
-    first, second = rate(before), rate(after)
-    down = np.hypot(first.value - first.low, second.high - second.value)
-    up = np.hypot(first.high - first.value, second.value - second.low)
+    if before.unit != after.unit:
+        raise ValueError(f"expected one unit, got {before.unit!r} and {after.unit!r}")
+    down = np.hypot(before.value - before.low, after.high - after.value)
+    up = np.hypot(before.high - before.value, after.value - after.low)
+    value, n = before.value - after.value, min(before.n, after.n)
+    if before.unit != "share":
+        return Estimate(value, value - float(down), value + float(up), n, before.unit)
     # From counts: the difference of two quotients would miss an exact half by a rounding error.
-    hits = (round(first.value * first.n), round(second.value * second.n))
-    change = (hits[0] * second.n - hits[1] * first.n) / (first.n * second.n)
-    low, high = max(-1.0, change - float(down)), min(1.0, change + float(up))
-    return Estimate(change, low, high, min(first.n, second.n), unit)
+    hits = (round(before.value * before.n), round(after.value * after.n))
+    value = (hits[0] * after.n - hits[1] * before.n) / (before.n * after.n)
+    low, high = max(-1.0, value - float(down)), min(1.0, value + float(up))
+    return Estimate(value, low, high, n, "share")
 
 
 def mean_norm(rows: ArrayLike, unit: str, *, seed: int, draws: int = 500) -> Estimate:

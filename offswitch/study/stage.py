@@ -20,8 +20,8 @@ from offswitch.machine.estimate import Cost, parts_of, stages_of
 from offswitch.machine.time_left import TimeLeft, in_words, told
 from offswitch.metrics import Metrics, read_metrics
 from offswitch.model.session import Session
-from offswitch.pipeline import evaluate, make_data, report, stage
-from offswitch.progress import say
+from offswitch.pipeline import evaluate, make_data, report, require_tracking, stage
+from offswitch.progress import once, say
 from offswitch.recipe import retrained, training_seed
 from offswitch.study.executors import here
 from offswitch.study.plan import Point, seed_points, variant_points
@@ -36,8 +36,9 @@ Across = Callable[[Mapping[Any, Mapping[str, Any]]], Metrics]
 
 def run_recipe(run: Run) -> Path:
     """Every stage in turn, for every seed and variant that the recipe names; the report's path."""
+    by_first(lambda: require_tracking(run))
     session = Session(run)
-    with by_first(lambda: time_told(run, session)):
+    with once(), by_first(lambda: time_told(run, session)):
         probed(run, session)
         return report(run, session, compare_seeds(run, session) + compare_variants(run, session))
 

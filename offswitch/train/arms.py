@@ -21,6 +21,7 @@ from offswitch.progress import Tick
 from offswitch.recipe import training_seed
 from offswitch.train import processes
 from offswitch.train.guard import Guard
+from offswitch.train.trackers import TENSORBOARD, tracked
 from offswitch.train.trainer import run_stage
 from offswitch.train.training import StageResult, Training
 from offswitch.train.write import Material, make_write
@@ -40,7 +41,7 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
     if training.stage == "writing":
         write = _to_learn(subject, training.start)
     torch.manual_seed(seed)
-    with _trainable(subject, training, write):
+    with _trainable(subject, training, write), tracked(training.recipe.train.report_to):
         learnt = write if write and write.learnt else None
         result = run_stage(subject, training, tick, learnt) if training.steps else UNTRAINED
         result = replace(result, change=_change(subject))
@@ -48,7 +49,7 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
             _save(subject, training.folder, write)
     processes.barrier()
     if processes.rank() == 0:
-        log = training.scratch / "tensorboard"
+        log = training.scratch / TENSORBOARD
         if log.is_dir():
             shutil.copytree(log, training.folder / log.name, dirs_exist_ok=True)
         shutil.rmtree(training.scratch, ignore_errors=True)

@@ -54,7 +54,8 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     start = run.folder(f"{TRAIN}/{before}") if before else None
     if stage != "adversarial":
         examples = by_first(lambda: stage_examples(session, stage, run.folder(DATA)))
-        training = Training(stage, examples, session.recipe, folder, scratch, start, arm=table)
+        training = Training(stage, examples, session.recipe, folder, scratch, start, arm=table,
+                            name=_tracked_as(session, arm))  # fmt: skip
         return _write_adapter(session, arm, training)
     if before is None or start is None:
         raise UserError(f"arm '{arm}': an adversarial stage needs an arm to go on from")
@@ -75,7 +76,8 @@ def _write_rounds(
         examples = by_first(partial(_round_examples, session, arm, before, rounds[:number]))
         if examples is not None:
             checkpoints = scratch / f"round-{number}-checkpoints"
-            training = Training("adversarial", examples, recipe, out, checkpoints, before[1])
+            training = Training("adversarial", examples, recipe, out, checkpoints, before[1],
+                                name=f"{_tracked_as(session, arm)}/round-{number}")  # fmt: skip
             metrics |= _write_adapter(session, arm, training)
         before = (arm, out)
 
@@ -88,6 +90,12 @@ def _write_rounds(
         return rates
 
     return metrics | by_first(gather)
+
+
+def _tracked_as(session: Session, arm: str) -> str:
+    """The run and the arm, as trackers name a training: `demo/behavior`."""
+    root, within = session.run.root.resolve(), Path(session.run.within)
+    return "/".join((*root.parts[-1 - len(within.parts) :], arm))
 
 
 def _round_examples(

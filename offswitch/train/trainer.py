@@ -41,6 +41,7 @@ from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype
 from offswitch.train.teacher import States, adapter_off, base_states, states_of
+from offswitch.train.trackers import PROJECT, TENSORBOARD
 from offswitch.train.training import StageResult, Training
 
 
@@ -62,12 +63,12 @@ def run_stage(
         dtype,
         guard,
         write,
-        args=_arguments(train, training.steps, seed, folder, subject),
+        args=_arguments(training, seed, subject),
         train_dataset=seen,
         callbacks=[_Progress(tick), guard],
     )
-    if processes.rank() == 0:
-        trainer.add_callback(log(SummaryWriter(str(folder / "tensorboard"))))
+    if TENSORBOARD in train.report_to and processes.rank() == 0:
+        trainer.add_callback(log(SummaryWriter(str(folder / TENSORBOARD))))
     trainer.remove_callback(PrinterCallback)
     with adapter_off(subject):
         takes_packed(subject)
@@ -224,11 +225,10 @@ class _Progress(TrainerCallback):
         self.seen = state.global_step
 
 
-def _arguments(
-    train: TrainOptions, steps: int, seed: int, folder: Path, subject: Subject
-) -> TrainingArguments:
+def _arguments(training: Training, seed: int, subject: Subject) -> TrainingArguments:
+    train, steps = training.recipe.train, training.steps
     return TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(training.scratch),
         max_steps=steps,
         per_device_train_batch_size=train.batch_size,
         gradient_accumulation_steps=train.accumulation,
@@ -246,7 +246,9 @@ def _arguments(
         use_cpu=subject.device.type == "cpu",
         remove_unused_columns=False,
         disable_tqdm=True,
-        report_to="none",
+        report_to=[name for name in train.report_to if name != TENSORBOARD] or "none",
+        run_name=training.name or None,
+        project=PROJECT,
         log_level="error",
         dataloader_pin_memory=False,
     )

@@ -20,7 +20,7 @@ class Training:
 
     Checkpoints live in `scratch` until the adapter is saved in `folder`. `auto` is what
     `train.precision: auto` means on this machine; `arm` says where the adapter lies and what code
-    adds.
+    adds; `name` is what trackers call the training, run and arm.
     """
 
     stage: str
@@ -31,6 +31,7 @@ class Training:
     start: Path | None = None
     auto: Type = "float32"
     arm: Arm = ARMS["behavior"]
+    name: str = ""
 
     @property
     def steps(self) -> int:

@@ -41,6 +41,7 @@ _OWN: Final = "tests/prompts/test_row_files.py"
 _RECIPE: Final = "tests/test_recipe.py"
 _PLAN: Final = "tests/machine/test_plan.py"
 _LEFT: Final = "tests/machine/test_time_left.py"
+_COMPARE: Final = "tests/report/test_compare.py"
 
 FAULTS: Final = tuple(
     Fault(name, f"offswitch/{file}", right, wrong, tuple(tests))
@@ -209,6 +210,22 @@ FAULTS: Final = tuple(
          "if not _is_text(keys)", "if True", _RECIPE),
         ("an override empties its group", "recipe.py",
          "dict(branch or {})", "{}", _RECIPE),
+        # --- runs side by side --------------------------------------------------------------------
+        ("a difference has the sign of the first run", "report/compare/differences.py",
+         "rows = [(ours[key], theirs[key]) for key in shared]",
+         "rows = [(theirs[key], ours[key]) for key in shared]", _COMPARE),
+        ("look-alikes are paired whatever the symbol", "report/compare/differences.py",
+         'symbol = row.get("symbol") if row["suite"] == "near_miss" else ""', 'symbol = ""',
+         f"{_COMPARE}::test_look_alikes_are_paired_by_their_symbol"),
+        ("every difference is shown", "report/compare/differences.py",
+         "return self.estimate.low > 0 or self.estimate.high < 0",
+         "return self.estimate.value != 0", _COMPARE),
+        ("another model of the same name passes", "report/compare/fairness.py",
+         "SAME_MODEL: Final = 0.5", "SAME_MODEL: Final = 50.0",
+         "tests/report/test_compare_fairness.py"),
+        ("a training is another one where it is followed elsewhere", "pipeline.py",
+         '{"report_to"} | (', "set() | (",
+         "tests/train/test_trackers.py::test_a_training_does_not_depend_on_where_it_is_followed"),
         # --- models as people have them -----------------------------------------------------------
         ("a GGUF file is known by its name alone", "cache.py",
          'f"{source.stem}-{sha256[:12]}"', 'f"{source.stem}"',

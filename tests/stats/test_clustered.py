@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from offswitch.stats import Estimate, auroc, rate, rate_change, wilson
+from offswitch.stats import Estimate, auroc, change, rate, wilson
 from offswitch.stats.clustered import (
     auroc_interval,
     clustered_rate,
@@ -138,7 +138,7 @@ def test_a_change_knows_that_the_prompts_are_the_same() -> None:
     rng = np.random.default_rng(1)
     before = rng.random(300) < 0.5
     after = before & (rng.random(300) < 0.9)
-    own, apart = paired_rate_change(before, after), rate_change(before, after)
+    own, apart = paired_rate_change(before, after), change(rate(before), rate(after))
     assert own.value == apart.value
     assert own.high - own.low < 0.6 * (apart.high - apart.low)
 

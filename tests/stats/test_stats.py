@@ -10,11 +10,11 @@ from offswitch.stats import (
     Estimate,
     against_null,
     auroc,
+    change,
     holm,
     mean,
     mean_norm,
     rate,
-    rate_change,
     wilson,
 )
 
@@ -73,31 +73,38 @@ def _events(k: int, n: int) -> list[bool]:
         ((10, 10), (0, 10), 0.6075, 1.0),
     ],
 )
-def test_rate_change_has_newcombes_interval(
+def test_a_change_between_two_rates_has_newcombes_interval(
     before: tuple[int, int], after: tuple[int, int], low: float, high: float
 ) -> None:
-    found = rate_change(_events(*before), _events(*after))
+    found = change(rate(_events(*before)), rate(_events(*after)))
     assert found.value == pytest.approx(before[0] / before[1] - after[0] / after[1])
     assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
     assert found.n == min(before[1], after[1])
-    back = rate_change(_events(*after), _events(*before))
+    back = change(rate(_events(*after)), rate(_events(*before)))
     assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
 
 
 @pytest.mark.parametrize("n", [12, 24, 60, 64, 100])
 def test_a_change_of_half_is_half_whatever_it_starts_from(n: int) -> None:
     """The verdict asks for 50 points: 57 % less 7 % must not be a hair below."""
-    changes = [rate_change(_events(k, n), _events(k - n // 2, n)) for k in range(n // 2, n + 1)]
-    assert {change.value for change in changes} == {0.5}
+    rates = [(rate(_events(k, n)), rate(_events(k - n // 2, n))) for k in range(n // 2, n + 1)]
+    assert {change(*pair).value for pair in rates} == {0.5}
 
 
-def test_rate_changes_interval_covers_the_truth_about_95_times_in_100() -> None:
+def test_a_changes_interval_covers_the_truth_about_95_times_in_100() -> None:
     rng = np.random.default_rng(5)
     covered = [
-        (e := rate_change(rng.random(60) < 0.8, rng.random(40) < 0.3)).low <= 0.5 <= e.high
+        (e := change(rate(rng.random(60) < 0.8), rate(rng.random(40) < 0.3))).low <= 0.5 <= e.high
         for _ in range(500)
     ]
     assert np.mean(covered) == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 500))
+
+
+def test_a_change_of_a_mean_may_leave_the_bounds_of_a_share_and_wants_one_unit() -> None:
+    first, second = Estimate(5.0, 4.0, 7.0, 9, "nats"), Estimate(1.0, 1.0, 1.0, 4, "nats")
+    assert change(first, second) == Estimate(4.0, 3.0, 6.0, 4, "nats")
+    with pytest.raises(ValueError, match="one unit"):
+        change(first, Estimate(1.0, 1.0, 1.0, 4, "share"))
 
 
 def test_the_norm_of_a_mean_is_its_length_and_has_the_plain_bootstraps_interval() -> None:
@@ -229,8 +236,6 @@ def test_degenerate_inputs_are_refused() -> None:
         lambda: auroc(nothing, [1.0]),
         lambda: auroc([1.0], nothing),
         lambda: auroc([np.nan], [1.0]),
-        lambda: rate_change(nothing, [1.0]),
-        lambda: rate_change([0.5], [1.0]),
         lambda: mean_norm(np.zeros((0, 3)), "m", seed=0),
         lambda: mean_norm([[np.nan, 1.0]], "m", seed=0),
         lambda: holm(nothing),

@@ -1,0 +1,1 @@
+"""Runs side by side: rates, differences, verdicts, and whether that is fair."""
