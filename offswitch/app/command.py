@@ -22,6 +22,10 @@ def app(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Else the first free one from 7860 on.")
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="A run, or RUN:ARM, to compare it with; can be repeated."),
+    ] = None,
     space: Annotated[
         Path | None, typer.Option(help="Write a Hugging Face Space into this folder instead.")
     ] = None,
@@ -39,4 +43,4 @@ def app(
         from offswitch.app.server import TOKEN, Address, serve
 
         address = Address(host, port, os.environ.get(TOKEN, ""))
-        serve(folder, address, model=not no_model, say=typer.echo)
+        serve(folder, address, model=not no_model, beside=compare or (), say=typer.echo)

@@ -54,7 +54,7 @@ class Explored:
     comparison: str = ""
 
 
-def page(explored: Explored) -> gr.Blocks:
+def explorer_page(explored: Explored) -> gr.Blocks:
     """The page, not yet served."""
     shown, name = explored.shown, explored.shown.run.recipe.name
     blocks: gr.Blocks = gr.Blocks(title=f"offswitch: {name}", analytics_enabled=False)
@@ -71,7 +71,9 @@ def page(explored: Explored) -> gr.Blocks:
             _figures_tab(shown)
             if explored.comparison:
                 with gr.Tab("Compare"):
-                    gr.HTML(explored.comparison)
+                    whole = html.escape(explored.comparison)
+                    gr.HTML(f'<iframe class="os-page" sandbox title="Comparison" srcdoc="{whole}">'
+                            "</iframe>")  # fmt: skip
     return blocks
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from offswitch.app.guard import LOOPBACK, REPORT_POLICY, Guard
 from offswitch.app.shown import Shown
 from offswitch.app.worker import Worker
 from offswitch.errors import UserError
+from offswitch.report.compare.comparison import compare
+from offswitch.report.compare.write import page
 
 TOKEN: Final = "OFFSWITCH_TOKEN"
 PORT: Final = 7860
@@ -51,9 +53,12 @@ class Address:
 
 
 def serve(
-    root: Path, address: Address, *, model: bool = True, comparison: str = "", say: Any = print
-) -> None:
+    root: Path, address: Address, *, model: bool = True, beside: Sequence[str] = (),
+    say: Any = print,
+) -> None:  # fmt: skip
     """Serve the explorer of a run folder until it is interrupted.
+
+    `beside` are runs to compare it with, as `offswitch compare` takes them.
 
     Raises:
         UserError: no run folder, no such port, or the extra is not installed.
@@ -61,6 +66,7 @@ def serve(
     os.environ.update(_OFF)
     shown = Shown.of(root)
     worker = Worker(shown.run.root) if model and shown.arms else None
+    comparison = page(compare([str(root), *beside])) if beside else ""
     with _listening(address) as listener, _working(worker):
         _run(_application(shown, worker, comparison, address), listener, address, say)
 
@@ -72,7 +78,7 @@ def _application(shown: Shown, worker: Worker | None, comparison: str, address: 
         from fastapi.responses import FileResponse, Response
     except ImportError as error:
         raise UserError("the explorer needs the extra: pip install 'offswitch[app]'") from error
-    from offswitch.app.page import CSS, THEME, Explored, page
+    from offswitch.app.page import CSS, THEME, Explored, explorer_page
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -83,7 +89,7 @@ def _application(shown: Shown, worker: Worker | None, comparison: str, address: 
         headers = {"content-security-policy": REPORT_POLICY}
         return FileResponse(shown.page, media_type="text/html", headers=headers)
 
-    blocks = page(Explored(shown, worker, comparison))
+    blocks = explorer_page(Explored(shown, worker, comparison))
     blocks.queue(max_size=_WAITING, default_concurrency_limit=8)
     gradio.mount_gradio_app(
         app, blocks, path="/", server_name=address.host, theme=THEME,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -176,6 +177,18 @@ def test_a_foreign_page_cannot_ask(url: str) -> None:
     with pytest.raises(HTTPError) as caught:
         urlopen(request)
     assert caught.value.code == 403
+
+
+def test_two_runs_are_compared_on_a_page_of_their_own(run: Path, opened: Open) -> None:
+    other = shutil.copytree(run, run.parent / "other")
+    for url in _served(run, "--no-model", "--compare", str(other)):
+        page = opened(url)
+        _tab(page, "Compare")
+        frame = page.frame_locator("iframe.os-page")
+        frame.locator("h1").wait_for(timeout=SOON)
+        told = frame.locator("body").inner_text()
+        assert "planted" in told
+        assert "100" in told
 
 
 def test_without_a_model_figures_and_findings_are_there(run: Path, opened: Open) -> None:
