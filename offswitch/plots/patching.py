@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offswitch.analyses.analysis import ALPHA, Finding
+from offswitch.analyses.analysis import Finding
 from offswitch.analyses.evidence.patching import SITES, Patching
 from offswitch.metrics import signed
 from offswitch.plots.panels import curves, farthest, heat, ring
@@ -56,8 +56,6 @@ def _map(ax: Axes, table: Sequence[Sequence[float]], blocks: Sequence[int], reac
 
 def _title(finding: Finding[Patching]) -> str:
     real = finding.result
-    if finding.null is not None and finding.null.p > ALPHA:
-        return f"Patching moves nothing: the two prompts lie {signed(real.gap)} nats apart"
     moved = f"at block {real.block} it moves {signed(real.moved.value)} of {signed(real.gap)} nats"
     if real.handover > real.blocks[-1]:
         return f"At no block does the last position alone decide; {moved}"
