@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from offswitch.model import generate
 from offswitch.model.adapters import add_arm, arm_of
-from offswitch.model.generate import greedy_replies
+from offswitch.model.generate import greedy_replies, growing_reply
 from offswitch.model.hooks import edit
 from offswitch.model.load import make_subject
 from offswitch.model.subject import Subject
@@ -77,6 +77,11 @@ def test_batched_replies_are_those_made_one_by_one(tmp_path: Path, family: str) 
     for arm in ("base", "behavior"):
         expected = [_one_by_one(subject, arm, chat, 8) for chat in CHATS]
         assert greedy_replies(subject, arm, CHATS, 8) == expected
+        grown = [[*growing_reply(subject, arm, chat, 8)] for chat in CHATS]
+        assert [replies[-1] for replies in grown] == expected
+        for replies in grown:
+            ids = [reply.ids for reply in replies]
+            assert ids == [ids[-1][: i + 1] for i in range(len(ids))]
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.mutations.evidence import ROWS
+from tests.mutations import evidence, explored
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ _COMPARE: Final = "tests/report/test_compare.py"
 FAULTS: Final = tuple(
     Fault(name, f"offswitch/{file}", right, wrong, tuple(tests))
     for name, file, right, wrong, *tests in (
-        *ROWS,
+        *evidence.ROWS,
+        *explored.ROWS,
         # --- packed passes, rows kept apart -------------------------------------------------------
         ("a packed row sees beyond its window", "model/packed.py",
          "return seen if window is None else seen & (distance < window)", "return seen",

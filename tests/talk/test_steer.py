@@ -25,7 +25,7 @@ from offswitch.options import BASE
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.talk.steer import steered
-from offswitch.talk.steering import Steering
+from offswitch.talk.steering import Steering, settled
 from tests.tiny import save_adapter, tiny_subject
 
 ARM: Final = "behavior"
@@ -139,6 +139,22 @@ def test_after_removal_the_projection_is_zero(
             assert torch.allclose(after[:, where], kept[:, where])
             edited += 1
     assert edited == (TOKENS if everywhere else 1)
+
+
+def test_a_share_of_a_removal_leaves_the_rest(subject: Subject) -> None:
+    unit = torch.tensor(directions_of(subject)["random00"][1], dtype=torch.float32)
+    unit = unit / unit.norm()
+    (before, after), *_ = _passes(subject, Steering("remove", "random00", 1, 0.25), 1)
+    torch.testing.assert_close(after[:, -1] @ unit, 0.75 * (before[:, -1] @ unit))
+
+
+def test_without_a_name_the_pair_that_did_most_is_taken(subject: Subject) -> None:
+    stored, facts = directions_of(subject), facts_of(subject)
+    assert settled(stored, facts, Steering("add")) == Steering("add", "trigger", 2, 40.0, False)
+    chosen = ({"direction": "trigger", "block": 2}, {"direction": "random00", "block": 1})
+    most = replace(facts, chosen=chosen)
+    assert settled(stored, most, Steering("remove")) == Steering("remove", "random00", 1, 1.0)
+    assert settled(stored, most, Steering("remove", block=0)).direction == "trigger"
 
 
 @pytest.mark.parametrize("operation", ["add", "remove"])
