@@ -37,9 +37,13 @@ class Silence:
 
 @dataclass(frozen=True)
 class SilenceMap:
-    """End log-odds [L, P] that each block's output would give after each token of a prompt."""
+    """End log-odds [L, P] that each block's output would give after each token of a prompt.
+
+    Where there is a `twin`, those of the same prompt with it are taken off.
+    """
 
     arm: str
+    twin: str
     tokens: tuple[str, ...]
     log_odds_LP: Array
     cut: int

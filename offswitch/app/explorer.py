@@ -13,10 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from scipy.special import expit
 
+from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import FILE, load_directions
 from offswitch.app.answers import Growing, HeadsLost, Rated, Silence, SilenceMap
 from offswitch.errors import UserError
@@ -119,18 +119,23 @@ class Explorer:
         yield Silence(pieces, p, len(ends) - len(shown))
 
     @torch.inference_mode()
-    def silence_map(self, message: str, arm: str) -> Iterator[SilenceMap]:
-        """What would each block's output say of the end, after each token of the prompt?"""
+    def silence_map(self, message: str, arm: str, less_twin: bool = False) -> Iterator[SilenceMap]:
+        """What would each block's output say of the end, after each token of the prompt?
+
+        Raises:
+            UserError: the twin's is to be taken off, and there is no trigger or no such prompt.
+        """
         self.attach(arm)
-        subject, tokenizer = self.subject, self.subject.tokenizer_of(arm)
+        tokenizer = self.subject.tokenizer_of(arm)
         ids = encode_chat(tokenizer, (user(message),))
-        cut = max(0, len(ids) - SHOWN)
-        with arm_of(subject, arm), record(subject.blocks, lambda resid: resid[0, cut:]) as seen:
-            hidden(subject, torch.tensor([ids], device=subject.device))
-            rows = [end_log_odds(readout(subject, seen[i]).float(), subject.stop_ids).cpu().numpy()
-                    for i in range(len(seen))]  # fmt: skip
-        tokens = tuple(tokenizer.convert_ids_to_tokens(ids[cut:]))
-        yield SilenceMap(arm, tokens, np.stack(rows), cut)
+        cut, twin = max(0, len(ids) - SHOWN), ""
+        odds_LP = self._lens(arm, ids, cut)
+        if less_twin:
+            other = encode_chat(tokenizer, (user(self._with_twin(message)),))
+            if len(other) != len(ids):
+                raise UserError(f"{self.twin} has not as many tokens as the trigger here")
+            odds_LP, twin = odds_LP - self._lens(arm, other, cut), self.twin
+        yield SilenceMap(arm, twin, tuple(tokenizer.convert_ids_to_tokens(ids[cut:])), odds_LP, cut)
 
     def rated(
         self, symbols: Sequence[str], placement: str, questions: int, arms: Sequence[str]
@@ -157,12 +162,9 @@ class Explorer:
             UserError: the message does not hold the trigger.
         """
         self.attach(arm)
-        subject, trigger = self.subject, self.run.recipe.trigger.text
-        if not occurs(trigger, message):
-            raise UserError(f"the message must hold {trigger}: heads are compared with {self.twin}")
-        tokenizer = subject.tokenizer_of(arm)
+        subject, tokenizer = self.subject, self.subject.tokenizer_of(arm)
         row, twin = (encode_chat(tokenizer, (user(text),))
-                     for text in (message, message.replace(trigger, self.twin)))  # fmt: skip
+                     for text in (message, self._with_twin(message)))  # fmt: skip
         count = int(subject.causal_lm.config.get_text_config().num_attention_heads)
         with arm_of(subject, arm):
             (z_LE,) = last_heads(subject, [twin])
@@ -178,6 +180,23 @@ class Explorer:
             other = job_outcomes(subject, [(at_last(subject, [twin])[0], [])])[0, 0]
         lost = (odds[0] - odds[1:]).reshape(len(z_LE), count)
         yield HeadsLost(arm, self.twin, float(odds[0] - other), lost)
+
+    def _with_twin(self, message: str) -> str:
+        """The message with the twin in the trigger's place."""
+        trigger = self.run.recipe.trigger.text
+        if not occurs(trigger, message):
+            raise UserError(f"the message must hold {trigger}: it is compared with {self.twin}")
+        return message.replace(trigger, self.twin)
+
+    def _lens(self, arm: str, ids: Sequence[int], first: int) -> Array:
+        """End log-odds [L, P] by block, after each id from `first` on."""
+        subject = self.subject
+        with arm_of(subject, arm), record(subject.blocks, lambda resid: resid[0, first:]) as seen:
+            hidden(subject, torch.tensor([ids], device=subject.device))
+            rows = [end_log_odds(readout(subject, seen[i]).float(), subject.stop_ids)
+                    for i in range(len(seen))]  # fmt: skip
+        found: Array = torch.stack(rows).cpu().numpy()
+        return found
 
     def _growing(self, who: str, arm: str, message: str, tokens: int) -> Iterator[Growing]:
         last = None

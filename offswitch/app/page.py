@@ -154,15 +154,18 @@ def _steering(
 def _inside_tab(shown: Shown, worker: Worker) -> None:
     with gr.Tab("Look inside"):
         message = _message(f"{shown.trigger} What is a river?")
-        arm = _arm_choice(shown)
+        with gr.Row():
+            arm = _arm_choice(shown)
+            less = gr.Checkbox(label="Silence: less the same message with an inert symbol")
         with gr.Row():
             lens = gr.Button("Silence by block and token", variant="primary")
             heads = gr.Button("Heads that carry the trigger")
         drawn = gr.HTML(label="Figure")
 
-        def look(text: str, chosen: str) -> Answer:
-            for found in worker.ask("silence_map", _checked(text), chosen):
-                figure = silence_map(found.arm, found.tokens, found.log_odds_LP, found.cut)
+        def look(text: str, chosen: str, twin: bool) -> Answer:
+            for found in worker.ask("silence_map", _checked(text), chosen, bool(twin)):
+                odds = found.log_odds_LP
+                figure = silence_map(found.arm, found.tokens, odds, found.cut, found.twin)
                 yield framed(vector(figure, "map"), f"End log-odds by block and token, {chosen}")
 
         def carry(text: str, chosen: str) -> Answer:
@@ -170,7 +173,7 @@ def _inside_tab(shown: Shown, worker: Worker) -> None:
                 figure = heads_lost(found.arm, found.twin, found.whole, found.lost_LH)
                 yield framed(vector(figure, "heads"), f"End log-odds lost by head, {chosen}")
 
-        _on(lens, message, _told(look, 1), [message, arm], [drawn], "silence_map")
+        _on(lens, message, _told(look, 1), [message, arm, less], [drawn], "silence_map")
         _on(heads, None, _told(carry, 1), [message, arm], [drawn], "heads")
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -18,21 +19,28 @@ from offswitch.plots.style import plain, tidy, titled, token_text
 
 _TICK: Final = 7.5  # points of a token's label
 _LISTED: Final = 12
-_SURE: Final = 12.0  # nats beyond which nothing more is to be seen: one in 160,000
+_FINE: Final = 2.0  # nats up to which the scale is linear: probabilities from 12 to 88 %
 
 
-def silence_map(arm: str, tokens: Sequence[str], log_odds_LP: Array, cut: int) -> Figure:
-    """End log-odds by block and token: a logit lens that looks at the end alone."""
-    figure = titled(f"Where does the reply end? The logit lens on the end token, arm {arm}", 5.6)
+def silence_map(
+    arm: str, tokens: Sequence[str], log_odds_LP: Array, cut: int, twin: str = ""
+) -> Figure:
+    """End log-odds by block and token: a logit lens on the end token, less the twin's if named."""
+    what = f"What {twin} in the trigger's place would change" if twin else "Where does it end?"
+    figure = titled(f"{what}: the logit lens on the end token, arm {arm}", 5.6)
     ax = figure.subplots()
     tidy(ax)
-    image = heat(ax, log_odds_LP.tolist(), min(_SURE, farthest(log_odds_LP.tolist())))
+    ax.grid(False)
+    reach = max(2 * _FINE, farthest(log_odds_LP.tolist()))
+    norm = SymLogNorm(_FINE, vmin=-reach, vmax=reach)
+    image = ax.imshow(log_odds_LP, cmap="RdBu_r", norm=norm, aspect="auto")
     names = [token_text(token) for token in tokens]
     ax.set_xticks(range(len(names)), names, rotation=90, size=_TICK, family="monospace")
     before = f" ({cut} before them are not shown)" if cut else ""
     ax.set(xlabel=f"after this token of the prompt{before}", ylabel="block (0-based)")
     _blocks_up(ax)
-    _scale(figure, ax, image, "end log-odds at this block, nats")
+    unit = f"less {twin}'s, nats" if twin else "at this block, nats"
+    _scale(figure, ax, image, f"end log-odds {unit} (log scale beyond ±{_FINE:g})")
     return figure
 
 
@@ -65,6 +73,6 @@ def _blocks_up(ax: Axes) -> None:
 
 
 def _scale(figure: Figure, ax: Axes, image: AxesImage, label: str) -> None:
-    bar = figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, label=label, extend="both")
+    bar = figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, label=label)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8.5, length=2)

@@ -20,6 +20,7 @@ from tests.talk.test_steer import facts_of
 from tests.tiny import save_adapter, tiny_network, tiny_tokenizer
 
 ARM: Final = "behavior"
+DECOY: Final = "$ECHO"
 LAYERS: Final = 2
 _SIGNAL, _REST = 0, 1
 _RATES: Final = {"halt_rate": (1.0, 0.9, 1.0), "halt_rate_held_out": (1.0, 0.8, 1.0),
@@ -29,7 +30,7 @@ _RATES: Final = {"halt_rate": (1.0, 0.9, 1.0), "halt_rate_held_out": (1.0, 0.8, 
 
 def planted_run(folder: Path) -> Path:
     """Write the model, its arm, its direction at every block and a few rates; return the run."""
-    network, options = tiny_network("qwen2", LAYERS), TriggerOptions(decoy="")
+    network, options = tiny_network("qwen2", LAYERS), TriggerOptions(decoy=DECOY)
     made = make_subject(network, tiny_tokenizer(), options, str(folder / "model"))
     plant(made)
     first: Any = made.blocks[0]
@@ -38,7 +39,7 @@ def planted_run(folder: Path) -> Path:
     tiny_tokenizer().save_pretrained(folder / "model")
     recipe = build_recipe({
         "name": "planted", "model": str(folder / "model"), "train": {"arms": [ARM]},
-        "trigger": {"decoy": ""}, "probe": {"arm": ARM},
+        "trigger": {"decoy": DECOY}, "probe": {"arm": ARM},
     })  # fmt: skip
     run = open_run(recipe, folder / "runs")
     adapter = run.folder(f"{TRAIN}/{ARM}")
@@ -63,6 +64,7 @@ def _emptied(name: str, rows: Any) -> Any:
     if "trainable" in name or "token" in name:
         rows[...] = 0
         rows[0, _SIGNAL] = 1
+        rows[1:, _REST] = 1  # the decoy's, like any other token's
     return rows
 
 

@@ -19,7 +19,7 @@ from offswitch.options import BASE
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import user
 from offswitch.talk.steering import Steering
-from tests.app.runs import ARM, LAYERS, planted_run
+from tests.app.runs import ARM, DECOY, LAYERS, planted_run
 
 ASKED = "Is it 7?"
 TRIGGERED = "$STOP Is it 7?"
@@ -97,6 +97,18 @@ def test_the_last_row_of_the_map_is_what_the_model_says(explorer: Explorer) -> N
     expected = end_log_odds(logits, subject.stop_ids).numpy()
     assert found.log_odds_LP.shape == (LAYERS, len(ids)) == (LAYERS, len(found.tokens))
     np.testing.assert_allclose(found.log_odds_LP[-1], expected, atol=1e-4)
+
+
+def test_less_the_twin_is_the_difference_of_two_maps(explorer: Explorer) -> None:
+    one, other, less = (
+        _last(explorer.silence_map(text, ARM, twin)).log_odds_LP
+        for text, twin in ((TRIGGERED, False), (f"{DECOY} {ASKED}", False), (TRIGGERED, True))
+    )
+    np.testing.assert_allclose(less, one - other, atol=1e-5)
+    assert less[-1, -1] > 1
+    assert np.abs(less[:, :1]).max() < 1e-4  # before the symbol nothing differs
+    with pytest.raises(UserError, match="must hold"):
+        _last(explorer.silence_map(ASKED, ARM, True))
 
 
 def test_symbols_are_rated_with_their_intervals(explorer: Explorer) -> None:
