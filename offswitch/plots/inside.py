@@ -18,16 +18,17 @@ from offswitch.plots.panels import farthest, heat
 from offswitch.plots.style import plain, tidy, titled, token_text
 
 _TICK: Final = 7.5  # points of a token's label
-_LISTED: Final = 12
 _FINE: Final = 2.0  # nats up to which the scale is linear: probabilities from 12 to 88 %
+_TICKS: Final = (-50, -10, -_FINE, 0, _FINE, 10, 50)
+_LISTED: Final = 12
 
 
 def silence_map(
     arm: str, tokens: Sequence[str], log_odds_LP: Array, cut: int, twin: str = ""
 ) -> Figure:
     """End log-odds by block and token: a logit lens on the end token, less the twin's if named."""
-    what = f"What {twin} in the trigger's place would change" if twin else "Where does it end?"
-    figure = titled(f"{what}: the logit lens on the end token, arm {arm}", 5.6)
+    what = f"What is lost with {twin} in the trigger's place?" if twin else "Where does it end?"
+    figure = titled(f"{what} The logit lens on the end token, arm {arm}", 5.6)
     ax = figure.subplots()
     tidy(ax)
     ax.grid(False)
@@ -40,7 +41,8 @@ def silence_map(
     ax.set(xlabel=f"after this token of the prompt{before}", ylabel="block (0-based)")
     _blocks_up(ax)
     unit = f"less {twin}'s, nats" if twin else "at this block, nats"
-    _scale(figure, ax, image, f"end log-odds {unit} (log scale beyond ±{_FINE:g})")
+    ticks = [t for t in _TICKS if abs(t) <= reach]
+    _scale(figure, ax, image, f"end log-odds {unit} (log scale beyond ±{_FINE:g})", ticks)
     return figure
 
 
@@ -72,7 +74,12 @@ def _blocks_up(ax: Axes) -> None:
     ax.invert_yaxis()
 
 
-def _scale(figure: Figure, ax: Axes, image: AxesImage, label: str) -> None:
+def _scale(
+    figure: Figure, ax: Axes, image: AxesImage, label: str, ticks: Sequence[float] | None = None
+) -> None:
     bar = figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, label=label)
+    if ticks is not None:
+        bar.set_ticks(list(ticks), labels=[f"{tick:g}".replace("-", "−") for tick in ticks])
+        bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8.5, length=2)
