@@ -25,7 +25,7 @@ from offswitch.options import BASE
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.talk.steer import steered
-from offswitch.talk.steering import Steering, settled
+from offswitch.talk.steering import Steering
 from tests.tiny import save_adapter, tiny_subject
 
 ARM: Final = "behavior"
@@ -146,15 +146,6 @@ def test_a_share_of_a_removal_leaves_the_rest(subject: Subject) -> None:
     unit = unit / unit.norm()
     (before, after), *_ = _passes(subject, Steering("remove", "random00", 1, 0.25), 1)
     torch.testing.assert_close(after[:, -1] @ unit, 0.75 * (before[:, -1] @ unit))
-
-
-def test_without_a_name_the_pair_that_did_most_is_taken(subject: Subject) -> None:
-    stored, facts = directions_of(subject), facts_of(subject)
-    assert settled(stored, facts, Steering("add")) == Steering("add", "trigger", 2, 40.0, False)
-    chosen = ({"direction": "trigger", "block": 2}, {"direction": "random00", "block": 1})
-    most = replace(facts, chosen=chosen)
-    assert settled(stored, most, Steering("remove")) == Steering("remove", "random00", 1, 1.0)
-    assert settled(stored, most, Steering("remove", block=0)).direction == "trigger"
 
 
 @pytest.mark.parametrize("operation", ["add", "remove"])
@@ -291,16 +282,6 @@ def _is_refused(
         pytest.fail("it was let through")
     assert "\n" not in str(caught.value)
     assert subject.active == BASE
-
-
-@pytest.mark.parametrize("scale", [float("nan"), float("inf"), float("-inf")])
-def test_a_scale_is_a_number_and_of_a_removal_a_share(scale: float) -> None:
-    with pytest.raises(UserError, match="must be a finite number"):
-        Steering("add", scale=scale)
-    with pytest.raises(UserError, match="between 0 and 1, got 2"):
-        Steering("remove", scale=2.0)
-    with pytest.raises(UserError, match="not 'double'"):
-        Steering("double")  # type: ignore[arg-type]
 
 
 def test_the_direction_of_one_arm_is_not_applied_to_another(subject: Subject) -> None:
