@@ -96,7 +96,7 @@ def alone(run: Path, repeats: int) -> dict[str, list[float]]:
                 next(answers)  # the empty panels
                 found["first token"].append(next(answers)[0])
                 list(answers)
-                *_, (seconds, _) = ask(url, "silence_map", [LONG.format(trigger), arm])
+                *_, (seconds, _) = ask(url, "silence_map", [LONG.format(trigger), arm, False])
                 found["map of 60 tokens"].append(seconds)
     return dict(found)
 
@@ -161,6 +161,9 @@ def main(words: Sequence[str] | None = None) -> int:
         for what, values in alone(options.run, options.repeats).items():
             low, middle, high = np.percentile(values, [0, 50, 100])
             lines.append(f"{what}: {middle:.2f} s [{low:.2f}, {high:.2f}], n = {len(values)}")
+        sys.stdout.write("\n".join([*lines, ""]))
+        sys.stdout.flush()
+        lines = []
         found, wrong = crowd(options.run, options.clients, options.seconds)
         for what, values in found["took"].items():
             middle, late = np.percentile(values, [50, 95])
