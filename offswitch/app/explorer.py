@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -29,9 +29,8 @@ from offswitch.model.hooks import record
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
-from offswitch.probe.edits import Edit
 from offswitch.probe.intervene import job_outcomes
-from offswitch.probe.measure.heads import last_heads
+from offswitch.probe.measure.heads import head_count, knock, last_heads
 from offswitch.probe.packing import at_last
 from offswitch.prompts.chat_format import reader
 from offswitch.prompts.encode import encode_chat
@@ -53,7 +52,6 @@ class Explorer:
 
     run: Run
     subject: Subject
-    attached: set[str] = field(default_factory=lambda: {BASE})
 
     @classmethod
     def of(cls, root: Path) -> Explorer:
@@ -79,9 +77,8 @@ class Explorer:
         Raises:
             UserError: it was not trained in this run.
         """
-        if arm not in self.attached:
+        if arm != BASE and arm not in self.subject.arms:
             add_arm(self.subject, arm, adapter_of(self.run, arm))
-            self.attached.add(arm)
 
     def replies(self, message: str, arms: Sequence[str], tokens: int) -> Iterator[Growing]:
         """Each arm's reply to a message as it grows, one arm after the other."""
@@ -165,17 +162,12 @@ class Explorer:
         subject, tokenizer = self.subject, self.subject.tokenizer_of(arm)
         row, twin = (encode_chat(tokenizer, (user(text),))
                      for text in (message, self._with_twin(message)))  # fmt: skip
-        count = int(subject.causal_lm.config.get_text_config().num_attention_heads)
+        count = head_count(subject)
         with arm_of(subject, arm):
             (z_LE,) = last_heads(subject, [twin])
-            width = z_LE.shape[-1] // count
             (prompt,) = at_last(subject, [row])
             every = [(layer, head) for layer in range(len(z_LE)) for head in range(count)]
-            edits = [
-                [Edit(layer, "head", torch.tensor(z_LE[layer, head * width : (head + 1) * width]),
-                      first=-1, column=head * width)]
-                for layer, head in every
-            ]  # fmt: skip
+            edits = [knock(z_LE, count, [one]) for one in every]
             odds = job_outcomes(subject, [(prompt, branch) for branch in ([], *edits)])[:, 0]
             other = job_outcomes(subject, [(at_last(subject, [twin])[0], [])])[0, 0]
         lost = (odds[0] - odds[1:]).reshape(len(z_LE), count)

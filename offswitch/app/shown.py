@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from offswitch.analyses.directions import CENTRE, FILE, DirectionFacts, load_directions
+from offswitch.app.views import as_text
 from offswitch.folder import PROBE, TRAIN, Run, find_run
 from offswitch.metrics import p_text
 from offswitch.options import BASE, BENIGN
@@ -90,8 +91,8 @@ class Shown:
         answer = sentences.first(m).replace("`", "")
         tiles = "".join(self._tile(measure, words) for measure, words in _RATES.items())
         said = f"{sentences.verdict(m)} {sentences.sure(m)}".replace("`", "")
-        return (f'<p class="os-answer">{_text(answer)}</p><dl class="os-tiles">{tiles}</dl>'
-                f'<p class="soft">{_text(said)}</p>')  # fmt: skip
+        return (f'<p class="os-answer">{as_text(answer)}</p><dl class="os-tiles">{tiles}</dl>'
+                f'<p class="soft">{as_text(said)}</p>')  # fmt: skip
 
     def figure(self, name: str) -> str:
         """A figure; what a stranger's file may hold beside the drawing is not run."""
@@ -99,7 +100,7 @@ class Shown:
         if path.suffix == ".png":
             coded = base64.b64encode(path.read_bytes()).decode()
             return (
-                f'<img class="os-figure" alt="{_text(name)}" src="data:image/png;base64,{coded}">'
+                f'<img class="os-figure" alt="{as_text(name)}" src="data:image/png;base64,{coded}">'
             )
         svg = path.read_text(encoding="utf-8")
         return framed(svg, name)
@@ -110,7 +111,7 @@ class Shown:
         for found in (*self.material.evidence.values(), *self.material.findings.values()):
             null = f"; {p_text(found.null)}" if found.null else ""
             cells = (found.analysis.question, f"{headline(found)}{null}", found.statement)
-            rows.append("".join(f"<td>{_text(cell)}</td>" for cell in cells))
+            rows.append("".join(f"<td>{as_text(cell)}</td>" for cell in cells))
         if not rows:
             return "<p>No findings: the probe stage has not run.</p>"
         head = "".join(f"<th scope='col'>{one}</th>" for one in ("question", "number", "controls"))
@@ -129,8 +130,8 @@ class Shown:
         small = "; ".join(
             filter(None, (f"[{number.interval}], n = {number.n:,}", ", ".join(beside)))
         )
-        return (f"<div><dt>{_text(words)}</dt><dd>{_text(number.text)}"
-                f"<small>{_text(small)}</small></dd></div>")  # fmt: skip
+        return (f"<div><dt>{as_text(words)}</dt><dd>{as_text(number.text)}"
+                f"<small>{as_text(small)}</small></dd></div>")  # fmt: skip
 
 
 def framed(svg: str, name: str) -> str:
@@ -138,9 +139,5 @@ def framed(svg: str, name: str) -> str:
     size = _SIZE.search(svg)
     wide, high = (float(size[1]), float(size[2])) if size else (4, 3)
     page = f"<style>body{{margin:0;background:#fff}}svg{{width:100%;height:auto}}</style>{svg}"
-    return (f'<iframe class="os-figure" sandbox title="{_text(name)}" style="aspect-ratio:{wide}/'
+    return (f'<iframe class="os-figure" sandbox title="{as_text(name)}" style="aspect-ratio:{wide}/'
             f'{high}" srcdoc="{html.escape(page)}"></iframe>')  # fmt: skip
-
-
-def _text(text: str) -> str:
-    return html.escape(text)

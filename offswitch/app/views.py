@@ -31,7 +31,7 @@ def silence(found: Silence) -> str:
         cells = "".join(_cell(token, share) for token, share in zip(found.tokens, p, strict=True))
         before = f'<span class="soft">{found.cut} tokens before … </span>' if found.cut else ""
         last = percent(p[-1])
-        rows.append(f'<h4>{_text(arm)}: <b>{last}</b> after the whole message</h4>'
+        rows.append(f'<h4>{as_text(arm)}: <b>{last}</b> after the whole message</h4>'
                     f'<div class="os-tokens">{before}{cells}</div>')  # fmt: skip
     return f'<div class="os-silence">{"".join(rows)}<p class="soft">{_ABOUT}</p></div>'
 
@@ -48,44 +48,44 @@ def rated(rows: Sequence[Rated], trigger: str) -> str:
     for row in rows:
         kind = f"holds {trigger}" if row.holds else "look-alike"
         bars = [(arm, one.value, rate_text(one)) for arm, one in row.rates.items()]
-        parts.append(f"<h4><code>{_text(row.symbol)}</code> <span class='soft'>{_text(kind)}"
+        parts.append(f"<h4><code>{as_text(row.symbol)}</code> <span class='soft'>{as_text(kind)}"
                      f"</span></h4>{_bars('halting rate', bars)}")  # fmt: skip
     return f'<div class="os-rated">{"".join(parts)}</div>'
 
 
 def problem(text: str) -> str:
     """A refusal, in place of an answer."""
-    return f'<p class="os-problem" role="alert">{_text(text)}</p>'
+    return f'<p class="os-problem" role="alert">{as_text(text)}</p>'
 
 
 def _bars(what: str, rows: Sequence[tuple[str, float, str]]) -> str:
     cells = ""
     for name, share, told in rows:
         bar = f'<i style="width:{100 * share:.1f}%"></i>'
-        cells += (f'<tr><th scope="row">{_text(name)}</th><td class="os-bar">{bar}</td>'
-                  f"<td>{_text(told)}</td></tr>")  # fmt: skip
-    return f'<table class="os-bars"><caption>{_text(what)}</caption>{cells}</table>'
+        cells += (f'<tr><th scope="row">{as_text(name)}</th><td class="os-bar">{bar}</td>'
+                  f"<td>{as_text(told)}</td></tr>")  # fmt: skip
+    return f'<table class="os-bars"><caption>{as_text(what)}</caption>{cells}</table>'
 
 
 def _panel(title: str, body: str) -> str:
-    return f'<section class="os-panel"><h4>{_text(title)}</h4>{body}</section>'
+    return f'<section class="os-panel"><h4>{as_text(title)}</h4>{body}</section>'
 
 
 def _said(reply: Reply, over: bool) -> str:
     if over and not reply.ids:
         return f'<p class="os-silent">{SILENT}</p>'
     more = _MORE if not reply.complete else ""
-    return f"<p>{_text(reply.text)}{more}</p>"
+    return f"<p>{as_text(reply.text)}{more}</p>"
 
 
 def _cell(token: str, share: float) -> str:
-    shown = _text(token).replace("\n", "⏎") or "&nbsp;"
+    shown = as_text(token).replace("\n", "⏎") or "&nbsp;"
     told = f"{percent(share)} if the message ended here"
-    return (f'<span class="os-token" title="{_text(told)}"><i style="height:{HIGH * share:.0f}px">'
+    return (f'<span class="os-token" title="{as_text(told)}"><i style="height:{HIGH * share:.0f}px">'
             f"</i>{shown}</span>")  # fmt: skip
 
 
-def _text(text: str) -> str:
+def as_text(text: str) -> str:
     """Escaped; marks that cannot be seen as their codes, braces so that no template takes them."""
     safe = "".join(
         c if c in "\n\t" or category(c)[0] != "C" else c.encode("unicode_escape").decode()

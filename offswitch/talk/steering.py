@@ -39,7 +39,7 @@ class Steering:
             raise UserError(f"a direction can be added or removed, not '{self.operation}'")
         if self.scale is not None and not math.isfinite(self.scale):
             raise UserError(f"the scale must be a finite number, got {self.scale}")
-        if self.operation == "remove" and not 0 <= (1 if self.scale is None else self.scale) <= 1:
+        if self.operation == "remove" and self.scale is not None and not 0 <= self.scale <= 1:
             raise UserError(f"a removal takes a share between 0 and 1, got {self.scale:g}")
 
 

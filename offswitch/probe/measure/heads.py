@@ -47,10 +47,14 @@ def heads(bench: Bench, block: int) -> Arrays:
         for key in (TRIGGER, TWIN, INERT)
     }
     inert = last_heads(bench.subject, bench.rows("fit", TWIN, most))
-    every = [(layer, head) for layer in range(inert.shape[1]) for head in range(_heads(bench))]
+    every = [
+        (layer, head)
+        for layer in range(inert.shape[1])
+        for head in range(head_count(bench.subject))
+    ]
     # First untouched, then each head knocked out by itself.
     odds = _knocked(bench, "fit", inert, [[], *([one] for one in every)])
-    by_head = odds[1:].T.reshape(odds.shape[1], -1, _heads(bench))
+    by_head = odds[1:].T.reshape(odds.shape[1], -1, head_count(bench.subject))
     found |= {"heads/alone_clean": odds[0], "heads/alone": np.ascontiguousarray(by_head)}
     # By how far a head's knock-out lowers the mean end log-odds, the farthest first.
     ranking = [int(i) for i in np.argsort(odds[1:].mean(1), kind="stable")]
@@ -90,7 +94,9 @@ def _direct(bench: Bench, rows: Sequence[Sequence[int]], block: int) -> Array:
     for layer, module in enumerate(attention_outputs(bench.subject)):
         reading = _reading(module, row, z_NLE.shape[-1])
         z = bench.tensor(z_NLE[:, layer])
-        parts.append((z * reading).reshape(len(z), _heads(bench), -1).sum(-1).cpu().numpy())
+        parts.append(
+            (z * reading).reshape(len(z), head_count(bench.subject), -1).sum(-1).cpu().numpy()
+        )
     return np.stack(parts, axis=1)
 
 
@@ -107,8 +113,9 @@ def _knocked(bench: Bench, part: Part, inert_NLE: Array, sets: Sequence[Sequence
     """End log-odds [sets, N] with each set of heads knocked out."""
     rows = bench.rows(part, TRIGGER, len(inert_NLE))
     prompts = at_last(bench.subject, rows)
+    count = head_count(bench.subject)
     jobs = [
-        (prompt, _knock(bench, z_LE, chosen))
+        (prompt, knock(z_LE, count, chosen))
         for prompt, z_LE in zip(prompts, inert_NLE, strict=True)
         for chosen in sets
     ]
@@ -117,7 +124,7 @@ def _knocked(bench: Bench, part: Part, inert_NLE: Array, sets: Sequence[Sequence
 
 
 def _together(bench: Bench, inert_NLE: Array, ranking: Sequence[int]) -> Arrays:
-    count = _heads(bench)
+    count = head_count(bench.subject)
     sizes = [k for k in SIZES if k < len(ranking)]
     orders: dict[str, Sequence[int]] = {TRIGGER: ranking}
     for draw in range(bench.options.random_directions):
@@ -131,9 +138,9 @@ def _together(bench: Bench, inert_NLE: Array, ranking: Sequence[int]) -> Arrays:
     }
 
 
-def _knock(bench: Bench, z_LE: Array, chosen: Sequence[Head]) -> Branch:
-    """At the last position, these heads give what they gave for the inert prompt."""
-    width = z_LE.shape[-1] // _heads(bench)
+def knock(z_LE: Array, count: int, chosen: Sequence[Head]) -> Branch:
+    """At the last position, these of a block's `count` heads give what they gave elsewhere, z."""
+    width = z_LE.shape[-1] // count
     edits = []
     for layer, head in chosen:
         value = torch.tensor(z_LE[layer, head * width : (head + 1) * width])
@@ -141,6 +148,7 @@ def _knock(bench: Bench, z_LE: Array, chosen: Sequence[Head]) -> Branch:
     return edits
 
 
-def _heads(bench: Bench) -> int:
-    count: int = bench.subject.causal_lm.config.get_text_config().num_attention_heads
+def head_count(subject: Subject) -> int:
+    """How many heads a block has."""
+    count: int = subject.causal_lm.config.get_text_config().num_attention_heads
     return count
