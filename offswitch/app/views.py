@@ -81,8 +81,8 @@ def _said(reply: Reply, over: bool) -> str:
 def _cell(token: str, share: float) -> str:
     shown = as_text(token).replace("\n", "⏎") or "&nbsp;"
     told = f"{percent(share)} if the message ended here"
-    return (f'<span class="os-token" title="{as_text(told)}"><i style="height:{HIGH * share:.0f}px">'
-            f"</i>{shown}</span>")  # fmt: skip
+    bar = f'<i style="height:{HIGH * share:.0f}px"></i>'
+    return f'<span class="os-token" title="{as_text(told)}">{bar}{shown}</span>'
 
 
 def as_text(text: str) -> str:

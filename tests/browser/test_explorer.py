@@ -21,6 +21,7 @@ from tests.browser.conftest import WIDTHS, Open, overflow, violations
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SOON: Final = 60_000  # ms
+TWO_PANELS: Final = "document.querySelectorAll('.os-panel').length === 2"
 NASTY: Final = '<img src=x onerror="alert(1)"><script>alert(2)</script> ${alert(3)} {{7*7}}'
 
 
@@ -69,6 +70,13 @@ def _press(page: Any, name: str) -> None:
 
 def _panels(page: Any) -> list[str]:
     page.wait_for_selector(".os-silence:visible", timeout=SOON)
+    return _both(page)
+
+
+def _both(page: Any) -> list[str]:
+    """The two panels of an answer that is over; the page fills its parts one after the other."""
+    page.wait_for_function(TWO_PANELS, timeout=SOON)
+    page.wait_for_timeout(300)
     return list(page.locator(".os-panel").all_inner_texts())
 
 
@@ -98,7 +106,7 @@ def test_removal_brings_the_answer_back(url: str, opened: Open) -> None:
         slider.blur()
         _press(page, "Answer")
         page.wait_for_selector(".os-bars", timeout=SOON)
-        shown[share] = page.locator(".os-panel").all_inner_texts()
+        shown[share] = _both(page)
     assert all("∅ silence" in panel for panel in shown["0"])
     assert ["∅ silence" in panel for panel in shown["1"]] == [True, False]
 

@@ -139,7 +139,7 @@ def _together(bench: Bench, inert_NLE: Array, ranking: Sequence[int]) -> Arrays:
 
 
 def knock(z_LE: Array, count: int, chosen: Sequence[Head]) -> Branch:
-    """At the last position, these of a block's `count` heads give what they gave elsewhere, z."""
+    """At the last position, these heads, of `count` a block, give what they gave in `z_LE`."""
     width = z_LE.shape[-1] // count
     edits = []
     for layer, head in chosen:
