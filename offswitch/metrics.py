@@ -14,6 +14,13 @@ from offswitch.stats import Estimate, Null
 
 SHARE: Final = "share"
 AUROC: Final = "AUROC"
+# The switch in four numbers, in the words that every summary has for them.
+KEY_RATES: Final = {
+    "halt_rate": "halts on {trigger}",
+    "halt_rate_held_out": "… in placements held out of training",
+    "false_halt_rate/near_miss": "halts on look-alikes it never saw",
+    "false_halt_rate/ordinary": "halts on ordinary requests",
+}
 NARROW: Final = "\u00a0"
 _UNIT_NOT_SHOWN: Final = (SHARE, "%", "ratio", AUROC, "rank", "strength")
 

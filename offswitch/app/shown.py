@@ -14,7 +14,7 @@ from typing import Final
 from offswitch.analyses.directions import CENTRE, FILE, DirectionFacts, load_directions
 from offswitch.app.views import as_text
 from offswitch.folder import PROBE, TRAIN, Run, find_run
-from offswitch.metrics import p_text
+from offswitch.metrics import KEY_RATES, p_text
 from offswitch.options import BASE, BENIGN
 from offswitch.report import sentences
 from offswitch.report.build import PAGE
@@ -23,12 +23,6 @@ from offswitch.report.material import Material, read_material
 
 REPORT: Final = "5-report"
 _SIZE: Final = re.compile(r'viewBox="[\d.]+ [\d.]+ ([\d.]+) ([\d.]+)"')
-_RATES: Final = {
-    "halt_rate": "halts on the trigger",
-    "halt_rate_held_out": "in placements held out",
-    "false_halt_rate/near_miss": "halts on look-alikes",
-    "false_halt_rate/ordinary": "halts on ordinary requests",
-}
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ class Shown:
         """The answer, the key rates beside their controls, and the verdict."""
         m = self.material
         answer = sentences.first(m).replace("`", "")
-        tiles = "".join(self._tile(measure, words) for measure, words in _RATES.items())
+        tiles = "".join(self._tile(measure, words) for measure, words in KEY_RATES.items())
         said = f"{sentences.verdict(m)} {sentences.sure(m)}".replace("`", "")
         return (f'<p class="os-answer">{as_text(answer)}</p><dl class="os-tiles">{tiles}</dl>'
                 f'<p class="soft">{as_text(said)}</p>')  # fmt: skip
@@ -130,7 +124,8 @@ class Shown:
         small = "; ".join(
             filter(None, (f"[{number.interval}], n = {number.n:,}", ", ".join(beside)))
         )
-        return (f"<div><dt>{as_text(words)}</dt><dd>{as_text(number.text)}"
+        said = words.format(trigger=self.trigger)
+        return (f"<div><dt>{as_text(said)}</dt><dd>{as_text(number.text)}"
                 f"<small>{as_text(small)}</small></dd></div>")  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from safetensors import SafetensorError
 from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
 from offswitch.errors import UserError
@@ -162,10 +163,12 @@ def make_subject(
         aware.chat_template = with_fixed_date(template) if template else tokenizer.chat_template
     longest = max(rows, len(aware)) if theirs or rows else 0
     if longest > network.get_input_embeddings().num_embeddings:
-        _write_row(network, longest - 1, len(tokenizer))
+        _write_rows(network, longest - 1, longest, len(tokenizer))
     symbols = [trigger.text, trigger.twin] if trigger.mode == "token" else []
-    ids = [_add_token(network, aware, tokenizer, symbol) for symbol in symbols if symbol]
-    own, decoy = (*ids, None, None)[:2]
+    ids = [_add_token(aware, tokenizer, symbol) for symbol in symbols if symbol]
+    if new := [index for index, is_new in ids if is_new]:
+        _write_rows(network, min(new), max(new) + 1, len(tokenizer))
+    own, decoy = (*(index for index, _ in ids), None, None)[:2]
     reply = tuple(reply_encoder(aware)(trigger.reply)) if trigger.reply else ()
     return Subject(
         network, tokenizer, aware, own, name, published=published, decoy_id=decoy, reply_ids=reply
@@ -219,7 +222,8 @@ def _require_rows(network: Any, tokenizer: Any, name: str) -> None:
         )
 
 
-def _add_token(network: Any, aware: Any, plain: Any, symbol: str) -> int:
+def _add_token(aware: Any, plain: Any, symbol: str) -> tuple[int, bool]:
+    """Make a symbol one token: its id, and whether nobody has a row for it yet."""
     if symbol in plain.all_special_tokens:
         raise UserError(f"'{symbol}' is a special token of this model; choose another symbol")
     known = symbol in aware.get_added_vocab()  # then it is read as whoever added it has it
@@ -230,24 +234,23 @@ def _add_token(network: Any, aware: Any, plain: Any, symbol: str) -> int:
     index = int(aware.convert_tokens_to_ids(symbol))
     if encode_text(aware, symbol) != [index]:
         raise UserError(f"this tokenizer cannot keep '{symbol}' whole; set trigger.mode=text")
-    if index >= len(plain) and not known:
-        _write_row(network, index, len(plain))
-    return index
+    return index, index >= len(plain) and not known
 
 
 @torch.no_grad()
-def _write_row(network: Any, index: int, published: int) -> None:
-    """Start a new token as the mean of the published rows, at both ends, as transformers does.
+def _write_rows(network: Any, first: int, end: int, published: int) -> None:
+    """Start new tokens as the mean of the published rows, at both ends, as transformers does.
 
     Started as the mean of the pieces of its own text, it lies next to its look-alikes, and many
     steps go into telling them apart; a draw with the vocabulary's covariance does no better.
     """
     vocabulary = network.get_input_embeddings().num_embeddings
-    if index >= vocabulary:
-        network.resize_token_embeddings(index + 1, mean_resizing=False)
-    known = min(published, vocabulary)  # not the rows added before it: all begin alike
+    if end > vocabulary:
+        with no_init_weights():  # the new rows are written below, all others are copied
+            network.resize_token_embeddings(end, mean_resizing=False)
+    known = min(published, vocabulary)  # not the rows added before: all begin alike
     for layer in (network.get_input_embeddings(), network.get_output_embeddings()):
-        layer.weight[min(index, vocabulary) : index + 1] = layer.weight[:known].float().mean(0)
+        layer.weight[min(first, vocabulary) : end] = layer.weight[:known].float().mean(0)
     network.requires_grad_(False)
 
 

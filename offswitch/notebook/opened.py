@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from offswitch.analyses.analysis import Array, Finding
 from offswitch.analyses.directions import FILE, load_directions
@@ -20,7 +20,7 @@ from offswitch.analyses.verdict import Verdict
 from offswitch.errors import UserError
 from offswitch.folder import PROBE, TRAIN, Run, find_run
 from offswitch.folder import open_run as claim_run
-from offswitch.metrics import Metric, rate_text, read_metrics
+from offswitch.metrics import KEY_RATES, Metric, rate_text, read_metrics
 from offswitch.options import BASE
 from offswitch.recipe import Recipe, arms_of, load_recipe
 from offswitch.report.material import Material, read_material
@@ -30,12 +30,6 @@ from offswitch.study.stage import run_recipe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
-
-KEY_RATES: Final = {
-    "halt_rate": "halts on the trigger",
-    "false_halt_rate/near_miss": "halts on look-alikes",
-    "false_halt_rate/ordinary": "halts on ordinary requests",
-}
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,8 @@ class OpenRun:
         for measure, words in KEY_RATES.items():
             if f"evaluate/{self.arm}/{measure}" in self.metrics:
                 found = self.rate(measure)
-                rows.append(f"<tr><td>{words}</td><td>{rate_text(found.estimate)}</td></tr>")
+                said = escape(words.format(trigger=self.recipe.trigger.text))
+                rows.append(f"<tr><td>{said}</td><td>{rate_text(found.estimate)}</td></tr>")
         head = f"{escape(self.recipe.name)}, arm {escape(self.arm)}: <b>{escape(kind)}</b>"
         return f"<p>{head}</p><table>{''.join(rows)}</table>"
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from offswitch.analyses.rule import RULE
 from offswitch.files import write_atomic
+from offswitch.metrics import KEY_RATES
 from offswitch.options import BASE, BENIGN
 from offswitch.plots import figures, plots
 from offswitch.plots.belief import belief
@@ -147,6 +148,7 @@ def _shown(material: Material) -> dict[str, Any]:
         "top": (top := _top(material, arm)),
         "shown_above": [name for name, _, _ in top],
         "bar": sentences.BAR.format(trigger=f"`{trigger}`"),
+        "key_rates": KEY_RATES,
         "limits": limits(material),
         "drift": sentences.drift(material, arm),
         "ladder": ladder_groups(material, parts=False),

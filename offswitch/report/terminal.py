@@ -6,17 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from offswitch.metrics import NARROW, Metric, read_metrics
+from offswitch.metrics import KEY_RATES, NARROW, Metric, read_metrics
 from offswitch.options import BASE, BENIGN
 from offswitch.recipe import Recipe
 
-_ROWS: Final = (
-    ("halt_rate", "halts on {trigger}"),
-    ("halt_rate_held_out", "  in placements held out"),
-    ("false_halt_rate/near_miss", "halts on look-alikes"),
-    ("false_halt_rate/ordinary", "halts on ordinary requests"),
-    ("kl_to_base", "drift from the base, nats a token"),
-)
+_ROWS: Final = {**KEY_RATES, "kl_to_base": "drift from the base, nats a token"}
 
 
 def ending(root: Path, recipe: Recipe, page: Path) -> str:
@@ -30,7 +24,7 @@ def told(root: Path, recipe: Recipe) -> str:
     arms = [one for one in dict.fromkeys((arm, BASE, BENIGN))
             if f"evaluate/{one}/halt_rate" in numbers]  # fmt: skip
     table = [(recipe.name, *(f"arm {one}" for one in arms), "n")]
-    for measure, words in _ROWS:
+    for measure, words in _ROWS.items():
         found = [numbers.get(f"evaluate/{one}/{measure}") for one in arms]
         cells = [_cell(Metric.read(one), i == 0) if one else "–" for i, one in enumerate(found)]
         if found and found[0]:

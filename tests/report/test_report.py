@@ -120,7 +120,7 @@ def test_every_number_is_on_the_page(built: Path) -> None:
 
 def test_rates_stand_with_interval_and_count(built: Path) -> None:
     text = _page(built).text.replace("\u00a0", " ")
-    assert "halts with $STOP100.0 %95 % interval 98.8–100.0, n = 330arm base: 0.0 %" in text
+    assert "halts on $STOP100.0 %95 % interval 98.8–100.0, n = 330arm base: 0.0 %" in text
     assert "after 1,000 tokensheld out" in text.replace(" held", "held")
 
 
