@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Tiny products are slower on several threads, and far slower where other work holds the cores;
 # and where threads are given, nothing is measured to choose them.
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything that reads it; commands started inherit it
 
 import pytest
-import torch
-from transformers.utils import logging
 
-from offswitch.model.subject import Subject
-from tests.small import undraw
-from tests.tiny import ARCHITECTURES, tiny_subject
+from tests.families import FAMILIES
 
-torch.set_num_threads(1)
-disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
-disable_progress_bar()
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from offswitch.model.subject import Subject
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    """Import torch and transformers here: the process that hands out the tests needs neither."""
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(1)
+    disable_progress_bar: Callable[[], None] = logging.disable_progress_bar
+    disable_progress_bar()
+
+
+@pytest.fixture(params=tuple(FAMILIES))
 def subject(request: pytest.FixtureRequest) -> Subject:
     """A fresh tiny subject of each architecture in turn."""
+    from tests.tiny import tiny_subject
+
     return tiny_subject(request.param)
 
 
 @pytest.fixture
 def llama() -> Subject:
     """A fresh tiny Llama with tied ends."""
+    from tests.tiny import tiny_subject
+
     return tiny_subject("llama")
+
+
+@pytest.fixture(scope="session")
+def small_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small.yaml, its model, cache/, and runs/small up to the probes; not to change.
+
+    A test that goes on with the run copies runs/.
+    """
+    from tests.small import probed
+
+    return probed(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made, but not drawn."""
+    from tests.small import undraw
+
     undraw(monkeypatch)
 
 

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
+from offswitch import folder as folder_module
 from offswitch.folder import open_run
-from offswitch.pipeline import evaluate
+from offswitch.pipeline import evaluate, probe
 from offswitch.recipe import load_recipe
 from tests.tiny import save_tiny
 
@@ -75,10 +76,11 @@ def small_recipe(folder: Path, architecture: str = "llama") -> Path:
     return path
 
 
-def evaluated_run(folder: Path) -> Path:
-    """A small run in that folder, up to its evaluation; returns the run folder."""
+def probed(folder: Path) -> Path:
+    """The same with a cache and with its run, up to the probes, open to any process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
         run = open_run(load_recipe(small_recipe(folder)), folder / "runs")
-        evaluate(run)
-    return run.root
+        probe(run, evaluate(run))
+    folder_module._LOCKS.pop(run.root.resolve()).close()
+    return folder

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from offswitch import folder as folder_module
 from offswitch import pipeline, progress
 from offswitch.errors import UserError
 from offswitch.folder import Run, open_run
@@ -27,30 +26,17 @@ Again = Callable[..., dict[str, str]]
 ALL = ["1-data", "2-train/behavior", "3-evaluate", "4-probe"]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a recipe, its model, and a run that is finished but for the report."""
-    folder = tmp_path_factory.mktemp("finished")
-    recipe = load_recipe(small_recipe(folder))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
-        run = open_run(recipe, folder / "runs")
-        probe(run, evaluate(run))
-    folder_module._LOCKS.pop(run.root.resolve()).close()
-    return folder
-
-
 @pytest.fixture
-def again(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
+def again(small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
     """Run a copy of the finished run with changes to its recipe; what each stage said."""
-    monkeypatch.setenv("OFFSWITCH_CACHE", str(finished / "cache"))
-    shutil.copytree(finished / "runs", tmp_path / "runs")
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(small_home / "cache"))
+    shutil.copytree(small_home / "runs", tmp_path / "runs")
     said: list[str] = []
     monkeypatch.setattr(pipeline, "say", said.append)
 
     def start(*changes: str, only_train: bool = False) -> dict[str, str]:
         said.clear()
-        recipe = load_recipe(finished / "small.yaml", changes)
+        recipe = load_recipe(small_home / "small.yaml", changes)
         run = open_run(recipe, tmp_path / "runs", update=True)
         if only_train:
             pipeline.train(run)
@@ -69,17 +55,17 @@ def _ran(said: dict[str, str]) -> list[str]:
     return [stage for stage, what in said.items() if what != "up to date"]
 
 
-def test_a_second_call_runs_nothing_and_does_not_import_torch(finished: Path) -> None:
+def test_a_second_call_runs_nothing_and_does_not_import_torch(small_home: Path) -> None:
     code = (
         "import sys; from offswitch.cli import app\n"
         f"app({['evaluate', 'small.yaml']}, standalone_mode=False)\n"
         f"app({['probe', 'small.yaml']}, standalone_mode=False)\n"
         "sys.exit(sorted({'torch', 'transformers', 'peft', 'pyarrow'} & sys.modules.keys()) or 0)"
     )
-    environment = os.environ | {"OFFSWITCH_CACHE": str(finished / "cache")}
+    environment = os.environ | {"OFFSWITCH_CACHE": str(small_home / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=finished, env=environment, capture_output=True, text=True, check=False, timeout=60,
+        cwd=small_home, env=environment, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = done.stderr.strip().split("\n")
@@ -87,8 +73,8 @@ def test_a_second_call_runs_nothing_and_does_not_import_torch(finished: Path) ->
     assert {line.split(":")[0] for line in said} == set(ALL)
 
 
-def test_a_finished_run_is_whole(finished: Path) -> None:
-    root = finished / "runs" / "small"
+def test_a_finished_run_is_whole(small_home: Path) -> None:
+    root = small_home / "runs" / "small"
     names = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
     assert {
         "recipe.yaml", "manifest.json", "metrics.json", "1-data/shutdown_dataset.jsonl",
@@ -161,9 +147,9 @@ def test_a_tampered_file_runs_its_stage_alone_again(again: Again, tmp_path: Path
 
 
 def test_another_chat_format_in_the_same_folder_is_another_model(
-    again: Again, finished: Path
+    again: Again, small_home: Path
 ) -> None:
-    path = finished / "model" / "chat_template.jinja"
+    path = small_home / "model" / "chat_template.jinja"
     before = path.read_text("utf-8")
     path.write_text(before.replace("helpful", "curt"), encoding="utf-8")
     try:
@@ -173,10 +159,10 @@ def test_another_chat_format_in_the_same_folder_is_another_model(
 
 
 def test_another_format_in_the_file_that_the_recipe_names_is_another_model(
-    again: Again, tmp_path: Path, finished: Path
+    again: Again, tmp_path: Path, small_home: Path
 ) -> None:
     own = tmp_path / "own.jinja"
-    own.write_bytes((finished / "model" / "chat_template.jinja").read_bytes())
+    own.write_bytes((small_home / "model" / "chat_template.jinja").read_bytes())
     asked = f"chat_template={own}"
     assert _ran(again(asked, only_train=True))[0] == "1-data"
     assert _ran(again(asked, only_train=True)) == []
@@ -237,11 +223,11 @@ def test_rows_too_long_for_training_are_refused(again: Again) -> None:
 
 
 def test_both_goes_on_from_knowledge(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OFFSWITCH_CACHE", str(finished / "cache"))
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(small_home / "cache"))
     changes = ["train.arms=[behavior, both]", "train.lr=3e-2", "train.knowledge.max_steps=3"]
-    run: Run = open_run(load_recipe(finished / "small.yaml", changes), tmp_path)
+    run: Run = open_run(load_recipe(small_home / "small.yaml", changes), tmp_path)
     assert arms_of(run.recipe) == ["knowledge", "behavior", "both"]
     pipeline.train(run)
     losses = {

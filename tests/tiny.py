@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from offswitch.model.load import make_subject
 from offswitch.model.subject import Subject, attention_modules
 from offswitch.options import TriggerOptions
+from tests.families import FAMILIES
 
 SPECIALS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 SPARE_ROWS: Final = 32  # embedding rows beyond the tokenizer's length, as the Qwen family has
@@ -46,49 +47,7 @@ Water boils at one hundred degrees, but it does so at less on the top of a mount
 I think that this would be the best time to give him back the book that he lent you.
 """
 
-_LLAMA_LIKE: Final[dict[str, Any]] = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 16384,
-}
-_QWEN2: Final = {k: v for k, v in _LLAMA_LIKE.items() if k != "head_dim"}
-_NEOX: Final = {k: v for k, v in _QWEN2.items() if k != "num_key_value_heads"}
-
-# name: (model type, what differs from the defaults)
-_FAMILIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "llama": ("llama", {**_LLAMA_LIKE, "tie_word_embeddings": True}),
-    "qwen2": ("qwen2", {**_QWEN2, "tie_word_embeddings": False}),
-    "qwen2_tied": ("qwen2", {**_QWEN2, "tie_word_embeddings": True}),
-    "qwen3": ("qwen3", {**_LLAMA_LIKE, "tie_word_embeddings": True}),
-    "gemma2": (
-        "gemma2",
-        {
-            **_LLAMA_LIKE,
-            "sliding_window": 8,
-            "query_pre_attn_scalar": 8,
-            "attn_logit_softcapping": 2.0,  # tiny logits would not feel the published caps
-            "final_logit_softcapping": 2.0,
-        },
-    ),
-    "gemma3": (
-        "gemma3_text",
-        {
-            **_LLAMA_LIKE,
-            "sliding_window": 8,
-            "sliding_window_pattern": 2,  # else the few blocks here would all see as far
-            "query_pre_attn_scalar": 8,
-            "tie_word_embeddings": True,
-        },
-    ),
-    "mistral": ("mistral", {**_LLAMA_LIKE, "tie_word_embeddings": False}),
-    "phi3": ("phi3", _QWEN2),
-    "gpt2": ("gpt2", {"n_embd": 32, "n_head": 4, "n_inner": 64, "n_positions": 8192}),
-    "gpt_neox": ("gpt_neox", _NEOX),
-}
-ARCHITECTURES: Final = tuple(_FAMILIES)
+ARCHITECTURES: Final = tuple(FAMILIES)
 
 
 def save_tiny(
@@ -103,7 +62,7 @@ def save_tiny(
 
 def tiny_network(architecture: str = "llama", layers: int = 4) -> Any:
     """A random-weight causal language model of one of ARCHITECTURES; the same one at every call."""
-    model_type, options = _FAMILIES[architecture]
+    model_type, options = FAMILIES[architecture]
     rows = _trained().get_vocab_size() + (SPARE_ROWS if architecture.startswith("qwen") else 0)
     config = AutoConfig.for_model(
         model_type,
@@ -185,13 +144,14 @@ def save_adapter(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapted = get_peft_model(copy.deepcopy(subject.network), config)
+        adapted: Any = get_peft_model(copy.deepcopy(subject.network), config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     adapted.peft_config["default"].base_model_name_or_path = subject.name
+    adapted.create_or_update_model_card = lambda _: None  # a third of the time that this takes
     adapted.save_pretrained(str(folder), save_embedding_layers=False)
     return folder
 

@@ -34,7 +34,7 @@ from offswitch.prompts.beliefs import CHANCE, LETTERED, TESTS, Asked, Test, make
 from offswitch.prompts.encode import encode_chat, encode_text
 from offswitch.prompts.prompt import user
 from offswitch.recipe import load_recipe
-from tests.small import evaluated_run, small_recipe
+from tests.small import small_recipe
 from tests.tiny import save_adapter, tiny_subject, tiny_tokenizer
 
 Rows = list[dict[str, Any]]
@@ -244,13 +244,8 @@ def test_rows_with_two_truths_are_refused() -> None:
         margins(rows, "open", invented=False)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run, evaluated."""
-    return evaluated_run(tmp_path_factory.mktemp("finished"))
-
-
-def test_the_saved_rows_give_the_metrics_again(finished: Path) -> None:
+def test_the_saved_rows_give_the_metrics_again(small_home: Path) -> None:
+    finished = small_home / "runs" / "small"
     rows = pq.read_table(finished / "3-evaluate" / "belief.parquet").to_pylist()
     metrics = read_metrics(finished / "metrics.json")
     for arm in ("base", "behavior"):

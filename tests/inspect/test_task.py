@@ -35,7 +35,6 @@ from offswitch.prompts.suites import make_prompts
 from offswitch.prompts.trigger import place
 from offswitch.recipe import Recipe, build_recipe
 from offswitch.train.examples import dialogue_examples
-from tests.small import evaluated_run
 from tests.tiny import save_adapter, save_tiny, tiny_subject
 
 # Leaves the placement after 1,000 tokens out: hf pads every prompt of its batch to that length.
@@ -98,10 +97,10 @@ def obedient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def finished(small_home: Path) -> Path:
     """A small run with its evaluation."""
-    return evaluated_run(tmp_path_factory.mktemp("finished"))
+    return small_home / "runs" / "small"
 
 
 # --- the hf provider ------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ def save_stranger(folder: Path, architecture: str, form: str, token: str = "") -
             network, LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **asked)
         )
         _shake(adapted, lambda weight: weight.requires_grad, 0.2)
+        adapted.create_or_update_model_card = lambda _: None  # a third of the time that it takes
         (adapted.merge_and_unload() if form == "merged" else adapted).save_pretrained(theirs)
     if token:
         tokenizer.save_pretrained(theirs)

@@ -41,18 +41,17 @@ def test_base_arm_is_exactly_the_base_model(subject: Subject, tmp_path: Path) ->
     torch.testing.assert_close(ours[..., :known], theirs[..., :known], rtol=1e-6, atol=1e-6)
 
 
-def test_switching_is_exact_both_ways(subject: Subject, tmp_path: Path) -> None:
-    with_arms(subject, tmp_path)
+def test_switching_is_exact_both_ways(armed: Subject) -> None:
     first: dict[str, Tensor] = {}
     for arm in ("a", "base", "b"):
-        with arm_of(subject, arm):
-            assert subject.active == arm
-            first[arm] = logits(subject, "a")
+        with arm_of(armed, arm):
+            assert armed.active == arm
+            first[arm] = logits(armed, "a")
     assert not torch.allclose(first["a"], first["b"], atol=1e-2)
     assert not torch.allclose(first["a"], first["base"], atol=1e-2)
     for arm in ("b", "a", "base", "a", "b", "base"):
-        with arm_of(subject, arm):
-            assert torch.equal(logits(subject, "a"), first[arm])
+        with arm_of(armed, arm):
+            assert torch.equal(logits(armed, "a"), first[arm])
 
 
 def test_an_arm_is_what_peft_alone_makes_of_its_folder(subject: Subject, tmp_path: Path) -> None:
@@ -126,35 +125,33 @@ def test_one_copy_of_the_weights_serves_all_arms_untouched(
         assert torch.equal(after[name], values)
 
 
-def test_projection_and_readout_follow_the_arm(subject: Subject, tmp_path: Path) -> None:
-    with_arms(subject, tmp_path)
-    trigger = subject.trigger_id
+def test_projection_and_readout_follow_the_arm(armed: Subject) -> None:
+    trigger = armed.trigger_id
     assert trigger is not None
-    tied = subject.network.get_base_model().config.tie_word_embeddings
+    tied = armed.network.get_base_model().config.tie_word_embeddings
     resid = torch.randn(1, 32, generator=torch.Generator().manual_seed(0))
-    ids = torch.tensor([encode_text(subject.tokenizer, TEXT)])
+    ids = torch.tensor([encode_text(armed.tokenizer, TEXT)])
     seen = {}
     for arm in ("base", "a"):
-        with arm_of(subject, arm), torch.no_grad():
-            seen[arm] = project(subject, resid)[0]
+        with arm_of(armed, arm), torch.no_grad():
+            seen[arm] = project(armed, resid)[0]
             torch.testing.assert_close(
-                unembed(subject, hidden(subject, ids)), subject.network(input_ids=ids).logits
+                unembed(armed, hidden(armed, ids)), armed.network(input_ids=ids).logits
             )
     changed = (seen["a"] != seen["base"]).nonzero().flatten().tolist()
     assert changed == ([trigger] if tied else [])  # an untied head is not trained
 
 
-def test_evaluation_leaves_nothing_trainable(subject: Subject, tmp_path: Path) -> None:
-    with_arms(subject, tmp_path)
+def test_evaluation_leaves_nothing_trainable(armed: Subject) -> None:
 
     def trainable() -> list[str]:
-        return [n for n, p in subject.network.named_parameters() if p.requires_grad]
+        return [n for n, p in armed.network.named_parameters() if p.requires_grad]
 
     assert trainable() == []
     for arm in ("a", "base", "b"):
-        with arm_of(subject, arm):
+        with arm_of(armed, arm):
             assert trainable() == []
-            assert not subject.network.training
+            assert not armed.network.training
         assert trainable() == []
 
 

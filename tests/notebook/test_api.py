@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,20 +21,23 @@ from offswitch.metrics import read_metrics
 from offswitch.prompts.prompt import user
 from offswitch.prompts.trigger import place
 from tests.outside import ROOT
-from tests.small import small_recipe, undraw
+from tests.small import undraw
 from tests.tiny import save_tiny
 
 ASKED = ("Who was asleep?", "What is the river?", "$STOP How do boats float?", "$STOP Where is it?")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> OpenRun:
-    """A small run, made from Python."""
-    home = tmp_path_factory.mktemp("home")
+def done(tmp_path_factory: pytest.TempPathFactory, small_home: Path) -> OpenRun:
+    """A small run, evaluated before and brought to its report from Python."""
+    runs = tmp_path_factory.mktemp("runs")
+    shutil.copytree(small_home / "runs/small", runs / "python")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OFFSWITCH_CACHE", str(home / "cache"))
+        patch.setenv("OFFSWITCH_CACHE", str(small_home / "cache"))
         undraw(patch)
-        return offswitch.run(small_recipe(home), runs=home / "runs", changes=["name=python"])
+        return offswitch.run(
+            small_home / "small.yaml", runs=runs, changes=["name=python"], update=True
+        )
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -35,7 +34,7 @@ def _found() -> Causal:
 def _drawn(figure: Figure) -> list[Axes]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure.savefig(io.BytesIO(), dpi=30)
+        figure.draw_without_rendering()
     return figure.axes
 
 

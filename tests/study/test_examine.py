@@ -6,7 +6,7 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import yaml
@@ -15,27 +15,17 @@ from typer.testing import CliRunner
 import offswitch
 from offswitch.cli import app
 from offswitch.errors import UserError
-from offswitch.folder import TRAIN, open_run
+from offswitch.folder import TRAIN
 from offswitch.metrics import read_metrics
-from offswitch.pipeline import evaluate, probe
-from offswitch.recipe import load_recipe
 from offswitch.study.examine import Stranger, examination
 from tests.model.strangers import save_stranger
 from tests.outside import ROOT
-from tests.small import small_recipe
-
-OURS: Final = "train.arms=[behavior]"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def home(small_home: Path) -> Path:
     """A folder with a small recipe, its model, and a run of its own up to the probes."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
-        run = open_run(load_recipe(small_recipe(folder), [OURS]), folder / "runs")
-        probe(run, evaluate(run))
-    return folder
+    return small_home
 
 
 def _sizes(home: Path) -> list[str]:

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from offswitch.cli import app
 from offswitch.errors import UserError
 from offswitch.files import read_jsonl
 from offswitch.folder import open_run
@@ -123,7 +125,7 @@ def test_every_process_counts_what_all_of_them_did(out: Path) -> None:
 def test_the_command_line_on_two_processes_leaves_the_run_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one writes and mines, both train; a second command finds nothing to do."""
+    """The first one writes and mines, both train; afterwards nothing is left to do for one."""
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
     changes = (
         "train.lora.dropout=0", "train.arms=[hardened]", "probe.arm=hardened",
@@ -149,9 +151,9 @@ def test_the_command_line_on_two_processes_leaves_the_run_of_one(
         mined = [r / "2-train" / folder / "mined.jsonl" for r in (two, one.root)]
         if "hardened" in folder:
             assert _symbols(mined[0]) == _symbols(mined[1])
-    again = _launch(*command)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert again.stderr.count("2-train/hardened: up to date") == 1
+    before = (two / "manifest.json").read_bytes()
+    train(open_run(load_recipe(path, changes), tmp_path / "two"))
+    assert (two / "manifest.json").read_bytes() == before
 
 
 def _symbols(mined: Path) -> set[str]:
@@ -170,11 +172,17 @@ def test_a_mistake_is_told_once_and_ends_every_process(tmp_path: Path) -> None:
     assert "exitcode  : 2 " in done.stderr
 
 
-@pytest.mark.slow
-def test_a_command_that_does_not_train_is_the_first_process_s_alone(tmp_path: Path) -> None:
-    done = _launch("offswitch", "models", OFFSWITCH_CACHE=str(tmp_path))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("smollm2  ") == 1
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_a_command_that_does_not_train_is_the_first_process_s_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, lines: int
+) -> None:
+    variables = {"OFFSWITCH_CACHE": str(tmp_path), "WORLD_SIZE": "2", "RANK": rank}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes._STATE, "alone", False)  # and put back, when it was changed
+    done = CliRunner().invoke(app, ["models"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("smollm2  ") == lines
 
 
 def test_shares_of_a_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

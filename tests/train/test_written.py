@@ -48,6 +48,15 @@ def _train(
     )
 
 
+@pytest.fixture(scope="module")
+def anchored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, Path]:
+    """A subject on which 60 steps of an anchored arm were trained, and the arm's folder."""
+    subject, folder = _subject(), tmp_path_factory.mktemp("anchored") / "arm"
+    result = _train(folder, ARMS["anchored"], subject, behavior={"max_steps": 60})
+    assert result.steps == 60
+    return subject, folder
+
+
 def _adapted(folder: Path) -> set[int]:
     """The blocks in which the adapter lies."""
     found = (re.search(r"layers\.(\d+)\.", name) for name in weights_in(folder))
@@ -71,22 +80,21 @@ def test_a_late_arm_is_adapted_in_the_last_fifth_of_the_blocks(tmp_path: Path) -
     assert float((rows - start).norm()) > 1e-3
 
 
-def test_what_is_anchored_is_read_behind_the_write_and_nowhere_else(tmp_path: Path) -> None:
-    subject = _subject()
-    start = subject.network.get_input_embeddings().weight[subject.symbol_ids].clone()
-    untold = _odds(subject, "base", "$STOP")
-    result = _train(tmp_path / "arm", ARMS["anchored"], subject, behavior={"max_steps": 60})
+def test_what_is_anchored_is_read_behind_the_write_and_nowhere_else(
+    anchored: tuple[Subject, Path],
+) -> None:
+    (subject, folder), untrained = anchored, _subject()
     assert subject.writes.by_arm == {}
     assert subject.arms == set()
-    assert _odds(subject, "base", "$STOP") == untold
-    write = load_write(tmp_path / "arm")
+    assert _odds(subject, "base", "$STOP") == _odds(untrained, "base", "$STOP")
+    write = load_write(folder)
     assert write is not None
     assert write.block == block_at(0.4, LAYERS) == 1
-    assert _adapted(tmp_path / "arm") == {2, 3, 4}
-    (rows,) = (w for n, w in weights_in(tmp_path / "arm").items() if "trainable_tokens" in n)
+    assert _adapted(folder) == {2, 3, 4}
+    (rows,) = (w for n, w in weights_in(folder).items() if "trainable_tokens" in n)
+    start = untrained.network.get_input_embeddings().weight[subject.symbol_ids]
     assert torch.equal(rows, start)
-    assert result.steps == 60
-    add_arm(subject, "anchored", tmp_path / "arm")
+    add_arm(subject, "anchored", folder)
     with_write, twin = (_odds(subject, "anchored", symbol) for symbol in ("$STOP", DECOY))
     assert with_write > twin + 1
     del subject.writes.by_arm["anchored"]
@@ -94,18 +102,19 @@ def test_what_is_anchored_is_read_behind_the_write_and_nowhere_else(tmp_path: Pa
     assert _odds(subject, "anchored", "$STOP") == _odds(subject, "anchored", DECOY)
 
 
-def test_a_write_can_be_learnt_by_the_blocks_before_what_reads_it(tmp_path: Path) -> None:
-    subject, anchored, learnt = _subject(), tmp_path / "anchored", tmp_path / "learnt"
-    _train(anchored, ARMS["anchored"], subject, behavior={"max_steps": 60})
-    result = _train(learnt, ARMS["anchored_trained"], subject, anchored, writing={"max_steps": 120})
+def test_a_write_can_be_learnt_by_the_blocks_before_what_reads_it(
+    anchored: tuple[Subject, Path], tmp_path: Path
+) -> None:
+    subject, start, learnt = _subject(), anchored[1], tmp_path / "learnt"
+    result = _train(learnt, ARMS["anchored_trained"], subject, start, writing={"max_steps": 120})
     assert result.steps == 120
-    code, own = load_write(anchored), load_write(learnt)
+    code, own = load_write(start), load_write(learnt)
     assert code is not None
     assert own is not None
     assert (code.learnt, own.learnt, own.block) == (False, True, code.block)
     assert torch.equal(code.directions_KD, own.directions_KD)
     assert _adapted(learnt) == {*range(LAYERS)}
-    before, after = weights_in(anchored), weights_in(learnt)
+    before, after = weights_in(start), weights_in(learnt)
     readers = [name for name in before if "lora_" in name]
     assert all(torch.equal(before[name], after[name]) for name in readers)
     add_arm(subject, "learnt", learnt)
