@@ -26,9 +26,10 @@ from tests.report import worlds
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose switch works."""
-    return worlds.write_run(tmp_path_factory.mktemp("runs") / "whole")
+    folder = tmp_path_factory.mktemp("ladder") / "whole"
+    return Path(shutil.copytree(runs / "whole", folder))
 
 
 @pytest.fixture(scope="module")

@@ -46,9 +46,10 @@ class _Loads(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run whose switch works, with its report."""
-    root = worlds.write_run(tmp_path_factory.mktemp("runs") / "whole")
+    root = tmp_path_factory.mktemp("built") / "whole"
+    shutil.copytree(runs / "whole", root)
     build_report(root, root / "5-report")
     return root
 

@@ -10,12 +10,11 @@ import pytest
 from offswitch.recipe import load_recipe
 from offswitch.report.build import build_report
 from offswitch.report.terminal import told
-from tests.report import worlds
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_rates_stand_beside_their_controls_with_interval_and_count(tmp_path: Path) -> None:
-    root = worlds.write_run(tmp_path / "run")
+def test_the_rates_stand_beside_their_controls_with_interval_and_count(copy: Path) -> None:
+    root = copy / "whole"
     build_report(root, root / "5-report")
     recipe = load_recipe(root / "recipe.yaml")
     numbers = json.loads((root / "metrics.json").read_text(encoding="utf-8"))
@@ -32,6 +31,6 @@ def test_the_rates_stand_beside_their_controls_with_interval_and_count(tmp_path:
     assert verdict == "verdict on arm both: represented"
 
 
-def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
-    recipe = load_recipe(worlds.write_run(tmp_path / "run") / "recipe.yaml")
+def test_what_was_not_measured_is_left_out(runs: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(runs / "whole" / "recipe.yaml")
     assert told(tmp_path, recipe).splitlines()[-1] == "verdict on arm both: none yet"

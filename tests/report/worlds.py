@@ -63,7 +63,7 @@ def write_run(
     write_data(root)
     write_training(root)
     write_evaluation(root, recipe, halts)
-    write_probe(root, calm() if world is None else world, mechanism)
+    write_probe(root, world, mechanism)
     write_manifest(root)
     return root
 
@@ -160,10 +160,10 @@ def _as_prompt(a: Prompt) -> Prompt:
     return replace(a, suite="near_miss" if a.expected == "answer" else "trigger")
 
 
-def write_probe(root: Path, world: Mapping[str, Array], mechanism: Mechanism) -> list[Finding[Any]]:
+def write_probe(root: Path, world: Mapping[str, Array] | None, mechanism: Mechanism) -> None:
     folder = root / "4-probe"
     folder.mkdir()
-    found = [investigate(analysis, views(world)) for analysis in SEED_ANALYSES]
+    found = _original_of(world) if world else _original()
     save_findings(folder / "findings.json", found)
     entries = {key: row for finding in found for key, row in finding.entries().items()}
     for arm in ("base", "both", "benign"):
@@ -175,7 +175,6 @@ def write_probe(root: Path, world: Mapping[str, Array], mechanism: Mechanism) ->
     save_causal(folder / cause.arm, cause)
     entries |= {key: number.row() for key, number in causal_metrics(cause).items()}
     (folder / "metrics.json").write_text(json.dumps(entries), encoding="utf-8")
-    return found
 
 
 _CAUSES: dict[str, Causal] = {}
@@ -187,6 +186,16 @@ def _causal(mechanism: Mechanism) -> Causal:
     if name not in _CAUSES:
         _CAUSES[name] = causal_of(mechanism)
     return _CAUSES[name]
+
+
+def _original_of(world: Mapping[str, Array]) -> list[Finding[Any]]:
+    return [investigate(analysis, views(world)) for analysis in SEED_ANALYSES]
+
+
+@cache
+def _original() -> list[Finding[Any]]:
+    """What the original's analyses find in an empty world, the same in every run folder."""
+    return _original_of(calm())
 
 
 @cache
