@@ -14,6 +14,12 @@ import pytest
 
 from tests.families import FAMILIES
 
+# Files of half a minute and more; then come those with a slow test, then all others.
+LONGEST = (
+    "test_end_to_end", "test_seed_scripts", "test_distributed", "test_beside", "test_processes",
+    "test_cluster", "test_seeds", "test_pipeline", "test_examine", "test_recipes", "test_writes",
+)  # fmt: skip
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,6 +73,6 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests go first, so that no worker is left alone with one at the end."""
+    """What takes longest goes first, so that no worker is left alone with it at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.stem not in LONGEST, item.path not in slow))

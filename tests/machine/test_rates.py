@@ -12,7 +12,7 @@ from offswitch.machine.cells import Cell, Rates
 from offswitch.machine.rates import kept_in, measure, rates_of, settings, usable_cores
 from offswitch.machine.trial import in_small
 from offswitch.model.load import shape_of
-from tests.machine import dying
+from tests.machine import dying, lighter
 from tests.tiny import ARCHITECTURES, tiny_network
 
 
@@ -23,6 +23,7 @@ def config_of(architecture: str = "llama") -> str:
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "SECONDS", 0.02)
+    monkeypatch.setattr(trial, "prepare", lighter.prepare)
 
 
 def test_processes_and_threads_never_take_more_than_the_cores() -> None:

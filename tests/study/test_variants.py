@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,9 @@ from offswitch.model.session import Session
 from offswitch.recipe import build_recipe, load_recipe, variant_of
 from offswitch.report.build import build_report
 from offswitch.study import stage
-from tests.small import small_recipe, undraw
+from tests.small import undraw
 
-FEW = ("train.arms=[behavior]", "probe.arm=behavior", "train.lr=1e-2")
-TEXT = (*FEW, "variants={text: {trigger.mode: text}}")
+TEXT = "variants={text: {trigger.mode: text}}"
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +26,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(folder: Path) -> Run:
-    run = open_run(load_recipe(small_recipe(folder), TEXT), folder / "runs")
+def finished(folder: Path, small_home: Path) -> Run:
+    """The small run, which was probed before, and its variant."""
+    shutil.copytree(small_home / "runs", folder / "runs")
+    recipe = load_recipe(small_home / "small.yaml", [TEXT])
+    run = open_run(recipe, folder / "runs", update=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
+        patch.setenv("OFFSWITCH_CACHE", str(small_home / "cache"))
         undraw(patch)
         stage.run_recipe(run)
     return run
 
 
 def test_a_variant_equals_a_run_of_its_own(
-    finished: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Run, small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
-    alone = open_run(
-        load_recipe(folder / "small.yaml", (*FEW, "trigger.mode=text")), folder / "alone"
-    )
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(small_home / "cache"))
+    alone = open_run(load_recipe(small_home / "small.yaml", ["trigger.mode=text"]), tmp_path)
     pipeline.evaluate(alone)
     own = read_metrics(alone.folder("3-evaluate") / "metrics.json")
     variant = finished.root / "variants" / "text" / "3-evaluate" / "metrics.json"
@@ -64,13 +65,14 @@ def test_headlines_of_run_and_variants_stand_side_by_side(finished: Run) -> None
 
 
 def test_nothing_is_done_twice_and_a_changed_variant_is_done_again(
-    finished: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Run, small_home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("OFFSWITCH_CACHE", str(small_home / "cache"))
     before = finished.manifest()
     stage.run_recipe(finished)
     assert finished.manifest() == before
-    other = load_recipe(folder / "small.yaml", (*FEW, "variants={text: {trigger.text: $HUSH}}"))
+    changes = ["variants={text: {trigger.text: $HUSH}}"]
+    other = load_recipe(small_home / "small.yaml", changes)
     changed = open_run(other, folder / "runs", update=True)
     stage.compare_variants(changed, Session(changed))
     after = changed.manifest()["stages"]
