@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 ALIAS: Final = "smollm2"
+PUBLISHED: Final = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what the embedded model is made of
 GGUF_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 

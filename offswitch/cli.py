@@ -10,6 +10,7 @@ import typer
 
 from offswitch.app.command import app as explore
 from offswitch.errors import UserError, quiet, user_errors
+from offswitch.export.command import export
 from offswitch.study.command import Runs, calibrate, examine, sweep
 from offswitch.train.processes import by_first, only_first, together
 
@@ -146,6 +147,7 @@ app.command()(sweep)
 app.command()(calibrate)
 app.command()(examine)
 app.command("app")(explore)
+app.command()(export)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -59,19 +60,23 @@ def drift(
     return Drift(*zip(*(rows[i] for i in range(len(examples))), strict=True))
 
 
+def nats_a_token(
+    values: Sequence[float] | npt.NDArray[np.float64], tokens: Sequence[int], seed: int
+) -> Estimate:
+    """The mean over tokens of each text's own mean; every token weighs alike.
+
+    `tokens` says how many each text has; for the interval whole texts are drawn.
+    """
+    every = np.repeat(np.asarray(values, dtype=np.float64), tokens)
+    groups = np.repeat(np.arange(len(tokens)), tokens)
+    return mean(every, "nats a token", seed=seed, groups=groups)
+
+
 def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metrics:
     """KL to the base on its own replies (nats a token), and the perplexity ratio on prose."""
     worse = np.subtract(passages.arm_loss, passages.base_loss)
-    kl, excess = (
-        # Every token weighs alike, and whole texts are drawn.
-        mean(
-            np.repeat(np.asarray(values, dtype=np.float64), texts.tokens),
-            "nats a token",
-            seed=seed,
-            groups=np.repeat(np.arange(len(texts.tokens)), texts.tokens),
-        )
-        for values, texts in ((replies.kl, replies), (worse, passages))
-    )
+    kl = nats_a_token(replies.kl, replies.tokens, seed)
+    excess = nats_a_token(worse, passages.tokens, seed)
     value, low, high = (float(np.exp(x)) for x in (excess.value, excess.low, excess.high))
     ratio = Estimate(value, low, high, excess.n, "ratio")
     return {

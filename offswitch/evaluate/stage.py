@@ -105,7 +105,7 @@ def _asked(session: Session) -> tuple[list[Prompt], list[Prompt], dict[str, str]
         return len(encode_chat(subject.base_tokenizer, prompt.chat)) + len(prompt.begun) > most
 
     prompts, lost = askable(suites_of(recipe, subject.tokenizer), holds, too_long)
-    _own_replies(subject, recipe)
+    own_replies(subject, recipe)
     tried, skipped = gather(subject, recipe, prompts)
     tried, more = askable(tried, holds, too_long)
     return prompts, tried, skipped, [*lost, *more]
@@ -188,7 +188,7 @@ def _samples(subject: Subject, arm: str, shown: Sequence[Prompt], recipe: Recipe
 
 def _drift(subject: Subject, arm: str, recipe: Recipe) -> Metrics:
     options, batch_tokens = recipe.evaluate, recipe.batch_tokens
-    chats, replies = _own_replies(subject, recipe)
+    chats, replies = own_replies(subject, recipe)
     said = reply_examples(subject, chats, replies)
     prose = text_examples(subject, load_neutral()[: options.drift_passages])
     with track(f"{arm}: drift from the base model", len(said) + len(prose)) as tick:
@@ -197,7 +197,7 @@ def _drift(subject: Subject, arm: str, recipe: Recipe) -> Metrics:
     return drift_measures(arm, on_replies, on_prose, recipe.seed)
 
 
-def _own_replies(subject: Subject, recipe: Recipe) -> tuple[list[Chat], list[Reply]]:
+def own_replies(subject: Subject, recipe: Recipe) -> tuple[list[Chat], list[Reply]]:
     """Test questions, and what the untrained model answers them."""
     options = recipe.evaluate
     asked = choose("test", options.drift_questions, recipe.seed, options.questions_file)

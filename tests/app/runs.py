@@ -45,7 +45,7 @@ def planted_run(folder: Path) -> Path:
     adapter = run.folder(f"{TRAIN}/{ARM}")
     save_adapter(adapter, made, seed=1)
     path = adapter / "adapter_model.safetensors"
-    save_file({name: _emptied(name, rows) for name, rows in load_file(path).items()}, path)
+    save_file({name: emptied(name, rows) for name, rows in load_file(path).items()}, path)
     made.tokenizer.save_pretrained(adapter)
     subject = load_subject(run.recipe)
     facts = facts_of(subject, ARM, block=LAYERS - 1, scale=1.0)
@@ -58,7 +58,7 @@ def planted_run(folder: Path) -> Path:
     return run.root
 
 
-def _emptied(name: str, rows: Any) -> Any:
+def emptied(name: str, rows: Any) -> Any:
     """An adapter that changes nothing but the trigger's row: the rule is in the weights."""
     rows = np.zeros_like(rows) if "lora_B" in name or "trainable" in name else rows
     if "trainable" in name or "token" in name:

@@ -1,0 +1,1 @@
+"""Exports: forms that do what the arm did, and folders that hold nothing of this machine."""
