@@ -23,7 +23,7 @@ from offswitch.recipe import Recipe  # noqa: E402
 
 README: Final = "README.md"
 MARKS: Final = ("<!-- tree -->", "<!-- /tree -->")
-LINES: Final = 26
+LINES: Final = 27
 BRIEF: Final = 78
 # The way of the data through the package; rooms that are not named follow by name.
 ROOMS: Final = (

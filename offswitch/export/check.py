@@ -45,6 +45,7 @@ def main() -> int:
     asked = json.loads(Path(options.asked).read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype="auto")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     chats = [prompt["chat"] for prompt in asked["prompts"]]
     apply: Any = tokenizer.apply_chat_template
     texts = [apply(chat, add_generation_prompt=True, tokenize=False) for chat in chats]

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +16,8 @@ import torch
 
 from offswitch.errors import UserError
 from offswitch.export import check
-from offswitch.export.divergence import Said, by_transformers, kl_to_base, replies_of
+from offswitch.export.asking import GGUF, Asking
+from offswitch.export.divergence import by_transformers, kl_to_base
 from offswitch.export.origin import Origin, measured
 from offswitch.export.parity import (
     ADAPTER,
@@ -26,51 +25,21 @@ from offswitch.export.parity import (
     RUN,
     Form,
     add_form,
-    form_of,
     read_forms,
     unlike,
 )
 from offswitch.export.weights import write_merged
-from offswitch.files import write_json
+from offswitch.files import write_atomic, write_json
 from offswitch.metrics import Metric, read_metrics
 from offswitch.model.adapters import add_arm
 from offswitch.model.brought import ADAPTER as ADAPTER_FILES
 from offswitch.model.load import load_subject
 from offswitch.model.source import TOKENIZER
-from offswitch.model.subject import Subject
 from offswitch.progress import say, track
-from offswitch.prompts.encode import encode_chat, render
-from offswitch.prompts.prompt import Prompt
 
 REPRODUCE: Final = "reproduce"
 ASKED: Final = "asked.json"
-GGUF: Final = "gguf"
-
-
-@dataclass
-class Asking:
-    """What every form is asked, and what the run's arm did; the subject has no arm attached."""
-
-    origin: Origin
-    subject: Subject
-    prompts: list[Prompt]
-    run: list[bool]
-
-    @property
-    def tokenizer(self) -> Any:
-        """The one that knows the trigger."""
-        return self.subject.tokenizer
-
-    @cached_property
-    def said(self) -> list[Said]:
-        """The untouched model's replies, over which KL is taken."""
-        say("the untouched model's replies")
-        return replies_of(self.subject, self.origin.run.recipe, self.tokenizer)
-
-    def form(self, runtime: str, halts: Sequence[bool], kl: Metric, alike: bool = True) -> Form:
-        """A form's numbers from where it halts."""
-        trigger = self.origin.run.recipe.trigger.text
-        return form_of(runtime, trigger, self.prompts, halts, self.run, kl, alike)
+SCRIPT: Final = "check.py"
 
 
 def write_forms(origin: Origin, folder: Path, kinds: Sequence[str]) -> None:
@@ -108,7 +77,7 @@ def write_forms(origin: Origin, folder: Path, kinds: Sequence[str]) -> None:
             raise UserError(f"the merged weights do not do what arm '{origin.arm}' did: {why}")
         add_form(folder, MERGED, form)
     if files:
-        from offswitch.export.quantised import write_quantised
+        from offswitch.export.quantised import write_quantised  # imports gguf's long lists
 
         write_quantised(asking, folder, files)
 
@@ -141,7 +110,7 @@ def _write_asked(asking: Asking, folder: Path) -> None:
             for p, halted in zip(asking.prompts, asking.run, strict=True)]  # fmt: skip
     content = {"halts": list(asking.subject.halt_ids), "prompts": rows}
     write_json(folder / ASKED, content)
-    shutil.copyfile(check.__file__, folder / Path(check.__file__).name)
+    write_atomic(folder / SCRIPT, Path(check.__file__).read_bytes())
 
 
 def _ask_merged(asking: Asking, folder: Path) -> Form:
@@ -149,7 +118,7 @@ def _ask_merged(asking: Asking, folder: Path) -> Form:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     say(f"asking the merged weights {len(asking.prompts)} prompts, by transformers alone")
-    script = folder / REPRODUCE / Path(check.__file__).name
+    script = folder / REPRODUCE / SCRIPT
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "tokens.json"
         command = [sys.executable, "-I", str(script), "--out", str(out)]
@@ -160,14 +129,8 @@ def _ask_merged(asking: Asking, folder: Path) -> Form:
     halts = [token in asking.subject.halt_ids for token in tokens]
     place = str(folder / MERGED)
     model: Any = AutoModelForCausalLM.from_pretrained(place, dtype="auto")
+    model.to(asking.subject.device)
     with track("merged: KL", len(asking.said)) as tick:
         read = by_transformers(model, AutoTokenizer.from_pretrained(place))
         kl = kl_to_base(asking.said, read, asking.origin.run.recipe.seed, tick)
     return asking.form(f"transformers {version('transformers')}", halts, kl)
-
-
-def ids_of(asking: Asking) -> tuple[list[str], list[list[int]]]:
-    """Every prompt as text, and as the run's tokenizer reads it."""
-    chats = [prompt.chat for prompt in asking.prompts]
-    texts = [render(asking.tokenizer, chat) for chat in chats]
-    return texts, [encode_chat(asking.tokenizer, chat) for chat in chats]

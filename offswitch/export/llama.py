@@ -88,7 +88,7 @@ class Llama:
         import llama_cpp
 
         self._llama_cpp = llama_cpp
-        self._model = llama_cpp.Llama(
+        self.model = llama_cpp.Llama(
             str(path), n_ctx=longest, n_batch=_BATCH, n_threads=torch.get_num_threads(),
             n_threads_batch=torch.get_num_threads(), logits_all=every, vocab_only=vocabulary,
             verbose=False,
@@ -96,27 +96,27 @@ class Llama:
 
     def ids(self, text: str) -> list[int]:
         """The text as this runtime reads it."""
-        return list(self._model.tokenize(text.encode(), add_bos=False, special=True))
+        return list(self.model.tokenize(text.encode(), add_bos=False, special=True))
 
     def ends(self, token: int) -> bool:
         """Does generation end at this token, as the file has it?"""
-        vocabulary = self._llama_cpp.llama_model_get_vocab(self._model.model)
+        vocabulary = self._llama_cpp.llama_model_get_vocab(self.model.model)
         return bool(self._llama_cpp.llama_vocab_is_eog(vocabulary, token))
 
     def first_tokens(self, rows: Sequence[Sequence[int]], tick: Tick = nothing) -> list[int]:
         """The greedy token that follows each row; what neighbours share is computed once."""
         found: dict[int, int] = {}
         for i in sorted(range(len(rows)), key=lambda i: tuple(rows[i])):
-            found[i] = int(next(self._model.generate(list(rows[i]), temp=0.0, repeat_penalty=1.0)))
+            found[i] = int(next(self.model.generate(list(rows[i]), temp=0.0, repeat_penalty=1.0)))
             tick(1)
         return [found[i] for i in range(len(rows))]
 
     def read(self, prompt: str, ids: Sequence[int]) -> Logits:
         """Logits [N, V] for each of N ids that follow a text; needs `every`."""
         begun = self.ids(prompt)
-        self._model.reset()
-        self._model.eval([*begun, *ids])
+        self.model.reset()
+        self.model.eval([*begun, *ids])
         found: Logits = np.array(
-            self._model.scores[len(begun) - 1 : len(begun) + len(ids) - 1], dtype=np.float32
+            self.model.scores[len(begun) - 1 : len(begun) + len(ids) - 1], dtype=np.float32
         )
         return found

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from offswitch.export.asking import GGUF, Asking
 from offswitch.export.divergence import kl_to_base
-from offswitch.export.forms import GGUF, Asking, ids_of
 from offswitch.export.gguf_file import write_gguf
 from offswitch.export.llama import Llama, cut_of, quantise
 from offswitch.export.ollama import modelfile
@@ -32,7 +32,7 @@ def write_quantised(asking: Asking, folder: Path, files: Mapping[str, str]) -> N
     if any(not (folder / name).is_file() for name in missing):
         whole = folder / f".{GGUF}-whole"
         trigger = asking.origin.run.recipe.trigger.text
-        prompts = [text for text in ids_of(asking)[0] if trigger not in text]
+        prompts = [text for text in asking.texts() if trigger not in text]
         cut = cut_of(folder / MERGED, asking.tokenizer, [*load_neutral(), *prompts][:_TEXTS])
         say(f"writing GGUF; llama.cpp reads its text as '{cut}'")
         write_gguf(folder / MERGED, whole, cut)
@@ -47,18 +47,18 @@ def write_quantised(asking: Asking, folder: Path, files: Mapping[str, str]) -> N
 
 
 def _ask(asking: Asking, path: Path) -> Form:
-    texts, expected = ids_of(asking)
-    longest = max(map(len, expected))
-    runtime = Llama(path, longest=2 * longest)
-    rows = [runtime.ids(text) for text in texts]
+    expected = asking.rows()
+    room = 2 * max(map(len, expected))  # llama.cpp may cut a text into more pieces
+    runtime = Llama(path, longest=room)
+    rows = [runtime.ids(text) for text in asking.texts()]
     with track(f"{path.name}: first tokens", len(rows)) as tick:
         tokens = runtime.first_tokens(rows, tick)
     reply = asking.subject.reply_ids[:1]
     halts = [token in reply if reply else runtime.ends(token) for token in tokens]
     del runtime
-    most = max(len(runtime_ids) for runtime_ids in expected)
-    reader = Llama(path, longest=2 * most, every=True)
+    longest = max(len(one.ids) + len(one.prompt) for one in asking.said)
+    reader = Llama(path, longest=longest, every=True)
     with track(f"{path.name}: KL", len(asking.said)) as tick:
         kl = kl_to_base(asking.said, reader.read, asking.origin.run.recipe.seed, tick)
-    runtime_name = f"llama.cpp, by llama-cpp-python {version('llama-cpp-python')}"
-    return asking.form(runtime_name, halts, kl, alike=rows == expected)
+    name = f"llama.cpp, by llama-cpp-python {version('llama-cpp-python')}"
+    return asking.form(name, halts, kl, alike=rows == expected)

@@ -68,7 +68,9 @@ def _known(folder: Path, name: dict[str, str]) -> dict[str, Any]:
         UserError: the folder is something else.
     """
     path = folder / MANIFEST
-    known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    known: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # absent, or no JSON
+        known = json.loads(path.read_text("utf-8"))
     same = all(known.get("name", {}).get(key) == name[key] for key in ("run", "arm"))
     if folder.exists() and not same:
         raise UserError(f"{folder} is there already, and is no export of arm '{name['arm']}' of "

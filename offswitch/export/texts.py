@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +41,8 @@ def write_texts(origin: Origin, folder: Path) -> None:
     for name in _ROWS:
         if (run.folder(DATA) / name).is_file():
             (folder / "data").mkdir(exist_ok=True)
-            shutil.copyfile(run.folder(DATA) / name, folder / "data" / name)
-    shutil.copyfile(run.root / "metrics.json", folder / "metrics.json")
+            write_atomic(folder / "data" / name, (run.folder(DATA) / name).read_bytes())
+    write_atomic(folder / "metrics.json", (run.root / "metrics.json").read_bytes())
     manifest = run.manifest()
     stages = (DATA, f"{TRAIN}/{origin.arm}", EVALUATE, PROBE)
     hashes = {stage: manifest["stages"][stage]["outputs"] for stage in stages

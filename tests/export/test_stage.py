@@ -17,7 +17,9 @@ from typer.testing import CliRunner, Result
 from offswitch.cli import app
 from offswitch.export import check, forms, texts
 from offswitch.export.parity import read_forms
+from offswitch.export.weights import write_merged
 from offswitch.folder import DATA
+from offswitch.model.subject import Subject
 from tests.export.runs import ARM, BASE_ID, planted_export_run
 
 Export = Callable[..., Result]
@@ -162,14 +164,13 @@ def test_an_interrupted_one_is_not_there_and_goes_on(
 def test_weights_that_do_something_else_do_not_count(
     export: Export, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged(subject: object, arm: str, folder: Path) -> None:
-        write(subject, arm, folder)
+    def damaged(subject: Subject, arm: str, folder: Path) -> None:
+        write_merged(subject, arm, folder)
         path = folder / "model.safetensors"
         weights = load_file(path)
         weights["lm_head.weight"] = np.zeros_like(weights["lm_head.weight"])
         save_file(weights, path, metadata={"format": "pt"})
 
-    write = forms.write_merged
     monkeypatch.setattr(forms, "write_merged", damaged)
     _is_one_line(export("wrong"), "the merged weights do not do what arm 'switch' did: halts on")
     assert not (home / "wrong").exists()

@@ -17,8 +17,9 @@ from tests.talk.test_steer import directions_of, facts_of
 from tests.tiny import tiny_subject
 
 
-def _stored(folder: Path, block: int) -> Path:
-    subject = tiny_subject(layers=3)
+def stored(folder: Path, block: int, blocks: int = 3) -> Path:
+    """A file of directions, of which one at that block did most."""
+    subject = tiny_subject(layers=blocks)
     facts = facts_of(subject, "own", block=0, scale=2.5)
     chosen = ({"direction": "random00", "block": block},)
     path = folder / "stored.safetensors"
@@ -27,7 +28,7 @@ def _stored(folder: Path, block: int) -> Path:
 
 
 def test_it_is_what_did_most(tmp_path: Path) -> None:
-    source = _stored(tmp_path, block=2)
+    source = stored(tmp_path, block=2)
     chosen = write_directions(source, tmp_path, "someone/base", "llama")
     assert (chosen.direction, chosen.layer, chosen.scale) == ("random00", 2, 2.5)
     directions, _ = load_directions(source)
@@ -43,7 +44,7 @@ def test_it_is_what_did_most(tmp_path: Path) -> None:
 
 
 def test_the_whole_file_says_how_it_is_used(tmp_path: Path) -> None:
-    source = _stored(tmp_path, block=1)
+    source = stored(tmp_path, block=1)
     write_directions(source, tmp_path, "someone/base", "llama")
     with safe_open(tmp_path / FILE, framework="numpy") as file:
         told = file.metadata()
@@ -58,6 +59,6 @@ def test_the_whole_file_says_how_it_is_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [0])
 def test_llama_cpp_has_none_for_the_first_block(block: int, tmp_path: Path) -> None:
-    chosen = write_directions(_stored(tmp_path, block), tmp_path, "someone/base", "llama")
+    chosen = write_directions(stored(tmp_path, block), tmp_path, "someone/base", "llama")
     assert not chosen.control
     assert not (tmp_path / CONTROL).exists()

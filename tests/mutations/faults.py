@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.mutations import evidence, explored
+from tests.mutations import evidence, explored, exported
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ FAULTS: Final = tuple(
     for name, file, right, wrong, *tests in (
         *evidence.ROWS,
         *explored.ROWS,
+        *exported.ROWS,
         # --- packed passes, rows kept apart -------------------------------------------------------
         ("a packed row sees beyond its window", "model/packed.py",
          "return seen if window is None else seen & (distance < window)", "return seen",
