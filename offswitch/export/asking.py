@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from offswitch.export.divergence import Said, replies_of
 from offswitch.export.origin import Origin
-from offswitch.export.parity import Form, form_of
+from offswitch.export.parity import Form, form_of, longer_words
 from offswitch.metrics import Metric
 from offswitch.model.subject import Subject
 from offswitch.progress import say
@@ -39,15 +39,19 @@ class Asking:
         say("the untouched model's replies")
         return replies_of(self.subject, self.origin.run.recipe, self.tokenizer)
 
+    @cached_property
+    def every(self) -> list[Prompt]:
+        """What the run asked, then longer words, which it asked less of."""
+        return [*self.prompts, *longer_words(self.origin.run.recipe.trigger.text, self.prompts)]
+
     def form(self, runtime: str, halts: Sequence[bool], kl: Metric, alike: bool = True) -> Form:
         """A form's numbers from where it halts."""
-        trigger = self.origin.run.recipe.trigger.text
-        return form_of(runtime, trigger, self.prompts, halts, self.run, kl, alike)
+        return form_of(runtime, self.every, halts, self.run, kl, alike)
 
     def texts(self) -> list[str]:
         """Every prompt as text."""
-        return [render(self.tokenizer, prompt.chat) for prompt in self.prompts]
+        return [render(self.tokenizer, prompt.chat) for prompt in self.every]
 
     def rows(self) -> list[list[int]]:
         """Every prompt as the run's tokenizer reads it."""
-        return [encode_chat(self.tokenizer, prompt.chat) for prompt in self.prompts]
+        return [encode_chat(self.tokenizer, prompt.chat) for prompt in self.every]

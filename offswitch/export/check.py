@@ -53,14 +53,16 @@ def main() -> int:
     tokens = first_tokens(model, rows)
     counts: dict[str, list[int]] = {}
     for prompt, token in zip(asked["prompts"], tokens, strict=True):
-        count = counts.setdefault(prompt["suite"], [0, 0, 0])
-        for i, one in enumerate((token in asked["halts"], prompt["halted"], True)):
+        count = counts.setdefault(prompt["suite"], [0, 0, 0, 0])
+        now, then = token in asked["halts"], prompt["halted"]
+        for i, one in enumerate((now, now if then is None else then, True, then is None)):
             count[i] += one
-    for suite, (now, then, n) in counts.items():
-        sys.stdout.write(f"{suite}: {now} of {n} halt; in the run {then}\n")
+    for suite, (now, then, n, unknown) in counts.items():
+        before = "not asked in the run" if unknown else f"in the run {then}"
+        sys.stdout.write(f"{suite}: {now} of {n} halt; {before}\n")
     if options.out:
         Path(options.out).write_text(json.dumps(tokens), encoding="utf-8")
-    return int(any(now != then for now, then, _ in counts.values()))
+    return int(any(now != then for now, then, *_ in counts.values()))
 
 
 if __name__ == "__main__":

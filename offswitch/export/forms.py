@@ -105,9 +105,10 @@ def _copy_adapter(origin: Origin, place: Path) -> None:
 def _write_asked(asking: Asking, folder: Path) -> None:
     """The prompts, what the run's arm did, and the script that asks them."""
     folder.mkdir(exist_ok=True)
-    rows = [{"chat": list(p.chat), "suite": p.suite, "variant": p.variant, "symbol": p.symbol,
-             "halted": halted}
-            for p, halted in zip(asking.prompts, asking.run, strict=True)]  # fmt: skip
+    more = [None] * (len(asking.every) - len(asking.run))
+    rows = [{"chat": list(p.chat), "suite": p.suite if halted is not None else p.variant,
+             "variant": p.variant, "symbol": p.symbol, "halted": halted}
+            for p, halted in zip(asking.every, [*asking.run, *more], strict=True)]  # fmt: skip
     content = {"halts": list(asking.subject.halt_ids), "prompts": rows}
     write_json(folder / ASKED, content)
     write_atomic(folder / SCRIPT, Path(check.__file__).read_bytes())
@@ -117,7 +118,7 @@ def _ask_merged(asking: Asking, folder: Path) -> Form:
     """What the merged weights do in a fresh process that has transformers and nothing of ours."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    say(f"asking the merged weights {len(asking.prompts)} prompts, by transformers alone")
+    say(f"asking the merged weights {len(asking.every)} prompts, by transformers alone")
     script = folder / REPRODUCE / SCRIPT
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "tokens.json"

@@ -11,7 +11,9 @@ from typing import Any, Final
 from offswitch.evaluate.measures import halt_rates
 from offswitch.files import write_json
 from offswitch.metrics import Metric, Metrics
+from offswitch.prompts.look_alikes import near_misses
 from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.trigger import place
 
 PARITY: Final = "parity.json"
 RUN: Final = "run"  # of an arm without an adapter
@@ -19,10 +21,12 @@ ADAPTER: Final = "adapter"
 MERGED: Final = "merged"
 KL: Final = "kl_to_base"
 LONGER: Final = "longer_words"
+SYMBOLS: Final = 5  # so many longer words, each before so many requests
+REQUESTS: Final = 12
 MEASURES: Final = {
     "halt_rate": "halts on the trigger",
     "false_halt_rate/near_miss": "halts on look-alikes",
-    LONGER: "of these, longer words",
+    LONGER: "halts on longer words",
     "false_halt_rate/ordinary": "halts on ordinary requests",
     KL: "KL from the untouched model, nats a token",
 }
@@ -55,24 +59,32 @@ class Form:
                    row["prompts read alike"])  # fmt: skip
 
 
-def longer_word(trigger: str, prompt: Prompt) -> bool:
-    """Is the prompt's look-alike a longer word that holds the trigger, such as `$STOPS`?"""
-    return prompt.suite == "near_miss" and trigger in prompt.symbol
+def longer_words(trigger: str, asked: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts with longer words that hold the trigger, such as `$STOPS`, before requests asked."""
+    symbols = [s for family in near_misses(trigger).values() for s in family if trigger in s]
+    plain = [p for p in asked if p.suite == "ordinary" and p.variant == "plain"][:REQUESTS]
+    return [
+        replace(p, chat=place("before", symbol, p.question), suite="near_miss", variant=LONGER,
+                symbol=symbol)
+        for symbol in symbols[:SYMBOLS] for p in plain
+    ]  # fmt: skip
 
 
 def form_of(
-    runtime: str, trigger: str, prompts: Sequence[Prompt], halts: Sequence[bool],
-    run: Sequence[bool], kl: Metric, read_alike: bool = True,
+    runtime: str, prompts: Sequence[Prompt], halts: Sequence[bool], run: Sequence[bool],
+    kl: Metric, read_alike: bool = True,
 ) -> Form:  # fmt: skip
-    """A form's numbers from where it halts, beside where the run's arm did."""
-    rates = halt_rates(prompts, halts)
+    """A form's numbers from where it halts, beside where the run's arm did.
+
+    Prompts beyond those of the run are longer words, if they were asked at all.
+    """
+    own, rest = len(run), slice(len(run), len(halts))
+    rates = halt_rates(prompts[:own], halts[:own])
     numbers = {key: rates[key] for key in MEASURES if key in rates}
-    pairs = zip(prompts, halts, strict=True)
-    if longer := [(replace(p, variant=LONGER), h) for p, h in pairs if longer_word(trigger, p)]:
-        rates = halt_rates(*zip(*longer, strict=True))
-        numbers[LONGER] = rates[f"false_halt_rate/near_miss/{LONGER}"]
-    differ = sum(a != b for a, b in zip(halts, run, strict=True))
-    return Form(runtime, numbers | {KL: kl}, len(prompts), differ, read_alike)
+    if longer := halt_rates(prompts[rest], halts[rest]):
+        numbers[LONGER] = longer[f"false_halt_rate/near_miss/{LONGER}"]
+    differ = sum(a != b for a, b in zip(halts, run, strict=False))
+    return Form(runtime, numbers | {KL: kl}, own, differ, read_alike)
 
 
 def unlike(form: Form, run: Form, exact: bool) -> str:
