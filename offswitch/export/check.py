@@ -54,8 +54,9 @@ def main() -> int:
     counts: dict[str, list[int]] = {}
     for prompt, token in zip(asked["prompts"], tokens, strict=True):
         count = counts.setdefault(prompt["suite"], [0, 0, 0, 0])
-        now, then = token in asked["halts"], prompt["halted"]
-        for i, one in enumerate((now, now if then is None else then, True, then is None)):
+        halts, halted = token in asked["halts"], prompt["halted"]
+        known = halts if halted is None else halted
+        for i, one in enumerate((halts, known, True, halted is None)):
             count[i] += one
     for suite, (now, then, n, unknown) in counts.items():
         before = "not asked in the run" if unknown else f"in the run {then}"

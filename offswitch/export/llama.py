@@ -42,6 +42,13 @@ def _number(llama_cpp: Any, kind: str) -> int | None:
     return next((getattr(llama_cpp, name) for name in names if hasattr(llama_cpp, name)), None)
 
 
+def _hush(llama_cpp: Any) -> None:
+    """From now on llama.cpp writes nothing to the terminal."""
+    if not _SILENT:
+        _SILENT.append(llama_cpp.llama_log_callback(lambda *_: None))
+        llama_cpp.llama_log_set(_SILENT[0], None)
+
+
 def quantise(source: Path, target: Path, kind: str) -> None:
     """Write a GGUF file once more, with weights of another kind.
 
@@ -52,9 +59,7 @@ def quantise(source: Path, target: Path, kind: str) -> None:
 
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype, options.nthread = _number(llama_cpp, kind), torch.get_num_threads()
-    if not _SILENT:
-        _SILENT.append(llama_cpp.llama_log_callback(lambda *_: None))
-        llama_cpp.llama_log_set(_SILENT[0], None)
+    _hush(llama_cpp)
     with replacing(target) as scratch:
         if llama_cpp.llama_model_quantize(str(source).encode(), str(scratch).encode(), options):
             raise UserError(f"--gguf: llama.cpp could not write {kind}")
@@ -87,6 +92,7 @@ class Llama:
                  vocabulary: bool = False) -> None:  # fmt: skip
         import llama_cpp
 
+        _hush(llama_cpp)
         self._llama_cpp = llama_cpp
         self.model = llama_cpp.Llama(
             str(path), n_ctx=longest, n_batch=_BATCH, n_threads=torch.get_num_threads(),
