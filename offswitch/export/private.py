@@ -44,7 +44,7 @@ def require_private(folder: Path, *places: Path) -> None:
     hub's or of an endpoint's.
 
     Raises:
-        UserError: a file holds one; which is said, not what.
+        UserError: a file holds one; the line names the file, never the secret.
     """
     every = (Path.home(), Path.cwd(), *places)
     paths = {f"{path.resolve()}/".encode() for path in every if len(path.resolve().parts) > 1}
