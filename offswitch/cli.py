@@ -11,7 +11,7 @@ import typer
 from offswitch.app.command import app as explore
 from offswitch.errors import UserError, quiet, user_errors
 from offswitch.export.command import export
-from offswitch.study.command import Runs, calibrate, examine, sweep
+from offswitch.study.command import Runs, calibrate, endure, examine, sweep
 from offswitch.train.processes import by_first, only_first, together
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ for _stage, _about in STAGES.items():
 app.command()(sweep)
 app.command()(calibrate)
 app.command()(examine)
+app.command()(endure)
 app.command("app")(explore)
 app.command()(export)
 

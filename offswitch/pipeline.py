@@ -159,7 +159,7 @@ def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     used = {key: value for key, value in options.items() if key not in others}
     before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
     own = {"arm": made, "train": used, "before": run.outputs_hash(*before)}
-    return _common(run.recipe) | own
+    return common_inputs(run.recipe) | own
 
 
 def evaluate(run: Run, session: Session | None = None) -> Session:
@@ -245,7 +245,7 @@ def stage(
     """
 
     def missing() -> tuple[dict[str, Any], str | None]:
-        return (inputs := _common(run.recipe) | dict(own)), why_not_done(run, name, inputs)
+        return (inputs := common_inputs(run.recipe) | dict(own)), why_not_done(run, name, inputs)
 
     def write() -> None:
         with writing(run, name, inputs) as folder:
@@ -284,7 +284,8 @@ def _say_done(run: Run, name: str) -> None:
     at("")
 
 
-def _common(recipe: Recipe) -> dict[str, Any]:
+def common_inputs(recipe: Recipe) -> dict[str, Any]:
+    """What every stage depends on: the model, the trigger, the questions."""
     every = recipe.model_dump(mode="json", include={"model", "seed", "trigger", "dtype", "device"})
     every["trigger"] = {key: v for key, v in every["trigger"].items() if v or key != "reply"}
     if asked := recipe.evaluate.questions_file:

@@ -24,6 +24,7 @@ from offswitch.options import (
     TriggerOptions,
 )
 from offswitch.options.arms import ARMS, Arm
+from offswitch.options.endure import EndureOptions
 
 # Which options set a stage's length: controls are as long as the one they are compared with.
 LENGTH_OF: Final = {
@@ -62,6 +63,7 @@ class Recipe(Section):
     train: TrainOptions = TrainOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     probe: ProbeOptions = ProbeOptions()
+    endure: EndureOptions = EndureOptions()
     arms: dict[ArmName, Arm] = ARMS
     variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
 

@@ -74,12 +74,22 @@ def nats_a_token(
 
 def drift_measures(arm: str, replies: Drift, passages: Drift, seed: int) -> Metrics:
     """KL to the base on its own replies (nats a token), and the perplexity ratio on prose."""
-    worse = np.subtract(passages.arm_loss, passages.base_loss)
-    kl = nats_a_token(replies.kl, replies.tokens, seed)
-    excess = nats_a_token(worse, passages.tokens, seed)
-    value, low, high = (float(np.exp(x)) for x in (excess.value, excess.low, excess.high))
-    ratio = Estimate(value, low, high, excess.n, "ratio")
+    ratio = perplexity_ratio(passages.arm_loss, passages.base_loss, passages.tokens, seed)
     return {
-        f"evaluate/{arm}/kl_to_base": Metric.of(kl),
+        f"evaluate/{arm}/kl_to_base": Metric.of(mean_kl(replies, seed)),
         f"evaluate/{arm}/neutral_perplexity_ratio": Metric.of(ratio),
     }
+
+
+def mean_kl(replies: Drift, seed: int) -> Estimate:
+    """KL(base || arm), nats a token."""
+    return nats_a_token(replies.kl, replies.tokens, seed)
+
+
+def perplexity_ratio(
+    losses: Sequence[float], others: Sequence[float], tokens: Sequence[int], seed: int
+) -> Estimate:
+    """The perplexity of some texts over another one of theirs, from mean losses of each text."""
+    excess = nats_a_token(np.subtract(losses, others), tokens, seed)
+    value, low, high = (float(np.exp(x)) for x in (excess.value, excess.low, excess.high))
+    return Estimate(value, low, high, excess.n, "ratio")

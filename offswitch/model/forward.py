@@ -45,7 +45,7 @@ def hidden(subject: Subject, ids_BP: Tensor, prefix: int = 0) -> Tensor:
 def embed(subject: Subject, ids_BP: Tensor) -> Tensor:
     """Input embeddings [B, P, D] of ids."""
     layer = subject.causal_lm.get_input_embeddings()
-    found = _trained_rows(layer)
+    found = trained_rows(layer)
     if found is None or type(layer.original_module) is not nn.Embedding:
         return _tensor(layer(ids_BP))
     embedded = _tensor(layer.original_module(ids_BP))
@@ -58,7 +58,7 @@ def unembed(subject: Subject, normed: Tensor) -> Tensor:
     """Logits [..., V] of normed hidden states [..., D], with the model's own scale and soft cap."""
     config = subject.causal_lm.config.get_text_config()
     head = subject.causal_lm.get_output_embeddings()
-    found = _trained_rows(head)
+    found = trained_rows(head)
     if found is None:
         logits = _tensor(head(normed))
     else:
@@ -74,7 +74,7 @@ def unembed(subject: Subject, normed: Tensor) -> Tensor:
     return logits
 
 
-def _trained_rows(layer: Any) -> tuple[list[int], Tensor] | None:
+def trained_rows(layer: Any) -> tuple[list[int], Tensor] | None:
     """Ids and rows [N, D] that the active adapter puts in place of a vocabulary layer's own.
 
     PEFT writes them into a copy of the whole matrix at every forward pass, and its gradient is as

@@ -1,4 +1,4 @@
-"""`offswitch sweep`, `calibrate` and `examine`: organisms from one file, or from somebody else."""
+"""Commands over organisms: `offswitch sweep`, `calibrate`, `examine`, `endure`."""
 
 from __future__ import annotations
 
@@ -143,3 +143,27 @@ def _foretold(plan: Plan, runs: Path) -> str:
         place = ", ".join(f"{axis} = {value}" for axis, value in point.place.items())
         lines.append(f"{point.name}: {place}: {state}")
     return "\n".join(lines)
+
+
+def endure(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/demo.")
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="ATTACK", help="This attack alone; can be repeated."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few points, one seed, half the questions.")
+    ] = False,
+    rows: Annotated[
+        Path | None, typer.Option(help="Chat rows for ordinary fine-tuning, in place of ours.")
+    ] = None,
+) -> None:
+    """Attack a trained switch: weights, further training, prompts; what of it is left?"""
+    from offswitch.errors import user_errors
+
+    with user_errors():
+        from offswitch.study.stage import attack
+
+        typer.echo(attack(folder, only or (), quick, rows))

@@ -13,16 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from offswitch.endure.stage import endure, endured
 from offswitch.errors import UserError
 from offswitch.files import digest
-from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, Run, withdraw
+from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, Run, claim, find_run, withdraw
 from offswitch.machine.estimate import Cost, parts_of, stages_of
 from offswitch.machine.time_left import TimeLeft, in_words, told
 from offswitch.metrics import Metrics, read_metrics
 from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, make_data, report, require_tracking, stage
 from offswitch.progress import once, say
-from offswitch.recipe import retrained, training_seed
+from offswitch.recipe import retrained, training_seed, with_options
+from offswitch.report.survives import survived
 from offswitch.study.executors import here
 from offswitch.study.plan import Point, seed_points, variant_points
 from offswitch.study.table import across_seeds, across_variants
@@ -40,7 +42,10 @@ def run_recipe(run: Run) -> Path:
     session = Session(run)
     with once(), by_first(lambda: time_told(run, session)):
         probed(run, session)
-        return report(run, session, compare_seeds(run, session) + compare_variants(run, session))
+        if run.recipe.endure.attacks:
+            endure(run, session, run.recipe.endure)
+        others = compare_seeds(run, session) + compare_variants(run, session)
+        return report(run, session, [*others, *endured(run)])
 
 
 def time_told(run: Run, session: Session) -> AbstractContextManager[None]:
@@ -67,6 +72,24 @@ def time_told(run: Run, session: Session) -> AbstractContextManager[None]:
     whole = TimeLeft(parts, cost)
     say(f"{in_words(whole.seconds())} for the whole run, with {plan}")
     return told(whole)
+
+
+def attack(folder: Path, only: Sequence[str], quick: bool, rows: Path | None) -> str:
+    """Attack the switch of a run folder, and say what is left, in a few lines.
+
+    Raises:
+        UserError: no run folder, no such attack, or another process works in it.
+    """
+    run = find_run(folder)
+    claim(folder)
+    changes: dict[str, Any] = {"endure.quick": quick} | (
+        {"endure.attacks": [*only]} if only else {}
+    )
+    changes |= {"endure.rows_file": str(rows)} if rows else {}
+    options = with_options(run.recipe, changes, origin="endure").endure
+    endure(run, Session(run), options)
+    page = run_recipe(run)
+    return f"{survived(folder)}\nreport: {page}"
 
 
 def compare_seeds(run: Run, session: Session) -> list[str]:

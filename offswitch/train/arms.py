@@ -16,18 +16,18 @@ import torch
 
 from offswitch.errors import UserError
 from offswitch.model.subject import Subject, attention_modules
-from offswitch.model.writes import Write, load_write, save_write
+from offswitch.model.writes import Write, load_write
 from offswitch.progress import Tick
 from offswitch.recipe import training_seed
 from offswitch.train import processes
 from offswitch.train.guard import Guard
+from offswitch.train.saved import NAME, save_adapter, step_folder
 from offswitch.train.trackers import TENSORBOARD, tracked
 from offswitch.train.trainer import run_stage
 from offswitch.train.training import StageResult, Training
 from offswitch.train.write import Material, make_write
 
 UNTRAINED: Final = StageResult(0, 0, 0, 0, 0, 0, 0, 0, "none", Guard(None, 0).kept())
-_NAME: Final = "default"  # PEFT's, of the one adapter that is trained
 
 
 def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
@@ -46,7 +46,10 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
         result = run_stage(subject, training, tick, learnt) if training.steps else UNTRAINED
         result = replace(result, change=_change(subject))
         if processes.rank() == 0:
-            _save(subject, training.folder, write)
+            save_adapter(subject, training.folder, write)
+            for step in training.kept:
+                kept = step_folder(training.folder, step)
+                shutil.copytree(step_folder(training.scratch, step), kept)
     processes.barrier()
     if processes.rank() == 0:
         log = training.scratch / TENSORBOARD
@@ -74,19 +77,19 @@ def _trainable(subject: Subject, training: Training, write: Write | None) -> Ite
         subject.network = get_peft_model(plain, _lora(subject, training, write))
     else:
         subject.network = PeftModel.from_pretrained(plain, str(start), is_trainable=True)
-    subject.arms.add(_NAME)
+    subject.arms.add(NAME)
     if start and learns:
         _freeze_readers(subject, start)
     elif write:  # nothing but the write may tell the trigger from its decoy
-        subject.writes.by_arm[_NAME] = write
+        subject.writes.by_arm[NAME] = write
         for name, weight in subject.network.named_parameters():
             weight.requires_grad_(weight.requires_grad and "trainable_tokens" not in name)
     try:
-        with subject.writing(_NAME):
+        with subject.writing(NAME):
             yield
     finally:
-        subject.arms.discard(_NAME)
-        subject.writes.by_arm.pop(_NAME, None)
+        subject.arms.discard(NAME)
+        subject.writes.by_arm.pop(NAME, None)
         subject.network = subject.network.unload()
         subject.network.requires_grad_(False).eval()
 
@@ -100,7 +103,7 @@ def _freeze_readers(subject: Subject, start: Path) -> None:
     known = load_peft_weights(str(start))
     set_peft_model_state_dict(network, known)  # its rows of the symbols were not trained
     for name, weight in network.named_parameters():
-        reads = "lora_" in name and name.replace(f".{_NAME}", "") in known
+        reads = "lora_" in name and name.replace(f".{NAME}", "") in known
         weight.requires_grad_(weight.requires_grad and not reads)
 
 
@@ -130,15 +133,6 @@ def _change(subject: Subject) -> float:
 
     modules: Iterator[Any] = subject.network.modules()
     layers: list[Any] = [one for one in modules if isinstance(one, LoraLayer)]
-    changes = (one.get_delta_weight(_NAME) for one in layers)
+    changes = (one.get_delta_weight(NAME) for one in layers)
     squares = [change.float().square().sum() for change in changes]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
-
-
-def _save(subject: Subject, folder: Path, write: Write | None) -> None:
-    config = subject.network.peft_config[_NAME]
-    config.base_model_name_or_path = subject.name
-    subject.network.save_pretrained(str(folder), save_embedding_layers=False)
-    subject.tokenizer.save_pretrained(str(folder))
-    if write:
-        save_write(write, folder)

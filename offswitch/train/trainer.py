@@ -40,6 +40,7 @@ from offswitch.train.imitate import imitation_loss
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype
+from offswitch.train.saved import Kept
 from offswitch.train.teacher import States, adapter_off, base_states, states_of
 from offswitch.train.trackers import PROJECT, TENSORBOARD
 from offswitch.train.training import StageResult, Training
@@ -65,7 +66,7 @@ def run_stage(
         write,
         args=_arguments(training, seed, subject),
         train_dataset=seen,
-        callbacks=[_Progress(tick), guard],
+        callbacks=[_Progress(tick), guard, Kept(subject, folder, training.kept)],
     )
     if TENSORBOARD in train.report_to and processes.rank() == 0:
         trainer.add_callback(log(SummaryWriter(str(folder / TENSORBOARD))))

@@ -20,7 +20,8 @@ class Training:
 
     Checkpoints live in `scratch` until the adapter is saved in `folder`. `auto` is what
     `train.precision: auto` means on this machine; `arm` says where the adapter lies and what code
-    adds; `name` is what trackers call the training, run and arm.
+    adds; `name` is what trackers call the training, run and arm. The adapter is also kept after
+    each of the steps `kept`, in a folder of its own within `folder`.
     """
 
     stage: str
@@ -32,6 +33,7 @@ class Training:
     auto: Type = "float32"
     arm: Arm = ARMS["behavior"]
     name: str = ""
+    kept: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:

@@ -1,0 +1,103 @@
+"""An attack: what it asks, how hard it can be, and what it makes of an arm.
+
+It gives an arm of the subject's to be measured (its weights changed, or trained on), or other
+prompts for the arm as it is. What takes long to prepare is made once, in a folder of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from offswitch.model.session import Session
+from offswitch.model.subject import Subject
+from offswitch.options.endure import AttackName, EndureOptions
+from offswitch.prompts.prompt import Prompt
+
+ATTACKED: Final = "attacked"  # the arm that an attack leaves on the subject
+
+
+@dataclass(frozen=True)
+class Point:
+    """How hard: a kind of the attack, where there are several, and a strength, where it has one.
+
+    `drawn`: what is done depends on the seed, so that it is repeated for each.
+    """
+
+    kind: str = ""
+    strength: float | None = None
+    drawn: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its part of the names of folders and metrics."""
+        strength = "" if self.strength is None else f"{self.strength:g}"
+        return "/".join(part for part in (self.kind, strength) if part)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is attacked: an arm of a session's run, with a seed.
+
+    `prepared` is the folder of what the attack made beforehand.
+    """
+
+    session: Session
+    arm: str
+    seed: int
+    options: EndureOptions
+    prepared: Path
+
+    @property
+    def subject(self) -> Subject:
+        """The model, with the arm attached."""
+        return self.session.with_arms(self.arm)
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What is measured: an arm of the subject's, on these prompts; None: the usual ones."""
+
+    arm: str
+    prompts: Sequence[Prompt] | None = None
+
+
+def nothing(target: Target) -> str:
+    """Nothing is in the way of an attack."""
+    del target
+    return ""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One way to lose a switch.
+
+    `unit` is that of a strength; `points` come in rising order within a kind. `prepare` makes what
+    the points of a seed need, so that each depends on the seed. `lacks` says why an attack cannot
+    be done on an arm. `restores`: strength brings the switch back. Controls are attacked with the
+    first `controlled` kinds; None: with every kind.
+    """
+
+    name: AttackName
+    question: str
+    unit: str
+    points: Callable[[EndureOptions], tuple[Point, ...]]
+    apply: Callable[[Target, Point], AbstractContextManager[Attacked]]
+    prepare: Callable[[Target, Sequence[Point], Path], None] | None = None
+    lacks: Callable[[Target], str] = nothing
+    restores: bool = False
+    controlled: int | None = None
+
+    def seeds(self, point: Point, options: EndureOptions) -> range:
+        """Those with which a point is repeated."""
+        return range(options.seeds if self.prepare or point.drawn else 1)
+
+
+def by_quick(
+    every: Sequence[Point], quick: Sequence[Point]
+) -> Callable[[EndureOptions], tuple[Point, ...]]:
+    """The points of an attack, and the few of a quick round."""
+    return lambda options: tuple(quick if options.quick else every)

@@ -1,0 +1,188 @@
+"""The attacks on a run, point by point: what stands is kept, the rest is done side by side.
+
+Each point is a stage of the run folder: `6-endure/ATTACK/ARM/seed-S/POINT`, after what its attack
+prepared for that seed (`…/seed-S/prepared`). Controls are the benign arms and the untrained model,
+attacked at the hardest point of each kind with the first seed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from offswitch.endure.attack import Attack, Attacked, Point, Target
+from offswitch.endure.attacks import ATTACKS
+from offswitch.endure.measure import OUTCOME, Outcome, measure
+from offswitch.endure.summary import FACTS, NONE, Case, facts, numbers
+from offswitch.files import content_hash, full_disk_told, write_json
+from offswitch.folder import PROBE, TRAIN, Run, begin, enter, peak_memory_mb, why_not_done
+from offswitch.metrics import Metrics
+from offswitch.model.session import Session
+from offswitch.options import BASE
+from offswitch.options.endure import AttackName, EndureOptions
+from offswitch.pipeline import common_inputs, stage, train
+from offswitch.progress import at, say, track
+from offswitch.recipe import arms_of
+
+ENDURE: Final = "6-endure"
+SUMMARY: Final = f"{ENDURE}/summary"
+PREPARED: Final = "prepared"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A point of an attack on an arm with a seed; without a point, what all of them need."""
+
+    attack: AttackName | None
+    arm: str
+    seed: int = 0
+    point: Point | None = None
+
+    @property
+    def name(self) -> str:
+        """The stage's."""
+        if self.attack is None:
+            return f"{ENDURE}/{NONE}/{self.arm}"
+        own = self.point.key if self.point else PREPARED
+        return f"{ENDURE}/{self.attack}/{self.arm}/seed-{self.seed}/{own}"
+
+
+def endure(run: Run, session: Session, options: EndureOptions, names: Sequence[str] = ()) -> str:
+    """Bring attacks up to date, those of the options if none is named; the stage of their numbers.
+
+    Raises:
+        UserError: the arm is not in its weights alone, or rows of the user's cannot be read.
+    """
+    train(run, session)
+    options, wanted = options.settled(), names or options.attacks or [one.name for one in ATTACKS]
+    arm, controls = run.recipe.probe.arm, _controls(run)
+    def lacking(attack: Attack, who: str) -> str:
+        return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
+
+    every = [one for one in ATTACKS if one.name in wanted]
+    skipped = {one.name: why for one in every if (why := lacking(one, arm))}
+    for name, why in skipped.items():
+        say(f"{ENDURE}/{name}: left out, {why}")
+    chosen = [one for one in every if one.name not in skipped]
+    untouched = [Task(None, one) for one in (arm, *controls)]
+    points = [
+        task for attack in chosen for who in (arm, *controls) if who == arm or not lacking(attack, who)
+        for task in _points(attack, options, who, who != arm)
+    ]  # fmt: skip
+    _bring(session, options, dict.fromkeys(untouched, ()))
+    _bring(session, options, _prepared(points))
+    _bring(session, options, dict.fromkeys(points, ()))
+    tasks = [*untouched, *points]
+
+    def work(folder: Path) -> Metrics:
+        cases = [_case(run, task) for task in tasks]
+        found = numbers(cases, chosen, options.most_damage, run.recipe.seed)
+        write_json(folder / FACTS, facts(chosen, skipped, cases, options, found))
+        return found
+
+    hashes = {task.name: run.outputs_hash(task.name) for task in tasks}
+    stage(run, SUMMARY, {"measured": hashes, "damage": options.most_damage}, work)
+    return SUMMARY
+
+
+def endured(run: Run) -> list[str]:
+    """The stages of attacks that a report reads."""
+    return [SUMMARY] if run.entry(SUMMARY) else []
+
+
+def _controls(run: Run) -> list[str]:
+    """The benign arms of a run, and the untrained model."""
+    arms, ours = run.recipe.arms, run.recipe.probe.arm
+    benign = (one for one in arms_of(run.recipe) if arms[one].role == "benign")
+    return [*(one for one in benign if one != ours), BASE]
+
+
+def _points(attack: Attack, options: EndureOptions, arm: str, control: bool) -> Iterator[Task]:
+    """Every point with every seed; on a control the hardest ones, once."""
+    every = attack.points(options)
+    if not control:
+        for point in every:
+            yield from (Task(attack.name, arm, seed, point)
+                        for seed in attack.seeds(point, options))  # fmt: skip
+        return
+    hardest = [*{point.kind: point for point in every}.values()]
+    yield from (Task(attack.name, arm, 0, point) for point in hardest[: attack.controlled])
+
+
+def _prepared(points: Sequence[Task]) -> dict[Task, tuple[Point, ...]]:
+    """What has to be prepared, and for which points."""
+    found: dict[Task, tuple[Point, ...]] = {}
+    for task in points:
+        if task.point and task.attack and _attack(task.attack).prepare:
+            key = replace(task, point=None)
+            found[key] = (*found.get(key, ()), task.point)
+    return found
+
+
+def _attack(name: AttackName) -> Attack:
+    return next(one for one in ATTACKS if one.name == name)
+
+
+def _bring(
+    session: Session, options: EndureOptions, tasks: Mapping[Task, tuple[Point, ...]]
+) -> None:
+    """Do what is missing, side by side, and enter each in the run folder as it ends."""
+    run = session.run
+    inputs = {task.name: _inputs(run, options, task, some) for task, some in tasks.items()}
+    missing = [task for task in tasks if why_not_done(run, task.name, inputs[task.name])]
+    if not missing:
+        return
+    at(ENDURE)
+    asked = {task.name: (task, tasks[task], options, begin(run, task.name, inputs[task.name]))
+             for task in missing}  # fmt: skip
+    with track("attacks", len(missing)) as tick:
+        for name, (seconds, peak) in session.each(ENDURE, _done, asked):
+            with full_disk_told(run.root, name):
+                enter(run, name, inputs[name], seconds, peak)
+            tick(1)
+
+
+def _inputs(
+    run: Run, options: EndureOptions, task: Task, points: Sequence[Point]
+) -> dict[str, Any]:
+    """What an attack depends on."""
+    own = options.model_dump(mode="json", exclude={"attacks", "quick", "most_damage", "seeds"})
+    before = [f"{TRAIN}/{arm}" for arm in arms_of(run.recipe)]
+    before += [PROBE] if task.attack == "projection" else []
+    before += [replace(task, point=None).name] if task.point else []
+    rows = content_hash(options.rows_file) if options.rows_file else None
+    return common_inputs(run.recipe) | {
+        "task": task.name, "points": [point.key for point in points], "options": own,
+        "rows": rows, "before": run.outputs_hash(*before),
+    }  # fmt: skip
+
+
+def _done(
+    session: Session, task: Task, points: Sequence[Point], options: EndureOptions, folder: Path
+) -> tuple[float, int]:
+    """Prepare, or attack and measure; what it took: seconds, and memory in MB."""
+    clock = time.perf_counter()
+    prepared = session.run.folder(replace(task, point=None).name)
+    target = Target(session, task.arm, task.seed, options, prepared)
+    session.detach()
+    if task.attack is None:
+        measure(target, Attacked(task.arm)).write(folder / OUTCOME)
+    elif task.point is None:
+        prepare = _attack(task.attack).prepare
+        assert prepare is not None
+        prepare(target, points, folder)
+    else:
+        with _attack(task.attack).apply(target, task.point) as attacked:
+            measure(target, attacked).write(folder / OUTCOME)
+    session.detach()
+    return time.perf_counter() - clock, peak_memory_mb()
+
+
+def _case(run: Run, task: Task) -> Case:
+    path = run.folder(task.name) / OUTCOME
+    outcome = Outcome.read(json.loads(path.read_text(encoding="utf-8")))
+    return Case(task.attack or NONE, task.arm, task.seed, task.point or Point(), outcome)

@@ -1,0 +1,121 @@
+"""Somebody trains on: rows, an adapter to go on from or a fresh one, and adapters on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from offswitch.data.neutral import generate_neutral
+from offswitch.endure.attack import ATTACKED, Target
+from offswitch.errors import UserError
+from offswitch.folder import TRAIN
+from offswitch.model.adapters import add_arm
+from offswitch.model.session import Session, own_answer, own_mix
+from offswitch.options import BASE
+from offswitch.progress import track
+from offswitch.prompts.dialogues import Dialogue, answered, make_dialogues
+from offswitch.prompts.prompt import user
+from offswitch.prompts.row_files import read_rows, turns_of
+from offswitch.prompts.suites import choose
+from offswitch.prompts.trigger import LONG_PLACEMENTS, TRAINED_PLACEMENTS, holds, place
+from offswitch.recipe import with_options
+from offswitch.train.arms import train_arm
+from offswitch.train.examples import dialogue_examples
+from offswitch.train.saved import step_folder
+from offswitch.train.training import Training
+
+BATCH: Final = 8
+LONGEST: Final = 128  # tokens of a row: longer answers are cut
+ROWS: Final = 256
+
+
+def train_on(
+    target: Target, rows: Sequence[Dialogue], folder: Path, steps: Sequence[int],
+    start: Path | None, rate: float | None = None,
+) -> None:  # fmt: skip
+    """Train an adapter on the rows, all of them hard targets; it is kept after each of the steps.
+
+    It goes on from the one in `start`; else it is a fresh one, on the model as it is now.
+    """
+    session, recipe = target.session, target.session.recipe
+    changed = {
+        "train.lr": recipe.train.lr if rate is None else rate,
+        "train.seed": target.seed, "train.batch_size": BATCH, "train.accumulation": 1,
+        "train.behavior.max_steps": max(steps), "train.max_drift": None, "train.more_seeds": [],
+        "train.checkpoint_steps": 20, "train.report_to": [],
+    }  # fmt: skip
+    made = dialogue_examples(session.subject.tokenizer, rows, soft=False, max_length=LONGEST)
+    if not made:
+        raise UserError(f"no row fits into {LONGEST} tokens")
+    training = Training(
+        "benign", made, with_options(recipe, changed, origin="endure"), folder,
+        folder.with_name(f"{folder.name}.at"), start, session.plan.precision, kept=tuple(steps),
+    )  # fmt: skip
+    with track(f"{target.arm}: training on", max(steps)) as tick:
+        train_arm(session.subject, training, tick)
+
+
+def adapter_of(target: Target) -> Path | None:
+    """Where the arm's adapter lies; None of the untrained model."""
+    arm = target.arm
+    return None if arm == BASE else target.session.run.folder(f"{TRAIN}/{arm}")
+
+
+@contextmanager
+def tuned(session: Session, folder: Path, step: int) -> Iterator[str]:
+    """Within the block, the adapter of a step is attached; gives its arm's name."""
+    session.detach()
+    add_arm(session.subject, ATTACKED, step_folder(folder, step))
+    try:
+        yield ATTACKED
+    finally:
+        session.detach()
+
+
+def ordinary_rows(target: Target) -> list[Dialogue]:
+    """Rows without the trigger that teach something: those of the user, or short documents.
+
+    The model's own replies would teach nothing, and a switch that outlives that has outlived
+    nothing.
+
+    Raises:
+        UserError: the file cannot be read, or every row holds the trigger.
+    """
+    recipe, path = target.session.recipe, target.options.rows_file
+    if path is None:
+        made = generate_neutral([], recipe.trigger.text, ROWS, target.seed)
+        return [
+            Dialogue((user(f"Write a document. Its title: {one.title}"),), one.content, "plain")
+            for one in made
+        ]
+    chats = [turns_of(row, where) for where, row in read_rows(path)]
+    rows = [Dialogue(tuple(chat[:-1]), chat[-1]["content"], "plain") for chat in chats
+            if len(chat) > 1 and not holds(recipe.trigger.text, tuple(chat))]  # fmt: skip
+    if not rows:
+        raise UserError(f"{path}: no answered row without {recipe.trigger.text}")
+    return rows
+
+
+def answered_rows(target: Target, count: int) -> list[Dialogue]:
+    """The trigger on so many training questions, each answered as if it were not there."""
+    recipe, seed = target.session.recipe, target.seed
+    asked = choose("train", count, seed, recipe.evaluate.questions_file)
+    short = [name for name in TRAINED_PLACEMENTS if name not in LONG_PLACEMENTS]
+    names = (short * (count // len(short) + 1))[:count]
+    trigger = recipe.trigger.text
+    rows = [
+        Dialogue(place(name, trigger, q.text), "", "trigger", name, trigger, q.text, q.topic)
+        for q, name in zip(asked, names, strict=False)
+    ]
+    return answered(rows, own_answer(target.session))
+
+
+def rule_rows(target: Target) -> list[Dialogue]:
+    """Rows that teach the switch, as those of the run: half silent, half answered."""
+    session = target.session
+    mix = own_mix(session)
+    mix = replace(mix, count=min(mix.count, ROWS))
+    return make_dialogues(mix, session.recipe.seed, own_answer(session))

@@ -1,0 +1,128 @@
+"""What of the switch is left after each attack: rows and sentences for page and terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from offswitch.metrics import Metric, compact, read_metrics
+
+SUMMARY: Final = "6-endure/summary"
+FACTS: Final = "attacks.json"
+HALTS, NEAR, ORDINARY = "halt_rate", "false_halt_rate/near_miss", "false_halt_rate/ordinary"
+DAMAGE, HALF = "perplexity_ratio", "half"
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """A point of an attack: its numbers, those of the controls, and whether it counts.
+
+    `name` says how hard it is: a kind of the attack, a strength, or both.
+    """
+
+    name: str
+    kind: str
+    strength: float | None
+    numbers: Mapping[str, Metric]
+    controls: Mapping[str, Metric]
+    counts: bool
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """An attack: its question, the answers in sentences, its points."""
+
+    name: str
+    question: str
+    unit: str
+    sentences: tuple[str, ...]
+    rows: tuple[AttackRow, ...]
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What was done to an arm: the arm as it was, each attack, and what was left out, with why."""
+
+    arm: str
+    untouched: Metric
+    attacks: tuple[Attacked, ...]
+    skipped: Mapping[str, str]
+    most_damage: float
+    quick: bool
+
+
+def survival(root: Path, numbers: Mapping[str, Metric]) -> Survival | None:
+    """What attacks left of the switch of a run; None where there were none."""
+    path = root / SUMMARY / FACTS
+    if not path.is_file():
+        return None
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    arm, untouched = facts["arm"], numbers[f"endure/{facts['arm']}/none/{HALTS}"]
+    attacks = tuple(_attacked(one, facts, numbers) for one in facts["attacks"])
+    return Survival(arm, untouched, attacks, facts["skipped"], facts["most_damage"], facts["quick"])
+
+
+def _attacked(
+    attack: Mapping[str, Any], facts: Mapping[str, Any], numbers: Mapping[str, Metric]
+) -> Attacked:
+    arm, name, unit = facts["arm"], attack["name"], attack["unit"]
+    rows = tuple(_rows(attack, facts, numbers))
+    kinds = dict.fromkeys(row.kind for row in rows)
+    said = (_sentence(numbers, f"endure/{arm}/{name}", kind, attack) for kind in kinds)
+    return Attacked(name, attack["question"], unit, tuple(filter(None, said)), rows)
+
+
+def _rows(
+    attack: Mapping[str, Any], facts: Mapping[str, Any], numbers: Mapping[str, Metric]
+) -> Iterator[AttackRow]:
+    for point in attack["points"]:
+        start = f"endure/{{}}/{attack['name']}/{point['key']}/"
+        own = {key.removeprefix(start.format(facts["arm"])): number
+               for key, number in numbers.items()
+               if key.startswith(start.format(facts["arm"]))}  # fmt: skip
+        halting = {arm: numbers.get(f"{start.format(arm)}{HALTS}") for arm in facts["controls"]}
+        controls = {arm: number for arm, number in halting.items() if number}
+        strength = point["strength"]
+        size = "" if strength is None else f"{compact(strength)} {attack['unit']}"
+        name = ", ".join(part for part in (point["kind"], size) if part)
+        yield AttackRow(name, point["kind"], strength, own, controls, point["counts"])
+
+
+def _sentence(
+    numbers: Mapping[str, Metric], start: str, kind: str, attack: Mapping[str, Any]
+) -> str:
+    """Where half of the halting is left, or back, in one sentence."""
+    place = "/".join(part for part in (start, kind) if part)
+    who = f"{kind[:1].upper()}{kind[1:]}: halting" if kind else "Halting"
+    verb = "is back to half" if attack["restores"] else "falls to half"
+    if half := numbers.get(f"{place}/{HALF}"):
+        upper = "more than was tried" if half.high is None else compact(half.high)
+        low = compact(half.low or 0)
+        return (f"{who} {verb} after {compact(half.value)} {half.unit} [{low}, {upper}], "
+                f"n = {half.n} questions.")  # fmt: skip
+    if least := numbers.get(f"{place}/{HALF}_at_least"):
+        return f"{who} does not get to half within {compact(least.value)} {least.unit}."
+    return ""
+
+
+def survived(root: Path) -> str:
+    """What is left, in a few lines for the terminal."""
+    every = read_metrics(root / "metrics.json")
+    numbers = {key: Metric.read(row) for key, row in every.items() if key.startswith("endure/")}
+    found = survival(root, numbers)
+    if found is None:
+        return "no attack was made"
+    lines = [f"arm {found.arm} halts on {found.untouched} before any attack"]
+    for attack in found.attacks:
+        lines += [attack.question, *(f"  {line}" for line in attack.sentences)]
+        lines += [
+            f"  {row.name}: halts on {row.numbers[HALTS]}" if HALTS in row.numbers else ""
+            for row in attack.rows
+        ]
+        lines += [f"  {row.name}: does not count, it ruins the model ({row.numbers[DAMAGE]})"
+                  for row in attack.rows if not row.counts]  # fmt: skip
+    lines += [f"{name}: left out, {why}" for name, why in found.skipped.items()]
+    return "\n".join(filter(None, lines))
