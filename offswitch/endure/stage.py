@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +61,7 @@ def endure(run: Run, session: Session, options: EndureOptions, names: Sequence[s
     train(run, session)
     options, wanted = options.settled(), names or options.attacks or [one.name for one in ATTACKS]
     arm, controls = run.recipe.probe.arm, _controls(run)
+
     def lacking(attack: Attack, who: str) -> str:
         return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
 
@@ -68,11 +70,10 @@ def endure(run: Run, session: Session, options: EndureOptions, names: Sequence[s
     for name, why in skipped.items():
         say(f"{ENDURE}/{name}: left out, {why}")
     chosen = [one for one in every if one.name not in skipped]
+    pairs = product(chosen, (arm, *controls))
+    able = [(one, who) for one, who in pairs if who == arm or not lacking(one, who)]
     untouched = [Task(None, one) for one in (arm, *controls)]
-    points = [
-        task for attack in chosen for who in (arm, *controls) if who == arm or not lacking(attack, who)
-        for task in _points(attack, options, who, who != arm)
-    ]  # fmt: skip
+    points = [task for one, who in able for task in _points(one, options, who, who != arm)]
     _bring(session, options, dict.fromkeys(untouched, ()))
     _bring(session, options, _prepared(points))
     _bring(session, options, dict.fromkeys(points, ()))
