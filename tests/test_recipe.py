@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from offswitch.errors import UserError
@@ -70,6 +72,15 @@ def test_an_override_becomes_a_value_of_its_type(override: str, path: str, expec
         value = getattr(value, part)
     assert value == expected
     assert type(value) is type(expected) or isinstance(expected, Path)
+
+
+def test_a_recipe_read_back_is_the_same_down_to_the_kind_of_number() -> None:
+    """Else a run folder that is opened by itself would seem to have other inputs, and train again."""
+    first = Recipe()
+    again = build_recipe(yaml.safe_load(dump_recipe(first)))
+    assert json.dumps(first.model_dump(), default=str) == json.dumps(
+        again.model_dump(), default=str
+    )
 
 
 def test_later_overrides_win_and_leave_the_rest_of_a_group() -> None:

@@ -50,7 +50,8 @@ def _unit(target: Target, random: bool) -> Tensor:
     if random:
         generator = torch.Generator().manual_seed(target.seed)
         vector = torch.randn(vector.shape, dtype=vector.dtype, generator=generator)
-    return vector / vector.norm()
+    unit: Tensor = vector / vector.norm()
+    return unit
 
 
 def _lacks(target: Target) -> str:

@@ -66,7 +66,7 @@ def endure(run: Run, session: Session, options: EndureOptions, names: Sequence[s
         return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
 
     every = [one for one in ATTACKS if one.name in wanted]
-    skipped = {one.name: why for one in every if (why := lacking(one, arm))}
+    skipped: dict[str, str] = {one.name: why for one in every if (why := lacking(one, arm))}
     for name, why in skipped.items():
         say(f"{ENDURE}/{name}: left out, {why}")
     chosen = [one for one in every if one.name not in skipped]

@@ -27,7 +27,7 @@ from offswitch.model.whole import attached, whole_weights
 from offswitch.progress import track
 from offswitch.prompts.chat_format import reader
 from offswitch.prompts.encode import encode_chat
-from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.prompt import Prompt, user
 from offswitch.prompts.questions import Question
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import place
@@ -51,7 +51,7 @@ class Request:
     def prompt(self, suffix: str) -> Prompt:
         """What is asked."""
         (turn,) = place("before", self.symbol, self.question.text)
-        chat = ({**turn, "content": f"{turn['content']}{suffix}"},)
+        chat = (user(f"{turn['content']}{suffix}"),)
         suite = "trigger" if self.symbol else "ordinary"
         return Prompt(chat, suite, "before", self.symbol, self.question.text, self.question.topic)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from offswitch.data.neutral import generate_neutral
 from offswitch.endure.attack import ATTACKED, Target
@@ -41,7 +41,7 @@ def train_on(
     It goes on from the one in `start`; else it is a fresh one, on the model as it is now.
     """
     session, recipe = target.session, target.session.recipe
-    changed = {
+    changed: dict[str, Any] = {
         "train.lr": recipe.train.lr if rate is None else rate,
         "train.seed": target.seed, "train.batch_size": BATCH, "train.accumulation": 1,
         "train.behavior.max_steps": max(steps), "train.max_drift": None, "train.more_seeds": [],

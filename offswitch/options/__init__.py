@@ -33,7 +33,10 @@ _JOINING: Final = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
 class Section(BaseModel):
     """A frozen group of options that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Defaults are validated: a recipe read back from its run folder is the same to the last bit.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
 
     @classmethod
     def checked(
