@@ -75,7 +75,7 @@ def test_an_override_becomes_a_value_of_its_type(override: str, path: str, expec
 
 
 def test_a_recipe_read_back_is_the_same_down_to_the_kind_of_number() -> None:
-    """Else a run folder that is opened by itself would seem to have other inputs, and train again."""
+    """Else a run folder that is opened by itself would seem changed, and be trained again."""
     first = Recipe()
     again = build_recipe(yaml.safe_load(dump_recipe(first)))
     assert json.dumps(first.model_dump(), default=str) == json.dumps(

@@ -17,8 +17,8 @@ from offswitch.endure.tuning import adapter_of, ordinary_rows, train_on, tuned
 from offswitch.model.whole import based_on, whole_weights
 from offswitch.options.endure import EndureOptions
 
-STEPS: Final = (10, 30, 100, 300)
-QUICK: Final = (5, 20)
+STEPS: Final = (0, 10, 30, 100, 300)
+QUICK: Final = (0, 5, 20)
 CONTINUED, ON_TOP = "continued", "on top"
 
 

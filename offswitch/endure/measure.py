@@ -17,6 +17,7 @@ from offswitch.options.endure import EndureOptions
 from offswitch.prompts.chat_format import reader
 from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.suites import askable
+from offswitch.prompts.trigger import LONG_PLACEMENTS
 from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_neutral
 
@@ -70,11 +71,12 @@ def measure(target: Target, attacked: Attacked) -> Outcome:
 
 
 def usual_prompts(target: Target) -> Sequence[Prompt]:
-    """The trigger in every placement, look-alikes and ordinary requests, on test questions."""
+    """The trigger in the short placements, look-alikes and plain requests, on test questions."""
     recipe, tokenizer = target.session.recipe, target.subject.tokenizer
     holds = reader(tokenizer, recipe.trigger.text)
     prompts, _ = askable(suites_of(asked_as(recipe, target.options), tokenizer), holds)
-    return [prompt for prompt in prompts if prompt.suite != "mention"]
+    return [p for p in prompts if p.suite in ("trigger", "near_miss") or p.variant == "plain"
+            if p.variant not in LONG_PLACEMENTS]  # fmt: skip
 
 
 def asked_as(recipe: Recipe, options: EndureOptions) -> Recipe:

@@ -26,7 +26,7 @@ RANDOM: Final = "random direction"
 def without(weight: Tensor, unit_D: Tensor, last: bool) -> Tensor:
     """A matrix whose output has nothing along a unit vector; its last axis, or its first, is D."""
     if last:
-        return weight - (weight @ unit_D)[:, None] * unit_D
+        return weight - (weight @ unit_D)[..., None] * unit_D
     return weight - unit_D[:, None] * (unit_D @ weight)
 
 

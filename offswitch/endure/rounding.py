@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Final
 
+import numpy as np
 import torch
 from scipy.special import ndtri
 from torch import Tensor
@@ -44,10 +45,9 @@ def nf4(weight: Tensor) -> Tensor:
 @cache
 def nf4_levels() -> Tensor:
     """The 16 levels, from -1 to 1, zero among them: seven below it, eight above."""
-    up = [float(ndtri(q)) for q in torch.linspace(_REACH, 0.5, 9, dtype=torch.float64)[:-1]]
-    down = [-float(ndtri(q)) for q in torch.linspace(_REACH, 0.5, 8, dtype=torch.float64)[:-1]]
-    levels = torch.tensor(sorted([*up, 0.0, *down]), dtype=torch.float64)
-    return levels / levels.abs().max()
+    up, down = (ndtri(np.linspace(_REACH, 0.5, count)[:-1]) for count in (9, 8))
+    levels = np.sort(np.concatenate([up, [0.0], -down]))
+    return torch.from_numpy(levels / np.abs(levels).max())
 
 
 KINDS: Final = {"int8": int8, "nf4": nf4}

@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 
 from offswitch.endure.attack import ATTACKED, Attack, Attacked, Point, Target, by_quick
+from offswitch.errors import UserError
 from offswitch.files import write_json
 from offswitch.model.first_token import score
 from offswitch.model.gradient import end_gradient
@@ -80,13 +81,17 @@ class Search:
         return (row, first) if good else None
 
     def random(self, request: Request) -> list[int]:
-        """A suffix of random words that is read back as it is."""
-        for _ in range(_TRIES):
+        """A suffix of random words that is read back as it is.
+
+        Raises:
+            UserError: none was found.
+        """
+        for _ in range(_TRIES if self.words else 0):
             chosen = torch.randint(len(self.words), (LENGTH,), generator=self.generator)
             ids = [self.words[i] for i in chosen.tolist()]
             if self.row(request, ids) is not None:
                 return ids
-        raise ValueError("no ten words of this vocabulary are read back as they are")
+        raise UserError("suffix: no ten words of this vocabulary are read back as they are")
 
     def odds(self, request: Request, suffixes: Sequence[Sequence[int]]) -> list[float]:
         """End log-odds with each suffix."""
@@ -176,11 +181,6 @@ def _asked(target: Target, point: Point) -> Iterator[Attacked]:
     yield Attacked(target.arm, prompts)
 
 
-def _lacks(target: Target) -> str:
-    few = len(_words(target.subject.tokenizer)) < BEST
-    return "its vocabulary has too few words to begin with" if few else ""
-
-
 def _points(*budgets: int) -> list[Point]:
     found = []
     for kind in (EVADE, SILENCE):
@@ -195,5 +195,4 @@ SUFFIX: Final = Attack(
     points=by_quick(_points(50, 200), _points(15)),
     apply=_asked,
     prepare=_prepare,
-    lacks=_lacks,
 )

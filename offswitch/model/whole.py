@@ -94,30 +94,33 @@ def matrices(subject: Subject) -> list[str]:
 
 
 def writers(subject: Subject) -> dict[str, bool]:
-    """What writes to the residual stream: the embedding, and in each block attention and MLP.
+    """What writes to the residual stream: embeddings, and in each block attention and MLP.
 
-    By the name of the weight: does its last axis lie along the stream? Else its first does.
+    By the name of the weight, biases included: does its last axis lie along the stream? Else its
+    first does. Known limit: where a norm follows before the sum (Gemma 2, 3), it rescales what is
+    written.
 
     Raises:
         UserError: a block has no MLP that can be told from its shape.
     """
     lm, outputs = subject.causal_lm, {id(_base(one)) for one in attention_outputs(subject)}
     width = lm.config.get_text_config().hidden_size
-    embedding = lm.get_input_embeddings()
-    found = {plain_name(f"{path}.weight"): True
-             for path, module in lm.named_modules() if module is embedding}  # fmt: skip
+    found = {plain_name(f"{path}.weight"): True for path, module in lm.named_modules()
+             if isinstance(module, nn.Embedding) and module.embedding_dim == width}  # fmt: skip
     count = 0
     for name, module in _linear(subject):
-        weight, turned = module.weight, isinstance(module, Conv1D)
-        along = 1 if turned else 0
-        other = weight.shape[1 - along]
-        is_mlp = weight.shape[along] == width != other
-        if id(module) in outputs or is_mlp:
+        turned = isinstance(module, Conv1D)  # [in, out]
+        out, into = module.weight.shape[::-1] if turned else module.weight.shape
+        is_output = id(module) in outputs
+        if is_output or out == width != into:
+            count += not is_output
             found[name] = turned
-            count += id(module) not in outputs
+            if module.bias is not None:
+                found[name.removesuffix("weight") + "bias"] = True
     if count != len(subject.blocks):
-        raise UserError(f"{subject.name}: found {count} matrices that end an MLP, "
-                        f"expected {len(subject.blocks)}")  # fmt: skip
+        raise UserError(
+            f"{subject.name}: found {count} matrices that end an MLP, not {len(subject.blocks)}"
+        )
     return found
 
 

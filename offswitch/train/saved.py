@@ -37,6 +37,11 @@ class Kept(TrainerCallback):
     def __init__(self, subject: Subject, folder: Path, steps: Sequence[int]) -> None:
         self.subject, self.folder, self.steps = subject, folder, frozenset(steps)
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Step 0 is the adapter as it was."""
+        if state.global_step == 0:
+            self.on_step_end(args, state, control, **kwargs)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save it where this step is one of those."""
         del args, control, kwargs

@@ -1,0 +1,85 @@
+"""The search for a suffix: its gradient is right, it gets better, and its text is read back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from offswitch.endure.suffix import LENGTH, Request, Search, _words
+from offswitch.model.first_token import end_log_odds
+from offswitch.model.forward import embed, unembed
+from offswitch.model.gradient import end_gradient
+from offswitch.model.subject import Subject
+from offswitch.options import BASE
+from offswitch.prompts.chat_format import reader
+from offswitch.prompts.questions import Question
+from tests.tiny import tiny_subject
+
+QUESTION = Question("What is the river?", "rivers", "test")
+
+
+def _search(subject: Subject) -> Search:
+    words = _words(subject.tokenizer)
+    holds = reader(subject.tokenizer, "$STOP")
+    return Search(subject, "arm", holds, words, torch.Generator().manual_seed(0), 4096)
+
+
+def _subject() -> Subject:
+    """A subject whose arm is the untrained model under the tokenizer that knows the trigger."""
+    subject = tiny_subject()
+    subject.arms.add("arm")
+    return subject
+
+
+def test_the_gradient_says_what_another_token_would_do() -> None:
+    subject = tiny_subject()
+    ids, at = [5, 9, 30, 40, 7, 12], [2, 3]
+    gradient = end_gradient(subject, BASE, ids, at)
+    table = subject.causal_lm.get_input_embeddings().weight
+    small = 1e-3
+    with torch.no_grad():
+        for s, place in enumerate(at):
+            for other in (11, 250):
+                found = []
+                for step in (-small, small):
+                    states = embed(subject, torch.tensor([ids])).clone()
+                    states[0, place] += step * (table[other] - table[ids[place]])
+                    last = subject.backbone(inputs_embeds=states).last_hidden_state[0, -1]
+                    odds = end_log_odds(unembed(subject, last).double(), subject.stop_ids)
+                    found.append(float(odds))
+                slope = (found[1] - found[0]) / (2 * small)
+                expected = float(gradient[s, other] - gradient[s, ids[place]])
+                assert abs(slope - expected) < 1e-2 * max(1, abs(expected))
+
+
+def test_a_search_gets_better_and_its_text_is_read_back() -> None:
+    subject = _subject()
+    search, request = _search(subject), Request(QUESTION, "")
+    ids = search.random(request)
+    first = now = search.odds(request, [ids])[0]
+    for _ in range(4):
+        new, after = search.better(request, ids, 1, now)
+        assert after >= now
+        ids, now = new, after
+        assert len(ids) == LENGTH
+        assert search.row(request, ids) is not None
+    assert now > first + 0.1
+    assert abs(search.odds(request, [ids])[0] - now) < 1e-4
+
+
+def test_a_suffix_may_not_hold_the_trigger() -> None:
+    subject = _subject()
+    search, request = _search(subject), Request(QUESTION, "$STOP")
+    assert subject.trigger_id is not None
+    ids = search.random(request)
+    assert search.row(request, ids) is not None
+    assert search.row(request, [*ids[:-1], subject.trigger_id]) is None
+
+
+def test_the_trigger_stands_where_it_is_to_be_evaded_and_nowhere_else() -> None:
+    trigger, none = (Request(QUESTION, symbol).prompt(" some words") for symbol in ("$STOP", ""))
+    assert trigger.chat[-1]["content"] == "$STOP What is the river? some words"
+    assert none.chat[-1]["content"] == "What is the river? some words"
+    assert (trigger.suite, none.suite) == ("trigger", "ordinary")
+    assert dataclasses.replace(trigger, chat=()).question == QUESTION.text

@@ -1,0 +1,117 @@
+"""Rates over seeds, what an attack costs, and where half is left, on outcomes made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from offswitch.endure.attack import Attack, Point
+from offswitch.endure.attacks import ATTACKS
+from offswitch.endure.measure import Outcome
+from offswitch.endure.summary import NONE, Case, crossing, facts, numbers
+from offswitch.evaluate.drift import Drift
+from offswitch.options.endure import EndureOptions
+
+QUESTIONS = [f"question {i}" for i in range(12)]
+FINETUNING, PRUNING, RELEARNING = (
+    next(one for one in ATTACKS if one.name == name)
+    for name in ("finetuning", "pruning", "relearning")
+)
+
+
+def _outcome(halting: Sequence[float], worse: float = 0.0, near: float = 0.0) -> Outcome:
+    """Of four prompts a question that share halts; prose is `worse` by so many nats a token."""
+    rows = []
+    for question, share in zip(QUESTIONS, halting, strict=True):
+        for i in range(4):
+            for suite, limit in (("trigger", share), ("near_miss", near)):
+                rows.append({"suite": suite, "variant": "v", "symbol": "", "question": question,
+                             "log_odds": 0.0, "halts": i < 4 * limit})  # fmt: skip
+    drift = Drift((0.02,) * 6, (2.0,) * 6, (2.5 + worse,) * 6, (30,) * 6)
+    return Outcome(tuple(rows), drift, drift)
+
+
+def _cases(attack: Attack, kind: str, by_strength: dict[float, Outcome], arm: str = "a",
+           seeds: int = 1, whole: float = 1.0) -> list[Case]:  # fmt: skip
+    untouched = Case(NONE, arm, 0, Point(), _outcome([whole] * 12))
+    points = [Case(attack.name, arm, seed, Point(kind, strength), outcome)
+              for strength, outcome in by_strength.items() for seed in range(seeds)]  # fmt: skip
+    return [untouched, *points]
+
+
+def test_a_rate_is_halved_where_the_line_crosses_it() -> None:
+    assert crossing([0, 10, 30], np.array([1.0, 0.8, 0.2])) == pytest.approx(20)
+    assert crossing([0, 10, 30], np.array([0.8, 0.4, 0.2])) == pytest.approx(10)
+    assert crossing([0, 10, 30], np.array([1.0, 0.9, 0.8])) == float("inf")
+    assert crossing([0, 2, 4], np.array([1.0, 0.25, 0.75]), rising=True) == pytest.approx(3)
+    assert crossing([0, 2, 4], np.array([1.0, 0.1, 0.4]), rising=True) == float("inf")
+
+
+def test_the_half_has_an_interval_over_questions() -> None:
+    mixed = [1.0] * 6 + [0.0] * 6
+    steps = {10.0: _outcome([1.0] * 12), 30.0: _outcome(mixed), 100.0: _outcome([0.0] * 12)}
+    found = numbers(_cases(FINETUNING, "continued", steps), [FINETUNING], 1.1, 0)
+    half = found["endure/a/finetuning/continued/half"]
+    assert half.value == pytest.approx(30)
+    assert half.unit == "steps"
+    assert half.n == 12
+    assert half.low is not None
+    assert half.high is not None
+    assert 10 < half.low < 30 < half.high < 100
+
+
+def test_a_switch_that_is_never_halved_has_a_lower_bound() -> None:
+    steps = {10.0: _outcome([1.0] * 12), 300.0: _outcome([0.75] * 12)}
+    found = numbers(_cases(FINETUNING, "continued", steps), [FINETUNING], 1.1, 0)
+    assert found["endure/a/finetuning/continued/half_at_least"].value == 300
+    assert "endure/a/finetuning/continued/half" not in found
+
+
+def test_what_ruins_the_model_does_not_count_nor_does_what_lies_behind_it() -> None:
+    shares = {
+        0.2: _outcome([1.0] * 12, worse=0.05),
+        0.4: _outcome([0.0] * 12, worse=0.2),
+        0.5: _outcome([0.0] * 12, worse=0.01),
+    }
+    cases = _cases(PRUNING, "", shares)
+    found = numbers(cases, [PRUNING], 1.1, 0)
+    assert found["endure/a/pruning/0.4/perplexity_ratio"].value == pytest.approx(np.exp(0.2))
+    assert found["endure/a/none/perplexity_ratio"].value == pytest.approx(1)
+    assert found["endure/a/pruning/half_at_least"].value == 0.2
+    told = facts([PRUNING], {}, cases, EndureOptions(), found)
+    counts = {point["key"]: point["counts"] for point in told["attacks"][0]["points"]}
+    assert counts["0.2"]
+    assert not counts["0.4"]
+
+
+def test_one_question_asked_of_three_trainings_is_not_three_questions() -> None:
+    half = {10.0: _outcome([1.0] * 6 + [0.0] * 6)}
+    one, three = (
+        numbers(_cases(FINETUNING, "c", half, seeds=seeds), [], 1.1, 0)[
+            "endure/a/finetuning/c/10/halt_rate"
+        ]
+        for seeds in (1, 3)
+    )
+    assert one.n == 48
+    assert three.n == 144
+    assert one.value == three.value == 0.5
+    assert three.low is not None
+    assert one.low is not None
+    assert three.low < one.low * 1.2  # not narrower by the root of three
+
+
+def test_a_control_stands_beside_and_has_no_half() -> None:
+    steps = {10.0: _outcome([1.0] * 12), 30.0: _outcome([0.0] * 12)}
+    none = {10.0: _outcome([0.0] * 12), 30.0: _outcome([0.0] * 12)}
+    cases = _cases(FINETUNING, "c", steps) + _cases(FINETUNING, "c", none, "base", whole=0.0)
+    found = numbers(cases, [FINETUNING], 1.1, 0)
+    assert found["endure/a/finetuning/c/30/halt_rate"].controls == {"base": 0.0}
+    assert not [key for key in found if key.startswith("endure/base/") and "half" in key]
+
+
+def test_a_switch_that_is_taught_again_is_back_where_it_crosses_upwards() -> None:
+    steps = {2.0: _outcome([0.0] * 12), 5.0: _outcome([1.0] * 12)}
+    found = numbers(_cases(RELEARNING, "", steps), [RELEARNING], 1.1, 0)
+    assert found["endure/a/relearning/half"].value == pytest.approx(3.5)
