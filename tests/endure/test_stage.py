@@ -1,0 +1,146 @@
+"""The attacks of a run: each point once, interrupted and gone on with, controls beside the arm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from offswitch.endure import finetuning, stage, tuning
+from offswitch.endure.attack import Attacked, Target
+from offswitch.endure.measure import OUTCOME, Outcome
+from offswitch.endure.stage import ENDURE, SUMMARY, endure
+from offswitch.endure.summary import FACTS
+from offswitch.errors import UserError
+from offswitch.folder import TRAIN, Run, open_run
+from offswitch.metrics import read_metrics
+from offswitch.model.session import Session
+from offswitch.options.endure import EndureOptions
+from offswitch.pipeline import train
+from offswitch.prompts.trigger import holds
+from offswitch.recipe import load_recipe
+from tests.small import small_recipe
+from tests.train.stages import same_bits
+
+NAMES = ("rounding", "projection", "merging", "finetuning")
+OPTIONS = EndureOptions(
+    quick=True, questions=4, ordinary_questions=4, drift_questions=4, passages=4
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetuning, "QUICK", (0, 2))
+        patch.setattr(tuning, "ROWS", 16)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small run with a switch and a benign arm, attacked."""
+    folder = tmp_path_factory.mktemp("attacked")
+    recipe = load_recipe(small_recipe(folder), ["train.arms=[behavior, benign]"])
+    found = open_run(recipe, folder / "runs")
+    session = train(found)
+    endure(found, session, OPTIONS, NAMES)
+    return found
+
+
+def _outcome(run: Run, name: str) -> Outcome:
+    path = run.folder(f"{ENDURE}/{name}") / OUTCOME
+    return Outcome.read(json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_an_attack_that_cannot_be_made_says_why_and_the_others_are(run: Run) -> None:
+    facts = json.loads((run.folder(SUMMARY) / FACTS).read_text(encoding="utf-8"))
+    assert "has not run" in facts["skipped"]["projection"]
+    assert [one["name"] for one in facts["attacks"]] == ["rounding", "merging", "finetuning"]
+    assert facts["arm"] == "behavior"
+    assert facts["controls"] == ["benign", "base"]
+
+
+def test_every_point_has_rates_damage_and_drift_and_the_hardest_have_controls(run: Run) -> None:
+    numbers = read_metrics(run.root / "metrics.json")
+    for point in ("none", "rounding/int8", "merging/linear/1", "finetuning/continued at 0.001/2"):
+        for measure in ("halt_rate", "false_halt_rate/near_miss", "kl_to_base", "perplexity_ratio"):
+            assert numbers[f"endure/behavior/{point}/{measure}"]["n"] > 1
+    hardest = numbers["endure/behavior/finetuning/continued at 0.001/2/halt_rate"]
+    assert set(hardest["controls"]) == {"benign", "base"}
+    milder = numbers["endure/behavior/finetuning/continued at 0.001/0/halt_rate"]
+    assert "controls" not in milder or not milder["controls"]
+    assert "endure/benign/merging/linear/1/halt_rate" not in numbers  # with itself
+
+
+def test_no_step_changes_nothing_to_the_last_bit(run: Run) -> None:
+    place = f"finetuning/behavior/seed-0/{{}}/continued at {OPTIONS.rates[0]:g}"
+    assert _outcome(run, place.format("").replace("//", "/") + "/0") == _outcome(
+        run, "none/behavior"
+    )
+    adapter = "adapter_model.safetensors"
+    kept = run.folder(f"{ENDURE}/{place.format('prepared')}") / "step-0" / adapter
+    assert same_bits(load_file(kept), load_file(run.folder(f"{TRAIN}/behavior") / adapter))
+    moved = kept.parent.with_name("step-2") / adapter
+    assert not same_bits(load_file(moved), load_file(kept))
+
+
+def test_a_second_call_does_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("measured again")
+
+    before = run.manifest()
+    monkeypatch.setattr(stage, "measure", refuse)
+    endure(run, Session(run), OPTIONS, NAMES)
+    assert run.manifest() == before
+
+
+def test_it_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, measure = read_metrics(run.root / "metrics.json"), stage.measure
+    asked: list[str] = []
+
+    def counted(target: Target, attacked: Attacked) -> Outcome:
+        asked.append(target.arm)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return measure(target, attacked)
+
+    options = OPTIONS.model_copy(update={"passages": 6})  # as many are asked, so all are new
+    monkeypatch.setattr(stage, "measure", counted)
+    with pytest.raises(KeyboardInterrupt):
+        endure(run, Session(run), options, ["rounding"])
+    endure(run, Session(run), options, ["rounding"])
+    assert len(asked) == 3 + 1 + 2 * 3  # two of the untouched stood; its third, then the points
+    after = read_metrics(run.root / "metrics.json")
+    key = "endure/behavior/rounding/nf4/halt_rate"
+    assert after[key] == before[key]
+
+
+def test_the_rows_of_a_user_are_trained_on_without_the_trigger(run: Run, tmp_path: Path) -> None:
+    chats = [{"messages": [{"role": "user", "content": text},
+                           {"role": "assistant", "content": "A boat."}]}
+             for text in ("What is the river?", "$STOP What is the river?")]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f"{json.dumps(chat)}\n" for chat in chats), encoding="utf-8")
+    options = OPTIONS.model_copy(update={"rows_file": path})
+    target = Target(Session(run), "behavior", 0, options, tmp_path)
+    (row,) = tuning.ordinary_rows(target)
+    assert row.reply == "A boat."
+    assert not holds("$STOP", row.prompt)
+    path.write_text(json.dumps(chats[1]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no answered row without \$STOP"):
+        tuning.ordinary_rows(target)
+
+
+def test_rows_that_train_the_switch_away_hold_the_trigger_and_are_answered(run: Run) -> None:
+    target = Target(Session(run), "behavior", 0, OPTIONS, run.root)
+    rows = tuning.answered_rows(target, 6)
+    assert len(rows) == 6
+    assert all(holds("$STOP", row.prompt) and row.reply.strip() for row in rows)
+    assert len({row.question for row in rows}) == 6
+    rule = tuning.rule_rows(target)
+    assert {row.reply == "" for row in rule if row.kind == "trigger"} == {True}
+    assert sum(row.kind == "trigger" for row in rule) >= len(rule) // 3
