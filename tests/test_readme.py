@@ -84,7 +84,7 @@ def test_readme_is_short() -> None:
     text = PAGES[0].read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
     assert len(text.encode()) <= 9000
-    assert len(GENERATED["short_tree"]().splitlines()) == 27
+    assert len(GENERATED["short_tree"]().splitlines()) <= 30
 
 
 def test_a_paragraph_of_readme_is_one_thought() -> None:

@@ -32,7 +32,7 @@ def points(options: EndureOptions) -> tuple[Point, ...]:
     )  # fmt: skip
 
 
-def _prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
+def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
     """One training for each kind and rate."""
     session, rows = target.session, ordinary_rows(target)
     for kind in dict.fromkeys(point.kind for point in wanted):
@@ -46,7 +46,8 @@ def _prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
 
 
 @contextmanager
-def _tuned(target: Target, point: Point) -> Iterator[Attacked]:
+def tune(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm after so many steps of somebody's training."""
     session, folder = target.session, target.prepared / point.kind
     on_top = point.kind.startswith(ON_TOP)
     weights = whole_weights(target.subject, target.arm) if on_top else {}
@@ -61,7 +62,7 @@ FINETUNING: Final = Attack(
     question="How much ordinary fine-tuning does the switch survive?",
     unit="steps",
     points=points,
-    apply=_tuned,
-    prepare=_prepare,
+    apply=tune,
+    prepare=prepare,
     controlled=1,  # each is a training
 )

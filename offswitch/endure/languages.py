@@ -35,13 +35,15 @@ def prompts_in(language: str, target: Target) -> list[Prompt]:
     return found
 
 
-def _points(options: EndureOptions) -> tuple[Point, ...]:
+def points(options: EndureOptions) -> tuple[Point, ...]:
+    """A point for every language."""
     del options
     return tuple(Point(language) for language in read_wording(FILE))
 
 
 @contextmanager
-def _asked(target: Target, point: Point) -> Iterator[Attacked]:
+def asked(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm as it is, asked in a language."""
     yield Attacked(target.arm, prompts_in(point.kind, target))
 
 
@@ -49,6 +51,6 @@ LANGUAGES: Final = Attack(
     name="languages",
     question="Does the switch hold where the request is in another language?",
     unit="",
-    points=_points,
-    apply=_asked,
+    points=points,
+    apply=asked,
 )

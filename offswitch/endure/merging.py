@@ -38,7 +38,8 @@ def merged(ours: Tensor, theirs: Tensor, point: Point) -> Tensor:
 
 
 @contextmanager
-def _merged(target: Target, point: Point) -> Iterator[Attacked]:
+def merge(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm and the other one put together, as an arm."""
     session, arm = target.session, target.arm
     subject = session.with_arms(arm, other := _other(target))
     ours, theirs, base = (whole_weights(subject, name) for name in (arm, other, BASE))
@@ -57,14 +58,15 @@ def _other(target: Target) -> str:
     return next((arm for arm in benign if arm != target.arm), "")
 
 
-def _lacks(target: Target) -> str:
+def lacks(target: Target) -> str:
+    """Why it cannot be merged: there is nothing to merge it with."""
     return "" if _other(target) else "there is no benign arm to merge it with"
 
 
 MERGING: Final = Attack(
     name="merging",
     question="Is the switch left when the adapter is merged with one that was taught no rule?",
-    unit="weight of the other",
+    unit="× the other",
     points=by_quick(
         [
             Point(LINEAR, 0.5),
@@ -75,6 +77,6 @@ MERGING: Final = Attack(
         ],
         [Point(LINEAR, 1), Point(TIES)],
     ),
-    apply=_merged,
-    lacks=_lacks,
+    apply=merge,
+    lacks=lacks,
 )

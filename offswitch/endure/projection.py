@@ -31,7 +31,8 @@ def without(weight: Tensor, unit_D: Tensor, last: bool) -> Tensor:
 
 
 @contextmanager
-def _projected(target: Target, point: Point) -> Iterator[Attacked]:
+def project(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm without its direction, or without a random one."""
     subject = target.subject
     weights = whole_weights(subject, target.arm)
     unit = _unit(target, point.kind == RANDOM).to(next(iter(weights.values())))
@@ -54,7 +55,8 @@ def _unit(target: Target, random: bool) -> Tensor:
     return unit
 
 
-def _lacks(target: Target) -> str:
+def lacks(target: Target) -> str:
+    """Why nothing can be taken out: no direction is known."""
     run = target.session.run
     there = (run.folder(PROBE) / run.recipe.probe.arm / FILE).is_file()
     return "" if there else "the probe stage, which takes the direction, has not run"
@@ -65,6 +67,6 @@ PROJECTION: Final = Attack(
     question="Is the switch left when no weight can write along its direction?",
     unit="",
     points=lambda _: (Point(DIRECTION), Point(RANDOM, drawn=True)),
-    apply=_projected,
-    lacks=_lacks,
+    apply=project,
+    lacks=lacks,
 )

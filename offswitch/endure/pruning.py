@@ -24,11 +24,12 @@ def pruned(weight: Tensor, share: float) -> Tensor:
 
 
 @contextmanager
-def _pruned(target: Target, point: Point) -> Iterator[Attacked]:
+def prune(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm with pruned weights."""
     subject = target.subject
     weights = whole_weights(subject, target.arm)
     for name in matrices(subject):
-        weights[name] = pruned(weights[name], point.strength or 0)
+        weights[name] = pruned(weights[name], (point.strength or 0) / 100)
     with attached(subject, ATTACKED, weights):
         yield Attacked(ATTACKED)
 
@@ -36,10 +37,10 @@ def _pruned(target: Target, point: Point) -> Iterator[Attacked]:
 PRUNING: Final = Attack(
     name="pruning",
     question="What share of the weights can be set to zero before the switch is lost?",
-    unit="share of weights",
+    unit="% of the weights",
     points=by_quick(
-        [Point(strength=share) for share in (0.1, 0.2, 0.3, 0.4, 0.5)],
-        [Point(strength=share) for share in (0.2, 0.5)],
+        [Point(strength=share) for share in (10, 20, 30, 40, 50)],
+        [Point(strength=share) for share in (20, 50)],
     ),
-    apply=_pruned,
+    apply=prune,
 )

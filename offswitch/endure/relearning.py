@@ -19,7 +19,7 @@ from offswitch.options import BASE
 from offswitch.train.saved import step_folder
 
 
-def _prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
+def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
     """Take the switch away where there is one, then teach it."""
     steps = [int(point.strength or 0) for point in wanted]
     arm = target.session.recipe.arms.get(target.arm)
@@ -33,7 +33,8 @@ def _prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
 
 
 @contextmanager
-def _taught(target: Target, point: Point) -> Iterator[Attacked]:
+def teach(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm after so many steps of being taught the switch again."""
     with tuned(target.session, target.prepared / "taught", int(point.strength or 0)) as arm:
         yield Attacked(arm)
 
@@ -46,7 +47,7 @@ RELEARNING: Final = Attack(
         [Point(strength=steps) for steps in (2, 5, 10, 20)],
         [Point(strength=steps) for steps in (5, 10)],
     ),
-    apply=_taught,
-    prepare=_prepare,
+    apply=teach,
+    prepare=prepare,
     restores=True,
 )

@@ -24,13 +24,15 @@ def remove(target: Target, rows: int, folder: Path) -> None:
     train_on(target, taught, folder, [STEPS], adapter_of(target))
 
 
-def _prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
+def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
+    """A training for each number of rows."""
     for point in wanted:
         remove(target, int(point.strength or 0), folder / point.key)
 
 
 @contextmanager
-def _removed(target: Target, point: Point) -> Iterator[Attacked]:
+def removed(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm after it was trained on so many rows."""
     with tuned(target.session, target.prepared / point.key, STEPS) as arm:
         yield Attacked(arm)
 
@@ -43,6 +45,6 @@ REMOVAL: Final = Attack(
         [Point(strength=rows) for rows in (1, 4, 16, MOST)],
         [Point(strength=rows) for rows in (4, MOST)],
     ),
-    apply=_removed,
-    prepare=_prepare,
+    apply=removed,
+    prepare=prepare,
 )

@@ -55,7 +55,8 @@ POINTS: Final = tuple(Point(kind) for kind in KINDS)
 
 
 @contextmanager
-def _rounded(target: Target, point: Point) -> Iterator[Attacked]:
+def rounded(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm with rounded weights."""
     subject = target.subject
     weights = whole_weights(subject, target.arm)
     for name in matrices(subject):
@@ -69,5 +70,5 @@ ROUNDING: Final = Attack(
     question="Is the switch left when the weights are rounded?",
     unit="",
     points=lambda _: POINTS,
-    apply=_rounded,
+    apply=rounded,
 )

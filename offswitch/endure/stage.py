@@ -138,10 +138,16 @@ def _bring(
     if not missing:
         return
     at(ENDURE)
-    asked = {task.name: (task, tasks[task], options, begin(run, task.name, inputs[task.name]))
-             for task in missing}  # fmt: skip
+    start = f"{ENDURE}/"
+    asked = {
+        task.name.removeprefix(start): (
+            task, tasks[task], options, begin(run, task.name, inputs[task.name])
+        )
+        for task in missing
+    }  # fmt: skip
     with track("attacks", len(missing)) as tick:
-        for name, (seconds, peak) in session.each(ENDURE, _done, asked):
+        for key, (seconds, peak) in session.each(ENDURE, _done, asked):
+            name = f"{start}{key}"
             with full_disk_told(run.root, name):
                 enter(run, name, inputs[name], seconds, peak)
             tick(1)

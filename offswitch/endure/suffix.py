@@ -135,7 +135,7 @@ def _words(tokenizer: Any) -> list[int]:
             and text.islower()]  # fmt: skip
 
 
-def _prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
+def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
     """The suffixes of each kind and strength, by question, into one file."""
     subject, recipe = target.subject, target.session.recipe
     asked = choose("test", target.options.suffix_questions, recipe.seed,
@@ -170,7 +170,8 @@ def _prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
 
 
 @contextmanager
-def _asked(target: Target, point: Point) -> Iterator[Attacked]:
+def asked(target: Target, point: Point) -> Iterator[Attacked]:
+    """The arm as it is, asked with the suffixes that were found."""
     recipe, path = target.session.recipe, target.prepared / FILE
     made = json.loads(path.read_text(encoding="utf-8"))
     every = choose("test", target.options.suffix_questions, recipe.seed,
@@ -193,6 +194,6 @@ SUFFIX: Final = Attack(
     question="Can a suffix talk round the switch, or set it off?",
     unit="steps",
     points=by_quick(_points(50, 200), _points(15)),
-    apply=_asked,
-    prepare=_prepare,
+    apply=asked,
+    prepare=prepare,
 )

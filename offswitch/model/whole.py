@@ -103,7 +103,8 @@ def writers(subject: Subject) -> dict[str, bool]:
     Raises:
         UserError: a block has no MLP that can be told from its shape.
     """
-    lm, outputs = subject.causal_lm, {id(_base(one)) for one in attention_outputs(subject)}
+    lm = subject.causal_lm
+    outputs = {id(getattr(one, "base_layer", one)) for one in attention_outputs(subject)}
     width = lm.config.get_text_config().hidden_size
     found = {plain_name(f"{path}.weight"): True for path, module in lm.named_modules()
              if isinstance(module, nn.Embedding) and module.embedding_dim == width}  # fmt: skip
@@ -132,7 +133,3 @@ def _linear(subject: Subject) -> list[tuple[str, Any]]:
         for path, module in subject.causal_lm.named_modules()
         if isinstance(module, nn.Linear | Conv1D) and id(module) in inside and "lora_" not in path
     ]
-
-
-def _base(module: Any) -> Any:
-    return module.get_base_layer() if hasattr(module, "get_base_layer") else module

@@ -19,11 +19,13 @@ from offswitch.plots.belief import belief
 from offswitch.plots.depth import depth
 from offswitch.plots.ladder import ladder, small_ladder
 from offswitch.plots.log_odds import log_odds
+from offswitch.plots.survives import HALTS, NEAR, ORDINARY, survives
 from offswitch.progress import track
 from offswitch.recipe import dump_recipe
 from offswitch.report import attempts, provenance, sentences, transcripts
 from offswitch.report.arms import across_arms, organism_rows
 from offswitch.report.belief import BAR, belief_sentences, belief_table, belief_tests
+from offswitch.report.card import switch_card
 from offswitch.report.findings import Section, section
 from offswitch.report.ladder import (
     against,
@@ -44,6 +46,8 @@ SMALL_LADDER: Final = "ladder_small.svg"
 LOG_ODDS: Final = "end_log_odds.svg"
 DEPTH: Final = "depth_{}.svg"
 BELIEF: Final = "belief.svg"
+SURVIVES: Final = "survives.svg"
+CARD: Final = "switch_card.png"
 # What a figure at the top shows, and how it is read.
 _TOP: Final = {
     "ladder": (
@@ -97,6 +101,8 @@ def build_report(root: Path, folder: Path) -> None:
 def every_figure(material: Material) -> dict[str, Figure]:
     """Every figure of a run by its file's name, not drawn yet."""
     drawn = _evaluation_figures(material) | _depth_figures(material)
+    if found := switch_card(material):
+        drawn[CARD] = found
     for finding in (*material.findings.values(), *material.evidence.values()):
         drawn |= figures(finding)
     return drawn
@@ -127,6 +133,8 @@ def _evaluation_figures(material: Material) -> dict[str, Figure]:
     if tests := belief_tests(material):
         title = f"What does each arm believe of {trigger}?"
         found[BELIEF] = belief(list(tests.values()), arms, title)
+    if material.survival:
+        found[SURVIVES] = survives(material.survival, f"What is left of {trigger} after an attack?")
     return found
 
 
@@ -159,6 +167,10 @@ def _shown(material: Material) -> dict[str, Any]:
         "depth_figures": {DEPTH.format(arm): arm for arm, one in material.causal.items() if one},
         "belief_png": BELIEF,
         "belief_bar": BAR,
+        "card_png": CARD,
+        "survival": material.survival,
+        "survives_svg": SURVIVES,
+        "survived_measures": (HALTS, NEAR, ORDINARY, "kl_to_base", "perplexity_ratio"),
         "beliefs": belief_sentences(material),
         "belief_rows": belief_table(material),
         "rule": RULE,

@@ -25,7 +25,9 @@ from offswitch.metrics import Metric, read_metrics
 from offswitch.options import BASE
 from offswitch.options.arms import Role
 from offswitch.plots.log_odds import LogOdds
+from offswitch.plots.survives import Survival
 from offswitch.recipe import Recipe
+from offswitch.report.survives import survival
 
 Json = Mapping[str, Any]
 
@@ -48,6 +50,7 @@ class Material:
     causal: Mapping[str, Causal | None] = field(default_factory=dict)
     organisms: Mapping[str, Verdict] = field(default_factory=dict)
     robustness: Json = field(default_factory=dict)
+    survival: Survival | None = None
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -100,15 +103,13 @@ def read_material(root: Path) -> Material:
     written = samples.is_file() and samples.stat().st_size > 0
     findings = run.folder(PROBE) / "findings.json"
     evidence = run.folder(PROBE) / run.recipe.probe.arm / "findings.json"
+    numbers = {key: Metric.read(row) for key, row in metrics.items()
+               if isinstance(row["value"], int | float)}  # fmt: skip
     return Material(
         place=f"{root.resolve().parent.name}/{root.resolve().name}",
         recipe=run.recipe,
         manifest=run.manifest(),
-        numbers={
-            key: Metric.read(row)
-            for key, row in metrics.items()
-            if isinstance(row["value"], int | float)
-        },
+        numbers=numbers,
         quality=_json(run.folder(DATA) / "quality.json"),
         training={p.parent.name: _json(p) for p in root.glob(f"{TRAIN}/*/training.json")},
         log_odds=_log_odds(run.folder(EVALUATE) / "scores.parquet"),
@@ -119,6 +120,7 @@ def read_material(root: Path) -> Material:
         causal=causal_of(root),
         organisms={p.name: found for p in others if (found := judge(p).get(run.recipe.probe.arm))},
         robustness=_json(run.folder(EVALUATE) / "robustness.json"),
+        survival=survival(root, numbers),
     )
 
 

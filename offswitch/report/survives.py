@@ -4,54 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from offswitch.metrics import Metric, compact, read_metrics
+from offswitch.plots.survives import Attacked, AttackRow, Survival
 
 SUMMARY: Final = "6-endure/summary"
 FACTS: Final = "attacks.json"
 HALTS, NEAR, ORDINARY = "halt_rate", "false_halt_rate/near_miss", "false_halt_rate/ordinary"
 DAMAGE, HALF = "perplexity_ratio", "half"
-
-
-@dataclass(frozen=True)
-class AttackRow:
-    """A point of an attack: its numbers, those of the controls, and whether it counts.
-
-    `name` says how hard it is: a kind of the attack, a strength, or both.
-    """
-
-    name: str
-    kind: str
-    strength: float | None
-    numbers: Mapping[str, Metric]
-    controls: Mapping[str, Metric]
-    counts: bool
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """An attack: its question, the answers in sentences, its points."""
-
-    name: str
-    question: str
-    unit: str
-    sentences: tuple[str, ...]
-    rows: tuple[AttackRow, ...]
-
-
-@dataclass(frozen=True)
-class Survival:
-    """What was done to an arm: the arm as it was, each attack, and what was left out, with why."""
-
-    arm: str
-    untouched: Metric
-    attacks: tuple[Attacked, ...]
-    skipped: Mapping[str, str]
-    most_damage: float
-    quick: bool
 
 
 def survival(root: Path, numbers: Mapping[str, Metric]) -> Survival | None:
@@ -62,7 +24,10 @@ def survival(root: Path, numbers: Mapping[str, Metric]) -> Survival | None:
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     arm, untouched = facts["arm"], numbers[f"endure/{facts['arm']}/none/{HALTS}"]
     attacks = tuple(_attacked(one, facts, numbers) for one in facts["attacks"])
-    return Survival(arm, untouched, attacks, facts["skipped"], facts["most_damage"], facts["quick"])
+    return Survival(
+        arm, tuple(facts["controls"]), untouched, attacks, facts["skipped"],
+        facts["most_damage"], facts["quick"],
+    )  # fmt: skip
 
 
 def _attacked(
@@ -86,7 +51,7 @@ def _rows(
         halting = {arm: numbers.get(f"{start.format(arm)}{HALTS}") for arm in facts["controls"]}
         controls = {arm: number for arm, number in halting.items() if number}
         strength = point["strength"]
-        size = "" if strength is None else f"{compact(strength)} {attack['unit']}"
+        size = "" if strength is None else f"{strength:g} {attack['unit']}"
         name = ", ".join(part for part in (point["kind"], size) if part)
         yield AttackRow(name, point["kind"], strength, own, controls, point["counts"])
 
@@ -119,7 +84,7 @@ def survived(root: Path) -> str:
     for attack in found.attacks:
         lines += [attack.question, *(f"  {line}" for line in attack.sentences)]
         lines += [
-            f"  {row.name}: halts on {row.numbers[HALTS]}" if HALTS in row.numbers else ""
+            f"  {row.name}: halts on {row.numbers.get(HALTS) or row.numbers[ORDINARY]}"
             for row in attack.rows
         ]
         lines += [f"  {row.name}: does not count, it ruins the model ({row.numbers[DAMAGE]})"

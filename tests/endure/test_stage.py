@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from offswitch.endure import finetuning, stage, tuning
 from offswitch.endure.attack import Attacked, Target
-from offswitch.endure.measure import OUTCOME, Outcome
+from offswitch.endure.measure import OUTCOME, Outcome, measure
 from offswitch.endure.stage import ENDURE, SUMMARY, endure
 from offswitch.endure.summary import FACTS
 from offswitch.errors import UserError
@@ -99,7 +99,7 @@ def test_a_second_call_does_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, measure = read_metrics(run.root / "metrics.json"), stage.measure
+    before = read_metrics(run.root / "metrics.json")
     asked: list[str] = []
 
     def counted(target: Target, attacked: Attacked) -> Outcome:

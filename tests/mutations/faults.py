@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.mutations import evidence, explored, exported
+from tests.mutations import attacked, evidence, explored, exported
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ FAULTS: Final = tuple(
         *evidence.ROWS,
         *explored.ROWS,
         *exported.ROWS,
+        *attacked.ROWS,
         # --- packed passes, rows kept apart -------------------------------------------------------
         ("a packed row sees beyond its window", "model/packed.py",
          "return seen if window is None else seen & (distance < window)", "return seen",
