@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from offswitch.report.build import BELIEF, DEPTH, LADDER, LOG_ODDS, SMALL_LADDER
+from offswitch.report.build import BELIEF, CARD, DEPTH, LADDER, LOG_ODDS, SMALL_LADDER
 from tests.outside import ROOT
 
 PLOTS: Final = ROOT / "offswitch" / "plots"
@@ -20,6 +20,7 @@ EVALUATION: Final = {
     "log_odds": (LOG_ODDS,),
     "belief": (BELIEF,),
     "depth": (DEPTH.format("ARM"),),
+    "card": (CARD,),
 }
 
 

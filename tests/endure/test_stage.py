@@ -67,8 +67,8 @@ def test_an_attack_that_cannot_be_made_says_why_and_the_others_are(run: Run) -> 
 def test_every_point_has_rates_damage_and_drift_and_the_hardest_have_controls(run: Run) -> None:
     numbers = read_metrics(run.root / "metrics.json")
     for point in ("none", "rounding/int8", "merging/linear/1", "finetuning/continued at 0.001/2"):
-        for measure in ("halt_rate", "false_halt_rate/near_miss", "kl_to_base", "perplexity_ratio"):
-            assert numbers[f"endure/behavior/{point}/{measure}"]["n"] > 1
+        for name in ("halt_rate", "false_halt_rate/near_miss", "kl_to_base", "perplexity_ratio"):
+            assert numbers[f"endure/behavior/{point}/{name}"]["n"] > 1
     hardest = numbers["endure/behavior/finetuning/continued at 0.001/2/halt_rate"]
     assert set(hardest["controls"]) == {"benign", "base"}
     milder = numbers["endure/behavior/finetuning/continued at 0.001/0/halt_rate"]

@@ -71,19 +71,19 @@ def test_a_switch_that_is_never_halved_has_a_lower_bound() -> None:
 
 def test_what_ruins_the_model_does_not_count_nor_does_what_lies_behind_it() -> None:
     shares = {
-        0.2: _outcome([1.0] * 12, worse=0.05),
-        0.4: _outcome([0.0] * 12, worse=0.2),
-        0.5: _outcome([0.0] * 12, worse=0.01),
+        20: _outcome([1.0] * 12, worse=0.05),
+        40: _outcome([0.0] * 12, worse=0.2),
+        50: _outcome([0.0] * 12, worse=0.01),
     }
     cases = _cases(PRUNING, "", shares)
     found = numbers(cases, [PRUNING], 1.1, 0)
-    assert found["endure/a/pruning/0.4/perplexity_ratio"].value == pytest.approx(np.exp(0.2))
+    assert found["endure/a/pruning/40/perplexity_ratio"].value == pytest.approx(np.exp(0.2))
     assert found["endure/a/none/perplexity_ratio"].value == pytest.approx(1)
-    assert found["endure/a/pruning/half_at_least"].value == 0.2
+    assert found["endure/a/pruning/half_at_least"].value == 20
     told = facts([PRUNING], {}, cases, EndureOptions(), found)
     counts = {point["key"]: point["counts"] for point in told["attacks"][0]["points"]}
-    assert counts["0.2"]
-    assert not counts["0.4"]
+    assert counts["20"]
+    assert not counts["40"]
 
 
 def test_one_question_asked_of_three_trainings_is_not_three_questions() -> None:
