@@ -76,9 +76,9 @@ def survives(found: Survival, title: str) -> Figure:
         for y, (name, row) in enumerate(lines):
             own = found.untouched if row is None and not y and halts else None
             numbers = row.numbers if row else {}
-            measure = measure if halts or measure in numbers else ORDINARY
-            if number := numbers.get(measure, own):
-                _point(ax, y, (name, measure), number, halts, row is None or row.counts)
+            shown = measure if halts or measure in numbers else ORDINARY
+            if number := numbers.get(shown, own):
+                _point(ax, y, (name, shown), number, halts, row is None or row.counts)
             if row and halts:
                 _beside(ax, y, name, row.controls, found.controls)
         ax.set(xlim=(-2, 102), xticks=[0, 50, 100], xticklabels=["0", "50", "100 %"])

@@ -216,4 +216,5 @@ def _write_figure(figure: Figure, image: Image, path: Path) -> None:
     else:
         figure.savefig(buffer, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
-    write_atomic(path.with_name(image.csv), image.numbers)
+    if image.numbers.count("\n") > 1:  # a card is text
+        write_atomic(path.with_name(image.csv), image.numbers)

@@ -87,6 +87,7 @@ def test_every_file_is_there(built: Path) -> None:
         "end_log_odds.svg", "ladder.svg", "ladder_small.svg", "belief.svg", "depth_both.svg",
     }  # fmt: skip
     numbers = {Path(name).with_suffix(".csv").name for name in figures}
+    figures.add("switch_card.png")
     assert names == {"report.html", "ANALYSIS_SUMMARY.md", "metrics.json", *figures, *numbers}
     for name in figures:
         begins = b"<svg" if name.endswith(".svg") else b"\x89PNG"
