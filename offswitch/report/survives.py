@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.metrics import Metric, compact, read_metrics
+from offswitch.metrics import Metric, read_metrics
 from offswitch.plots.survives import Attacked, AttackRow, Survival
 
 SUMMARY: Final = "6-endure/summary"
@@ -64,12 +64,11 @@ def _sentence(
     who = f"{kind[:1].upper()}{kind[1:]}: halting" if kind else "Halting"
     verb = "is back to half" if attack["restores"] else "falls to half"
     if half := numbers.get(f"{place}/{HALF}"):
-        upper = "more than was tried" if half.high is None else compact(half.high)
-        low = compact(half.low or 0)
-        return (f"{who} {verb} after {compact(half.value)} {half.unit} [{low}, {upper}], "
-                f"n = {half.n} questions.")  # fmt: skip
+        high = "more than was tried" if half.high is None else f"{half.high:.3g}"
+        at = f"{half.value:.3g} {half.unit} [{half.low or 0:.3g}, {high}]"
+        return f"{who} {verb} after {at}, n = {half.n} questions."
     if least := numbers.get(f"{place}/{HALF}_at_least"):
-        return f"{who} does not get to half within {compact(least.value)} {least.unit}."
+        return f"{who} does not get to half within {least.value:.3g} {least.unit}."
     return ""
 
 

@@ -23,6 +23,7 @@ from offswitch.options.endure import EndureOptions
 from offswitch.pipeline import train
 from offswitch.prompts.trigger import holds
 from offswitch.recipe import load_recipe
+from offswitch.study.stage import attack
 from tests.small import small_recipe
 from tests.train.stages import same_bits
 
@@ -144,3 +145,9 @@ def test_rows_that_train_the_switch_away_hold_the_trigger_and_are_answered(run: 
     rule = tuning.rule_rows(target)
     assert {row.reply == "" for row in rule if row.kind == "trigger"} == {True}
     assert sum(row.kind == "trigger" for row in rule) >= len(rule) // 3
+
+
+def test_an_attack_that_nobody_knows_is_refused_in_one_line(run: Run) -> None:
+    with pytest.raises(UserError, match="endure: endure.attacks.0") as caught:
+        attack(run.root, ["nonsense"], True, None)
+    assert "\n" not in str(caught.value)

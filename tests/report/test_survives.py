@@ -68,7 +68,7 @@ def test_sentences_say_where_half_is_left_or_how_far_was_tried(root: Path) -> No
     pruning, removal = _found(root).attacks
     assert pruning.sentences == ("Halting does not get to half within 20 % of the weights.",)
     assert removal.sentences == (
-        "Halting falls to half after 7.50 rows [4.00, more than was tried], n = 6 questions.",
+        "Halting falls to half after 7.5 rows [4, more than was tried], n = 6 questions.",
     )
 
 
