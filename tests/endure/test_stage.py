@@ -148,6 +148,6 @@ def test_rows_that_train_the_switch_away_hold_the_trigger_and_are_answered(run: 
 
 
 def test_an_attack_that_nobody_knows_is_refused_in_one_line(run: Run) -> None:
-    with pytest.raises(UserError, match="endure: endure.attacks.0") as caught:
+    with pytest.raises(UserError, match=r"endure: endure\.attacks\.0") as caught:
         attack(run.root, ["nonsense"], True, None)
     assert "\n" not in str(caught.value)
