@@ -71,9 +71,9 @@ def test_a_switch_that_is_never_halved_has_a_lower_bound() -> None:
 
 def test_what_ruins_the_model_does_not_count_nor_does_what_lies_behind_it() -> None:
     shares = {
-        20: _outcome([1.0] * 12, worse=0.05),
-        40: _outcome([0.0] * 12, worse=0.2),
-        50: _outcome([0.0] * 12, worse=0.01),
+        20.0: _outcome([1.0] * 12, worse=0.05),
+        40.0: _outcome([0.0] * 12, worse=0.2),
+        50.0: _outcome([0.0] * 12, worse=0.01),
     }
     cases = _cases(PRUNING, "", shares)
     found = numbers(cases, [PRUNING], 1.1, 0)
