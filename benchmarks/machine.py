@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from offswitch.folder import describe_machine, version_of
+from offswitch.folder.provenance import describe_machine, version_of
 
 PEERS: Final = ("trl", "transformer-lens", "nnsight", "nnterp")
 SIZE: Final = 2048

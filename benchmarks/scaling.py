@@ -22,7 +22,7 @@ from benchmarks.child import in_child
 from benchmarks.command import Options, section_command
 from benchmarks.material import bench_recipe, write_random
 from benchmarks.results import Measure, Section
-from offswitch.folder import peak_memory_mb
+from offswitch.folder.provenance import peak_memory_mb
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.suites import choose

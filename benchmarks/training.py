@@ -22,7 +22,7 @@ from benchmarks.command import Options, section_command
 from benchmarks.machine import SIZE
 from benchmarks.material import LORA_RANK, Task, read_training
 from benchmarks.results import Measure, Section
-from offswitch.folder import peak_memory_mb
+from offswitch.folder.provenance import peak_memory_mb
 
 PEERS: Final = (
     Peer("ours", "offswitch.train"),

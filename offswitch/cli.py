@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from offswitch.app.command import app as explore
-from offswitch.errors import UserError, quiet, user_errors
+from offswitch.errors import UserError, quiet, stop_cleanly, user_errors
 from offswitch.export.command import export
 from offswitch.study.command import Runs, calibrate, endure, examine, sweep
 from offswitch.train.processes import by_first, only_first, together
@@ -72,6 +72,7 @@ Alias = Annotated[
 @app.callback()
 def _alone_or_together(context: typer.Context) -> None:
     quiet()
+    stop_cleanly()
     with user_errors():
         if context.invoked_subcommand in TOGETHER:
             context.with_resource(together())

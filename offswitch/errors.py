@@ -2,27 +2,72 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UserError(Exception):
-    """A mistake of the user's: one clear line, exit code 2."""
+    """A mistake of the user's: one clear line, exit code 2.
+
+    What a stranger's file had in it cannot end the line, nor command the terminal.
+    """
+
+    def __init__(self, line: object = "") -> None:
+        shown = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1]
+                        for c in str(line))  # fmt: skip
+        super().__init__(shown)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the program to end; `number` says which."""
+
+    number: int = signal.SIGINT
+
+
+def stop_cleanly() -> None:
+    """From now on Ctrl-C and SIGTERM end the program as soon as it can be left, a second at once.
+
+    What stood before stands, and checkpoints stay.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        del frame
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, lambda number, _: os._exit(128 + number))
+        stopped = Stopped()
+        stopped.number = number
+        raise stopped
+
+    if threading.current_thread() is threading.main_thread():  # no other may
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, stop)
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Within the block, a mistake of the user's ends the program with one line and exit code 2."""
+    """Within the block, a mistake of the user's ends the program with one line and exit code 2.
+
+    So does a disk that is full or read-only.
+    """
     try:
         yield
     except UserError as error:
         sys.stderr.write(f"offswitch: {error}\n")
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        sys.stderr.write(f"offswitch: {error.strerror}: {error.filename or 'a file'}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt as error:
         sys.stderr.write("offswitch: interrupted; the same command goes on from here\n")
-        raise SystemExit(130) from None
+        raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from None
 
 
 def quiet() -> None:

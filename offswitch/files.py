@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from offswitch.errors import UserError
 
@@ -35,6 +35,24 @@ def content_hash(path: Path) -> str | None:
     return file_hash(path) if path.is_file() else None
 
 
+def mark(path: Path, about: str = "") -> None:
+    """Write beside a file or folder what it holds; `stands` then knows it again."""
+    write_atomic(mark_of(path), digest([about, content_hash(path)]))
+
+
+def stands(path: Path, about: str = "") -> bool:
+    """Is a file or folder there, and what it was when it was marked?"""
+    if not path.exists() or not (beside := mark_of(path)).is_file():
+        return False
+    told = beside.read_text(encoding="utf-8", errors="replace")
+    return told == digest([about, content_hash(path)])
+
+
+def mark_of(path: Path) -> Path:
+    """Where the mark of a file or folder lies."""
+    return path.with_name(f".{path.name}.mark")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends without an error.
@@ -57,6 +75,60 @@ def write_json(path: Path, content: object) -> None:
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+SEAL: Final = "seal"
+
+
+def sealed(content: Mapping[str, Any], about: str) -> dict[str, Any]:
+    """JSON with a hash of itself, and of what it is about, by which later damage is noticed."""
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain | {SEAL: digest([about, plain])}
+
+
+def unsealed(content: object, about: str) -> dict[str, Any] | None:
+    """What was sealed; None of what was changed since, never sealed, or is about something else."""
+    if not isinstance(content, dict):
+        return None
+    plain = {key: value for key, value in content.items() if key != SEAL}
+    return plain if content.get(SEAL) == digest([about, plain]) else None
+
+
+def write_sealed(path: Path, content: Mapping[str, Any], about: str = "") -> None:
+    """Write sealed JSON; it is on the disk itself when this returns."""
+    write_json(path, sealed(content, about))
+    settled(path)
+
+
+def read_sealed(path: Path, about: str = "") -> dict[str, Any] | None:
+    """What `write_sealed` wrote; None where the file is absent, damaged or about something else."""
+    try:
+        return unsealed(json.loads(path.read_text(encoding="utf-8")), about)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def settled(path: Path) -> Path:
+    """A file, and its name in its folder, brought to the disk itself: it outlives a power cut."""
+    for place in (path, path.parent):
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some drives cannot do it for a folder
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+    return path
+
+
+def read_whole(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        OSError: it cannot be read, or is a device, which may never end.
+    """
+    if (path.is_char_device() or path.is_block_device()) and path.exists():
+        raise OSError(errno.EINVAL, "a device, not a file")
+    return path.read_bytes()
+
+
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each object of a JSONL file, with its place, such as `rows.jsonl, line 3`.
 
@@ -67,7 +139,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         UserError: the file cannot be read, is empty, or a line is no JSON object.
     """
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
         text = content.decode(encoding := json.detect_encoding(content)).removeprefix("\ufeff")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error}); expected JSON lines") from error
@@ -85,10 +157,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             row = json.loads(line)
             if "\\u" in line:
                 json.dumps(row, ensure_ascii=False).encode()
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON ({error.msg}); expected an object") from error
         except UnicodeEncodeError as error:
             raise UserError(f"{where}: half a character (a lone surrogate) in its text") from error
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no JSON error
+            told = getattr(error, "msg", " ".join(str(error).split())[:100])
+            raise UserError(f"{where}: not JSON ({told}); expected an object") from error
         if not isinstance(row, dict):
             raise UserError(f"{where}: got {type(row).__name__}; expected an object")
         yield where, row

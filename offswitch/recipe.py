@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from offswitch.errors import UserError
+from offswitch.files import read_whole
 from offswitch.options import (
     BASE,
     ArmName,
@@ -37,6 +38,8 @@ LENGTH_OF: Final = {
     "writing": "writing",
 }
 
+LONGEST: Final = 1_000_000  # bytes of a recipe; the longest here has 3,000
+MOST: Final = 100_000  # values of a recipe, after aliases are followed
 Count = Literal["auto"] | PositiveInt
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -188,18 +191,32 @@ def read_options(path: Path, what: str) -> dict[str, Any]:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if len(text := read_whole(path)) > LONGEST:
+            raise UserError(f"{what} {path} has {len(text):,} bytes; at most {LONGEST:,} are read")
+        content = yaml.safe_load(text.decode())
     except OSError as error:
         raise UserError(f"{what} {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{what} {path} is not valid YAML: {' '.join(str(error).split())}"
+            f"{what} {path} is not valid YAML: {' '.join(str(error).split())[:300]}"
         ) from error
+    if _unfolds(content) > MOST:
+        raise UserError(f"{what} {path} unfolds into more than {MOST:,} values")
     if content is not None and not isinstance(content, dict):
         raise UserError(
             f"{what} {path}: expected a mapping of options, got {type(content).__name__}"
         )
     return content or {}
+
+
+def _unfolds(content: object) -> int:
+    """How many values there are, those that an alias repeats counted again; soon above MOST."""
+    left, count = [content], 0
+    while left and count <= MOST:
+        one = left.pop()
+        count += 1
+        left += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    return count
 
 
 def build_recipe(
@@ -213,7 +230,7 @@ def build_recipe(
             raise UserError(f"--set {override}: expected key=value, for example train.lr=2e-4")
         keys, parsed = key.split("."), value
         if not _is_text(keys):
-            with suppress(yaml.YAMLError):
+            with suppress(yaml.YAMLError, ValueError, RecursionError):
                 parsed = yaml.safe_load(value)
         _assign(merged, keys, parsed, override)
     return Recipe.checked(merged, origin, _suggestion)

@@ -9,11 +9,12 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
-from offswitch import folder as folder_module
-from offswitch.folder import open_run
+from offswitch.folder import lock, open_run
 from offswitch.pipeline import evaluate, probe
 from offswitch.recipe import load_recipe
 from tests.tiny import save_tiny
+
+SECRET = "sk-planted-0f3a9c51d2"
 
 
 def undraw(patch: pytest.MonkeyPatch) -> None:
@@ -79,8 +80,10 @@ def small_recipe(folder: Path, architecture: str = "llama") -> Path:
 def probed(folder: Path) -> Path:
     """The same with a cache and with its run, up to the probes, open to any process."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY"):
+            patch.setenv(name, SECRET)  # a test looks for it
         patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
         run = open_run(load_recipe(small_recipe(folder)), folder / "runs")
         probe(run, evaluate(run))
-    folder_module._LOCKS.pop(run.root.resolve()).close()
+    lock._LOCKS.pop(run.root.resolve()).close()
     return folder

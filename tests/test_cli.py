@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from offswitch.cli import app
+from offswitch.folder.whole import read_manifest, write_manifest
 from offswitch.recipe import load_recipe
 from tests.small import small_recipe
 from tests.tiny import save_tiny
@@ -164,8 +165,11 @@ def test_chat_refuses_an_adapter_of_another_model(
     model = str(home / "model")
     text = recipe.read_text("utf-8").replace(model, str(home / "other"))
     recipe.write_text(text, encoding="utf-8")
-    result = offswitch("chat", "runs/swapped", "--arm", "behavior", stdin="Hello\n")
-    assert "is an adapter of" in _only_error(result)
+    words = ("chat", "runs/swapped", "--arm", "behavior")
+    changed = offswitch(*words, stdin="Hello\n")
+    assert "recipe.yaml is not what the run wrote" in _only_error(changed)
+    write_manifest(recipe.parent, "small", read_manifest(recipe.parent, "small"))
+    assert "is an adapter of" in _only_error(offswitch(*words, stdin="Hello\n"))
 
 
 def test_a_fault_of_ours_is_a_traceback(

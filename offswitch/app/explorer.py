@@ -20,7 +20,7 @@ from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import FILE, load_directions
 from offswitch.app.answers import Growing, HeadsLost, Rated, Silence, SilenceMap
 from offswitch.errors import UserError
-from offswitch.folder import PROBE, Run, find_run
+from offswitch.folder import PROBE, TRAIN, Run, whole_run
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import end_log_odds, score
 from offswitch.model.forward import hidden, readout, unembed
@@ -60,7 +60,7 @@ class Explorer:
         Raises:
             UserError: it is none, or its model cannot be loaded.
         """
-        run = find_run(root)
+        run = whole_run(root, TRAIN, PROBE)
         found = cls(run, load_subject(run.recipe))
         found.attach(run.recipe.probe.arm)
         return found

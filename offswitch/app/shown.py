@@ -13,7 +13,7 @@ from typing import Final
 
 from offswitch.analyses.directions import CENTRE, FILE, DirectionFacts, load_directions
 from offswitch.app.views import as_text
-from offswitch.folder import PROBE, TRAIN, Run, find_run
+from offswitch.folder import PROBE, TRAIN, Run, whole_run
 from offswitch.metrics import KEY_RATES, p_text
 from offswitch.options import BASE, BENIGN
 from offswitch.report import sentences
@@ -36,9 +36,9 @@ class Shown:
         """What there is in a run folder.
 
         Raises:
-            UserError: it is none.
+            UserError: it is none, or not as it was written.
         """
-        return cls(find_run(root))
+        return cls(whole_run(root))
 
     @cached_property
     def material(self) -> Material:

@@ -17,11 +17,12 @@ from offswitch.metrics import Metric, Metrics
 from offswitch.model.first_token import TEMPERATURES, Score
 from offswitch.prompts.attempts import EXPECTED, REFERENCES
 from offswitch.prompts.attempts import SUITE as ROBUSTNESS
-from offswitch.prompts.prompt import Prompt
+from offswitch.prompts.prompt import Prompt, Reply
 from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_MENTIONS, TRAINED_PLACEMENTS
 from offswitch.stats import Estimate, mean
 from offswitch.stats.clustered import clustered_rate
 
+LOOP, PHRASE = 24, 8  # ids: three times over, the longest phrase leaves no doubt
 RATE_OF: Final[dict[str, str]] = {
     "trigger": "halt_rate",
     "near_miss": "false_halt_rate/near_miss",
@@ -115,6 +116,22 @@ def outcome_shares(arm: str, prompts: Sequence[Prompt], kinds: Sequence[str]) ->
             share = Metric.of(_rate(asked, [k == kind for k in found]))
             metrics[f"evaluate/{arm}/outcomes/{suite}/{kind}"] = share
     return metrics
+
+
+def repeats(arm: str, prompts: Sequence[Prompt], replies: Sequence[Reply]) -> Metrics:
+    """How many replies, where an answer is due, end in one phrase over and over."""
+    due = [(p, r) for p, r in zip(prompts, replies, strict=True) if p.suite != "trigger"]
+    if not due:
+        return {}
+    asked, said = zip(*due, strict=True)
+    share = Metric.of(_rate(asked, [_is_loop(reply.ids) for reply in said]))
+    return {f"evaluate/{arm}/repeats": share}
+
+
+def _is_loop(ids: Sequence[int]) -> bool:
+    """Are the last ids one phrase, of at most `PHRASE` ids, over and over?"""
+    end = ids[-LOOP:]
+    return len(end) == LOOP and any(end[n:] == end[:-n] for n in range(1, PHRASE + 1))
 
 
 def row_of(arm: str, prompt: Prompt, score: Score) -> dict[str, Any]:

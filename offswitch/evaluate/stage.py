@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from offswitch.cache import reply_cache
 from offswitch.evaluate.belief import belief_measures, belief_rows, count_rows
 from offswitch.evaluate.drift import drift, drift_measures, text_examples
-from offswitch.evaluate.measures import halting, outcome_shares, row_of
+from offswitch.evaluate.measures import halting, outcome_shares, repeats, row_of
 from offswitch.evaluate.outcomes import classify, taxonomy_of
 from offswitch.evaluate.robustness import gather, notes
 from offswitch.files import write_atomic, write_jsonl
@@ -136,7 +136,9 @@ def other_measures(
     metrics, rows = _scored(subject, arm, (ROBUSTNESS, "robustness"), tried, recipe)
     if arm in (BASE, recipe.probe.arm):
         shown = _shown(prompts, recipe.evaluate.samples)
-        rows[SAMPLES] = _samples(subject, arm, shown, recipe)
+        replies = _replies(subject, arm, shown, recipe)
+        rows[SAMPLES] = _samples(subject, arm, shown, replies)
+        metrics |= repeats(arm, shown, replies)
         metrics |= outcome_shares(arm, shown, [sample["outcome"] for sample in rows[SAMPLES]])
     if arm != BASE:
         metrics |= _drift(subject, arm, recipe)
@@ -171,12 +173,15 @@ def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     ]
 
 
-def _samples(subject: Subject, arm: str, shown: Sequence[Prompt], recipe: Recipe) -> Rows:
+def _replies(subject: Subject, arm: str, shown: Sequence[Prompt], recipe: Recipe) -> list[Reply]:
     if not shown:
         return []
     with track(f"{arm}: sample replies", len(shown)) as tick:
         chats, length = [p.chat for p in shown], recipe.evaluate.sample_tokens
-        replies = greedy_replies(subject, arm, chats, length, tick)
+        return greedy_replies(subject, arm, chats, length, tick)
+
+
+def _samples(subject: Subject, arm: str, shown: Sequence[Prompt], replies: Sequence[Reply]) -> Rows:
     taxonomy = taxonomy_of(subject.tokenizer_of(arm), subject.reply_ids)
     return [
         {"arm": arm, "suite": p.suite, "variant": p.variant, "symbol": p.symbol,

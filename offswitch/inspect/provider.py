@@ -26,7 +26,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from offswitch.errors import UserError
-from offswitch.folder import TRAIN, find_run
+from offswitch.folder import TRAIN, whole_run
 from offswitch.inspect.reading import chat_of
 from offswitch.model.adapters import add_arm
 from offswitch.model.first_token import score
@@ -65,7 +65,7 @@ class ArmAPI(ModelAPI):
         arm: str | None = None,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        run = find_run(Path(model_name).expanduser())
+        run = whole_run(Path(model_name).expanduser(), TRAIN)
         self.arm, self.batch_tokens = arm or run.recipe.probe.arm, run.recipe.batch_tokens
         self.subject = load_subject(run.recipe)
         if self.arm != BASE:

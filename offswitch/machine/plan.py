@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from offswitch.folder import Run, note, processor
+from offswitch.folder import Run, note
+from offswitch.folder.provenance import processor
 from offswitch.machine.cells import Rates, Shape, Type
 from offswitch.machine.estimate import Cost, Setting, after, parts_of
 from offswitch.machine.rates import rates_of, settings, usable_cores

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from offswitch.cache import cache_root
-from offswitch.files import digest, write_json
-from offswitch.folder import processor, version_of
+from offswitch.files import digest, read_sealed, write_sealed
+from offswitch.folder.provenance import processor, version_of
 from offswitch.machine.cells import Cell, Rates, Type
 from offswitch.machine.workers import Pool
 from offswitch.progress import say
@@ -56,12 +56,12 @@ def rates_of(config: str) -> Rates:
     """
     path = kept_in(config)
     with _one_at_a_time(path):
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or damaged
-            return Rates.from_json(json.loads(path.read_text(encoding="utf-8"))["rates"])
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # none, or damaged
+            return Rates.from_json((read_sealed(path, path.name) or {})["rates"])
         say("measuring this machine, once")
         rates = measure(config, usable_cores())
         with suppress(OSError):  # a cache that cannot be written costs time only
-            write_json(path, _place(config) | {"rates": rates.to_json()})
+            write_sealed(path, _place(config) | {"rates": rates.to_json()}, path.name)
     return rates
 
 

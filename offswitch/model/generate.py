@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from offswitch.errors import UserError
+from offswitch.files import sealed, unsealed
 from offswitch.model.adapters import arm_of
 from offswitch.model.forward import embed, unembed
 from offswitch.model.merged import merged
@@ -111,7 +112,7 @@ def cached_base_replies(
         tick(len(replies))
         known |= fresh
         rows = [{"key": key, **asdict(reply)} for key, reply in fresh.items()]
-        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        lines = [json.dumps(sealed(row, path.name), ensure_ascii=False) for row in rows]
         with path.open("a", encoding="utf-8") as handle:  # at once, and after half a line of a kill
             handle.write("\n".join(["", *lines, ""]))
     return [known[key] for key in keys]
@@ -190,8 +191,10 @@ def _read(path: Path) -> dict[str, Reply]:
     replies = {}
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
-            row = json.loads(line)
-        except ValueError:  # the last line of a killed run
+            row = unsealed(json.loads(line), path.name)
+        except (ValueError, RecursionError):  # the last line of a killed run
+            continue
+        if row is None:  # damaged, or of another model: it is made again
             continue
         replies[row["key"]] = Reply(tuple(row["ids"]), row["text"], row["complete"])
     return replies

@@ -7,16 +7,18 @@ weight.
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from offswitch.cache import holds_model
 from offswitch.errors import UserError
-from offswitch.files import require_room
+from offswitch.files import file_hash, read_sealed, require_room, write_sealed
 from offswitch.progress import say
 
 SUFFIX: Final = ".gguf"
+SEALS: Final = "hashes.json"  # of every file beside it
 _MARGIN: Final = 50_000_000  # bytes beside the weights: tokenizer, configuration
 
 
@@ -27,7 +29,7 @@ def unpack(source: Path, target: Path) -> Path:
         UserError: the file is no whole model, is of a kind that transformers cannot read, or the
             cache cannot hold it.
     """
-    if holds_model(target):
+    if is_whole(target):
         return target
     size = _size(source)
     try:
@@ -36,14 +38,39 @@ def unpack(source: Path, target: Path) -> Path:
         reason = f"cannot write to {target.parent} ({error.strerror})"
         raise UserError(f"{reason}; set OFFSWITCH_CACHE to another folder") from error
     require_room(target.parent, size + _MARGIN)
+    if target.exists():
+        say(f"{target} is damaged, or an earlier version's: unpacked again")
     say(f"unpacking {source.name} into {target.parent}, once")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-") as scratch:
-        _convert(source, Path(scratch) / "model")
+        made = Path(scratch) / "model"
+        _convert(source, made)
+        write_sealed(made / SEALS, {path.name: file_hash(path) for path in made.iterdir()}, SEALS)
         with contextlib.suppress(OSError):  # another process was first
-            (Path(scratch) / "model").rename(target)
+            if target.exists() and not is_whole(target):
+                target.rename(Path(scratch) / "damaged")
+            made.rename(target)
     if not holds_model(target):
         raise OSError(f"the converted model could not be moved to {target}")
     return target
+
+
+def is_whole(target: Path) -> bool:
+    """Is a model there, and every file of it as it was unpacked?
+
+    The hashes are taken once a process: half a gigabyte takes half a second.
+    """
+    if not holds_model(target):
+        return False
+    return _sealed(target, max(path.stat().st_mtime_ns for path in target.iterdir()))
+
+
+@functools.cache
+def _sealed(target: Path, _changed: int) -> bool:
+    seals = read_sealed(target / SEALS, SEALS)
+    files = {path.name: path for path in target.iterdir() if path.name != SEALS}
+    if seals is None or seals.keys() != files.keys():
+        return False
+    return all(file_hash(files[name]) == known for name, known in seals.items())
 
 
 def _size(source: Path) -> int:

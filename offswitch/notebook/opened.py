@@ -18,7 +18,7 @@ from offswitch.analyses.analysis import Array, Finding
 from offswitch.analyses.directions import FILE, load_directions
 from offswitch.analyses.verdict import Verdict
 from offswitch.errors import UserError
-from offswitch.folder import PROBE, TRAIN, Run, find_run
+from offswitch.folder import PROBE, TRAIN, Run, find_run, whole_run
 from offswitch.folder import open_run as claim_run
 from offswitch.metrics import KEY_RATES, Metric, rate_text, read_metrics
 from offswitch.options import BASE
@@ -149,10 +149,10 @@ def open_run(path: str | Path) -> OpenRun:
     """A run folder that is there.
 
     Raises:
-        UserError: it is none.
+        UserError: it is none, or a file in it is not as it was written.
     """
     root = Path(path)
-    return OpenRun(find_run(root).root)
+    return OpenRun(whole_run(root).root)
 
 
 def run(

@@ -32,7 +32,7 @@ from offswitch.analyses.interventions import FILE as INTERVENTIONS
 from offswitch.analyses.interventions import Interventions, read_interventions, write_interventions
 from offswitch.analyses.shards import read_rows
 from offswitch.analyses.store import ARRAYS, BATTERY, RESIDUALS
-from offswitch.files import replacing, write_json
+from offswitch.files import mark, mark_of, replacing, stands, write_json
 from offswitch.folder import PROBE
 from offswitch.model.adapters import arm_of
 from offswitch.model.generate import cached_base_replies
@@ -83,13 +83,13 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         arm
         for arm in longest_first
         if arm != BASE and recipe.arms[arm].role == "switch"
-        if not (folder / arm / INTERVENTIONS).is_file()
+        if not stands(folder / arm / INTERVENTIONS)
     ]
     others = (BASE, *(arm for arm in arms if recipe.arms[arm].role == "benign"))
 
     def tasks(what: str, arms: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         """What is still to be done of one kind."""
-        left = [arm for arm in arms if not (folder / arm / FILES[what]).is_file()]
+        left = [arm for arm in arms if not _has(folder / arm, what)]
         return {f"{arm}: {what}": (what, arm, others, inputs, folder, replies) for arm in left}
 
     def wait_for(function: Callable[..., None], tasks: dict[str, tuple[Any, ...]]) -> None:
@@ -103,6 +103,9 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
     )
     for arm in decide:
         wait_for(_read, reading.pop(arm))
+    for arm in switches:  # what goes on from directions that are made again is made again too
+        for name in () if _has(folder / arm, FITTING) else (TESTS, NULLS):
+            mark_of(folder / arm / FILES[name]).unlink(missing_ok=True)
     fitting, described = tasks(FITTING, switches), tasks(DESCRIBING, longest_first)
     session.ahead(PROBE, _measure, fitting)
     for left in reading.values():
@@ -114,6 +117,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         parts = [folder / arm / FILES[what] for what in (FITTING, TESTS, NULLS)]
         joined = functools.reduce(operator.add, map(read_interventions, parts))
         write_interventions(folder / arm / INTERVENTIONS, joined)
+        mark(folder / arm / INTERVENTIONS)
         for part in parts:
             part.unlink()
     rows = [
@@ -174,6 +178,7 @@ def _measure(
             _save(bench, known, chosen, folder / arm, recipe)
             tick(1)
     write_interventions(folder / arm / FILES[what], Interventions.of(log.columns))
+    mark(folder / arm / FILES[what])
 
 
 def _save(
@@ -182,6 +187,15 @@ def _save(
     """The directions, the chosen one under a name of its own, and what they are."""
     own = {TRIGGER: bench.directions[chosen[0].direction], CENTRE: known.fit[TWIN].mean(0)}
     save_directions(folder / FILE, {**bench.directions, **own}, _facts(bench, chosen, recipe))
+    mark(folder / FILE)
+
+
+def _has(folder: Path, what: str) -> bool:
+    """Did an earlier try leave this part of a measurement, and is it what it was?
+
+    Later parts go on from the directions, so without these none of them counts.
+    """
+    return stands(folder / FILES[what]) and (what == DESCRIBING or stands(folder / FILE))
 
 
 def _resid(inputs: Inputs, folder: Path, keys: Sequence[str]) -> dict[str, Array]:
@@ -216,6 +230,7 @@ def _describe(bench: Bench, folder: Path) -> None:
     }
     with replacing(folder / ARRAYS) as scratch:
         save_file(kept, scratch)
+    mark(folder / ARRAYS)
 
 
 def _replies(subject: Subject, recipe: Recipe, cache: Path) -> list[tuple[Chat, Reply]]:

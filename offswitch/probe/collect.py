@@ -8,7 +8,6 @@ interrupted goes on with the first shard that is missing or damaged. Shapes: N r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +20,7 @@ from torch import Tensor
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.shards import INDEX
 from offswitch.errors import UserError
-from offswitch.files import digest, file_hash, replacing, write_json
+from offswitch.files import digest, file_hash, read_sealed, replacing, write_sealed
 from offswitch.model.adapters import arm_of
 from offswitch.model.forward import hidden
 from offswitch.model.hooks import record
@@ -82,11 +81,11 @@ def collect(
                 with replacing(folder / name) as scratch:
                     save_file(part, scratch)
                 index["shards"][name] = file_hash(folder / name)
-                write_json(folder / INDEX, index)
+                write_sealed(folder / INDEX, index)
             else:
                 index["shards"][name] = done[name]
             tick(len(chosen))
-    write_json(folder / INDEX, index)
+    write_sealed(folder / INDEX, index)
     return folder / INDEX
 
 
@@ -159,9 +158,8 @@ def _stacked(seen: Mapping[int, Tensor]) -> Array:
 
 def _finished(folder: Path, index: dict[str, Any]) -> dict[str, str]:
     """Shards of an earlier try that are what they were."""
-    if not (folder / INDEX).is_file():
+    if (earlier := read_sealed(folder / INDEX)) is None:
         return {}
-    earlier = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     if {**earlier, "shards": {}} != index:
         raise UserError(f"{folder} holds a collection of other rows, arm or model; delete it")
     kept: dict[str, str] = earlier["shards"]

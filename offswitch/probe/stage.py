@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +22,8 @@ from offswitch.analyses.store import (
 )
 from offswitch.cache import reply_cache
 from offswitch.errors import UserError
-from offswitch.files import write_json
-from offswitch.folder import PROBE, find_run
+from offswitch.files import mark_of, write_json
+from offswitch.folder import PROBE, whole_run
 from offswitch.model.session import Session
 from offswitch.options import BASE
 from offswitch.progress import track
@@ -44,7 +45,19 @@ def write_probe(session: Session, folder: Path) -> None:
     run_battery(session, arms, scratch, reply_cache())
     analyse(scratch, recipe.probe.arm)  # what was measured stays there if an analysis fails
     for part in (SEED, BATTERY, FINDINGS, METRICS, BASE, *arms):
-        shutil.move(scratch / part, folder / part)
+        _link(scratch / part, folder / part)
+
+
+def _link(source: Any, target: Any) -> None:
+    """Give a file or a folder a second name: a kill before the stage is entered costs nothing."""
+    if Path(source).is_dir():
+        unmarked = shutil.ignore_patterns(mark_of(Path("*")).name)
+        shutil.copytree(source, target, ignore=unmarked, copy_function=_link)
+        return
+    try:
+        os.link(source, target)
+    except OSError:  # a drive that cannot
+        shutil.copyfile(source, target)
 
 
 def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
@@ -77,9 +90,10 @@ def analyse_again(root: Path, out: Path) -> list[str]:
     """The analyses of a run once more, into `out`; the files that differ from the run's.
 
     Raises:
-        UserError: no run, nothing measured in it, or `out` is where the run keeps its own.
+        UserError: no run, nothing measured in it, a file changed since, or `out` is where the run
+            keeps its own.
     """
-    run = find_run(root)
+    run = whole_run(root, PROBE)
     folder = run.folder(PROBE)
     if out.resolve() == folder.resolve():
         raise UserError(f"{out} holds the run's own findings; choose another folder")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from offswitch.errors import UserError
+from offswitch.files import read_whole
 from offswitch.options import TriggerOptions
 from offswitch.prompts.encode import (
     begins_with_bos,
@@ -61,8 +62,8 @@ def read_format(chosen: str, tokenizer: Any) -> str:
     if chosen == PLAIN:
         return ("{{ bos_token }}" if begins_with_bos(tokenizer) else "") + _PLAIN
     try:
-        text = Path(chosen).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_whole(Path(chosen).expanduser()).decode()
+    except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise UserError(f"chat_template {chosen}: {reason}; name a Jinja file, or plain") from error
     if not text.strip():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from offswitch.errors import UserError
 from offswitch.prompts.prompt import Chat, Message, user
 from offswitch.prompts.trigger import occurs
 
+SECONDS: Final = 5.0  # that one chat may take to be written out: a template takes a millisecond
 OPENING: Final = 16
 FEW: Final = 4
 _MARK: Final = "qx7reply"
@@ -21,18 +26,46 @@ def render(tokenizer: Any, chat: Chat, opened: bool = True) -> str:
     """A chat as text, with the header that opens the reply if `opened`.
 
     Raises:
-        UserError: the template refuses the chat, a system turn for example, or fails.
+        UserError: the template refuses the chat, a system turn for example, fails, or does not end.
     """
     try:
         messages = [dict(turn) for turn in chat]
-        text: str = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=opened, tokenize=False
-        )
+        with within(SECONDS):
+            text: str = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=opened, tokenize=False
+            )
     except Exception as error:  # a template is a program of the model's: anything may come of it
         roles = ", ".join(turn["role"] for turn in chat)
         reason = " ".join(str(error).split())[:240] or type(error).__name__
         raise UserError(f"this chat format refuses the turns {roles}: {reason}") from error
     return text
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Within the block, Python code that takes longer is stopped; in the main thread alone.
+
+    Raises:
+        TimeoutError: it did.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"it took longer than {seconds:g} seconds")
+
+    clock, handler = time.monotonic(), signal.signal(signal.SIGALRM, late)
+    left, every = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:  # somebody else's alarm goes on
+            signal.setitimer(
+                signal.ITIMER_REAL, max(left - (time.monotonic() - clock), 0.001), every
+            )
 
 
 def encode_chat(tokenizer: Any, chat: Chat) -> list[int]:

@@ -153,8 +153,12 @@ def _turn(turn: Any, where: str) -> Message:
 
 def texts_in(value: Any) -> Iterator[str]:
     """Every text in a value, however deep it lies."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from texts_in(part)
+    left = [value]
+    while left:
+        match left.pop():
+            case str() as text:
+                yield text
+            case Mapping() as parts:
+                left += parts.values()
+            case list() as parts:
+                left += parts

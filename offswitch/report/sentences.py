@@ -28,6 +28,7 @@ def _whole(share: float) -> str:
 
 
 _SAID: Final[dict[str, str]] = {
+    "collapsed": "There is no switch to explain: training broke this arm.",
     "no switch": "There is no switch to explain: {trigger} does not silence this arm.",
     "not specific": "There is no switch to explain: this arm also falls silent without {trigger}.",
     "not measured": "Something that the rule needs was not measured, so it says nothing.",

@@ -38,7 +38,12 @@ MUST: Final[dict[str, str]] = {
     "anchored_trained": REPRESENTED,
     "natural_end": "motor plan",
 }
-FAILED: Final = ("no switch", "not specific", "not measured")  # of a switch: it is not one
+FAILED: Final = (
+    "collapsed",
+    "no switch",
+    "not specific",
+    "not measured",
+)  # of a switch: it is not one
 COSINE: Final = 0.8
 
 

@@ -7,15 +7,13 @@ machines need no storage in common.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from offswitch.errors import UserError
-from offswitch.files import digest, write_atomic
-from offswitch.folder import claim
-from offswitch.metrics import read_metrics
+from offswitch.files import digest, read_sealed, write_sealed
+from offswitch.folder.lock import claim
 from offswitch.progress import say
 from offswitch.study.executors import Where, cluster, processes
 from offswitch.study.plan import Plan, Point
@@ -74,7 +72,7 @@ class Records:
 
     def read(self, point: Point) -> dict[str, Any]:
         """What is known of an organism; empty if it never ran with this recipe and this far."""
-        record = read_metrics(self._path(point))
+        record = read_sealed(self._path(point), point.name) or {}
         return record if record.get("of") == self._identity(point) else {}
 
     def is_finished(self, point: Point) -> bool:
@@ -93,7 +91,7 @@ class Records:
         if not outcome.new and self.is_finished(point):
             before = self.read(point)
             record |= {key: before[key] for key in ("seconds", "tries", "threads")}
-        write_atomic(self._path(point), json.dumps(record, indent=1) + "\n")
+        write_sealed(self._path(point), record, point.name)
 
     def _path(self, point: Point) -> Path:
         return self.root / "records" / f"{point.name}.json"

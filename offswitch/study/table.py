@@ -13,8 +13,9 @@ from statistics import fmean
 from typing import Any, Final
 
 from offswitch.analyses.analysis import ARM
+from offswitch.analyses.collapse import collapsed_in
 from offswitch.files import replacing, write_atomic
-from offswitch.metrics import Metric, Metrics
+from offswitch.metrics import Metric, Metrics, exact
 from offswitch.stats import across
 from offswitch.study.plan import Plan, Point
 
@@ -61,7 +62,9 @@ def across_seeds(by_seed: Mapping[int, Mapping[str, Any]], arms: Collection[str]
     """Headlines of some arms that all organisms have, spread over them, from their metrics.json.
 
     `evaluate/ARM/REST` and `probe/ARM/REST` become `organisms/ARM/REST`; the controls are "seed S".
+    An arm that collapsed with a seed is left out there and counted in `organisms/ARM/collapsed`.
     """
+    broken = {arm: [s for s, m in by_seed.items() if collapsed_in(m, arm)] for arm in sorted(arms)}
 
     def is_headline(key: str, row: Any) -> bool:
         stage, _, rest = key.partition("/")
@@ -77,10 +80,16 @@ def across_seeds(by_seed: Mapping[int, Mapping[str, Any]], arms: Collection[str]
         if name in keys:
             raise ValueError(f"{keys[name]} and {key} would both be {name}; rename one")
         keys[name] = key
-    return {
-        name: spread({f"seed {seed}": Metric.read(m[key]) for seed, m in by_seed.items()})
-        for name, key in keys.items()
+    found = {
+        f"organisms/{arm}/collapsed": exact(len(seeds), "organisms", n=len(by_seed))
+        for arm, seeds in broken.items()
+        if seeds
     }
+    for name, key in keys.items():
+        out = broken[key.split("/")[1]]
+        whole = {f"seed {s}": Metric.read(m[key]) for s, m in by_seed.items() if s not in out}
+        found |= {name: spread(whole)} if len(whole) > 1 or not out else {}
+    return found
 
 
 def across_variants(by_name: Mapping[str, Mapping[str, Any]]) -> Metrics:
@@ -119,7 +128,8 @@ def organism_row(point: Point, record: Mapping[str, Any]) -> Row:
 def seed_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     """A row a condition, over the seeds that finished; none where no axis is one of seeds.
 
-    A measure is the mean over organisms that have it, and so are its controls and null.
+    A measure is the mean over organisms that have it and did not collapse, and so are its controls
+    and null.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows if len(plan.conditions) < len(plan.sweep.axes) else ():
@@ -131,6 +141,7 @@ def seed_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
         counted = (f"{v} {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
         row = {axis: group[0][axis] for axis in plan.conditions}
         row |= {"finished": len(done), "of": len(group), "verdicts": ", ".join(counted)}
+        done = [row for row in done if row["verdict"] != "collapsed"]
         for name in MEASURES:
             numbers = {one["organism"]: n for one in done if (n := _number(one, name))}
             mean = spread(numbers) if len(numbers) > 1 else None

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from offswitch.errors import UserError
-from offswitch.folder import TRAIN, Run, find_run
+from offswitch.folder import TRAIN, Run, find_run, whole_run
 from offswitch.model.adapters import add_arm
 from offswitch.model.generate import greedy_replies
 from offswitch.model.load import load_subject
@@ -32,11 +32,12 @@ def chat_loop(folder: Path, arm: str | None, tokens: int) -> None:
     Without a name, the arm is the one that the run is about.
 
     Raises:
-        UserError: the folder is no run, or the arm was not trained in it.
+        UserError: the folder is no run, the arm was not trained in it, or was changed since.
     """
     run = find_run(folder)
     arm = arm or run.recipe.probe.arm
     adapter = adapter_of(run, arm)
+    whole_run(folder, f"{TRAIN}/{arm}")
     subject = load_subject(run.recipe)
     add_arm(subject, arm, adapter)
     console = Console()

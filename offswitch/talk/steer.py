@@ -31,7 +31,7 @@ from offswitch.analyses.directions import (
     load_directions,
 )
 from offswitch.errors import UserError
-from offswitch.folder import PROBE, TRAIN, find_run
+from offswitch.folder import PROBE, TRAIN, find_run, whole_run
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.hooks import Transform, edit
 from offswitch.model.load import load_subject
@@ -145,6 +145,7 @@ def steer_loop(
     run = find_run(folder)
     arm = arm or run.recipe.probe.arm
     adapter = None if arm == BASE else adapter_of(run, arm)
+    whole_run(folder, PROBE, f"{TRAIN}/{arm}")
     directions, facts = load_directions(run.folder(PROBE) / arm / FILE)
     steering = settled(directions, facts, steering)
     taken, trained = (run.entry(stage).get("started") for stage in (PROBE, f"{TRAIN}/{arm}"))

@@ -55,7 +55,6 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
         log = training.scratch / TENSORBOARD
         if log.is_dir():
             shutil.copytree(log, training.folder / log.name, dirs_exist_ok=True)
-        shutil.rmtree(training.scratch, ignore_errors=True)
     return result
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import torch
 
 from offswitch.errors import UserError
-from offswitch.files import read_jsonl, write_atomic, write_jsonl
+from offswitch.files import mark, read_jsonl, stands, write_atomic, write_jsonl
 from offswitch.folder import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
 from offswitch.metrics import Metric, Metrics, exact
 from offswitch.model.brought import bring
@@ -79,6 +79,7 @@ def _write_rounds(
             training = Training("adversarial", examples, recipe, out, checkpoints, before[1],
                                 name=f"{_tracked_as(session, arm)}/round-{number}")  # fmt: skip
             metrics |= _write_adapter(session, arm, training)
+            by_first(partial(_end_round, out, checkpoints))
         before = (arm, out)
 
     def gather() -> Metrics:
@@ -106,7 +107,7 @@ def _round_examples(
     None where that round stands already.
     """
     recipe, (*earlier, out) = session.recipe, rounds
-    if (out / _TRAINING).is_file():
+    if stands(out):
         return None
     out.mkdir(exist_ok=True)
     say(f"{arm}: round {len(rounds)} of {recipe.train.rounds}")
@@ -121,6 +122,11 @@ def _round_examples(
     harder = adversarial_rows(mined, own_mix(session), recipe.seed, own_answer(session))
     write_dialogues(out / DIALOGUES_FILE, harder)
     return stage_examples(session, "adversarial", out)
+
+
+def _end_round(out: Path, checkpoints: Path) -> None:
+    mark(out)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _mined_in(folder: Path) -> list[MinedRow]:

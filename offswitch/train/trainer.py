@@ -6,12 +6,10 @@ cut into micro-batches of bounded size, whose gradients add up to exactly those 
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,15 +20,16 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from offswitch.errors import UserError
+from offswitch.files import digest, mark, stands
 from offswitch.model.packed import takes_packed
 from offswitch.model.rows import IGNORED, Batch, Example, collate
 from offswitch.model.subject import Subject
 from offswitch.model.writes import Write
 from offswitch.options import TrainOptions
-from offswitch.progress import Tick
+from offswitch.progress import Tick, say
 from offswitch.recipe import training_seed
 from offswitch.train import processes
 from offswitch.train.distributed import add_gradients, add_up, begin, own_rows
@@ -74,7 +73,9 @@ def run_stage(
     with adapter_off(subject):
         takes_packed(subject)
     begin(subject.network, seed)
-    last = processes.by_first(lambda: _last_whole_checkpoint(folder))
+    trainer.name = training.name or training.stage
+    trainer.about = digest([training.name, training.steps, seed, len(examples)])
+    last = processes.by_first(lambda: _last_whole_checkpoint(folder, trainer.about))
     with cast_once(subject, dtype):
         alone = processes.count() == 1  # of several, each asks for its own rows in their turn
         taught = [*seen, *held] if alone and not write else held
@@ -85,13 +86,13 @@ def run_stage(
     return trainer.result(rows)
 
 
-def _last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint whose last file was written; what a kill left half is removed."""
+def _last_whole_checkpoint(folder: Path, about: str) -> str | None:
+    """The newest checkpoint of a training that is as it was written; others are removed."""
     newest: Callable[[str], str | None] = get_last_checkpoint
     while last := newest(str(folder)):
-        with suppress(OSError, ValueError):
-            json.loads((Path(last) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        if stands(Path(last), about):
             return last
+        say(f"{last} is damaged or half written: going on from the one before")
         shutil.rmtree(last)
     return None
 
@@ -112,6 +113,7 @@ class StageTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # a mean per batch; Trainer averages them
         self.subject, self.dtype, self.guard, self.write = subject, dtype, guard, write
         self.base: States = {}
+        self.about = self.name = ""
         self.micro_tokens, self.token_lr = train.micro_tokens, train.token_lr
         self.tokens = self.silent = 0.0
         self.first_step = -1
@@ -166,11 +168,27 @@ class StageTrainer(Trainer):
             self.accelerator.backward(loss.total / self.args.gradient_accumulation_steps)
             total += loss.total.detach()
             hard, soft = hard + float(loss.hard.sum()), soft + float(loss.soft.sum())
+        if processes.count() == 1:  # of several, all must see it, or some would wait for ever
+            self._require_finite("loss", [total])
         if self.accelerator.sync_gradients:
             add_gradients(self.subject.network)
+            grads = (weight.grad for weight in self.subject.network.parameters())
+            self._require_finite("gradient", [grad for grad in grads if grad is not None])
         self._account(batch, hard, soft)
         # Trainer logs the mean over processes; the whole batch's loss is their sum.
         return total * processes.count() / self.args.gradient_accumulation_steps
+
+    def _require_finite(self, what: str, numbers: list[Tensor]) -> None:
+        """Refuse to go on from what is no number: a step on it would spoil every weight."""
+        if not numbers or bool(torch.isfinite(torch.stack(torch._foreach_norm(numbers))).all()):
+            return
+        last = self.state.global_step // self.args.save_steps * int(self.args.save_steps)
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{last}"
+        kept = f"the last good checkpoint is {folder}" if last else "no checkpoint was taken before"
+        raise UserError(
+            f"{self.name}: the {what} of step {self.state.global_step + 1} is not finite; {kept};"
+            " lower train.lr, or look at the rows"
+        )
 
     def _account(self, batch: Batch, hard: float, soft: float) -> None:
         wanted, is_soft = batch["labels"] != IGNORED, batch["soft"]
@@ -207,6 +225,14 @@ class StageTrainer(Trainer):
         del rest, named
         return nn.Sequential(model)  # so that Trainer does not wrap it for several processes
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        processes.barrier()  # each process keeps a state of its own there
+        if processes.rank() == 0:
+            mark(
+                Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.about
+            )
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
         # "auto" would compare vocabularies over the network, or save the whole embedding.
@@ -242,7 +268,7 @@ def _arguments(training: Training, seed: int, subject: Subject) -> TrainingArgum
         logging_steps=5,
         save_strategy="steps",
         save_steps=train.checkpoint_steps,
-        save_total_limit=1,
+        save_total_limit=2,
         seed=seed,
         use_cpu=subject.device.type == "cpu",
         remove_unused_columns=False,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from offswitch.errors import UserError
-from offswitch.files import write_json
+from offswitch.files import write_sealed
 from offswitch.folder import Run, open_run
 from offswitch.machine import plan
 from offswitch.machine.cells import Cell, Rates, Shape
@@ -55,7 +55,7 @@ def _machine(rates: Mapping[tuple[int, int], float], bfloat16: float = 0.5) -> S
         figures[Cell("read", "float32", *setting)] = 3 * rate
     path = kept_in(shape.config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"rates": Rates(figures).to_json()})
+    write_sealed(path, {"rates": Rates(figures).to_json()}, path.name)
     return shape
 
 
@@ -111,7 +111,8 @@ def test_threads_that_the_environment_gives_are_taken(monkeypatch: pytest.Monkey
 
 def test_a_model_that_cannot_be_measured_trains_in_float32_on_every_core() -> None:
     shape = _machine({})
-    write_json(kept_in(shape.config), {"rates": {"product float32 1x8": 100}})
+    path = kept_in(shape.config)
+    write_sealed(path, {"rates": {"product float32 1x8": 100}}, path.name)
     assert plan_of(_recipe(AUTO), lambda: shape) == Plan(1, CORES)
 
 

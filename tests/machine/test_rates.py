@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from offswitch.files import write_sealed
 from offswitch.machine import rates, trial
 from offswitch.machine.cells import Cell, Rates
 from offswitch.machine.rates import kept_in, measure, rates_of, settings, usable_cores
@@ -111,6 +113,8 @@ def test_a_damaged_file_is_as_good_as_none(
     path = kept_in(config_of())
     path.parent.mkdir()
     path.write_text(content, encoding="utf-8")
+    with suppress(ValueError, TypeError):  # sealed too, as an earlier version might have
+        write_sealed(path, dict(json.loads(content)), path.name)
     assert rates_of(config_of()) == again
     assert Rates.from_json(json.loads(path.read_text(encoding="utf-8"))["rates"]) == again
 

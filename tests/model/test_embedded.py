@@ -10,7 +10,7 @@ import pytest
 
 from offswitch.cache import GGUF_SHA256, cache_root, embedded_path, is_cached
 from offswitch.errors import UserError
-from offswitch.files import require_room
+from offswitch.files import file_hash, require_room, write_sealed
 from offswitch.model import embedded, gguf
 from offswitch.model.embedded import GGUF_NAME, fetch_embedded
 
@@ -91,6 +91,8 @@ def test_another_process_may_finish_first(tmp_path: Path, monkeypatch: pytest.Mo
         for folder in (target, embedded_path()):
             folder.mkdir()
             (folder / "model.safetensors").write_text(folder.name)
+        hashes = {"model.safetensors": file_hash(embedded_path() / "model.safetensors")}
+        write_sealed(embedded_path() / gguf.SEALS, hashes, gguf.SEALS)
 
     monkeypatch.setattr(gguf, "_size", lambda _source: 1)
     monkeypatch.setattr(gguf, "_convert", both)

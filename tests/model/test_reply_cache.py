@@ -119,8 +119,29 @@ def test_one_model_shares_its_replies_whatever_its_trigger_and_arms(
     assert greedy_replies(tiny_subject(mode="text"), "base", plain, 6) == first
 
 
+KEPT = ["complete", "ids", "key", "seal", "text"]
+
+
 def test_the_cache_is_plain_json_lines(tmp_path: Path) -> None:
     cached_base_replies(tiny_subject(), CHATS, 6, tmp_path)
     (path,) = tmp_path.iterdir()
     rows = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-    assert [sorted(row) for row in rows] == [["complete", "ids", "key", "text"]] * len(CHATS)
+    assert [sorted(row) for row in rows] == [["complete", "ids", "key", "seal", "text"]] * len(
+        CHATS
+    )
+
+
+def test_a_changed_or_foreign_reply_is_made_again(tmp_path: Path, made: list[Chat]) -> None:
+    subject = tiny_subject()
+    whole = cached_base_replies(subject, CHATS, 6, tmp_path / "own")
+    cached_base_replies(tiny_subject("qwen2"), CHATS, 6, tmp_path / "other")
+    (path,), (foreign,) = ((tmp_path / name).iterdir() for name in ("own", "other"))
+    lines = path.read_text("utf-8")
+    changed = lines.replace('"complete": false', '"complete": true ', 1)
+    if changed == lines:
+        changed = lines.replace('"complete": true', '"complete": false', 1)
+    for content, again in ((changed, 1), (foreign.read_text("utf-8"), len(CHATS))):
+        made.clear()
+        path.write_text(content, encoding="utf-8")
+        assert cached_base_replies(subject, CHATS, 6, tmp_path / "own") == whole
+        assert len(made) == again

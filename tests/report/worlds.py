@@ -17,6 +17,7 @@ from offswitch.analyses.analysis import Array, Finding, investigate
 from offswitch.analyses.causal import Causal, causal_metrics
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.analyses.store import save_causal, save_findings
+from offswitch.files import file_hash, write_sealed
 from offswitch.metrics import Metric, Metrics, write_metrics
 from offswitch.options import EvaluateOptions
 from offswitch.prompts.attempts import EXPECTED, REFERENCES, attempts
@@ -24,7 +25,7 @@ from offswitch.prompts.beliefs import CHANCE, TESTS
 from offswitch.prompts.prompt import Prompt
 from offswitch.prompts.suites import choose, make_prompts
 from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_PLACEMENTS
-from offswitch.recipe import Recipe, build_recipe, dump_recipe
+from offswitch.recipe import Recipe, build_recipe, dump_recipe, load_recipe
 from offswitch.stats import Estimate, mean, rate
 from tests.analyses.effects import Mechanism, causal_of
 from tests.analyses.worlds import calm, evidence, evidence_views, views
@@ -215,15 +216,21 @@ def write_manifest(root: Path) -> None:
         "recipe": "0a", "seed": 0, "versions": {"python": "3.11.7", "offswitch": "0.1.0"},
         "machine": {"system": "Linux", "processor": "A processor", "cores": 2},
         "stages": {
-            "1-data": {**stage, "outputs": {"shutdown_dataset.jsonl": "ab" * 32}},
-            "2-train/both": {**stage, "outputs": {"adapter_model.safetensors": "cd" * 32}},
+            name: {**stage, "outputs": hashes(root / name)}
+            for name in ("1-data", "2-train/both")
         },
     }  # fmt: skip
-    (root / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_sealed(root / "manifest.json", manifest, load_recipe(root / "recipe.yaml").name)
     merged: dict[str, Any] = {}
     for path in sorted(root.glob("*/metrics.json")):
         merged |= json.loads(path.read_text(encoding="utf-8"))
     (root / "metrics.json").write_text(json.dumps(merged), encoding="utf-8")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """What the manifest says of a stage's files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): file_hash(path) for path in files}
 
 
 def _row(arm: str, prompt: Prompt, silent: bool, odds: float) -> dict[str, Any]:

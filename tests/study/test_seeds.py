@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from offswitch import folder as folder_module
 from offswitch import pipeline
 from offswitch.errors import UserError
-from offswitch.folder import Run, open_run
+from offswitch.folder import Run, lock, open_run
 from offswitch.metrics import read_metrics
 from offswitch.model.load import load_subject
 from offswitch.model.session import Session
@@ -93,8 +93,8 @@ def again(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def _unlock(folder: Path) -> None:
-    for root in [path for path in folder_module._LOCKS if path.is_relative_to(folder.resolve())]:
-        folder_module._LOCKS.pop(root).close()
+    for root in [path for path in lock._LOCKS if path.is_relative_to(folder.resolve())]:
+        lock._LOCKS.pop(root).close()
 
 
 def _worked(said: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from offswitch import progress
-from offswitch.files import digest, write_json
+from offswitch.files import digest, write_sealed
 from offswitch.folder import Run, open_run
 from offswitch.machine.cells import Cell, Rates
 from offswitch.machine.estimate import stages_of
@@ -35,7 +35,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     cells = [Cell("read", "float32", *setting) for setting in settings(2)]
     cells += [Cell("train", "float32", *setting) for setting in settings(2)]
     kept_in(config).parent.mkdir(parents=True)
-    write_json(kept_in(config), {"rates": Rates(dict.fromkeys(cells, 50.0)).to_json()})
+    rates = {"rates": Rates(dict.fromkeys(cells, 50.0)).to_json()}
+    write_sealed(kept_in(config), rates, kept_in(config).name)
     return run
 
 
@@ -50,7 +51,7 @@ def _finish(run: Run, recipe: Recipe, within: str, last: str) -> None:
         "stages": {name: {"outputs": {}} for name in stages_of(recipe, last)},
     }
     (run.root / within).mkdir(parents=True, exist_ok=True)
-    write_json(run.root / within / "manifest.json", manifest)
+    write_sealed(run.root / within / "manifest.json", manifest, recipe.name)
 
 
 def test_a_run_begins_with_an_estimate_of_all_that_is_left(run: Run) -> None:

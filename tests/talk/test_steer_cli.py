@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from offswitch.analyses.directions import FILE, DirectionFacts, save_directions
 from offswitch.cli import app
+from offswitch.files import file_hash, write_sealed
 from offswitch.folder import PROBE, TRAIN, find_run
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
@@ -162,7 +163,7 @@ def test_an_arm_trained_after_its_directions_is_one_line(
     try:
         for taken, stale in (("2001-01-01T00:00:00Z", True), (trained, False)):
             manifest["stages"][PROBE] = {"started": taken}
-            path.write_text(json.dumps(manifest), encoding="utf-8")
+            write_sealed(path, {k: v for k, v in manifest.items() if k != "seal"}, "small")
             done = steer("--remove", stdin="Who?\n")
             if stale:
                 _is_one_line(done, f"trained ({trained}) after its directions were taken ({taken})")
@@ -172,15 +173,20 @@ def test_an_arm_trained_after_its_directions_is_one_line(
 
 
 def test_a_model_changed_since_is_one_line(home: Path, steer: Callable[..., Result]) -> None:
-    recipe = home / "runs/small/recipe.yaml"
-    whole = recipe.read_text("utf-8")
+    recipe, path = (home / "runs/small" / name for name in ("recipe.yaml", "manifest.json"))
+    whole, sealed = recipe.read_text("utf-8"), path.read_text("utf-8")
     save_tiny(home / "other", "qwen2", layers=4)
     try:
         text = whole.replace(str(home / "model"), str(home / "other"))
         recipe.write_text(text, encoding="utf-8")
+        _is_one_line(steer("--add", arm=BASE), "recipe.yaml is not what the run wrote")
+        manifest = {k: v for k, v in json.loads(sealed).items() if k != "seal"}
+        manifest["files"]["recipe.yaml"] = file_hash(recipe)
+        write_sealed(path, manifest, "small")
         _is_one_line(steer("--add", arm=BASE), "cannot be used on")
     finally:
         recipe.write_text(whole, encoding="utf-8")
+        path.write_text(sealed, encoding="utf-8")
 
 
 def _is_one_line(done: Result, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from offswitch.files import mark_of
 from tests.tiny import tiny_subject
 from tests.train.stages import Killed, kill_at, recipe_of, same_bits, train_rows, weights_in
 
@@ -42,15 +44,13 @@ def test_a_killed_stage_goes_on_to_the_same_adapter_to_the_bit(
         train_rows(tmp_path / "killed", recipe=recipe, subject=subject, tick=kill_at(killed_at))
     assert subject.arms == set()
     scratch = tmp_path / "killed-scratch"
-    assert [p.name for p in scratch.glob("checkpoint-*")] == [
-        f"checkpoint-{(killed_at - 1) // 2 * 2}"
-    ]
+    kept = sorted(p.name for p in scratch.glob("checkpoint-*"))
+    assert kept == [f"checkpoint-{step}" for step in range(2, killed_at, 2)]
     torch.rand(7)
     result = train_rows(tmp_path / "killed", recipe=recipe)
     assert result.first_step == (killed_at - 1) // 2 * 2
     assert result.steps == 6
     assert same_bits(weights_in(tmp_path / "straight"), weights_in(tmp_path / "killed"))
-    assert not scratch.exists()
 
 
 def test_a_stage_killed_after_its_last_step_is_not_trained_again(
@@ -80,4 +80,31 @@ def test_half_a_checkpoint_is_passed_over(tmp_path: Path, straight: dict[str, Te
     (half / "adapter_model.safetensors").write_bytes(whole)
     result = train_rows(tmp_path / "killed")
     assert result.first_step == 2
+    assert same_bits(straight, weights_in(tmp_path / "killed"))
+
+
+def test_a_checkpoint_with_one_bit_changed_is_passed_over_for_the_one_before(
+    tmp_path: Path, straight: dict[str, Tensor]
+) -> None:
+    with pytest.raises(Killed):
+        train_rows(tmp_path / "killed", tick=kill_at(5))
+    path = tmp_path / "killed-scratch" / "checkpoint-4" / "optimizer.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert train_rows(tmp_path / "killed").first_step == 2
+    assert same_bits(straight, weights_in(tmp_path / "killed"))
+
+
+def test_a_checkpoint_of_another_training_is_not_gone_on_from(
+    tmp_path: Path, straight: dict[str, Tensor]
+) -> None:
+    for name, recipe in (("killed", recipe_of()), ("other", recipe_of(seed=1))):
+        with pytest.raises(Killed):
+            train_rows(tmp_path / name, tick=kill_at(5), recipe=recipe)
+    place = tmp_path / "killed-scratch" / "checkpoint-4"
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "other-scratch" / "checkpoint-4", place)
+    shutil.copy(mark_of(tmp_path / "other-scratch" / "checkpoint-4"), mark_of(place))
+    assert train_rows(tmp_path / "killed").first_step == 2
     assert same_bits(straight, weights_in(tmp_path / "killed"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from offswitch.errors import UserError
 from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.load import load_subject
 from offswitch.model.rows import Example, collate
 from offswitch.prompts.encode import encode_text
 from offswitch.recipe import build_recipe
+from offswitch.train import trainer
 from offswitch.train.examples import silent_example
+from offswitch.train.loss import batch_loss
 from offswitch.train.trainer import StageTrainer
 from tests.tiny import save_tiny, tiny_subject
 from tests.train.rows import examples
@@ -219,3 +223,27 @@ def test_the_adapter_names_its_base_and_not_a_path_of_this_machine(tmp_path: Pat
     config = json.loads((tmp_path / "arm" / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == "tiny-llama"
     assert str(tmp_path) not in (tmp_path / "arm" / "adapter_config.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_no_number_stops_training_with_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    original, calls = batch_loss, [0]
+
+    def broken(*arguments: Any) -> Any:
+        loss = original(*arguments)
+        calls[0] += 1
+        if calls[0] < 4:
+            return loss
+        if what == "loss":
+            return replace(loss, total=loss.total * float("nan"))
+        loss.total.register_hook(lambda grad: grad * float("inf"))  # type: ignore[no-untyped-call]
+        return loss
+
+    monkeypatch.setattr(trainer, "batch_loss", broken)
+    with pytest.raises(UserError, match=rf"{what} of step 4 is not finite; .*checkpoint-2;"):
+        train_rows(tmp_path / "arm")
+    assert (tmp_path / "arm-scratch" / "checkpoint-2").is_dir()
+    monkeypatch.undo()
+    assert train_rows(tmp_path / "arm").first_step == 2

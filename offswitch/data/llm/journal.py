@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from offswitch.errors import UserError
+from offswitch.files import sealed, unsealed
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Journal:
         """Keep an answer, on disk first; RuntimeError if the journal is only read."""
         if self.handle is None:
             raise RuntimeError(f"{self.path} is open for reading only")
-        line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
+        line = json.dumps(sealed(asdict(entry), ""), ensure_ascii=False) + "\n"
         self.handle.write(line.encode())
         self.handle.flush()
         os.fsync(self.handle.fileno())
@@ -83,8 +84,10 @@ def read_journal(path: Path) -> Journal:
     journal = Journal(path)
     for number, line in enumerate(_whole(path).split(b"\n")[:-1], 1):
         try:
-            journal._keep(Entry(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+            if (answer := unsealed(json.loads(line), "")) is None:
+                raise ValueError("changed since")
+            journal._keep(Entry(**answer))
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{path}, line {number}: is damaged; delete it, and what it held is asked again"
             ) from error

@@ -18,6 +18,7 @@ from offswitch.analyses.judge import causal_of, judge
 from offswitch.analyses.verdict import Verdict
 from offswitch.errors import UserError
 from offswitch.folder import EVALUATE, PROBE, TRAIN, Run, find_run
+from offswitch.folder.whole import unlike
 from offswitch.metrics import Metric, read_metrics
 from offswitch.options import BASE
 from offswitch.recipe import Recipe, arms_of
@@ -178,10 +179,13 @@ def _read(root: Path) -> ReadRun:
     judged = whole(PROBE, partial(judge, root), unjudged)
     told = {key.removeprefix("verdict/"): str(row["value"]) for key, row in entries.items()
             if key.startswith("verdict/") and key.count("/") == 1}  # fmt: skip
+    none: dict[str, Any] = {}
+    manifest = whole("manifest.json", run.manifest, none)
+    damaged += [f"{path.relative_to(root)} was changed" for path in unlike(root, manifest)]
     return ReadRun(
         root=root,
         recipe=run.recipe,
-        manifest=whole("manifest.json", run.manifest, {}),
+        manifest=manifest,
         numbers=numbers,
         outcomes=whole(f"{EVALUATE}/scores.parquet", lambda: _outcomes(run), ()),
         verdicts=told | {arm: found.kind for arm, found in judged.items()},
