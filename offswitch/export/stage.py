@@ -12,7 +12,7 @@ from typing import Any, Final
 from offswitch.errors import UserError
 from offswitch.export.origin import MANIFEST, Origin, origin_of
 from offswitch.files import digest, file_hash, full_disk_told, write_json
-from offswitch.folder import claim
+from offswitch.folder.lock import claim
 from offswitch.progress import say
 
 VERSION: Final = "1"  # of what an export holds; one of another version is made again

@@ -16,7 +16,8 @@ from typing import Any, Final
 from offswitch.endure.stage import endure, endured
 from offswitch.errors import UserError
 from offswitch.files import digest
-from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, Run, claim, find_run, withdraw
+from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, Run, find_run, withdraw
+from offswitch.folder.lock import claim
 from offswitch.machine.estimate import Cost, parts_of, stages_of
 from offswitch.machine.time_left import TimeLeft, in_words, told
 from offswitch.metrics import Metrics, read_metrics
