@@ -21,6 +21,7 @@ from offswitch.endure.measure import OUTCOME, Outcome, measure
 from offswitch.endure.summary import FACTS, NONE, Case, facts, numbers
 from offswitch.files import content_hash, full_disk_told, write_json
 from offswitch.folder import PROBE, TRAIN, Run, begin, enter, why_not_done
+from offswitch.folder.provenance import peak_memory_mb
 from offswitch.metrics import Metrics
 from offswitch.model.session import Session
 from offswitch.options import BASE
@@ -186,7 +187,7 @@ def _done(
         with _attack(task.attack).apply(target, task.point) as attacked:
             measure(target, attacked).write(folder / OUTCOME)
     session.detach()
-    return time.perf_counter() - clock()
+    return time.perf_counter() - clock, peak_memory_mb()
 
 
 def _case(run: Run, task: Task) -> Case:
