@@ -81,7 +81,7 @@ def licences_page() -> str:
 
 
 def _licence(package: str) -> str:
-    told = metadata(package)
+    told: Any = metadata(package)
     written = told.get("License-Expression") or told.get("License") or ""
     classes = told.get_all("Classifier") or []
     named = [one.rpartition(" :: ")[2] for one in classes if one.startswith("License :: ")]
