@@ -116,7 +116,7 @@ def of_a_run(sources: Sources, work: Path, word: str) -> Iterator[Found]:
 def half(sources: Sources, work: Path, word: str) -> Iterator[Found]:
     """What lies there after a kill."""
     expected = numbers(sources.whole)
-    where = {"train": "offswitch.train.arms._save", "probe": "offswitch.probe.stage.analyse"}
+    where = {"train": "offswitch.train.arms.save_adapter", "probe": "offswitch.probe.stage.analyse"}
     for stage, function in where.items():
         kinds = [one for one in HALF if one[2] == stage and word in one[0]]
         killed: dict[str, Path] = {}

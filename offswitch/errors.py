@@ -66,7 +66,8 @@ def user_errors() -> Iterator[None]:
         sys.stderr.write(f"offswitch: {error.strerror}: {error.filename or 'a file'}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt as error:
-        sys.stderr.write("offswitch: interrupted; the same command goes on from here\n")
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first one tells it
+            sys.stderr.write("offswitch: interrupted; the same command goes on from here\n")
         raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from None
 
 

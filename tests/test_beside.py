@@ -132,7 +132,7 @@ def test_a_lost_child_is_told_and_the_same_command_goes_on(home: Path, alone: Ru
     finally:
         watchers.remove(kill)
     assert psutil.Process().children() == []
-    assert Bar("training benign", 0, 4) in bars
+    assert Bar("training benign", 0, 4, stage="2-train/benign") in bars
     train(run)
     benign = json.loads((run.folder("2-train/benign") / "training.json").read_text("utf-8"))
     assert benign["first_step"] >= 1

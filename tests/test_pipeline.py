@@ -181,7 +181,7 @@ def test_a_killed_training_goes_on_where_it_was(
 ) -> None:
     changes = ("train.lr=1e-3", "train.behavior.max_steps=4")
     with monkeypatch.context() as patch:
-        patch.setattr("offswitch.train.arms._save", _killed)
+        patch.setattr("offswitch.train.arms.save_adapter", _killed)
         with pytest.raises(KeyboardInterrupt):
             again(*changes, only_train=True)
     root = tmp_path / "runs" / "small"
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_other_options_is_not_continued(
     again: Again, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("offswitch.train.arms._save", _killed)
+        patch.setattr("offswitch.train.arms.save_adapter", _killed)
         with pytest.raises(KeyboardInterrupt):
             again("train.lr=1e-3", only_train=True)
     again("train.lr=1e-2", only_train=True)

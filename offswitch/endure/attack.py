@@ -52,6 +52,12 @@ class Target:
     prepared: Path
 
     @property
+    def scratch(self) -> Path:
+        """Where what is prepared may keep checkpoints, until it is complete."""
+        run = self.session.run
+        return run.scratch(str(self.prepared.relative_to(run.root)))
+
+    @property
     def subject(self) -> Subject:
         """The model, with the arm attached."""
         return self.session.with_arms(self.arm)

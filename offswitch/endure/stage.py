@@ -20,7 +20,7 @@ from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import OUTCOME, Outcome, measure
 from offswitch.endure.summary import FACTS, NONE, Case, facts, numbers
 from offswitch.files import content_hash, full_disk_told, write_json
-from offswitch.folder import PROBE, TRAIN, Run, begin, enter, why_not_done
+from offswitch.folder import ENDURE, PROBE, SURVIVAL, TRAIN, Run, begin, enter, why_not_done
 from offswitch.folder.provenance import peak_memory_mb
 from offswitch.metrics import Metrics
 from offswitch.model.session import Session
@@ -30,8 +30,6 @@ from offswitch.pipeline import common_inputs, stage, train
 from offswitch.progress import at, say, track
 from offswitch.recipe import arms_of
 
-ENDURE: Final = "6-endure"
-SUMMARY: Final = f"{ENDURE}/summary"
 PREPARED: Final = "prepared"
 
 
@@ -87,13 +85,8 @@ def endure(run: Run, session: Session, options: EndureOptions, names: Sequence[s
         return found
 
     hashes = {task.name: run.outputs_hash(task.name) for task in tasks}
-    stage(run, SUMMARY, {"measured": hashes, "damage": options.most_damage}, work)
-    return SUMMARY
-
-
-def endured(run: Run) -> list[str]:
-    """The stages of attacks that a report reads."""
-    return [SUMMARY] if run.entry(SUMMARY) else []
+    stage(run, SURVIVAL, {"measured": hashes, "damage": options.most_damage}, work)
+    return SURVIVAL
 
 
 def _controls(run: Run) -> list[str]:

@@ -52,7 +52,7 @@ def train_on(
         raise UserError(f"no row fits into {LONGEST} tokens")
     training = Training(
         "benign", made, with_options(recipe, changed, origin="endure"), folder,
-        folder.with_name(f"{folder.name}.at"), start, session.plan.precision, kept=tuple(steps),
+        target.scratch / folder.name, start, session.plan.precision, kept=tuple(steps),
     )  # fmt: skip
     with track(f"{target.arm}: training on", max(steps)) as tick:
         train_arm(session.subject, training, tick)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from offswitch.folder import SURVIVAL
 from offswitch.metrics import Metric, read_metrics
 from offswitch.plots.survives import Attacked, AttackRow, Survival
 
-SUMMARY: Final = "6-endure/summary"
 FACTS: Final = "attacks.json"
 HALTS, NEAR, ORDINARY = "halt_rate", "false_halt_rate/near_miss", "false_halt_rate/ordinary"
 DAMAGE, HALF = "perplexity_ratio", "half"
@@ -18,7 +18,7 @@ DAMAGE, HALF = "perplexity_ratio", "half"
 
 def survival(root: Path, numbers: Mapping[str, Metric]) -> Survival | None:
     """What attacks left of the switch of a run; None where there were none."""
-    path = root / SUMMARY / FACTS
+    path = root / SURVIVAL / FACTS
     if not path.is_file():
         return None
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -13,10 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.endure.stage import endure, endured
 from offswitch.errors import UserError
 from offswitch.files import digest
-from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, Run, find_run, withdraw
+from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, SURVIVAL, Run, find_run, withdraw
 from offswitch.folder.lock import claim
 from offswitch.machine.estimate import Cost, parts_of, stages_of
 from offswitch.machine.time_left import TimeLeft, in_words, told
@@ -25,7 +24,6 @@ from offswitch.model.session import Session
 from offswitch.pipeline import evaluate, make_data, report, require_tracking, stage
 from offswitch.progress import once, say
 from offswitch.recipe import retrained, training_seed, with_options
-from offswitch.report.survives import survived
 from offswitch.study.executors import here
 from offswitch.study.plan import Point, seed_points, variant_points
 from offswitch.study.table import across_seeds, across_variants
@@ -44,9 +42,11 @@ def run_recipe(run: Run) -> Path:
     with once(), by_first(lambda: time_told(run, session)):
         probed(run, session)
         if run.recipe.endure.attacks:
+            from offswitch.endure.stage import endure
+
             endure(run, session, run.recipe.endure)
         others = compare_seeds(run, session) + compare_variants(run, session)
-        return report(run, session, [*others, *endured(run)])
+        return report(run, session, [*others, *([SURVIVAL] if run.entry(SURVIVAL) else [])])
 
 
 def time_told(run: Run, session: Session) -> AbstractContextManager[None]:
@@ -81,6 +81,9 @@ def attack(folder: Path, only: Sequence[str], quick: bool, rows: Path | None) ->
     Raises:
         UserError: no run folder, no such attack, or another process works in it.
     """
+    from offswitch.endure.stage import endure
+    from offswitch.report.survives import survived
+
     run = find_run(folder)
     claim(folder)
     changes: dict[str, Any] = {"endure.quick": quick} | (

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from offswitch.endure import finetuning, stage, tuning
 from offswitch.endure.attack import Attacked, Target
 from offswitch.endure.measure import OUTCOME, Outcome, measure
-from offswitch.endure.stage import ENDURE, SUMMARY, endure
+from offswitch.endure.stage import endure
 from offswitch.endure.summary import FACTS
 from offswitch.errors import UserError
-from offswitch.folder import TRAIN, Run, open_run
+from offswitch.folder import ENDURE, SURVIVAL, TRAIN, Run, open_run
 from offswitch.metrics import read_metrics
 from offswitch.model.session import Session
 from offswitch.options.endure import EndureOptions
@@ -58,7 +58,7 @@ def _outcome(run: Run, name: str) -> Outcome:
 
 
 def test_an_attack_that_cannot_be_made_says_why_and_the_others_are(run: Run) -> None:
-    facts = json.loads((run.folder(SUMMARY) / FACTS).read_text(encoding="utf-8"))
+    facts = json.loads((run.folder(SURVIVAL) / FACTS).read_text(encoding="utf-8"))
     assert "has not run" in facts["skipped"]["projection"]
     assert [one["name"] for one in facts["attacks"]] == ["rounding", "merging", "finetuning"]
     assert facts["arm"] == "behavior"

@@ -77,7 +77,7 @@ def test_a_notebook_shows_the_verdict_and_the_rates(done: OpenRun) -> None:
     shown = done._repr_html_()
     assert f"<b>{done.metrics['verdict']['value']}</b>" in shown
     assert f"n = {done.rate('halt_rate').n}" in shown
-    assert shown.count("<tr>") == 3
+    assert shown.count("<tr>") == 4
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from offswitch.folder import SURVIVAL
 from offswitch.metrics import Metric, write_metrics
 from offswitch.plots.survives import HALTS, NEAR, Survival, survives
 from offswitch.plots.vector import table
-from offswitch.report.survives import FACTS, SUMMARY, survival, survived
+from offswitch.report.survives import FACTS, survival, survived
 
 
 def _rate(value: float) -> Metric:
@@ -46,7 +47,7 @@ def root(tmp_path: Path) -> Path:
     ]  # fmt: skip
     facts = {"arm": "a", "controls": ["base"], "most_damage": 1.1, "quick": True,
              "skipped": {"merging": "nothing to merge with"}, "attacks": attacks}  # fmt: skip
-    folder = tmp_path / SUMMARY
+    folder = tmp_path / SURVIVAL
     folder.mkdir(parents=True)
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     write_metrics(tmp_path / "metrics.json", NUMBERS)

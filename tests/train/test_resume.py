@@ -57,7 +57,7 @@ def test_a_stage_killed_after_its_last_step_is_not_trained_again(
     tmp_path: Path, straight: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("offswitch.train.arms._save", _raise)
+        patch.setattr("offswitch.train.arms.save_adapter", _raise)
         with pytest.raises(Killed):
             train_rows(tmp_path / "killed")
     steps: list[int] = []
