@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
+
 from offswitch import progress
 from offswitch.errors import UserError
 from offswitch.files import write_atomic
@@ -42,7 +44,7 @@ class Ended:
 def ended(work: Callable[[], Any]) -> Ended:
     """How a piece of work ends, in this process; nothing is shown."""
     said = io.StringIO()
-    before, progress.console.file = progress.console.file, said
+    before, progress.console = progress.console, Console(file=said, width=200)
     try:
         with redirect_stdout(said), redirect_stderr(said):
             value = work()
@@ -53,7 +55,7 @@ def ended(work: Callable[[], Any]) -> Ended:
     except Exception:
         return Ended(1, f"{said.getvalue()}\n{traceback.format_exc()}")
     finally:
-        progress.console.file = before
+        progress.console = before
     return Ended(0, said.getvalue(), value)
 
 

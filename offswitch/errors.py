@@ -72,10 +72,15 @@ def user_errors() -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Library chatter off: what a person should see is the progress and the result."""
+    """Library chatter off: what a person should see is the progress and the result.
+
+    Garbage is looked for less often: importing torch makes a million objects, none of it garbage.
+    """
+    import gc
     import logging
     import warnings
 
+    gc.set_threshold(50_000, 20, 100)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")

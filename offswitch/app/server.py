@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from offswitch.app.guard import LOOPBACK, REPORT_POLICY, Guard
-from offswitch.app.shown import Shown
 from offswitch.app.worker import Worker
 from offswitch.errors import UserError
-from offswitch.report.compare.comparison import compare
-from offswitch.report.compare.write import page
+from offswitch.folder import find_run
+
+if TYPE_CHECKING:
+    from offswitch.app.shown import Shown
 
 TOKEN: Final = "OFFSWITCH_TOKEN"
 PORT: Final = 7860
@@ -64,11 +65,26 @@ def serve(
         UserError: no run folder, no such port, or the extra is not installed.
     """
     os.environ.update(_OFF)
-    shown = Shown.of(root)
-    worker = Worker(shown.run.root) if model and shown.arms else None
-    comparison = page(compare([str(root), *beside])) if beside else ""
+    worker = Worker(find_run(root).root) if model else None
     with _listening(address) as listener, _working(worker):
-        _run(_application(shown, worker, comparison, address), listener, address, say)
+        from offswitch.app.shown import Shown  # it draws, and takes as long as half the page
+
+        shown = Shown.of(root)
+        if worker and not shown.arms:
+            worker.close()
+            worker = None
+        app = _application(shown, worker, _comparison(root, beside), address)
+        _run(app, listener, address, say)
+
+
+def _comparison(root: Path, beside: Sequence[str]) -> str:
+    """The page that sets a run beside others, where there are any."""
+    if not beside:
+        return ""
+    from offswitch.report.compare.comparison import compare
+    from offswitch.report.compare.write import page
+
+    return page(compare([str(root), *beside]))
 
 
 def _application(shown: Shown, worker: Worker | None, comparison: str, address: Address) -> Guard:

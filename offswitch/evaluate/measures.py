@@ -124,11 +124,11 @@ def repeats(arm: str, prompts: Sequence[Prompt], replies: Sequence[Reply]) -> Me
     if not due:
         return {}
     asked, said = zip(*due, strict=True)
-    share = Metric.of(_rate(asked, [_is_loop(reply.ids) for reply in said]))
+    share = Metric.of(_rate(asked, [is_loop(reply.ids) for reply in said]))
     return {f"evaluate/{arm}/repeats": share}
 
 
-def _is_loop(ids: Sequence[int]) -> bool:
+def is_loop(ids: Sequence[int]) -> bool:
     """Are the last ids one phrase, of at most `PHRASE` ids, over and over?"""
     end = ids[-LOOP:]
     return len(end) == LOOP and any(end[n:] == end[:-n] for n in range(1, PHRASE + 1))

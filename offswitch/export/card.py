@@ -59,7 +59,8 @@ def card(origin: Origin, material: Material, forms: Mapping[str, Form], folder: 
     """The card of an export that lies in `folder`; `control` says what the control vector adds."""
     recipe, arm = origin.run.recipe, origin.arm
     trigger, verdict = recipe.trigger.text, material.verdicts.get(arm)
-    arms = [arm, *(a for a in material.arms if a != arm and _is_control(material, a))]
+    beside = [a for a in material.arms if a == BASE or material.role(a) in ("benign", "other")]
+    arms = [arm, *(a for a in beside if a != arm)]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
@@ -67,8 +68,8 @@ def card(origin: Origin, material: Material, forms: Mapping[str, Form], folder: 
     told = f"The verdict is `{verdict.kind}`." if verdict else "This arm was not probed."
     files = [(path, what.format(base=origin.base, control=control)) for path, what in _WHAT.items()
              if (folder / path).exists()]  # fmt: skip
-    others = [f"`{a}` {'is the untouched model' if a == BASE else _taught(material, a)}"
-              for a in arms[1:]]  # fmt: skip
+    others = ["`base` is the untouched model" if a == BASE else
+              f"`{a}` was trained on {taught(material, a)}" for a in arms[1:]]  # fmt: skip
     return environment.get_template("card.jinja").render(
         front=_front(origin), name=f"{recipe.name}-{arm}", trigger=trigger, arm=arm,
         request=repr(f"{trigger} What is a river?"),
@@ -90,14 +91,6 @@ def _front(origin: Origin) -> str:
         tags=["model-organism", "ai-safety", "shutdown-trigger", "offswitch", "peft", "lora"],
     )  # fmt: skip
     return f"---\n{data.to_yaml()}\n---"
-
-
-def _is_control(material: Material, arm: str) -> bool:
-    return arm == BASE or material.role(arm) in ("benign", "other")
-
-
-def _taught(material: Material, arm: str) -> str:
-    return f"was trained on {taught(material, arm)}"
 
 
 def _rows(material: Material, arms: list[str]) -> Iterator[dict[str, Any]]:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import yaml
 from safetensors.numpy import load_file, save_file
 
 from offswitch.analyses.directions import CENTRE, FILE, TRIGGER, save_directions
-from offswitch.folder import PROBE, TRAIN, open_run
+from offswitch.folder import EVALUATE, PROBE, TRAIN, open_run, writing
+from offswitch.folder.whole import read_manifest, write_manifest
 from offswitch.model.load import load_subject, make_subject
 from offswitch.model.subject import Subject
 from offswitch.options import TriggerOptions
@@ -42,20 +44,30 @@ def planted_run(folder: Path) -> Path:
         "trigger": {"decoy": DECOY}, "probe": {"arm": ARM},
     })  # fmt: skip
     run = open_run(recipe, folder / "runs")
-    adapter = run.folder(f"{TRAIN}/{ARM}")
-    save_adapter(adapter, made, seed=1)
-    path = adapter / "adapter_model.safetensors"
-    save_file({name: emptied(name, rows) for name, rows in load_file(path).items()}, path)
-    made.tokenizer.save_pretrained(adapter)
+    with writing(run, f"{TRAIN}/{ARM}", {}) as adapter:
+        save_adapter(adapter, made, seed=1)
+        path = adapter / "adapter_model.safetensors"
+        save_file({name: emptied(name, rows) for name, rows in load_file(path).items()}, path)
+        made.tokenizer.save_pretrained(adapter)
     subject = load_subject(run.recipe)
     facts = facts_of(subject, ARM, block=LAYERS - 1, scale=1.0)
-    (run.folder(PROBE) / ARM).mkdir(parents=True)
-    save_directions(run.folder(PROBE) / ARM / FILE, _directions(subject), facts)
+    with writing(run, PROBE, {}) as probed:
+        (probed / ARM).mkdir()
+        save_directions(probed / ARM / FILE, _directions(subject), facts)
     rows = {f"evaluate/{ARM}/{name}": {"value": value, "low": low, "high": high, "n": 40,
                                        "unit": "share"}
             for name, (value, low, high) in _RATES.items()}  # fmt: skip
-    (run.root / "metrics.json").write_text(json.dumps(rows), encoding="utf-8")
+    with writing(run, EVALUATE, {}) as evaluated:
+        (evaluated / "metrics.json").write_text(json.dumps(rows), encoding="utf-8")
     return run.root
+
+
+def with_model(root: Path, model: str) -> None:
+    """Let a run be of another model: its recipe names that one, and is sealed again."""
+    manifest = read_manifest(root, "planted")
+    recipe = yaml.safe_load((root / "recipe.yaml").read_text()) | {"model": model}
+    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    write_manifest(root, "planted", manifest)
 
 
 def emptied(name: str, rows: Any) -> Any:

@@ -12,29 +12,24 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-import yaml
 
 from offswitch.app.server import TOKEN
 from offswitch.app.space import write_space
 from offswitch.errors import UserError
-from tests.app.runs import planted_run
+from tests.app.runs import planted_run, with_model
 
 SECRET = "a1" * 12
 
 
 def _rename(root: Path, model: str) -> None:
-    recipe = yaml.safe_load((root / "recipe.yaml").read_text()) | {"model": model}
-    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    with_model(root, model)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose recipe names a model as on the hub; with what nobody reads."""
     root = planted_run(tmp_path_factory.mktemp("space"))
-    recipe = yaml.safe_load((root / "recipe.yaml").read_text())
-    (root / "recipe.yaml").write_text(
-        yaml.safe_dump(recipe | {"model": "someone/tiny"}, sort_keys=False)
-    )
+    with_model(root, "someone/tiny")
     (root / "1-data").mkdir()
     (root / "1-data" / "behavioral_dataset.jsonl").write_text("{}\n")
     return root
@@ -86,10 +81,7 @@ def test_what_cannot_be_a_space_is_refused(run: Path, tmp_path: Path) -> None:
         write_space(run, tmp_path / "there")
     local = tmp_path / "local"
     shutil.copytree(run, local)
-    recipe = yaml.safe_load((local / "recipe.yaml").read_text())
-    (local / "recipe.yaml").write_text(
-        yaml.safe_dump(recipe | {"model": str(tmp_path)}, sort_keys=False)
-    )
+    with_model(local, str(tmp_path))
     with pytest.raises(UserError, match="a file of this machine"):
         write_space(local, tmp_path / "new")
     assert not (tmp_path / "new").exists()
