@@ -12,16 +12,6 @@ from benchmarks.kill import campaign, told, twice
 from benchmarks.reliability import write_part
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
-def test_damage_to_what_a_kill_left_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.corrupt.DAMAGES", ("one bit flipped", "emptied"))
-    found = list(corrupt.campaign(tmp_path, "optimiser"))
-    assert [one.outcome for one in found] == [corrupt.REBUILT] * 2
-
-
 def test_damage_to_answers_is_noticed(tmp_path: Path) -> None:
     found = list(corrupt._answers(tmp_path / "work"))
     assert {one.damage for one in found} == {*DAMAGES}
