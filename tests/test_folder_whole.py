@@ -211,8 +211,8 @@ from offswitch.folder.lock import claim
 stop_cleanly()
 with user_errors():
     claim(Path(sys.argv[1]))
-    print("held", flush=True)
-    try:
+    try:  # whoever reads the word may send a signal at once
+        print("held", flush=True)
         time.sleep(60)
     finally:
         if len(sys.argv) > 2:
