@@ -38,7 +38,8 @@ def whole_weights(subject: Subject, arm: str) -> Weights:
         modules: list[tuple[str, Any]] = [*lm.named_modules()]
         for path, layer in modules:
             if isinstance(layer, LoraLayer) and arm in layer.scaling:
-                found[plain_name(f"{path}.weight")] = _merged(layer, arm)
+                merged = _merged(layer, arm)
+                found |= {plain_name(f"{path}.{leaf}"): own for leaf, own in merged.items()}
         for table in (lm.get_input_embeddings(), lm.get_output_embeddings()):
             if (rows := trained_rows(table)) is not None:
                 path = next(path for path, module in modules if module is table)
@@ -47,17 +48,17 @@ def whole_weights(subject: Subject, arm: str) -> Weights:
     return found
 
 
-def _merged(layer: Any, arm: str) -> Tensor:
-    """A layer's weight with its adapter merged by PEFT, whatever kind of LoRA it is."""
-    base = layer.get_base_layer()
-    own = base.weight
-    base.weight = nn.Parameter(own.detach().clone(), requires_grad=False)
+def _merged(layer: Any, arm: str) -> Weights:
+    """A layer's weight and bias with its adapter merged by PEFT, whatever kind of LoRA it is."""
+    parameters = layer.get_base_layer()._parameters
+    own = {leaf: weight for leaf, weight in parameters.items() if weight is not None}
+    for leaf, weight in own.items():  # PEFT adds in place
+        parameters[leaf] = nn.Parameter(weight.detach().clone(), requires_grad=False)
     try:
         layer.merge(adapter_names=[arm])
-        merged: Tensor = base.weight.detach()
-        return merged
+        return {leaf: parameters[leaf].detach() for leaf in own}
     finally:
-        base.weight = own
+        parameters.update(own)
         layer.merged_adapters.clear()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from offswitch.endure.attack import Point
@@ -62,6 +63,20 @@ def test_an_arm_as_whole_weights_says_what_the_arm_says(
     assert torch.equal(_logits(subject, "arm"), arm)
     assert torch.equal(_logits(subject, BASE), base)
     assert "whole" not in subject.arms
+
+
+def test_a_bias_that_an_adapter_adds_to_is_merged_too_and_the_base_keeps_its_own() -> None:
+    subject = tiny_subject("qwen2")
+    config = LoraConfig(r=2, target_modules=["q_proj"], lora_bias=True, init_lora_weights=False)
+    subject.network = get_peft_model(subject.network, config, adapter_name="arm").eval()
+    subject.arms.add("arm")
+    for name, weight in subject.network.named_parameters():
+        if "lora_B" in name and name.endswith("bias"):
+            weight.data += 0.5
+    arm, base = _logits(subject, "arm"), _logits(subject, BASE)
+    with attached(subject, "whole", whole_weights(subject, "arm")):
+        assert (_logits(subject, "whole") - arm).abs().max() < 1e-4 < (arm - base).abs().max()
+    assert torch.equal(_logits(subject, BASE), base)
 
 
 def test_what_learns_on_the_whole_weights_learns_on_the_arm(tmp_path: Path) -> None:
