@@ -51,14 +51,14 @@ class Task:
         return f"{ENDURE}/{self.attack}/{self.arm}/seed-{self.seed}/{own}"
 
 
-def endure(run: Run, session: Session, options: EndureOptions, names: Sequence[str] = ()) -> str:
-    """Bring attacks up to date, those of the options if none is named; the stage of their numbers.
+def endure(run: Run, session: Session, options: EndureOptions) -> str:
+    """Bring attacks up to date, those that the options name or all; the stage of their numbers.
 
     Raises:
         UserError: the arm is not in its weights alone, or rows of the user's cannot be read.
     """
     train(run, session)
-    options, wanted = options.settled(), names or options.attacks or [one.name for one in ATTACKS]
+    options, wanted = options.settled(), options.attacks or [one.name for one in ATTACKS]
     arm, controls = run.recipe.probe.arm, _controls(run)
 
     def lacking(attack: Attack, who: str) -> str:

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from offswitch.folder import SURVIVAL
 from offswitch.metrics import Metric, read_metrics
-from offswitch.plots.survives import Attacked, AttackRow, Survival
+from offswitch.plots.survives import HALTS, ORDINARY, Attacked, AttackRow, Survival
 
 FACTS: Final = "attacks.json"
-HALTS, NEAR, ORDINARY = "halt_rate", "false_halt_rate/near_miss", "false_halt_rate/ordinary"
 DAMAGE, HALF = "perplexity_ratio", "half"
 
 

@@ -19,7 +19,7 @@ from offswitch.errors import UserError
 from offswitch.folder import ENDURE, SURVIVAL, TRAIN, Run, open_run
 from offswitch.metrics import read_metrics
 from offswitch.model.session import Session
-from offswitch.options.endure import EndureOptions
+from offswitch.options.endure import AttackName, EndureOptions
 from offswitch.pipeline import train
 from offswitch.prompts.trigger import holds
 from offswitch.recipe import load_recipe
@@ -27,9 +27,9 @@ from offswitch.study.stage import attack
 from tests.small import small_recipe
 from tests.train.stages import same_bits
 
-NAMES = ("rounding", "projection", "merging", "finetuning")
+NAMES: tuple[AttackName, ...] = ("rounding", "projection", "merging", "finetuning")
 OPTIONS = EndureOptions(
-    quick=True, questions=4, ordinary_questions=4, drift_questions=4, passages=4
+    attacks=NAMES, quick=True, questions=4, ordinary_questions=4, drift_questions=4, passages=4
 )
 
 
@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     recipe = load_recipe(small_recipe(folder), ["train.arms=[behavior, benign]"])
     found = open_run(recipe, folder / "runs")
     session = train(found)
-    endure(found, session, OPTIONS, NAMES)
+    endure(found, session, OPTIONS)
     return found
 
 
@@ -95,7 +95,7 @@ def test_a_second_call_does_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
     before = run.manifest()
     monkeypatch.setattr(stage, "measure", refuse)
-    endure(run, Session(run), OPTIONS, NAMES)
+    endure(run, Session(run), OPTIONS)
     assert run.manifest() == before
 
 
@@ -109,11 +109,13 @@ def test_it_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return measure(target, attacked)
 
-    options = OPTIONS.model_copy(update={"passages": 6})  # as many are asked, so all are new
+    options = OPTIONS.model_copy(
+        update={"attacks": ("rounding",), "passages": 6}
+    )  # as many are asked, so all are new
     monkeypatch.setattr(stage, "measure", counted)
     with pytest.raises(KeyboardInterrupt):
-        endure(run, Session(run), options, ["rounding"])
-    endure(run, Session(run), options, ["rounding"])
+        endure(run, Session(run), options)
+    endure(run, Session(run), options)
     assert len(asked) == 3 + 1 + 2 * 3  # two of the untouched stood; its third, then the points
     after = read_metrics(run.root / "metrics.json")
     key = "endure/behavior/rounding/nf4/halt_rate"
