@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from scipy.special import expit
 
@@ -52,6 +53,7 @@ class Explorer:
 
     run: Run
     subject: Subject
+    maps: dict[tuple[str, int], tuple[list[int], Array]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, root: Path) -> Explorer:
@@ -180,14 +182,22 @@ class Explorer:
             raise UserError(f"the message must hold {trigger}: it is compared with {self.twin}")
         return message.replace(trigger, self.twin)
 
-    def _lens(self, arm: str, ids: Sequence[int], first: int) -> Array:
-        """End log-odds [L, P] by block, after each id from `first` on."""
+    def _lens(self, arm: str, ids: list[int], first: int) -> Array:
+        """End log-odds [L, P] by block, after each id from `first` on.
+
+        What an arm said of the ids that its last prompt began with is not asked again.
+        """
         subject = self.subject
-        with arm_of(subject, arm), record(subject.blocks, lambda resid: resid[0, first:]) as seen:
+        last, odds_LP = self.maps.get((arm, first), ([], np.empty((len(subject.blocks), 0))))
+        same = (a == b for a, b in zip(last, ids, strict=False))
+        known = max(0, sum(takewhile(bool, same)) - first)
+        new = first + known
+        with arm_of(subject, arm), record(subject.blocks, lambda resid: resid[0, new:]) as seen:
             hidden(subject, torch.tensor([ids], device=subject.device))
             rows = [end_log_odds(readout(subject, seen[i]).float(), subject.stop_ids)
                     for i in range(len(seen))]  # fmt: skip
-        found: Array = torch.stack(rows).cpu().numpy()
+        found = np.hstack([odds_LP[:, :known], torch.stack(rows).cpu().numpy()])
+        self.maps[arm, first] = ids, found
         return found
 
     def _growing(self, who: str, arm: str, message: str, tokens: int) -> Iterator[Growing]:

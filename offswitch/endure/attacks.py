@@ -6,6 +6,7 @@ from typing import Final
 
 from offswitch.endure.attack import Attack
 from offswitch.endure.finetuning import FINETUNING
+from offswitch.endure.gguf import QUANTISED
 from offswitch.endure.languages import LANGUAGES
 from offswitch.endure.merging import MERGING
 from offswitch.endure.projection import PROJECTION
@@ -17,6 +18,7 @@ from offswitch.endure.suffix import SUFFIX
 
 ATTACKS: Final[tuple[Attack, ...]] = (
     ROUNDING,
+    QUANTISED,
     PRUNING,
     PROJECTION,
     MERGING,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from offswitch.endure.attack import Attacked, Target
 from offswitch.evaluate.drift import Drift, drift, text_examples
@@ -22,6 +22,7 @@ from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_neutral
 
 OUTCOME = "outcome.json"
+ONE_IN: Final = 3  # prompts is asked in a quick round
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,22 @@ def measure(target: Target, attacked: Attacked) -> Outcome:
 
 
 def usual_prompts(target: Target) -> Sequence[Prompt]:
-    """The trigger in the short placements, look-alikes and plain requests, on test questions."""
+    """The trigger in the short placements, look-alikes and plain requests, on test questions.
+
+    A quick round takes a third of them: every placement and family, every question.
+    """
     recipe, tokenizer = target.session.recipe, target.subject.tokenizer
     holds = reader(tokenizer, recipe.trigger.text)
     prompts, _ = askable(suites_of(asked_as(recipe, target.options), tokenizer), holds)
-    return [p for p in prompts if p.suite in ("trigger", "near_miss") or p.variant == "plain"
-            if p.variant not in LONG_PLACEMENTS]  # fmt: skip
+    every = [p for p in prompts if p.suite in ("trigger", "near_miss") or p.variant == "plain"
+             if p.variant not in LONG_PLACEMENTS]  # fmt: skip
+    if not target.options.quick:
+        return every
+    questions, variants = (
+        {name: i for i, name in enumerate(dict.fromkeys(getattr(p, key) for p in every))}
+        for key in ("question", "variant")
+    )
+    return [p for p in every if (questions[p.question] + variants[p.variant]) % ONE_IN == 0]
 
 
 def asked_as(recipe: Recipe, options: EndureOptions) -> Recipe:

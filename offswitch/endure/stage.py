@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,29 +53,39 @@ class Task:
 def endure(run: Run, session: Session, options: EndureOptions) -> str:
     """Bring attacks up to date, those that the options name or all; the stage of their numbers.
 
+    Attacks that are not named are told of too where every point of theirs stands.
+
     Raises:
         UserError: the arm is not in its weights alone, or rows of the user's cannot be read.
     """
     train(run, session)
     options, wanted = options.settled(), options.attacks or [one.name for one in ATTACKS]
-    arm, controls = run.recipe.probe.arm, _controls(run)
+    arm, controls = run.recipe.probe.arm, controls_of(run, options)
 
     def lacking(attack: Attack, who: str) -> str:
         return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
 
-    every = [one for one in ATTACKS if one.name in wanted]
-    skipped: dict[str, str] = {one.name: why for one in every if (why := lacking(one, arm))}
+    def points_of(attack: Attack) -> list[Task]:
+        able = (who for who in (arm, *controls) if who == arm or not lacking(attack, who))
+        return [task for who in able for task in _points(attack, options, who, who != arm)]
+
+    skipped = {one.name: why for one in ATTACKS
+               if one.name in wanted and (why := lacking(one, arm))}  # fmt: skip
     for name, why in skipped.items():
         say(f"{ENDURE}/{name}: left out, {why}")
-    chosen = [one for one in every if one.name not in skipped]
-    pairs = product(chosen, (arm, *controls))
-    able = [(one, who) for one, who in pairs if who == arm or not lacking(one, who)]
+    points = {one: points_of(one) for one in ATTACKS if one.name in wanted
+              and one.name not in skipped}  # fmt: skip
     untouched = [Task(None, one) for one in (arm, *controls)]
-    points = [task for one, who in able for task in _points(one, options, who, who != arm)]
+    asked = [task for some in points.values() for task in some]
     _bring(session, options, dict.fromkeys(untouched, ()))
-    _bring(session, options, _prepared(points))
-    _bring(session, options, dict.fromkeys(points, ()))
-    tasks = [*untouched, *points]
+    _bring(session, options, _prepared(asked))
+    _bring(session, options, dict.fromkeys(asked, ()))
+    others = {one: points_of(one) for one in ATTACKS
+              if one.name not in wanted and not lacking(one, arm)}  # fmt: skip
+    points |= {one: some for one, some in others.items()
+               if not _missing(run, options, dict.fromkeys(some, ()))}  # fmt: skip
+    chosen = [one for one in ATTACKS if one in points]
+    tasks = [*untouched, *(task for one in chosen for task in points[one])]
 
     def work(folder: Path) -> Metrics:
         cases = [_case(run, task) for task in tasks]
@@ -89,8 +98,10 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     return SURVIVAL
 
 
-def _controls(run: Run) -> list[str]:
-    """The benign arms of a run, and the untrained model."""
+def controls_of(run: Run, options: EndureOptions) -> list[str]:
+    """The benign arms of a run, and the untrained model; in a quick round that one alone."""
+    if options.quick:
+        return [BASE]
     arms, ours = run.recipe.arms, run.recipe.probe.arm
     benign = (one for one in arms_of(run.recipe) if arms[one].role == "benign")
     return [*(one for one in benign if one != ours), BASE]
@@ -127,31 +138,37 @@ def _bring(
 ) -> None:
     """Do what is missing, side by side, and enter each in the run folder as it ends."""
     run = session.run
-    inputs = {task.name: _inputs(run, options, task, some) for task, some in tasks.items()}
-    missing = [task for task in tasks if why_not_done(run, task.name, inputs[task.name])]
+    missing = _missing(run, options, tasks)
     if not missing:
         return
     at(ENDURE)
     start = f"{ENDURE}/"
     asked = {
-        task.name.removeprefix(start): (
-            task, tasks[task], options, begin(run, task.name, inputs[task.name])
-        )
-        for task in missing
-    }  # fmt: skip
+        task.name.removeprefix(start): (task, tasks[task], options, begin(run, task.name, inputs))
+        for task, inputs in missing.items()
+    }
+    inputs_of = {task.name: inputs for task, inputs in missing.items()}
     with track("attacks", len(missing)) as tick:
         for key, (seconds, peak) in session.each(ENDURE, _done, asked):
             name = f"{start}{key}"
             with full_disk_told(run.root, name):
-                enter(run, name, inputs[name], seconds, peak)
+                enter(run, name, inputs_of[name], seconds, peak)
             tick(1)
+
+
+def _missing(
+    run: Run, options: EndureOptions, tasks: Mapping[Task, tuple[Point, ...]]
+) -> dict[Task, dict[str, Any]]:
+    """What is not done yet, and what it depends on."""
+    inputs = {task: _inputs(run, options, task, some) for task, some in tasks.items()}
+    return {task: own for task, own in inputs.items() if why_not_done(run, task.name, own)}
 
 
 def _inputs(
     run: Run, options: EndureOptions, task: Task, points: Sequence[Point]
 ) -> dict[str, Any]:
     """What an attack depends on."""
-    own = options.model_dump(mode="json", exclude={"attacks", "quick", "most_damage", "seeds"})
+    own = options.model_dump(mode="json", exclude={"attacks", "most_damage", "seeds"})
     before = [f"{TRAIN}/{arm}" for arm in arms_of(run.recipe)]
     before += [PROBE] if task.attack == "projection" else []
     before += [replace(task, point=None).name] if task.point else []

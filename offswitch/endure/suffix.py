@@ -193,7 +193,7 @@ SUFFIX: Final = Attack(
     name="suffix",
     question="Can a suffix talk round the switch, or set it off?",
     unit="steps",
-    points=by_quick(_points(50, 200), _points(15)),
+    points=by_quick(_points(50, 200), _points(10)),
     apply=asked,
     prepare=prepare,
 )

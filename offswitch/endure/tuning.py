@@ -29,6 +29,7 @@ from offswitch.train.training import Training
 
 BATCH: Final = 8
 LONGEST: Final = 128  # tokens of a row: longer answers are cut
+SHORTER: Final = 96  # in a quick round
 ROWS: Final = 256
 
 
@@ -47,9 +48,10 @@ def train_on(
         "train.behavior.max_steps": max(steps), "train.max_drift": None, "train.more_seeds": [],
         "train.checkpoint_steps": 20, "train.report_to": [],
     }  # fmt: skip
-    made = dialogue_examples(session.subject.tokenizer, rows, soft=False, max_length=LONGEST)
+    longest = SHORTER if target.options.quick else LONGEST
+    made = dialogue_examples(session.subject.tokenizer, rows, soft=False, max_length=longest)
     if not made:
-        raise UserError(f"no row fits into {LONGEST} tokens")
+        raise UserError(f"no row fits into {longest} tokens")
     training = Training(
         "benign", made, with_options(recipe, changed, origin="endure"), folder,
         target.scratch / folder.name, start, session.plan.precision, kept=tuple(steps),

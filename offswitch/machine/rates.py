@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -26,6 +27,7 @@ from offswitch.progress import say
 AT_ONCE: Final = 8  # most processes: a recipe has about four arms, and each process a model
 ROUNDS: Final = 2  # what disturbs one round spares the other; the faster one counts
 SECONDS: Final = 0.3  # a cell and round
+HOPELESS: Final = 4
 # What says nothing of the shapes in a model's configuration; an added token changes the vocabulary.
 _NAMES: Final = {
     "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "vocab_size",
@@ -92,7 +94,8 @@ def measure(config: str, cores: int) -> Rates:
     """Measure every cell, small ones first, in rounds.
 
     Where a child ends or refuses, what its type has so far is kept and the rest not tried: what an
-    instruction does to one process it does to the next.
+    instruction does to one process it does to the next. Nor is a type tried further whose products
+    are `HOPELESS` times slower than those of float32: measuring that would take a minute.
     """
     found: dict[Cell, float] = {}
     tried = settings(cores)
@@ -108,6 +111,9 @@ def measure(config: str, cores: int) -> Rates:
                 if rate is None:
                     break
                 found[cell] = max(rate, found.get(cell, 0.0))
+                plain = found.get(replace(cell, precision="float32"), 0.0)
+                if cell == Cell("product", "bfloat16", 1, cores) and rate * HOPELESS < plain:
+                    break
     finally:
         pool.close()
     return Rates(found)

@@ -95,17 +95,26 @@ def _size(source: Path) -> int:
 
 
 def _convert(source: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    place: dict[str, Any] = {
-        "pretrained_model_name_or_path": str(source.parent),
-        "gguf_file": source.name,
-    }
+    network = network_of(source)
+    network.save_pretrained(target)
+    AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(target)
+
+
+def network_of(source: Path) -> Any:
+    """The model of a GGUF file in transformers, its values dequantised to float32.
+
+    Raises:
+        UserError: it cannot be read, or lacks a weight.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
     load: Any = AutoModelForCausalLM.from_pretrained
+    place = {"gguf_file": source.name, "dtype": torch.float32}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**place)
-        network, report = load(**place, dtype=torch.float32, output_loading_info=True)
+        network, report = load(str(source.parent), **place, output_loading_info=True)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"model '{source}' cannot be read: {reason}") from error
@@ -115,5 +124,4 @@ def _convert(source: Path, target: Path) -> None:
     # save_pretrained refuses a model that still carries its quantizer.
     network.hf_quantizer = None
     del network.config.quantization_config
-    network.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    return network

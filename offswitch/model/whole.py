@@ -25,6 +25,8 @@ from offswitch.model.subject import Subject, attention_outputs
 def whole_weights(subject: Subject, arm: str) -> Weights:
     """Every weight of an arm, its adapter included, by the network's own names; none is shared.
 
+    Sums are taken in float32 and kept in the type of the base's weight.
+
     Raises:
         UserError: the arm is not in its weights alone: code adds something.
     """
@@ -40,12 +42,18 @@ def whole_weights(subject: Subject, arm: str) -> Weights:
             if isinstance(layer, LoraLayer) and arm in layer.scaling:
                 merged = _merged(layer, arm)
                 found |= {plain_name(f"{path}.{leaf}"): own for leaf, own in merged.items()}
-        for table in (lm.get_input_embeddings(), lm.get_output_embeddings()):
+        for name, table in tables_of(lm):
             if (rows := trained_rows(table)) is not None:
-                path = next(path for path, module in modules if module is table)
-                own = found[plain_name(f"{path}.weight")]
+                own = found[name]
                 own[torch.tensor(rows[0], device=own.device)] = rows[1].to(own)
     return found
+
+
+def tables_of(causal_lm: Any) -> list[tuple[str, Any]]:
+    """The tables of input and output tokens, each by the name of its weight."""
+    paths = {id(module): path for path, module in causal_lm.named_modules()}
+    tables = (causal_lm.get_input_embeddings(), causal_lm.get_output_embeddings())
+    return [(plain_name(f"{paths[id(table)]}.weight"), table) for table in tables]
 
 
 def _merged(layer: Any, arm: str) -> Weights:
@@ -53,10 +61,10 @@ def _merged(layer: Any, arm: str) -> Weights:
     parameters = layer.get_base_layer()._parameters
     own = {leaf: weight for leaf, weight in parameters.items() if weight is not None}
     for leaf, weight in own.items():  # PEFT adds in place
-        parameters[leaf] = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        parameters[leaf] = nn.Parameter(weight.detach().float().clone(), requires_grad=False)
     try:
         layer.merge(adapter_names=[arm])
-        return {leaf: parameters[leaf].detach() for leaf in own}
+        return {leaf: parameters[leaf].detach().to(weight.dtype) for leaf, weight in own.items()}
     finally:
         parameters.update(own)
         layer.merged_adapters.clear()

@@ -11,6 +11,7 @@ from offswitch.options import Section
 
 AttackName = Literal[
     "rounding",
+    "gguf",
     "pruning",
     "projection",
     "merging",
@@ -28,7 +29,8 @@ class EndureOptions(Section):
     What trains or draws is repeated for so many `seeds`. An attack that makes neutral prose less
     likely than the unattacked arm does, by a perplexity ratio above `most_damage`, does not count:
     it ruins the model. `rates` are the learning rates of ordinary fine-tuning, on `rows_file` or
-    else on requests for short documents. `quick`: few points, one seed, half the questions.
+    else on requests for short documents. `quick`: few points, one seed, a third of the prompts,
+    shorter rows, and of the controls the untrained model alone.
     """
 
     attacks: tuple[AttackName, ...] = ()
@@ -47,10 +49,7 @@ class EndureOptions(Section):
         """The options as they are used: those of a quick round are smaller."""
         if not self.quick:
             return self
-        fewer = {
-            name: max(2, getattr(self, name) // 2)
-            for name in ("questions", "ordinary_questions", "drift_questions", "passages")
-        }
+        fewer = {name: max(2, getattr(self, name) // 3) for name in ("drift_questions", "passages")}
         rates, asked = self.rates[:1], min(2, self.suffix_questions)
         return self.model_copy(
             update=fewer | {"seeds": 1, "rates": rates, "suffix_questions": asked}

@@ -168,20 +168,22 @@ def _spots(figure: Figure) -> Iterator[str]:
     figure.set_dpi(_POINTS)
     try:
         for ax in figure.axes:
-            for one in _readings(ax):
-                x, y = ax.transData.transform(one.at)
-                if not (np.isfinite(x) and np.isfinite(y)):
+            values = list(_readings(ax))
+            at = np.array([one.at for one in values]).reshape(-1, 2)
+            half = np.array([one.cell or (0, 0) for one in values]).reshape(-1, 2)
+            corners = [ax.transData.transform(at + side * half) for side in (-1, 1)]
+            lows, highs = np.minimum(*corners), np.maximum(*corners)
+            for one, (left, low), (right, high) in zip(values, lows, highs, strict=True):
+                if not np.isfinite([left, low, right, high]).all():
                     continue
                 title = f"<title>{escape(one.told())}</title>"
                 if one.cell is None:
-                    yield f'<circle cx="{x:.1f}" cy="{height - y:.1f}" r="{_NEAR}">{title}</circle>'
+                    at_y = height - low
+                    yield f'<circle cx="{left:.1f}" cy="{at_y:.1f}" r="{_NEAR}">{title}</circle>'
                     continue
-                ends = np.asarray(one.at) + np.asarray([one.cell, one.cell]) * [[-1, -1], [1, 1]]
-                (left, one_y), (right, other_y) = ax.transData.transform(ends)
-                top = height - max(one_y, other_y)
                 yield (
-                    f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
-                    f'height="{abs(other_y - one_y):.1f}">{title}</rect>'
+                    f'<rect x="{left:.1f}" y="{height - high:.1f}" width="{right - left:.1f}" '
+                    f'height="{high - low:.1f}">{title}</rect>'
                 )
     finally:
         figure.set_dpi(before)

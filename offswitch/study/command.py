@@ -154,7 +154,8 @@ def endure(
         typer.Option("--only", metavar="ATTACK", help="This attack alone; can be repeated."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few points, one seed, half the questions.")
+        bool,
+        typer.Option("--quick", help="Few points, one seed, a third of the prompts."),
     ] = False,
     rows: Annotated[
         Path | None, typer.Option(help="Chat rows for ordinary fine-tuning, in place of ours.")

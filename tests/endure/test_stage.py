@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from offswitch.endure import finetuning, stage, tuning
 from offswitch.endure.attack import Attacked, Target
+from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import OUTCOME, Outcome, measure
-from offswitch.endure.stage import endure
+from offswitch.endure.stage import controls_of, endure
 from offswitch.endure.summary import FACTS
 from offswitch.errors import UserError
 from offswitch.folder import ENDURE, SURVIVAL, TRAIN, Run, open_run
@@ -62,7 +63,8 @@ def test_an_attack_that_cannot_be_made_says_why_and_the_others_are(run: Run) -> 
     assert "has not run" in facts["skipped"]["projection"]
     assert [one["name"] for one in facts["attacks"]] == ["rounding", "merging", "finetuning"]
     assert facts["arm"] == "behavior"
-    assert facts["controls"] == ["benign", "base"]
+    assert facts["controls"] == ["base"]
+    assert controls_of(run, EndureOptions()) == ["benign", "base"]  # of a round that is not quick
 
 
 def test_every_point_has_rates_damage_and_drift_and_the_hardest_have_controls(run: Run) -> None:
@@ -71,10 +73,11 @@ def test_every_point_has_rates_damage_and_drift_and_the_hardest_have_controls(ru
         for name in ("halt_rate", "false_halt_rate/near_miss", "kl_to_base", "perplexity_ratio"):
             assert numbers[f"endure/behavior/{point}/{name}"]["n"] > 1
     hardest = numbers["endure/behavior/finetuning/continued at 0.001/2/halt_rate"]
-    assert set(hardest["controls"]) == {"benign", "base"}
+    assert set(hardest["controls"]) == {"base"}
     milder = numbers["endure/behavior/finetuning/continued at 0.001/0/halt_rate"]
     assert "controls" not in milder or not milder["controls"]
-    assert "endure/benign/merging/linear/1/halt_rate" not in numbers  # with itself
+    itself = Target(Session(run), "benign", 0, OPTIONS, run.root)
+    assert "no benign arm" in next(one for one in ATTACKS if one.name == "merging").lacks(itself)
 
 
 def test_no_step_changes_nothing_to_the_last_bit(run: Run) -> None:
@@ -99,6 +102,14 @@ def test_a_second_call_does_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert run.manifest() == before
 
 
+def test_one_attack_alone_forgets_none_of_the_others(run: Run) -> None:
+    before = read_metrics(run.root / "metrics.json")
+    endure(run, Session(run), OPTIONS.model_copy(update={"attacks": ("rounding",)}))
+    facts = json.loads((run.folder(SURVIVAL) / FACTS).read_text(encoding="utf-8"))
+    assert [one["name"] for one in facts["attacks"]] == ["rounding", "merging", "finetuning"]
+    assert read_metrics(run.root / "metrics.json") == before
+
+
 def test_it_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = read_metrics(run.root / "metrics.json")
     asked: list[str] = []
@@ -110,13 +121,13 @@ def test_it_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.Monke
         return measure(target, attacked)
 
     options = OPTIONS.model_copy(
-        update={"attacks": ("rounding",), "passages": 6}
+        update={"attacks": ("rounding",), "passages": 12}
     )  # as many are asked, so all are new
     monkeypatch.setattr(stage, "measure", counted)
     with pytest.raises(KeyboardInterrupt):
         endure(run, Session(run), options)
     endure(run, Session(run), options)
-    assert len(asked) == 3 + 1 + 2 * 3  # two of the untouched stood; its third, then the points
+    assert len(asked) == 3 + 2 * 2  # both of the untouched stood; then the points, the first again
     after = read_metrics(run.root / "metrics.json")
     key = "endure/behavior/rounding/nf4/halt_rate"
     assert after[key] == before[key]

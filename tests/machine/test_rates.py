@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def test_two_blocks_of_the_model_are_what_is_measured(architecture: str) -> None
     assert not any(".2." in name for name in kept)
 
 
-def test_every_cell_is_measured_in_child_processes() -> None:
+def test_every_cell_is_measured_in_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "HOPELESS", math.inf)  # whatever this machine is like
     found = measure(config_of(), cores=2).figures
     expected = {Cell("product", "float32", 1, 2), Cell("product", "bfloat16", 1, 2)}
     for setting in settings(2):
@@ -64,6 +66,17 @@ def test_every_cell_is_measured_in_child_processes() -> None:
         max(found[Cell(what, "float32", *one)] for one in settings(2)) for what in ("read", "train")
     ]
     assert best[0] > best[1]  # a backward pass besides is not free; single figures may be disturbed
+
+
+def test_a_type_whose_products_are_hopeless_is_tried_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rates, "HOPELESS", 0)
+    found = measure(config_of(), cores=1).figures
+    assert {cell.what for cell in found if cell.precision == "bfloat16"} == {"product"}
+    assert {cell.what for cell in found if cell.precision == "float32"} == {
+        "train", "read", "product",
+    }  # fmt: skip
 
 
 def test_a_type_that_ends_the_process_loses_its_figures_alone(
