@@ -69,7 +69,7 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
         able = (who for who in (arm, *controls) if who == arm or not lacking(attack, who))
         return [task for who in able for task in _points(attack, options, who, who != arm)]
 
-    skipped = {one.name: why for one in ATTACKS
+    skipped: dict[str, str] = {one.name: why for one in ATTACKS
                if one.name in wanted and (why := lacking(one, arm))}  # fmt: skip
     for name, why in skipped.items():
         say(f"{ENDURE}/{name}: left out, {why}")
