@@ -56,7 +56,7 @@ def test_eight_bits_move_no_weight_by_more_than_half_a_step(target: Target) -> N
         step = shared.abs().amax(1, keepdim=True) / 127
         off = (found[name].reshape(-1, SHARED) - shared).abs()
         assert float(off.max()) > 0
-        assert bool((off <= step * 0.51).all())
+        assert bool((off <= step * 0.6).all())  # the scale itself is kept in 16 bits
 
 
 def test_it_says_what_it_lacks(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
