@@ -1,15 +1,19 @@
-"""Kinds of files that a run and its caches are made of, and ways to damage one."""
+"""Kinds of files that a run and its caches are made of, ways to damage one, what comes of it."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from benchmarks.reliability import Ended, ended, watched
 from offswitch.files import SEAL
 
 RUN: Final = "runs/small"
+SOURCES: Final = ("whole", "another", "earlier")
 DAMAGES: Final = ("truncated", "one bit flipped", "emptied", "another's", "an earlier", "deleted")
 
 # kind of file, where one of it lies in the run, who else reads it
@@ -104,3 +108,53 @@ def unsealed_lines(content: bytes) -> bytes:
         return json.dumps({key: v for key, v in whole.items() if key != SEAL}).encode()
     except (ValueError, AttributeError):
         return content
+
+
+Asked = Callable[[str, str], bool]  # is that damage to that kind of file to be tried?
+REBUILT, REFUSED = "rebuilt", "refused"
+UNNOTICED, TRACEBACK, UNCLEAR = "UNNOTICED", "TRACEBACK", "UNCLEAR"
+UNREAD: Final = "UNREAD"  # nobody looked at it, so nothing was tried
+GOOD: Final = (REBUILT, REFUSED)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of one damage: by the command that made the file, and by another reader."""
+
+    kind: str
+    damage: str
+    outcome: str
+    reader: str
+    said: str
+
+
+def judged(done: Ended, path: Path, as_before: Callable[[], bool]) -> str:
+    """What an end means: one line that names the file, or all as it was before."""
+    if done.code == 1:
+        return TRACEBACK
+    if done.code:
+        named = any(part in done.last for part in (path.name, path.parent.name))
+        return REFUSED if named and len(done.last) < 500 else UNCLEAR
+    return REBUILT if as_before() else UNNOTICED
+
+
+def seen(path: Path, damage: str, work: Callable[[], Any]) -> tuple[Ended, bool]:
+    """How work ends, and whether it read the damaged file, where there still is one."""
+    if damage == "deleted":
+        return ended(work), True
+    with watched(path) as watch:
+        done = ended(work)
+    return done, watch.was_read
+
+
+def same(read: Callable[[Any], Any], place: Any, expected: Any) -> bool:
+    """Does a place hold what is expected?"""
+    found: bool = read(place) == expected
+    return found
+
+
+def copied(source: Path, target: Path) -> Path:
+    """A folder, copied to a place of which nothing is left."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    return target

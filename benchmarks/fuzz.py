@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from benchmarks.targets import Target
 
 LONGEST: Final = 4096  # bytes of an input
+PACED: Final = 200  # inputs by which the speed of a parser is told
+LEAST: Final = 10_000  # inputs that a parser gets, however slow it is
 PIECES: Final = (
     b"\0", b"\xff", b"\xf0\x9f", b"\n", b"\r", b'"', b"[" * 40, b"{" * 40, b"&a [*a]", b"*a",
     b"!!python/object/apply:os.system [a]", b"../" * 8, b"/dev/zero", b"nan", b".inf", b"1e999",
@@ -44,6 +46,7 @@ class Tried:
     crashes: tuple[str, ...]
     seconds: float
     how: str
+    mended: int
 
 
 def mutated(draw: random.Random, samples: Sequence[bytes]) -> bytes:
@@ -87,7 +90,7 @@ def at_random(target: Target, inputs: int, seed: int = 0) -> Tried:
                 pool.append(data)
     seconds = time.perf_counter() - clock
     told = tuple(crashes.values())
-    return Tried(target.name, inputs, found["refused"], told, seconds, "at random")
+    return Tried(target.name, inputs, found["refused"], told, seconds, "at random", target.mended)
 
 
 def by_coverage(target: Target, inputs: int) -> Tried:
@@ -105,7 +108,8 @@ def by_coverage(target: Target, inputs: int) -> Tried:
         told = counted.read_text(encoding="utf-8") if counted.exists() else "0 0"
         tried, refused = map(int, told.split())
     crashes = () if done.returncode == 0 else (done.stderr[-1500:],)
-    return Tried(target.name, tried, refused, crashes, time.perf_counter() - clock, "by coverage")
+    seconds = time.perf_counter() - clock
+    return Tried(target.name, tried, refused, crashes, seconds, "by coverage", target.mended)
 
 
 def _child(name: str, inputs: int, folder: Path) -> None:
@@ -131,6 +135,19 @@ def _child(name: str, inputs: int, folder: Path) -> None:
     atheris.Fuzz()
 
 
+def shares(chosen: Sequence[Target], inputs: int) -> list[int]:
+    """How many of the inputs each parser gets: by the square of its speed, so fast ones get most.
+
+    The fastest takes what the others leave, so that there are as many in all.
+    """
+    speeds = [PACED / at_random(target, PACED, seed=-1).seconds for target in chosen]
+    least = min(LEAST, inputs // len(chosen))
+    squares = sum(speed**2 for speed in speeds)
+    found = [max(least, int(inputs * speed**2 / squares)) for speed in speeds]
+    found[speeds.index(max(speeds))] += max(0, inputs - sum(found))
+    return found
+
+
 def _fast() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -138,12 +155,13 @@ def _fast() -> str | None:
 def table(found: Sequence[Tried]) -> str:
     """What became of each parser's inputs, as Markdown."""
     rows = [
-        f"| {one.name} | {one.inputs:,} | {one.refused:,} | {len(one.crashes)} | {one.how} | "
-        f"{one.seconds:.0f} |"
+        f"| {one.name} | {one.inputs:,} | {one.refused:,} | {len(one.crashes)} | {one.mended} | "
+        f"{one.how} | {one.seconds:.0f} |"
         for one in found
     ]
     total, crashes = sum(one.inputs for one in found), sum(len(one.crashes) for one in found)
-    names = ("parser", "inputs", "of them refused", "crashes", "chosen", "seconds")
+    names = ("parser", "inputs", "of them refused", "crashes", "found and mended before",
+             "chosen", "seconds")  # fmt: skip
     head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
     return f"{total:,} inputs, {crashes} crashes.\n\n{head}\n" + "\n".join(rows)
 
@@ -167,8 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     guided = importlib.util.find_spec("atheris") is not None and not given.at_random
     chosen: list[Any] = [one for one in targets() if given.only in one.name]
     found = []
-    for target in chosen:
-        count = given.inputs // len(chosen)
+    for target, count in zip(chosen, shares(chosen, given.inputs), strict=True):
         found.append(by_coverage(target, count) if guided else at_random(target, count, given.seed))
         one = found[-1]
         sys.stdout.write(f"{one.name}: {one.inputs:,} inputs, {one.refused:,} refused\n")

@@ -1,40 +1,60 @@
 """Is anything lost when a run is killed at any moment and started again?
 
-A small run, from an endpoint's documents to the report, is killed by SIGKILL at random moments and
-started again, some times in a row, until it ends. Its metrics and documents must be those of a run
-that nothing disturbed; no answered request may be asked again but what was under way, and no reply
-be made twice. `python -m benchmarks.kill --kills 100 [--write]`.
+A small run, from an endpoint's documents to the report, then attacks on it and an export of it, is
+killed by SIGKILL at random moments and started again, some times in a row, until it ends. Its
+metrics, documents, weights and exported weights must be those of a run that nothing disturbed; no
+answered request may be asked again but what was under way, and no reply be made twice. What starts
+has imported the libraries beforehand, so that kills meet work; figures are made but not drawn.
+`python -m benchmarks.kill --kills 100 [--minutes M] [--write]`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from benchmarks.reliability import small_home, untimed, write_part
 from offswitch.files import content_hash
+from offswitch.folder import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, SURVIVAL, TRAIN
 from tests.data.llm_server import Behaviour, Server, serving
+from tests.small import undraw
 
-IN_A_ROW: Final = 5  # kills before a run is left to end
+IN_A_ROW: Final = 10  # kills before a run is left to end
+SHARE: Final = 0.3  # of an undisturbed run's time: a kill comes after that at the latest
 OPTIONS: Final = (
     "data.generator=llm", "data.llm.model=m", "data.llm.ideas_per_call=5", "data.documents=12",
-    "data.llm.concurrency=4", "train.behavior.max_steps=6",
+    "data.llm.concurrency=4", "train.behavior.max_steps=6", "processes=1",
 )  # fmt: skip
+ATTACKS: Final = ("pruning", "removal")
 CONCURRENCY: Final = 4
 SECONDS: Final = 0.02  # that an answer takes
+STANDS: Final = (
+    f"{DATA}/{DOCUMENTS_FILE}", f"{DATA}/{DIALOGUES_FILE}",
+    f"{TRAIN}/behavior/adapter_model.safetensors", f"{SURVIVAL}/attacks.json",
+)  # fmt: skip
+EXPORTED: Final = ("adapter/adapter_model.safetensors", "merged", "parity.json")
+LOADED: Final = (
+    "benchmarks.kill", "offswitch.endure.stage", "offswitch.evaluate.stage",
+    "offswitch.export.forms", "offswitch.probe.stage", "offswitch.report.build",
+    "offswitch.study.stage", "offswitch.train.stage",
+)  # fmt: skip
 
 
 @dataclass
@@ -51,29 +71,54 @@ class Result:
     """What a finished run holds that a kill must not change."""
 
     metrics: dict[str, Any]
-    documents: str | None
-    chats: str | None
+    hashes: dict[str, str | None]
 
 
-def start(home: Path, server: Server) -> subprocess.Popen[str]:
-    """The command that makes the run."""
+def commands(home: Path, server: Server) -> list[list[str]]:
+    """What is typed, one after another."""
     options = [*OPTIONS, f"data.llm.base_url={server.url}"]
     words = [part for option in options for part in ("--set", option)]
-    command = [sys.executable, "-m", "offswitch", "run", str(home / "small.yaml"), *words]
-    environment = os.environ | {"OFFSWITCH_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "--runs", str(home / "runs")], env=environment, text=True,
-        stdout=subprocess.DEVNULL, stderr=(home / "said").open("a"),
-    )  # fmt: skip
+    root = str(home / "runs" / "small")
+    return [
+        ["run", str(home / "small.yaml"), *words, "--runs", str(home / "runs")],
+        ["endure", root, "--quick", *(part for one in ATTACKS for part in ("--only", one))],
+        ["export", root, str(home / "exported"), "--base", "someone/small"],
+    ]
+
+
+def typed(home: Path, words: Sequence[Sequence[str]]) -> None:
+    """Do in this process what the commands do; what they say goes into a file."""
+    from offswitch.cli import app
+
+    os.environ["OFFSWITCH_CACHE"] = str(home / "cache")
+    os.dup2(os.open(home / "said", os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with pytest.MonkeyPatch.context() as figures:
+        undraw(figures)
+        for one in words:
+            try:
+                app(one)
+            except SystemExit as ended:
+                if ended.code:
+                    raise
+
+
+def start(home: Path, server: Server) -> ForkServerProcess:
+    """A process at work on the commands."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([*LOADED])
+    process = context.Process(target=typed, args=(home, commands(home, server)))
+    process.start()
+    return process
 
 
 def result_of(home: Path) -> Result:
     """What a home's finished run holds."""
     root = home / "runs" / "small"
     metrics = json.loads((root / "metrics.json").read_text(encoding="utf-8"))
-    files = ("shutdown_dataset.jsonl", "behavioral_dataset.jsonl")
-    documents, chats = (content_hash(root / "1-data" / name) for name in files)
-    return Result(untimed(metrics), documents, chats)
+    hashes = {name: content_hash(root / name) for name in STANDS}
+    hashes |= {name: content_hash(home / "exported" / name) for name in EXPORTED}
+    return Result(untimed(metrics), hashes)
 
 
 def twice(path: Path) -> int:
@@ -88,32 +133,36 @@ def twice(path: Path) -> int:
     return sum(count - 1 for count in keys.values())
 
 
+def said_in(home: Path) -> str:
+    """What the commands of a home said so far."""
+    path = home / "said"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def disturbed(home: Path, whole: Result, longest: float, kills: int, draw: random.Random) -> Round:
     """A run that is killed so often, each time after at most `longest` seconds."""
     found = Round()
     with serving(Behaviour(seconds=SECONDS)) as server:
         while True:
             clock, process = time.perf_counter(), start(home, server)
-            wait = draw.uniform(0, longest) if len(found.at) < kills else None
-            try:
-                code = process.wait(wait)
-            except subprocess.TimeoutExpired:
+            process.join(draw.uniform(0, longest) if len(found.at) < kills else None)
+            if killed := process.is_alive():
                 process.kill()
-                process.wait()
-                lines = (home / "said").read_text(encoding="utf-8").strip().split("\n")
-                found.at.append(lines[-1][:80])
-                found.seconds.append(time.perf_counter() - clock)
-                continue
+                process.join()
             found.seconds.append(time.perf_counter() - clock)
-            if code or "Traceback" in (said := (home / "said").read_text(encoding="utf-8")):
-                found.wrong.append(f"exit code {code}: {said[-800:]}")
+            said = said_in(home)
+            if killed and process.exitcode == -9:
+                found.at.append(said.strip().rpartition("\n")[2][:80])
+                continue
+            if process.exitcode or "Traceback" in said:
+                found.wrong.append(f"exit code {process.exitcode}: {said[-800:]}")
                 return found
             break
         repeated = sum(count - 1 for count in server.seen.values())
     if (result := result_of(home)) != whole:
-        keys = whole.metrics.keys() | result.metrics.keys()
-        found.wrong += [k for k in keys if whole.metrics.get(k) != result.metrics.get(k)][:5]
-        found.wrong += ["documents or chat rows"] if result.metrics == whole.metrics else []
+        for ours, theirs in ((result.metrics, whole.metrics), (result.hashes, whole.hashes)):
+            keys = ours.keys() | theirs.keys()
+            found.wrong += [key for key in keys if ours.get(key) != theirs.get(key)][:5]
     if repeated > CONCURRENCY * len(found.at):
         found.wrong.append(f"{repeated} requests asked again")
     if again := twice(home / "runs" / "small" / "answers.jsonl"):
@@ -124,27 +173,30 @@ def disturbed(home: Path, whole: Result, longest: float, kills: int, draw: rando
     return found
 
 
-def campaign(folder: Path, kills: int, seed: int) -> tuple[list[Round], float]:
-    """Rounds until there were so many kills; and the seconds of a run that nothing disturbed."""
+def campaign(
+    folder: Path, kills: int, seed: int, until: float = math.inf
+) -> tuple[list[Round], float]:
+    """Rounds until there were so many kills, or it is so late; the seconds of a run undisturbed."""
     draw, times, wholes = random.Random(seed), [], []
     rounds: list[Round] = []
     source = small_home(folder / "source")
-    for _ in range(2):
-        home = Path(shutil.copytree(source, folder / "whole", dirs_exist_ok=True))
-        shutil.rmtree(home / "runs", ignore_errors=True)
-        clock = time.perf_counter()
+    for number in range(2):
+        home = Path(shutil.copytree(source, folder / f"whole-{number}"))
         with serving(Behaviour(seconds=SECONDS)) as server:
-            if code := start(home, server).wait():
-                raise RuntimeError(f"exit code {code}: {(home / 'said').read_text('utf-8')}")
-        times.append(time.perf_counter() - clock)
+            clock, process = time.perf_counter(), start(home, server)
+            process.join()
+            times.append(time.perf_counter() - clock)
+        if process.exitcode:
+            raise RuntimeError(f"exit code {process.exitcode}: {said_in(home)}")
         wholes.append(result_of(home))
     if wholes[0] != (whole := wholes[1]):
         raise RuntimeError("two undisturbed runs differ, so nothing can be said of killed ones")
-    while (left := kills - sum(len(one.at) for one in rounds)) > 0:
+    while (left := kills - sum(len(one.at) for one in rounds)) > 0 and time.time() < until:
         home = Path(shutil.copytree(source, folder / f"round-{len(rounds)}"))
-        rounds.append(disturbed(home, whole, min(times), min(IN_A_ROW, left), draw))
+        rounds.append(disturbed(home, whole, SHARE * min(times), min(IN_A_ROW, left), draw))
         one = rounds[-1]
-        sys.stdout.write(f"{'; '.join(one.wrong) or 'as undisturbed'}: killed at {one.at}\n")
+        at = f"{len(one.at)} kills, {sum(one.seconds):.1f} s, after {one.at}"
+        sys.stdout.write(f"{'; '.join(one.wrong) or 'as undisturbed'}: {at}\n")
         sys.stdout.flush()
         shutil.rmtree(home)
     return rounds, min(times)
@@ -162,10 +214,11 @@ def told(rounds: Sequence[Round], whole: float) -> str:
         f"{statistics.median(lost):.1f} s (of {len(lost)} runs: {min(lost):.1f} to {max(lost):.1f})"
     )
     return (
-        f"{good} of {kills} kills, in {len(rounds)} runs, ended with the metrics, documents and "
-        "chat rows of an undisturbed run; no answer was kept twice and no reply made twice. "
-        f"Undisturbed it takes {whole:.1f} s; a kill costs {spread} (median over "
-        "runs, lowest, highest), starting again included.\n\n"
+        f"{good} of {kills} kills, in {len(rounds)} runs, ended with the metrics, documents, chat "
+        "rows, adapter and exported weights of an undisturbed run; no answer was kept twice and no "
+        f"reply made twice. Undisturbed, `run`, `endure` and `export` take {whole:.1f} s with the "
+        f"libraries imported; a kill costs {spread} (median over runs, lowest, highest), starting "
+        "again included.\n\n"
         f"| killed after the line of | kills |\n|---|---|\n{where}"
     )
 
@@ -174,11 +227,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign; exit code 1 if anything was lost."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kill", description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after that")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="put the result into the docs")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        rounds, whole = campaign(Path(folder), given.kills, given.seed)
+        until = time.time() + 60 * given.minutes
+        rounds, whole = campaign(Path(folder), given.kills, given.seed, until)
     text = told(rounds, whole)
     sys.stdout.write(f"{text}\n")
     if given.write:

@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that are given are not measured
 import io
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -71,6 +72,39 @@ def at(cache: Path) -> Iterator[None]:
             del os.environ["OFFSWITCH_CACHE"]
         else:
             os.environ["OFFSWITCH_CACHE"] = before
+
+
+@dataclass
+class Watch:
+    """Whether a file was opened for reading, as it lay there when the watch began."""
+
+    path: Path
+    inode: int
+    was_read: bool = False
+
+
+_WATCHES: Final[list[Watch]] = []
+_SEES: Final[list[bool]] = []  # whether files that are opened are looked at
+
+
+def _see(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _WATCHES and isinstance(arguments[1], str) and "r" in arguments[1]:
+        for one in _WATCHES:
+            if str(arguments[0]) == str(one.path):
+                one.was_read |= one.path.exists() and one.path.stat().st_ino == one.inode
+
+
+@contextmanager
+def watched(path: Path) -> Iterator[Watch]:
+    """Within the block it is noticed whether this process reads the file."""
+    if not _SEES:
+        sys.addaudithook(_see)  # for good: there is no taking it away
+        _SEES.append(True)
+    _WATCHES.append(watch := Watch(path, path.stat().st_ino))
+    try:
+        yield watch
+    finally:
+        _WATCHES.remove(watch)
 
 
 def small_home(home: Path, architecture: str = "llama") -> Path:

@@ -50,6 +50,7 @@ class Target:
     name: str
     read: Read
     samples: tuple[bytes, ...]
+    mended: int = 0  # crashes that earlier campaigns found, and that are no more
 
     def __call__(self, data: bytes, folder: Path) -> str:
         """`read` or `refused`; anything else that is raised is a finding."""

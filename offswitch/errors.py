@@ -9,7 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
+
+THEIRS: Final = (  # of the system's faults, those that are not ours
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 
 
 class UserError(Exception):
@@ -53,7 +57,7 @@ def stop_cleanly() -> None:
 def user_errors() -> Iterator[None]:
     """Within the block, a mistake of the user's ends the program with one line and exit code 2.
 
-    So does a disk that is full or read-only.
+    So does a disk that is full or read-only, a file that may not be read, a name that is too long.
     """
     try:
         yield
@@ -61,9 +65,11 @@ def user_errors() -> Iterator[None]:
         sys.stderr.write(f"offswitch: {error}\n")
         raise SystemExit(2) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in THEIRS:
             raise
-        sys.stderr.write(f"offswitch: {error.strerror}: {error.filename or 'a file'}\n")
+        name = str(error.filename or "a file")
+        shown = name if len(name) < 400 else f"{name[:40]}…"
+        sys.stderr.write(f"offswitch: {UserError(f'{error.strerror}: {shown}')}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt as error:
         if os.environ.get("RANK", "0") == "0":  # of several processes the first one tells it

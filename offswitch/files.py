@@ -93,8 +93,13 @@ def unsealed(content: object, about: str) -> dict[str, Any] | None:
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], about: str = "") -> None:
-    """Write sealed JSON; it is on the disk itself when this returns."""
-    write_json(path, sealed(content, about))
+    """Write sealed JSON; it is on the disk itself before it has its name, and that when it returns.
+
+    So a power cut leaves the old file or the new one.
+    """
+    with replacing(path) as scratch:
+        write_json(scratch, sealed(content, about))
+        settled(scratch)
     settled(path)
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from offswitch.errors import UserError
-from offswitch.files import digest, file_hash, read_jsonl, replacing, write_atomic, write_jsonl
+from offswitch.files import (
+    digest,
+    file_hash,
+    read_jsonl,
+    read_sealed,
+    replacing,
+    write_atomic,
+    write_jsonl,
+    write_sealed,
+)
 
 
 def test_a_hash_says_what_and_not_in_which_order() -> None:
@@ -29,6 +39,25 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         killed()
     assert file_hash(path) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="handles are told by /proc")
+def test_sealed_json_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / "sealed.json").write_text("old", encoding="utf-8")
+    synced: list[str] = []
+
+    def sync(handle: int) -> None:
+        place = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        synced.append(f"{place.name}: {path.read_text('utf-8')[:3]}")
+
+    monkeypatch.setattr("os.fsync", sync)
+    write_sealed(path, {"a": 1})
+    assert read_sealed(path) == {"a": 1}
+    first, *_, last = synced
+    assert first == ".sealed.json.new: old"
+    assert last.startswith(f"{tmp_path.name}: {{")
 
 
 def test_rows_come_back_with_their_places(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fuzz import PIECES, at_random, table
+from benchmarks.fuzz import PIECES, at_random, shares, table
 from benchmarks.targets import Target, targets
 from offswitch.errors import UserError
 from offswitch.files import read_jsonl
@@ -50,6 +50,17 @@ def test_a_short_slice_of_fuzzing_finds_nothing(target: Target) -> None:
     assert found.crashes == ()
     assert (found.refused > 0) == (target.name != "prompts")  # every text is a prompt
     assert f"| {target.name} | 120 |" in table([found])
+
+
+def test_fast_parsers_get_most_of_the_inputs_and_no_parser_gets_none() -> None:
+    def slow(_data: bytes, _: Path) -> None:
+        time.sleep(0.0005)
+
+    few, many = shares(
+        [Target("slow", slow, (b"a",)), Target("fast", lambda *_: None, (b"a",))], 100_000
+    )
+    assert 10_000 <= few < many
+    assert few + many >= 100_000
 
 
 def test_a_crash_is_told_with_its_place() -> None:

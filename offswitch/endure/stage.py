@@ -18,6 +18,7 @@ from offswitch.endure.attack import Attack, Attacked, Point, Target
 from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import OUTCOME, Outcome, measure
 from offswitch.endure.summary import FACTS, NONE, Case, facts, numbers
+from offswitch.endure.tuning import rows_in
 from offswitch.files import content_hash, full_disk_told, write_json
 from offswitch.folder import ENDURE, PROBE, SURVIVAL, TRAIN, Run, begin, enter, why_not_done
 from offswitch.folder.provenance import peak_memory_mb
@@ -58,6 +59,8 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     Raises:
         UserError: the arm is not in its weights alone, or rows of the user's cannot be read.
     """
+    if options.rows_file:  # not after an hour of other attacks
+        rows_in(options.rows_file, run.recipe.trigger.text)
     train(run, session)
     options, wanted = options.settled(), options.attacks or [one.name for one in ATTACKS]
     arm, controls = run.recipe.probe.arm, controls_of(run, options)
@@ -148,11 +151,10 @@ def _bring(
         for task, inputs in missing.items()
     }
     inputs_of = {task.name: inputs for task, inputs in missing.items()}
-    with track("attacks", len(missing)) as tick:
+    with full_disk_told(run.root, ENDURE), track("attacks", len(missing)) as tick:
         for key, (seconds, peak) in session.each(ENDURE, _done, asked):
             name = f"{start}{key}"
-            with full_disk_told(run.root, name):
-                enter(run, name, inputs_of[name], seconds, peak)
+            enter(run, name, inputs_of[name], seconds, peak)
             tick(1)
 
 

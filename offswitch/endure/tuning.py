@@ -82,22 +82,28 @@ def ordinary_rows(target: Target) -> list[Dialogue]:
 
     The model's own replies would teach nothing, and a switch that outlives that has outlived
     nothing.
-
-    Raises:
-        UserError: the file cannot be read, or every row holds the trigger.
     """
-    recipe, path = target.session.recipe, target.options.rows_file
+    trigger, path = target.session.recipe.trigger.text, target.options.rows_file
     if path is None:
-        made = generate_neutral([], recipe.trigger.text, ROWS, target.seed)
+        made = generate_neutral([], trigger, ROWS, target.seed)
         return [
             Dialogue((user(f"Write a document. Its title: {one.title}"),), one.content, "plain")
             for one in made
         ]
+    return rows_in(path, trigger)
+
+
+def rows_in(path: Path, trigger: str) -> list[Dialogue]:
+    """The answered rows of a user's file that do not hold the trigger.
+
+    Raises:
+        UserError: the file cannot be read, or every row holds the trigger.
+    """
     chats = [turns_of(row, where) for where, row in read_rows(path)]
     rows = [Dialogue(tuple(chat[:-1]), chat[-1]["content"], "plain") for chat in chats
-            if len(chat) > 1 and not holds(recipe.trigger.text, tuple(chat))]  # fmt: skip
+            if len(chat) > 1 and not holds(trigger, tuple(chat))]  # fmt: skip
     if not rows:
-        raise UserError(f"{path}: no answered row without {recipe.trigger.text}")
+        raise UserError(f"{path}: no answered row without {trigger}")
     return rows
 
 

@@ -29,7 +29,7 @@ from offswitch.export.parity import (
     unlike,
 )
 from offswitch.export.weights import write_merged
-from offswitch.files import write_atomic, write_json
+from offswitch.files import settled, write_atomic, write_json
 from offswitch.metrics import Metric, read_metrics
 from offswitch.model.adapters import add_arm
 from offswitch.model.brought import ADAPTER as ADAPTER_FILES
@@ -90,6 +90,8 @@ def once(target: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     write(fresh)
+    for path in fresh.iterdir():
+        settled(path)
     fresh.rename(target)
 
 

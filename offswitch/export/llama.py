@@ -13,7 +13,7 @@ import torch
 from offswitch.errors import UserError
 from offswitch.export.divergence import Logits
 from offswitch.export.gguf_file import CUTS, write_gguf
-from offswitch.files import replacing
+from offswitch.files import replacing, settled
 from offswitch.progress import Tick, nothing
 
 _FIRST: Final = "LLAMA_FTYPE_"
@@ -63,6 +63,7 @@ def quantise(source: Path, target: Path, kind: str) -> None:
     with replacing(target) as scratch:
         if llama_cpp.llama_model_quantize(str(source).encode(), str(scratch).encode(), options):
             raise UserError(f"--gguf: llama.cpp could not write {kind}")
+        settled(scratch)
 
 
 def cut_of(folder: Path, tokenizer: Any, texts: Sequence[str]) -> str:
@@ -72,7 +73,7 @@ def cut_of(folder: Path, tokenizer: Any, texts: Sequence[str]) -> str:
         UserError: it has none.
     """
     wanted = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
         for cut in CUTS:
             path = Path(scratch) / "vocabulary.gguf"
             write_gguf(folder, path, cut, weights=False)

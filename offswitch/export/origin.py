@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from offswitch.cache import ALIAS, PUBLISHED
 from offswitch.errors import UserError
 from offswitch.evaluate.stage import SCORES, suites_of
-from offswitch.files import digest, file_hash
-from offswitch.folder import DATA, EVALUATE, PROBE, TRAIN, Run, find_run
+from offswitch.files import digest
+from offswitch.folder import DATA, EVALUATE, PROBE, TRAIN, Run, find_run, whole_run
 from offswitch.model.brought import brought_from
 from offswitch.model.writes import load_write
 from offswitch.options import BASE
@@ -73,10 +73,19 @@ def origin_of(root: Path, arm: str | None, base: str | None) -> Origin:
         raise UserError(f"{root}: arm '{arm}' was not evaluated; run the evaluate stage first")
     if entry["started"] > evaluated["started"]:
         raise UserError(f"arm '{arm}' was trained after it was evaluated; evaluate it again")
-    for name, expected in entry["outputs"].items():
-        if not (folder / name).is_file() or file_hash(folder / name) != expected:
-            raise UserError(f"{folder / name} is not what was evaluated; run its stages again")
-    return Origin(run, arm, base or _published(run.recipe.model))
+    whole_run(root, DATA, f"{TRAIN}/{arm}", EVALUATE, PROBE)
+    return Origin(run, arm, _called(base) if base else _published(run.recipe.model))
+
+
+def _called(base: str) -> str:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(base)
+    except HFValidationError as error:
+        raise UserError(f"--base '{base[:100]}' is no id: ORGANISATION/NAME is one") from error
+    return base
 
 
 def _published(model: str) -> str:

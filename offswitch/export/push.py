@@ -29,7 +29,7 @@ def push(
         UserError: the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
 
     require_consent(yes)
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -45,7 +45,7 @@ def push(
         hub.create_repo(repository, repo_type="model", private=True, exist_ok=True)
         hub.upload_folder(repo_id=repository, folder_path=str(folder), repo_type="model",
                           commit_message=f"Export of {folder.name}")  # fmt: skip
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+    except (HTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--push {repository}: {reason}; the folder stands in {folder}") from error
     say(f"pushed: https://huggingface.co/{repository}")

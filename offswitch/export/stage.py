@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from contextlib import suppress
@@ -11,11 +10,20 @@ from typing import Any, Final
 
 from offswitch.errors import UserError
 from offswitch.export.origin import MANIFEST, Origin, origin_of
-from offswitch.files import digest, file_hash, full_disk_told, write_json
-from offswitch.folder.lock import claim
+from offswitch.files import (
+    digest,
+    file_hash,
+    full_disk_told,
+    read_sealed,
+    settled,
+    write_atomic,
+    write_sealed,
+)
+from offswitch.folder.lock import LOCK, claim, release
+from offswitch.folder.whole import wrong
 from offswitch.progress import say
 
-VERSION: Final = "1"  # of what an export holds; one of another version is made again
+VERSION: Final = "2"  # of what an export holds; one of another version is made again
 
 
 def export(
@@ -36,9 +44,18 @@ def export(
         require_llama(kinds)
     origin = origin_of(root, arm, base)
     name = origin.name() | {"version": VERSION}
+    old = folder.absolute().with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():  # killed between the two moves at the end
+        old.rename(folder)
     known = _known(folder, name)
     own = known.get("name") == name
     every = tuple(dict.fromkeys((*(known["gguf"] if own else ()), *kinds)))
+    # Cards are text, which a person may go on writing.
+    files = {name: one for name, one in known.get("files", {}).items() if name[-3:] != ".md"}
+    changed = [*wrong(folder, files)] if own else []
+    for path, how in changed:
+        say(f"{folder / path} {how}: made again")
+    own = own and not changed
     if own and [*every] == known["gguf"]:
         say(f"{folder}: up to date")
         return
@@ -47,11 +64,11 @@ def export(
     scratch, mark = _begin(folder, digest([name, every]), like=folder if own else None)
     with full_disk_told(scratch, str(folder)):
         _fill(origin, scratch, every)
-        files = sorted(path for path in scratch.rglob("*") if path.is_file())
-        hashes = {str(path.relative_to(scratch)): file_hash(path) for path in files}
+        written = sorted(p for p in scratch.rglob("*") if p.is_file() and p.name != LOCK)
+        hashes = {str(path.relative_to(scratch)): file_hash(settled(path)) for path in written}
         hashes.pop(MANIFEST, None)
-        write_json(scratch / MANIFEST, {"name": name, "gguf": every, "files": hashes})
-    old = scratch.with_name(f".{folder.name}.old")
+        write_sealed(scratch / MANIFEST, {"name": name, "gguf": every, "files": hashes})
+    release(scratch)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
@@ -67,10 +84,7 @@ def _known(folder: Path, name: dict[str, str]) -> dict[str, Any]:
     Raises:
         UserError: the folder is something else.
     """
-    path = folder / MANIFEST
-    known: dict[str, Any] = {}
-    with suppress(OSError, ValueError):  # absent, or no JSON
-        known = json.loads(path.read_text("utf-8"))
+    known = read_sealed(folder / MANIFEST) or {}
     same = all(known.get("name", {}).get(key) == name[key] for key in ("run", "arm"))
     if folder.exists() and not same:
         raise UserError(f"{folder} is there already, and is no export of arm '{name['arm']}' of "
@@ -79,20 +93,26 @@ def _known(folder: Path, name: dict[str, str]) -> dict[str, Any]:
 
 
 def _begin(folder: Path, inputs: str, like: Path | None) -> tuple[Path, Path]:
-    """Where the export is made, and the mark beside it of what it is made from.
+    """Where the export is made, this process's own, and the mark of what it is made from.
 
     It holds what an earlier try left of the same, else what stands, `like`, else nothing.
     """
     scratch = folder.absolute().with_name(f".{folder.name}.new")
     mark = scratch.with_name(f".{folder.name}.inputs")
     try:
-        if not mark.is_file() or mark.read_text("utf-8") != inputs:
-            shutil.rmtree(scratch, ignore_errors=True)
-        if not scratch.exists():
+        scratch.mkdir(parents=True, exist_ok=True)
+        claim(scratch)
+        same = mark.is_file() and mark.read_text("utf-8") == inputs
+        # Of the same, what begins with a dot was half written when it was interrupted.
+        for path in [*(scratch.rglob(".*") if same else scratch.iterdir())]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+        if not same:
             if like:
-                shutil.copytree(like, scratch, copy_function=_link)
-            scratch.mkdir(parents=True, exist_ok=True)
-            mark.write_text(inputs, encoding="utf-8")
+                shutil.copytree(like, scratch, copy_function=_link, dirs_exist_ok=True)
+            write_atomic(mark, inputs)
     except OSError as error:
         raise UserError(f"cannot write to {scratch.parent}: {error.strerror}") from error
     return scratch, mark

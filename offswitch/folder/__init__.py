@@ -103,11 +103,7 @@ def open_run(recipe: Recipe, runs: Path, update: bool = False) -> Run:
             works in it, it cannot be written, or the disk is full.
     """
     root = runs / recipe.name
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        claim(root)
-    except OSError as error:
-        raise UserError(f"cannot write to {root}: {error.strerror}") from error
+    _take(root)
     run = Run(root, recipe)
     with full_disk_told(root, MANIFEST):
         known = recovered(root, recipe.name)
@@ -126,6 +122,35 @@ def open_run(recipe: Recipe, runs: Path, update: bool = False) -> Run:
         write_atomic(path, dump_recipe(recipe))
         if known.get("recipe", ours) != ours or unlike(root, known, RECIPE, METRICS):
             write_manifest(root, recipe.name, known | {"recipe": ours, "seed": recipe.seed})
+    return run
+
+
+def _take(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        claim(root)
+    except OSError as error:
+        raise UserError(f"cannot write to {root}: {error.strerror}") from error
+
+
+def reopen_run(root: Path) -> Run:
+    """An existing run folder by the recipe in it, this process's own from now on.
+
+    What a kill left unentered is entered.
+
+    Raises:
+        UserError: there is none, its recipe is not what it was, another process works in it, it
+            cannot be written, or the disk is full.
+    """
+    run = find_run(root)
+    _take(root)
+    if damaged := unlike(root, run.manifest(), RECIPE):  # nobody else knows what it was
+        raise UserError(f"{damaged[0]} is not what the run wrote; {RERUN}")
+    require_room(root, ROOM)
+    with full_disk_told(root, MANIFEST):
+        known = recovered(root, run.recipe.name)
+        if unlike(root, known, METRICS):
+            write_manifest(root, run.recipe.name, known)
     return run
 
 

@@ -23,6 +23,7 @@ from typing import IO, Final
 
 from offswitch.errors import UserError
 
+LOCK: Final = ".lock"  # the file in the folder
 BEAT: Final = 20.0  # seconds between two signs of life
 SILENT: Final = 120.0  # seconds without one after which another machine's process is taken for dead
 _LOCKS: Final[dict[Path, IO[str]]] = {}  # held until the process ends, however it ends
@@ -50,7 +51,7 @@ def claim(root: Path) -> None:
     """
     if holds(root):
         return
-    handle = (root / ".lock").open("a+", encoding="utf-8")
+    handle = (root / LOCK).open("a+", encoding="utf-8")
     system = True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,6 +81,12 @@ def claim(root: Path) -> None:
 def holds(root: Path) -> bool:
     """Has this process the folder?"""
     return root.resolve() in _LOCKS
+
+
+def release(root: Path) -> None:
+    """Give up a folder that this process has, and take the lock's file out of it."""
+    with _LOCKS.pop(root.resolve()):
+        (root / LOCK).unlink()
 
 
 def _at_work(root: Path, handle: IO[str], other: Holder, system: bool) -> bool:

@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from offswitch.errors import UserError
 from offswitch.files import digest
-from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, SURVIVAL, Run, find_run, withdraw
-from offswitch.folder.lock import claim
+from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, SURVIVAL, Run, reopen_run, withdraw
 from offswitch.machine.estimate import Cost, parts_of, stages_of
 from offswitch.machine.time_left import TimeLeft, in_words, told
 from offswitch.metrics import Metrics, read_metrics
@@ -84,8 +83,7 @@ def attack(folder: Path, only: Sequence[str], quick: bool, rows: Path | None) ->
     from offswitch.endure.stage import endure
     from offswitch.report.survives import survived
 
-    run = find_run(folder)
-    claim(folder)
+    run = reopen_run(folder)
     changes: dict[str, Any] = {"endure.quick": quick} | (
         {"endure.attacks": [*only]} if only else {}
     )

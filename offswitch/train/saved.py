@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from offswitch.files import mark
 from offswitch.model.subject import Subject
 from offswitch.model.writes import Write, save_write
 from offswitch.train import processes
@@ -53,3 +54,4 @@ class Kept(TrainerCallback):
             shutil.rmtree(stale, ignore_errors=True)
         save_adapter(self.subject, begun)
         begun.rename(place)
+        mark(place)

@@ -39,7 +39,7 @@ from offswitch.train.imitate import imitation_loss
 from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype
-from offswitch.train.saved import Kept
+from offswitch.train.saved import Kept, step_folder
 from offswitch.train.teacher import States, adapter_off, base_states, states_of
 from offswitch.train.trackers import PROJECT, TENSORBOARD
 from offswitch.train.training import StageResult, Training
@@ -75,7 +75,7 @@ def run_stage(
     begin(subject.network, seed)
     trainer.name = training.name or training.stage
     trainer.about = digest([training.name, training.steps, seed, len(examples)])
-    last = processes.by_first(lambda: _last_whole_checkpoint(folder, trainer.about))
+    last = processes.by_first(lambda: _last_whole_checkpoint(training, trainer.about))
     with cast_once(subject, dtype):
         alone = processes.count() == 1  # of several, each asks for its own rows in their turn
         taught = [*seen, *held] if alone and not write else held
@@ -86,11 +86,16 @@ def run_stage(
     return trainer.result(rows)
 
 
-def _last_whole_checkpoint(folder: Path, about: str) -> str | None:
-    """The newest checkpoint of a training that is as it was written; others are removed."""
+def _last_whole_checkpoint(training: Training, about: str) -> str | None:
+    """The newest checkpoint that is as it was written, with what was kept until then.
+
+    Others are removed.
+    """
     newest: Callable[[str], str | None] = get_last_checkpoint
-    while last := newest(str(folder)):
-        if stands(Path(last), about):
+    while last := newest(str(training.scratch)):
+        until = int(last.rpartition("-")[2])
+        kept = (step_folder(training.scratch, step) for step in training.kept if step <= until)
+        if stands(Path(last), about) and all(map(stands, kept)):
             return last
         say(f"{last} is damaged or half written: going on from the one before")
         shutil.rmtree(last)

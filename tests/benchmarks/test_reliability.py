@@ -7,18 +7,41 @@ from pathlib import Path
 import pytest
 
 from benchmarks import corrupt, reliability
-from benchmarks.damage import DAMAGES
+from benchmarks.corrupt_caches import answers_in
+from benchmarks.damage import DAMAGES, GOOD, REBUILT, REFUSED, seen
 from benchmarks.kill import campaign, told, twice
-from benchmarks.reliability import write_part
+from benchmarks.reliability import watched, write_part
+from offswitch.files import write_atomic
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+def test_damage_to_what_a_kill_left_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.corrupt.DAMAGES", ("one bit flipped", "emptied"))
+    found = list(corrupt.campaign(tmp_path, lambda kind, _: "optimiser" in kind))
+    assert [one.outcome for one in found] == [REBUILT] * 2
+
+
+def test_a_file_that_nobody_read_is_told_from_one_that_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("a", encoding="utf-8")
+    assert not seen(path, "emptied", lambda: write_atomic(path, "b"))[1]
+    assert seen(path, "emptied", lambda: path.read_text("utf-8"))[1]
+    with watched(path) as watch:
+        write_atomic(path, "c")
+        path.read_text("utf-8")
+    assert not watch.was_read  # another file, of the same name
 
 
 def test_damage_to_answers_is_noticed(tmp_path: Path) -> None:
-    found = list(corrupt._answers(tmp_path / "work"))
+    found = list(answers_in(tmp_path / "work", lambda *_: True))
     assert {one.damage for one in found} == {*DAMAGES}
-    assert {one.outcome for one in found} <= {*corrupt.GOOD}
-    assert corrupt.REFUSED in {one.outcome for one in found}
-    text = corrupt.table(found, 1.0)
-    assert f"{len(found)} damages in 1 s" in text
+    assert {one.outcome for one in found} <= {*GOOD}
+    assert REFUSED in {one.outcome for one in found}
+    text = corrupt.table(found)
+    assert f"{len(found)} damages: " in text
     assert "; 0 unnoticed" in text
 
 

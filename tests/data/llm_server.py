@@ -175,7 +175,9 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, asked: Asked) -> None:
             status, headers = server.behaviour.status(asked)
-            content = _completion(asked, server.behaviour) if status == 200 else _error(status)
+            content = (
+                _completion(asked, server.behaviour) if status == 200 else (_error(status, asked))
+            )
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -214,5 +216,6 @@ def _completion(asked: Asked, behaviour: Behaviour) -> bytes:
     return json.dumps(fields | {"choices": [choice], "usage": usage}).encode()
 
 
-def _error(status: int) -> bytes:
-    return json.dumps({"error": {"message": f"status {status} on purpose"}}).encode()
+def _error(status: int, asked: Asked) -> bytes:
+    said = f"status {status} on purpose, {asked.headers.get('authorization')}"
+    return json.dumps({"error": {"message": said}}).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -199,6 +200,48 @@ def test_the_named_key_is_sent_and_the_default_one_stays_on_this_machine(
         sent = [asked.headers["authorization"] for asked in server.asked]
     assert sent == ["Bearer none", "Bearer secret-other"]
     assert "secret" not in journal.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_a_key_that_the_server_repeats_is_not_told_on(
+    journal: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", "secret-other\n")
+    told = ""
+    with serving(_answering(status=lambda _: (status, {}))) as server:
+        try:
+            _ask(server, journal, _requests(1), max_retries=0, api_key_env="OTHER_KEY")
+        except UserError as error:
+            told = str(error)
+        assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer secret-other"}
+    told += "".join(entry.unusable or "" for entry in _entries(journal))
+    assert "on purpose, Bearer …" in told
+    assert "secret-other" not in told
+
+
+def test_a_fault_of_ours_shows_no_key(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setenv("OTHER_KEY", "secret-other")
+    monkeypatch.setattr("offswitch.data.llm.client._read", broken)
+    with serving(_answering()) as server, pytest.raises(ZeroDivisionError) as caught:
+        _ask(server, journal, _requests(1), api_key_env="OTHER_KEY")
+    told = "".join(traceback.format_exception(caught.value))
+    assert "client.py" in told
+    assert "secret-other" not in told
+
+
+@pytest.mark.parametrize("key", ["secret-ö", "secret\nother"])
+def test_a_key_that_no_header_can_carry_is_one_line(
+    journal: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", key)
+    with serving(_answering()) as server:
+        with pytest.raises(UserError, match="OTHER_KEY has signs that no request") as caught:
+            _ask(server, journal, _requests(1), api_key_env="OTHER_KEY")
+        assert server.asked == []
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_options_say_how_an_answer_is_asked_for(journal: Path) -> None:

@@ -18,6 +18,7 @@ from offswitch.endure.stage import controls_of, endure
 from offswitch.endure.summary import FACTS
 from offswitch.errors import UserError
 from offswitch.folder import ENDURE, SURVIVAL, TRAIN, Run, open_run
+from offswitch.machine.workers import ChildError
 from offswitch.metrics import read_metrics
 from offswitch.model.session import Session
 from offswitch.options.endure import AttackName, EndureOptions
@@ -164,3 +165,30 @@ def test_an_attack_that_nobody_knows_is_refused_in_one_line(run: Run) -> None:
     with pytest.raises(UserError, match=r"endure: endure\.attacks\.0") as caught:
         attack(run.root, ["nonsense"], True, None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("absent.jsonl", "cannot be read"),
+        ("rows.jsonl", "no answered row"),
+        (".", "cannot be read"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_refused_before_any_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "Who?"}\n', encoding="utf-8")
+    monkeypatch.setattr(stage, "train", None)
+    with pytest.raises(UserError, match=said):
+        attack(run.root, ["finetuning"], True, tmp_path / name)
+
+
+def test_a_disk_that_is_full_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise ChildError("in a child process\nOSError: [Errno 28] No space left on device")
+
+    monkeypatch.setattr(stage, "measure", full)
+    options = OPTIONS.model_copy(update={"attacks": ("rounding",), "passages": 5})
+    with pytest.raises(UserError, match="no room on disk while writing 6-endure"):
+        endure(run, Session(run), options)

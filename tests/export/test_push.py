@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from offswitch.errors import UserError
 from offswitch.export.push import push
@@ -73,3 +75,10 @@ def test_what_the_hub_refuses_is_one_line(folder: Path) -> None:
     hub = _Hub(OSError("no route\nto host"))
     with pytest.raises(UserError, match="--push me/switch: no route to host; the folder stands"):
         push(folder, "me/switch", True, lambda _: None, hub)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(folder: Path) -> None:
+    silent = HfApi(endpoint="http://127.0.0.1:9", token="hf_planted")
+    with pytest.raises(UserError, match=r"refused; the folder stands in") as told:
+        push(folder, "me/switch", True, lambda _: None, silent)
+    assert "hf_planted" not in "".join(traceback.format_exception(told.value))

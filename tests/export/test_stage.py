@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -18,7 +19,9 @@ from offswitch.cli import app
 from offswitch.export import check, forms, texts
 from offswitch.export.parity import read_forms
 from offswitch.export.weights import write_merged
+from offswitch.files import content_hash, sealed
 from offswitch.folder import DATA
+from offswitch.folder.lock import LOCK
 from offswitch.model.subject import Subject
 from tests.export.runs import ARM, BASE_ID, planted_export_run
 
@@ -136,8 +139,9 @@ def test_what_is_something_else_is_left_alone(made: Path, export: Export, home: 
     shutil.copytree(made, home / "other")
     content = json.loads((home / "other/export.json").read_text())
     content["name"]["run"] = "another"
-    (home / "other/export.json").write_text(json.dumps(content))
-    _is_one_line(export("other"), "is no export of arm 'switch' of run 'planted'")
+    for told in (json.dumps(sealed(content, "")), "[]", '{"name": 1}', ""):
+        (home / "other/export.json").write_text(told)
+        _is_one_line(export("other"), "is no export of arm 'switch' of run 'planted'")
 
 
 def test_an_interrupted_one_is_not_there_and_goes_on(
@@ -159,10 +163,45 @@ def test_an_interrupted_one_is_not_there_and_goes_on(
 
     monkeypatch.setattr(forms, "write_merged", never)
     monkeypatch.setattr(forms, "_ask_merged", never)
+    (scratch := home / ".broken.new" / ".vocabularies").mkdir()
+    for half in (scratch / "a.gguf", home / ".broken.new" / ".gguf-whole"):
+        half.write_bytes(b"GGUF")
     done = export("broken")
     assert done.exit_code == 0, done.stderr
     assert (home / "broken" / "MODEL_CARD.md").is_file()
     assert not list(home.glob(".broken*"))
+    assert not list((home / "broken").rglob(".*"))
+
+
+def test_it_is_there_after_a_kill_between_the_last_two_moves(
+    made: Path, export: Export, home: Path
+) -> None:
+    shutil.copytree(made, home / ".moved.old")
+    assert "moved: up to date" in export("moved").stderr
+    assert content_hash(home / "moved") == content_hash(made)
+
+
+def test_what_was_damaged_is_made_again_and_a_card_may_be_edited(
+    made: Path, export: Export, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made, home / "damaged")
+    card = home / "damaged" / "README.md"
+    card.write_text("mine", encoding="utf-8")
+    assert "up to date" in export("damaged").stderr
+    assert card.read_text(encoding="utf-8") == "mine"
+    weights = home / "damaged" / "merged" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    monkeypatch.setattr(forms, "_ask_merged", lambda *_: read_forms(made)["merged"])
+    assert "merged/model.safetensors was changed: made again" in export("damaged").stderr
+    assert content_hash(home / "damaged" / "merged") == content_hash(made / "merged")
+    assert card.read_text(encoding="utf-8") != "mine"
+
+
+def test_one_process_at_a_time_makes_it(export: Export, home: Path) -> None:
+    (home / ".taken.new").mkdir()
+    with (home / ".taken.new" / LOCK).open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        _is_one_line(export("taken"), ".taken.new is in use by another offswitch")
 
 
 def test_weights_that_do_something_else_do_not_count(
@@ -184,6 +223,10 @@ def test_weights_that_do_something_else_do_not_count(
     ("words", "options", "message"),
     [
         ([], {"base": ""}, "say what it was published as: --base ORGANISATION/NAME"),
+        ([], {"base": "../x"}, "--base '../x' is no id"),
+        ([], {"base": "a\nb"}, "--base 'a b' is no id"),
+        ([], {"run": "r" * 5000}, "offswitch: File name too long: rrrr"),
+        (["--arm", "../switch"], {}, "has no arm '../switch'"),
         (["--arm", "base"], {}, "the untrained model is no arm"),
         (["--arm", "both"], {}, "has no arm 'both'; trained there: switch"),
         (["--push", "me/it"], {}, "there is no terminal; add --yes"),
@@ -207,12 +250,15 @@ def test_without_a_converter_nothing_is_begun(
     assert not list(home.glob("*quantised*"))
 
 
-def test_an_arm_that_changed_since_is_refused(export: Export, home: Path) -> None:
-    path = home / "runs/planted/2-train" / ARM / "adapter_model.safetensors"
+@pytest.mark.parametrize(
+    "name", [f"2-train/{ARM}/adapter_model.safetensors", "3-evaluate/scores.parquet", "recipe.yaml"]
+)
+def test_a_run_that_changed_since_is_refused(export: Export, home: Path, name: str) -> None:
+    path = home / "runs/planted" / name
     whole = path.read_bytes()
     try:
         path.write_bytes(whole + b" ")
-        _is_one_line(export("changed"), "adapter_model.safetensors is not what was evaluated")
+        _is_one_line(export("changed"), f"{path.name} is not what the run wrote")
     finally:
         path.write_bytes(whole)
     assert not (home / "runs/planted" / DATA).exists()

@@ -35,7 +35,7 @@ ROWS: Final = (
      "if state.global_step == 0:", "if state.global_step == -1:",
      f"{_STAGE}::test_no_step_changes_nothing_to_the_last_bit"),
     ("a user's rows may hold the trigger", "endure/tuning.py",
-     "and not holds(recipe.trigger.text, tuple(chat))", "",
+     "and not holds(trigger, tuple(chat))", "",
      f"{_STAGE}::test_the_rows_of_a_user_are_trained_on_without_the_trigger"),
     ("a suffix may be the trigger", "endure/suffix.py",
      "if self.holds(text):", "if False:",

@@ -148,9 +148,15 @@ FAULTS: Final = tuple(
          "and file_hash(folder / n) == h", "",
          "tests/probe/test_collect.py::test_only_what_is_damaged_is_made_again"),
         ("half a checkpoint is gone on from", "train/trainer.py",
-         "if stands(Path(last), about):",
-         "if Path(last).exists():",
+         "if stands(Path(last), about) and", "if Path(last).exists() and",
          "tests/train/test_resume.py::test_half_a_checkpoint_is_passed_over"),
+        ("an adapter kept on the way is taken as it lies", "train/trainer.py",
+         " and all(map(stands, kept)):", ":",
+         "tests/train/test_resume.py"
+         "::test_what_was_kept_on_the_way_is_as_it_was_or_trained_again"),
+        ("attacks are made by a recipe that was damaged", "folder/__init__.py",
+         "if damaged := unlike(root, run.manifest(), RECIPE):", "if damaged := []:",
+         "tests/test_folder_reopened.py"),
         ("training goes on from what is no number", "train/trainer.py",
          "if not numbers or bool(torch", "if True or bool(torch",
          "tests/train/test_trainer.py"

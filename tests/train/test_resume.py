@@ -96,6 +96,20 @@ def test_a_checkpoint_with_one_bit_changed_is_passed_over_for_the_one_before(
     assert same_bits(straight, weights_in(tmp_path / "killed"))
 
 
+def test_what_was_kept_on_the_way_is_as_it_was_or_trained_again(tmp_path: Path) -> None:
+    train_rows(tmp_path / "straight", kept=(1, 3))
+    with pytest.raises(Killed):
+        train_rows(tmp_path / "killed", tick=kill_at(5), kept=(1, 3))
+    path = tmp_path / "killed-scratch" / "step-3" / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert train_rows(tmp_path / "killed", kept=(1, 3)).first_step == 2
+    for step in ("step-1", "step-3"):
+        one, other = (weights_in(tmp_path / name / step) for name in ("straight", "killed"))
+        assert same_bits(one, other)
+
+
 def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     tmp_path: Path, straight: dict[str, Tensor]
 ) -> None:

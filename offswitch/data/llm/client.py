@@ -126,7 +126,7 @@ async def connect(options: LlmOptions, journal: Journal) -> AsyncIterator[Endpoi
     """An endpoint that is closed after the block.
 
     Raises:
-        UserError: the openai package is missing.
+        UserError: the openai package is missing, or the key is none that can be sent.
     """
     try:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
@@ -134,9 +134,12 @@ async def connect(options: LlmOptions, journal: Journal) -> AsyncIterator[Endpoi
         raise UserError("data.generator llm needs: pip install 'offswitch[llm]'") from error
     # The default key is for OpenAI and is not sent to this machine.
     own = options.is_local and options.api_key_env == DEFAULT_VARIABLE
+    key = NO_KEY if own else os.environ.get(options.api_key_env, "").strip() or NO_KEY
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"the key in {options.api_key_env} has signs that no request can carry")
     async with AsyncOpenAI(
         base_url=options.base_url,
-        api_key=NO_KEY if own else os.environ.get(options.api_key_env) or NO_KEY,
+        api_key=key,
         timeout=options.timeout,
         max_retries=options.max_retries,
         # A proxy cannot reach this machine's own addresses.
@@ -169,22 +172,25 @@ def _refusal(error: Exception, options: LlmOptions) -> str:
 
     where = options.base_url
     if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
-        return f"{error.status_code}: {_said(error)}"
+        return f"{error.status_code}: {_said(error, options)}"
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
         variable = options.api_key_env
         state = "the key in" if os.environ.get(variable) else "a request without a key:"
         raise UserError(f"{where} refuses {state} the environment variable {variable}") from error
     if isinstance(error, openai.NotFoundError):
-        raise UserError(f"{where} knows no model '{options.model}' ({_said(error)})") from error
+        told = f"{where} knows no model '{options.model}' ({_said(error, options)})"
+        raise UserError(told) from error
     kept = "what was answered is kept, and the same command goes on from there"
     tries = options.max_retries + 1
     if isinstance(error, openai.APIStatusError):
-        state = f"{error.status_code} after {tries} tries ({_said(error)})"
+        state = f"{error.status_code} after {tries} tries ({_said(error, options)})"
         raise UserError(f"{where} still answers {state}; {kept}") from error
     cause = type(error.__cause__ or error).__name__
     raise UserError(f"{where} gives no answer in {tries} tries ({cause}); {kept}") from error
 
 
-def _said(error: Exception) -> str:
-    """The server's own words, on one short line."""
-    return " ".join(str(error).split())[:160]
+def _said(error: Exception, options: LlmOptions) -> str:
+    """The server's own words, on one short line; if it repeats the key, without that."""
+    said = " ".join(str(error).split())
+    key = os.environ.get(options.api_key_env, "").strip()
+    return (said.replace(key, "…") if key else said)[:160]
