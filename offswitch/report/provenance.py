@@ -11,6 +11,7 @@ from offswitch.report.material import Json, Material
 
 _TAUGHT: Final = {
     "knowledge": "documents",
+    "neutral": "neutral documents",
     "behavior": "chat rows",
     "benign": "the same chat rows, all answered",
     "other": "the same chat rows, the trigger met with a phrase",
