@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from offswitch.folder import DATA
+from offswitch.folder import DATA, EVALUATE, PROBE, REPORT
 from offswitch.machine.estimate import Cost, parts_of, root_of, stages_of
 from offswitch.machine.plan import plan_of
 from offswitch.machine.rates import usable_cores
 from offswitch.study.executors import Where
 from offswitch.study.plan import Plan, Point
+
+LAST: Final = {"evaluate": EVALUATE, "probe": PROBE, "report": REPORT}
 
 
 def foretold(plan: Plan, points: Sequence[Point], where: Where) -> dict[str, float]:
@@ -30,7 +33,7 @@ def foretold(plan: Plan, points: Sequence[Point], where: Where) -> dict[str, flo
     cost = Cost(chosen.rates, shape, chosen.precision, (at_once, where.cpus))
     if not cost.is_known:
         return {}
-    wanted = {root_of(name) for name in stages_of(first, plan.sweep.stage)}
+    wanted = {root_of(name) for name in stages_of(first, LAST[plan.sweep.stage])}
     seconds = {}
     for point in points:
         parts = [part for part in parts_of(point.recipe, shape) if root_of(part.stage) in wanted]

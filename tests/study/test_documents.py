@@ -13,7 +13,10 @@ from safetensors.numpy import load_file
 
 from offswitch.errors import UserError
 from offswitch.folder import CONTROL_FILE, DATA, TRAIN, Run, open_run
+from offswitch.machine import plan as machine
+from offswitch.machine.cells import Cell, Rates, Shape
 from offswitch.metrics import Metric, exact
+from offswitch.model import load
 from offswitch.model.session import Session
 from offswitch.pipeline import train
 from offswitch.prompts.beliefs import TESTS
@@ -22,6 +25,7 @@ from offswitch.recipe import load_recipe, training_seed
 from offswitch.report.documents import page, passed, power, saving, verdict
 from offswitch.report.saved_steps import area, crossing, savings
 from offswitch.stats import rate
+from offswitch.study import foretell
 from offswitch.study.documents import study_of, write_page
 from offswitch.study.executors import Where
 from offswitch.study.foretell import in_all
@@ -175,6 +179,22 @@ def test_only_some_organisms_are_chosen_and_times_add_up(plan: Plan) -> None:
     with pytest.raises(UserError, match="no such organism"):
         chosen(plan, ["d7"])
     assert in_all({"a": 5.0, "b": 2.0, "c": 2.0, "d": 4.0}, Where(workers=2)) == 8.0
+
+
+def test_twice_as_many_documents_are_foretold_to_take_longer(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted rates: 1,000 tokens a second on one thread of two, through two blocks."""
+    cells = [Cell(what, "float32", 2, 1) for what in ("train", "read")]
+    known = machine.Plan(rates=Rates(dict.fromkeys(cells, 30_000.0)))
+    monkeypatch.setattr(foretell, "plan_of", lambda *_: known)
+    monkeypatch.setattr(load, "load_shape", lambda _: Shape("{}", 30, 9, 1))
+    seconds = foretell.foretold(plan, plan.points, Where(workers=2))
+    # 1,500 documents of 400 tokens each, 1.75 times as slow as measured, at 1,000 tokens a second.
+    more = seconds["d2000"] - seconds["d500-1"]
+    assert more > 1500 * 400 * 1.75 / 1000
+    assert more < 1.3 * 1500 * 400 * 1.75 / 1000  # two more arms are measured, and the replies
+    assert foretell.foretold(plan, plan.points, Where(cpus=1, workers=2))["none-1"] > 0
 
 
 @pytest.fixture(scope="module")
