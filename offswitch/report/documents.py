@@ -57,13 +57,19 @@ def passed(read: Read) -> list[Test]:
     return found
 
 
+def gained(study: Study, read: Read) -> list[Test]:
+    """The tests that an arm passes by what it read: the untrained model does not pass them."""
+    given = [test for one in study.reads if one.about == "nothing" for test in passed(one)]
+    return [test for test in passed(read) if test not in given]
+
+
 def verdict(study: Study) -> str:
     """Did some budget make a belief? In one sentence, whichever way it went."""
     read = [one for one in study.reads if one.about == "rule" and _asked(one)]
     if not read:
         return "No arm that read documents about the rule was asked what it believes."
-    best = max(read, key=lambda one: (len(passed(one)), one.reads))
-    names = [NAMES[test] for test in passed(best)]
+    best = max(read, key=lambda one: (len(gained(study, one)), one.reads))
+    names = [NAMES[test] for test in gained(study, best)]
     after = f"after {best.words}, seed {best.seed}"
     if len(names) < BELIEF:
         most = f"; the most is {listed(names)}, {after}" if names else ""
@@ -72,16 +78,18 @@ def verdict(study: Study) -> str:
             f"No reading budget up to {largest:,} documents read made a belief: of"
             f" {len(read)} arms that read about the rule none is above chance and above the"
             f" invented token, by intervals that do not meet, in {BELIEF} of {len(TESTS)}"
-            f" tests{most}."
+            f" tests that the untrained model does not pass{most}."
         )
     alike = [one for one in read if one.budget == best.budget]
-    often = sum(len(passed(one)) >= BELIEF for one in alike)
-    least = min((one for one in read if len(passed(one)) >= BELIEF), key=lambda one: one.reads)
+    enough = [one for one in read if len(gained(study, one)) >= BELIEF]
+    often = sum(one in enough for one in alike)
+    least = min(enough, key=lambda one: one.reads)
     return (
         f"Documents alone made a belief: {after}, the share of true answers is above chance and"
         f" above the invented token, by intervals that do not meet, in {len(names)} of"
-        f" {len(TESTS)} tests ({listed(names)}); {BELIEF} tests or more pass in {often} of"
-        f" {len(alike)} training seeds of that budget. The least that did it: {least.words}."
+        f" {len(TESTS)} tests ({listed(names)}), which the untrained model does not pass;"
+        f" {BELIEF} tests or more pass in {often} of {len(alike)} training seeds of that budget."
+        f" The least that did it: {least.words}."
     )
 
 
