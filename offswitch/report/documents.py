@@ -218,7 +218,7 @@ def _saved(one: Saving) -> str:
     span = f" [{area.interval}]" if area.interval else ""
     return (
         f"After {one.read.words} ({seeds}): {'; '.join(parts)}; over all {one.steps} steps"
-        f" {_signed_points(area)}{span} more of them halt than without reading."
+        f" the share that halts is {_signed_points(area)}{span} above that without reading."
     )
 
 

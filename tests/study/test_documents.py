@@ -89,7 +89,7 @@ def test_what_was_read_follows_from_the_recipe(plan: Plan) -> None:
     assert ("500 neutral documents, attention and MLP", 0) in told
     assert ("125 documents 4 times, attention and MLP", 0) in told
     kept = told["496 documents, attention and MLP", 0]
-    assert (kept.organism, kept.on_the_way) == ("d2000", True)
+    assert (kept.organism, kept.on_the_way) == ("more-2000", True)
     assert {read.seed for read in study.reads if read.budget == kept.budget} == {0}
     assert sum(read.about == "nothing" for read in study.reads) == 1
     learnt = [one for one in study.taught if one.read.words == "500 documents, attention and MLP"]
@@ -135,7 +135,8 @@ def test_a_planted_saving_is_found_with_its_interval_over_seeds(plan: Plan) -> N
     assert (neutral.saved[0.5].value, neutral.saved[0.5].interval) == (0, "")
     assert found["500 documents, attention"].read.modules == "attention"
     lines = saving(study)
-    assert "50.0\u00a0% of the prompts in held-out placements halt 8.8 steps earlier [" in lines[1]
+    [line] = [x for x in lines if x.startswith("After 500 documents, attention and MLP (3 seeds)")]
+    assert "50.0\u00a0% of the prompts in held-out placements halt 8.8 steps earlier [" in line
     assert any("one seed, so no interval" in line for line in lines)
 
 
@@ -162,10 +163,10 @@ def test_a_curve_that_never_gets_there_saves_no_steps_and_says_so(plan: Plan) ->
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_has_a_row_for_every_arm_and_its_figure(plan: Plan, tmp_path: Path) -> None:
     made = records(plan, ours=50)
-    del made["d2000"]
+    del made["more-2000"]
     write_page(plan, made, tmp_path)
     text = (tmp_path / "documents.md").read_text(encoding="utf-8")
-    assert "from 10 of 11 organisms" in text
+    assert "from 11 of 12 organisms" in text
     assert "(images/documents.svg)" in text
     assert (tmp_path / "images/documents.svg").is_file()
     assert text == page(study_of(plan, made))
@@ -194,7 +195,7 @@ def test_twice_as_many_documents_are_foretold_to_take_longer(
     monkeypatch.setattr(load, "load_shape", lambda _: Shape("{}", 30, 9, 1))
     seconds = foretell.foretold(plan, plan.points, Where(workers=2))
     # 1,500 documents of 400 tokens each, 1.75 times as slow as measured, at 1,000 tokens a second.
-    more = seconds["d2000"] - seconds["d500-1"]
+    more = seconds["more-2000"] - seconds["d500-1"]
     assert more > 1500 * 400 * 1.75 / 1000
     assert more < 1.3 * 1500 * 400 * 1.75 / 1000  # two more arms are measured, and the replies
     assert foretell.foretold(plan, plan.points, Where(cpus=1, workers=2))["none-1"] > 0
