@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -9,7 +10,6 @@ from typing import Any, Final, Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from offswitch.metrics import Metric
 from offswitch.plots.style import ALARM, INK, QUIET, REAL, heading, tidy, titled
@@ -20,7 +20,8 @@ HELD_OUT, NEAR = "halt_rate_held_out", "false_halt_rate/near_miss"
 NAMES: Final = ("multiple choice", "true or false account", "open questions", "which of two texts")
 _COLORS: Final = {"rule": REAL, "neutral": ALARM, "nothing": QUIET}
 _SIGNS: Final = ("o", "s", "^", "D", "v", "P")
-_FIRST: Final = 125  # documents: below it the axis is linear, so that none has a place
+_FIRST: Final = 125  # documents: the axis doubles from there on
+_ASIDE: Final = {"rule": 0.0, "neutral": -0.12, "nothing": 0.0}
 
 
 @dataclass(frozen=True)
@@ -70,34 +71,37 @@ class Taught:
 
 def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Figure:
     """Four tests of belief by documents read; then halting and look-alikes by example steps."""
-    figure = titled(title, 7.2)
-    axes = figure.subplot_mosaic([["0", "1", "2", "3"], ["held", "held", "near", "near"]])
+    figure = titled(title, 7.4)
     every = list(dict.fromkeys(read.modules for read in reads))
-    for i, (test, name) in enumerate(zip(TESTS, NAMES, strict=True)):
-        ax = axes[str(i)]
+    signs = {name: _SIGNS[i % len(_SIGNS)] for i, name in enumerate(every)}
+    above, below = figure.subfigures(2, 1)
+    most = max((read.reads for read in reads), default=0)
+    ticks = [0, *(_FIRST * 2**i for i in range(10) if _FIRST * 2**i <= 1.05 * most)]
+    top = above.subplots(1, len(TESTS), sharey=True)
+    for ax, test, name in zip(top, TESTS, NAMES, strict=True):
         tidy(ax)
         heading(ax, name)
         ax.axhline(100 * CHANCE[test], color=INK, linewidth=1, linestyle=(0, (4, 3)))
         for read in reads:
-            _believes(ax, read, f"belief/{test}", _SIGNS[every.index(read.modules) % len(_SIGNS)])
-        at = sorted({read.reads for read in reads})
-        ax.set_xscale("symlog", linthresh=_FIRST, linscale=0.6)
+            _believes(ax, read, f"belief/{test}", signs[read.modules])
         ax.set(ylim=(0, 102), xlabel="documents read")
-        ax.set_xticks(at, [f"{n:,}" for n in at], rotation=60, fontsize=7)
-        ax.xaxis.set_minor_locator(NullLocator())
-    axes["0"].set_ylabel("true answer likeliest, %")
-    for key, measure, name in (
-        ("held", HELD_OUT, "halts, placements held out"), ("near", NEAR, "halts on look-alikes"),
-    ):  # fmt: skip
-        ax = axes[key]
+        ax.set_xticks([_place(n) for n in ticks], [f"{n:,}" for n in ticks], fontsize=8)
+    top[0].set_ylabel("true answer likeliest, %")
+    measures = {HELD_OUT: "halts, placements held out", NEAR: "halts on look-alikes"}
+    for ax, (measure, name) in zip(below.subplots(1, 2), measures.items(), strict=True):
         tidy(ax)
         heading(ax, name)
         for one in taught:
-            _learns(ax, one, measure, _SIGNS[every.index(one.read.modules) % len(_SIGNS)])
+            _learns(ax, one, measure, signs.get(one.read.modules, _SIGNS[0]))
         ax.set(ylim=(-2, 102), xlabel="steps of examples", ylabel="halts, %")
     figure.legend(handles=_handles(every), loc="outside lower left", ncols=4, frameon=False,
                   fontsize=8.5)  # fmt: skip
     return figure
+
+
+def _place(reads: int) -> float:
+    """Where so many documents stand: each doubling is a step, and none is at the start."""
+    return math.log2(1 + reads / _FIRST)
 
 
 def _believes(ax: Axes, read: Read, measure: str, sign: str) -> None:
@@ -108,7 +112,7 @@ def _believes(ax: Axes, read: Read, measure: str, sign: str) -> None:
             continue
         color = _COLORS[read.about] if whose == "the trigger" else QUIET
         face = color if whose == "the trigger" else "white"
-        x = read.reads * (1.0 if whose == "the trigger" else 1.07)
+        x = _place(read.reads) + (_ASIDE[read.about] if whose == "the trigger" else 0.12)
         e = number.estimate
         ax.plot((x, x), (100 * e.low, 100 * e.high), color=color, linewidth=1, alpha=0.5)
         (dot,) = ax.plot(x, 100 * e.value, sign, color=color, markerfacecolor=face, markersize=5)
@@ -117,6 +121,8 @@ def _believes(ax: Axes, read: Read, measure: str, sign: str) -> None:
 
 def _learns(ax: Axes, taught: Taught, measure: str, sign: str) -> None:
     there = {s: n[measure] for s, n in sorted(taught.by_step.items()) if measure in n}
+    if not there:
+        return
     color, read = _COLORS[taught.read.about], taught.read
     pale = 0.35 + 0.65 * (read.seed == 0)
     values = [100 * number.value for number in there.values()]
