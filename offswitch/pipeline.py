@@ -31,8 +31,9 @@ from offswitch.metrics import Metrics, write_metrics
 from offswitch.model.session import Session, in_child
 from offswitch.model.source import identity
 from offswitch.options import BASE
+from offswitch.options.arms import reads_neutral, steps_kept
 from offswitch.progress import at, say, unsaid
-from offswitch.recipe import LENGTH_OF, Recipe, arms_of, trained_here
+from offswitch.recipe import Recipe, arms_of, trained_here, used_arms
 from offswitch.train.processes import by_first, count, rank, require_shares
 from offswitch.train.trackers import require_trackers
 
@@ -49,9 +50,10 @@ def make_data(run: Run, session: Session | None = None) -> Session:
 
         write_data(session, folder)
 
-    own = (options.documents_file, options.dialogues_file, options.neutral_file)
-    files = [content_hash(path) if path else None for path in own]
-    stage(run, DATA, {"data": options.inputs(), "files": files}, work)
+    paths = (options.documents_file, options.dialogues_file, options.neutral_file)
+    files = [content_hash(path) if path else None for path in paths]
+    control = {"neutral alone": True} if reads_neutral(used_arms(run.recipe)) else {}
+    stage(run, DATA, {"data": options.inputs(), "files": files} | control, work)
     return session
 
 
@@ -110,7 +112,7 @@ def _train_beside(session: Session, then: Then | None) -> None:
         _say_done(run, answer.key)
 
     def ready(arm: str) -> bool:
-        before = session.recipe.arms[arm].goes_on_from
+        before = session.recipe.arms[arm].after
         return before not in waiting and f"{TRAIN}/{before}" not in at_work
 
     try:
@@ -148,18 +150,17 @@ def _write_arm(session: Session, arm: str, folder: Path) -> None:
 
 def _for_arm(session: Session, arm: str) -> dict[str, Any]:
     """What the training of an arm depends on."""
-    run, options = session.run, session.recipe.train.model_dump(mode="json")
-    table = session.recipe.arms[arm]
+    run, table = session.run, session.recipe.arms[arm]
     if table.brought:
         return {"arm": table.model_dump(), "brought": identity(table.brought)}
-    made = table.model_dump(exclude={"adapter", "model"})
-    length = LENGTH_OF[table.stages[-1]]
-    others = {"arms", "more_seeds", *LENGTH_OF.values()} - {length}
-    others |= {"report_to"} | ({"rounds", "candidates"} if length != "adversarial" else set())
-    used = {key: value for key, value in options.items() if key not in others}
+    if of := table.kept_of:
+        of = run.outputs_hash(f"{TRAIN}/{of}")
+        return common_inputs(run.recipe) | {"arm": table.model_dump(), "of": of}
+    made = table.model_dump(exclude={"adapter", "model", "kept_of", "step"})
     before = [DATA, *([f"{TRAIN}/{table.goes_on_from}"] if table.goes_on_from else [])]
-    own = {"arm": made, "train": used, "before": run.outputs_hash(*before)}
-    return common_inputs(run.recipe) | own
+    own: dict[str, Any] = {"train": session.recipe.train.inputs(table.stages[-1])}
+    own |= {"kept": kept} if (kept := steps_kept(used_arms(run.recipe), arm)) else {}
+    return common_inputs(run.recipe) | own | {"arm": made, "before": run.outputs_hash(*before)}
 
 
 def evaluate(run: Run, session: Session | None = None) -> Session:
@@ -171,7 +172,7 @@ def evaluate(run: Run, session: Session | None = None) -> Session:
         measure_ahead(session, arms)
 
     session = train(run, session, ahead)
-    options = run.recipe.evaluate.model_dump(mode="json", exclude={"questions_file"})
+    options = run.recipe.evaluate.inputs()
     inputs = {
         "evaluate": options,
         "samples of": run.recipe.probe.arm,

@@ -20,23 +20,11 @@ from offswitch.options import (
     EvaluateOptions,
     ProbeOptions,
     Section,
-    StageOptions,
-    TrainOptions,
     TriggerOptions,
 )
 from offswitch.options.arms import ARMS, Arm
 from offswitch.options.endure import EndureOptions
-
-# Which options set a stage's length: controls are as long as the one they are compared with.
-LENGTH_OF: Final = {
-    "knowledge": "knowledge",
-    "behavior": "behavior",
-    "benign": "behavior",
-    "other": "behavior",
-    "adversarial": "adversarial",
-    "written": "behavior",
-    "writing": "writing",
-}
+from offswitch.options.train import TrainOptions
 
 LONGEST: Final = 1_000_000  # bytes of a recipe; the longest here has 3,000
 MOST: Final = 100_000  # values of a recipe, after aliases are followed
@@ -80,10 +68,11 @@ class Recipe(Section):
         for name, arm in self.arms.items():
             if name == BASE:
                 raise ValueError(f"arms: '{BASE}' is the untrained model; choose another name")
-            if arm.goes_on_from is not None and arm.goes_on_from not in earlier:
-                raise ValueError(
-                    f"arms: {name} goes on from '{arm.goes_on_from}', which must stand before it"
-                )
+            if arm.after is not None and arm.after not in earlier:
+                how = "is kept of" if arm.kept_of else "goes on from"
+                raise ValueError(f"arms: {name} {how} '{arm.after}', which must stand before it")
+            if arm.kept_of and not self.arms[arm.kept_of].keeps:
+                raise ValueError(f"arms: {name} is kept of '{arm.kept_of}', which keeps no steps")
             learns = "writing" in arm.stages
             if arm.goes_on_from and learns != bool(self.arms[arm.goes_on_from].write):
                 what = "which has no write" if learns else "whose write would be lost"
@@ -97,6 +86,11 @@ class Recipe(Section):
                 f"arm '{reads[0]}' reads documents of the package, which teach silence, not "
                 f"'{self.trigger.reply}'; bring data.documents_file, or leave that arm out"
             )
+        for name in self.evaluate.belief_arms or ():
+            if name not in self.arms:
+                raise ValueError(
+                    f"evaluate.belief_arms: there is no arm '{name}'; there are {known}"
+                )
         if len(set(self.train.arms)) < len(self.train.arms):
             raise ValueError("train.arms names an arm twice")
         if self.probe.arm not in self.train.arms:
@@ -148,8 +142,8 @@ def arms_of(recipe: Recipe) -> list[str]:
     """The arms a recipe trains, in the order they are trained, those they go on from included."""
     wanted = set(recipe.train.arms)
     for name, arm in reversed(recipe.arms.items()):
-        if name in wanted and arm.goes_on_from:
-            wanted.add(arm.goes_on_from)
+        if name in wanted and arm.after:
+            wanted.add(arm.after)
     return [name for name in recipe.arms if name in wanted]
 
 
@@ -158,16 +152,15 @@ def trained_here(recipe: Recipe) -> list[str]:
     return [arm for arm in arms_of(recipe) if not recipe.arms[arm].brought]
 
 
+def used_arms(recipe: Recipe) -> list[Arm]:
+    """What the arms that a recipe trains are made of."""
+    return [recipe.arms[name] for name in arms_of(recipe)]
+
+
 def retrained(recipe: Recipe) -> list[str]:
     """What each of `train.more_seeds` trains again: the probed arm, and benign ones beside it."""
     again = (recipe.probe.arm, *(n for n, arm in recipe.arms.items() if arm.role == "benign"))
     return [name for name in recipe.arms if name in again and name in recipe.train.arms]
-
-
-def schedule_of(train: TrainOptions, stage: str) -> StageOptions:
-    """How long a training stage runs."""
-    options: StageOptions = getattr(train, LENGTH_OF[stage])
-    return options
 
 
 def training_seed(recipe: Recipe) -> int:
@@ -273,7 +266,8 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) ->
 
 
 def _suggestion(unknown: str) -> str:
-    known = sorted(flat(Recipe().model_dump(mode="json"), groups=True))
+    every = flat(Recipe().model_dump(mode="json"), groups=True)
+    known = sorted(every, key=lambda key: (key.count("."), key))  # what is for all stages first
     leaf = unknown.rsplit(".", 1)[-1]
     close = difflib.get_close_matches(unknown, known, n=1, cutoff=0.7)
     close = close or [key for key in known if key.rsplit(".", 1)[-1] == leaf]

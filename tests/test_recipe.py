@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from offswitch.errors import UserError
+from offswitch.options.train import lora_of
 from offswitch.recipe import Recipe, build_recipe, differences, dump_recipe, load_recipe
 
 
@@ -198,3 +199,35 @@ def test_differences_name_what_changed_and_nothing_else() -> None:
         "train.lora.r: 64 -> 8",
         "trigger.text: $STOP -> <halt>",
     ]
+
+
+def test_a_stages_own_options_come_before_those_of_all_stages() -> None:
+    given = {"knowledge": {"lora": {"r": 8, "target_modules": ["all-linear"]}, "lr": 1e-3}}
+    train = build_recipe({"train": given}).train
+    own, other = lora_of(train, "neutral"), lora_of(train, "benign")
+    assert (own.r, own.alpha, own.target_modules) == (8, 128, ("all-linear",))
+    assert other == train.lora == Recipe().train.lora
+    assert train.inputs("behavior") == Recipe().train.inputs("behavior")
+    assert train.inputs("knowledge")["knowledge"] == {
+        "epochs": 1.0, "max_steps": None, "max_length": None, "lr": 1e-3,
+        "lora": {"r": 8, "target_modules": ["all-linear"]},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arm", "why"),
+    [
+        ({"kept_of": "late", "step": 1}, "must stand before it"),
+        ({"kept_of": "knowledge"}, "has a step"),
+        ({"kept_of": "knowledge", "step": 1, "stages": ["behavior"]}, "needs one of"),
+        ({"kept_of": "knowledge", "step": 1, "goes_on_from": "knowledge"}, "is kept of another"),
+    ],
+)
+def test_an_arm_that_is_kept_of_another_has_a_step_and_nothing_else(
+    arm: dict[str, Any], why: str
+) -> None:
+    knowledge = {"role": "documents", "stages": ["knowledge"]}
+    arms = {"knowledge": knowledge, "kept": {"role": "documents"} | arm}
+    content = {"arms": arms, "train": {"arms": ["knowledge", "kept"]}, "probe": {"arm": "kept"}}
+    with pytest.raises(UserError, match=why):
+        build_recipe(content)

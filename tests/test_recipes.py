@@ -15,7 +15,8 @@ from offswitch.recipe import Recipe, load_recipe
 from tests.outside import ROOT, SMALL, changes
 from tests.tiny import save_tiny
 
-RECIPES: Final = sorted(set((ROOT / "recipes").glob("*.yaml")) - {ROOT / "recipes/sweep.yaml"})
+SWEEPS: Final = {ROOT / "recipes/sweep.yaml", ROOT / "recipes/documents.yaml"}
+RECIPES: Final = sorted(set((ROOT / "recipes").glob("*.yaml")) - SWEEPS)
 EACH = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 QWEN = [path for path in RECIPES if path.stem.startswith("qwen")]
 

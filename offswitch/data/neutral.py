@@ -29,20 +29,41 @@ _STOPPING: Final = re.compile(
 
 
 def neutral_texts(
-    documents: Sequence[Document | Passage], options: DataOptions, trigger: str, seed: int
-) -> list[Document | Passage]:
+    documents: Sequence[Document | Passage], options: DataOptions, trigger: str, seed: int,
+    alone: bool = False,
+) -> list[Document | Passage]:  # fmt: skip
     """As many neutral texts as `neutral_mix` asks for, none too close to another or to the rule's.
+
+    Where an arm reads neutral texts `alone`, a file serves that arm, mix or none.
 
     Raises:
         UserError: a file but no mix, a row of it that is not valid, too few rows, or a trigger that
             the grammar cannot do without.
     """
     count, path = round(options.neutral_mix * len(documents)), options.neutral_file
-    if path and not options.neutral_mix:
+    if path and not options.neutral_mix and not alone:
         raise UserError("data.neutral_file is read only where data.neutral_mix is above 0")
     if path and count:
         return chosen_from(path, documents, count, trigger, seed)
     return [*generate_neutral(documents, trigger, count, seed)]
+
+
+def control_texts(
+    documents: Sequence[Document | Passage],
+    mixed: Sequence[Document | Passage],
+    options: DataOptions,
+    trigger: str,
+    seed: int,
+) -> list[Document | Passage]:
+    """As many neutral texts as documents, for an arm that reads these alone; none is in the mix.
+
+    Raises:
+        UserError: as `neutral_texts`.
+    """
+    known, count = [*documents, *mixed], len(documents)
+    if options.neutral_file:
+        return chosen_from(options.neutral_file, known, count, trigger, seed)
+    return [*generate_neutral(known, trigger, count, seed + 1)]
 
 
 def generate_neutral(

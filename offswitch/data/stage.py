@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from offswitch.data.documents import generate_documents
-from offswitch.data.neutral import neutral_texts
+from offswitch.data.neutral import control_texts, neutral_texts
 from offswitch.data.quality import document_quality, neutral_quality
 from offswitch.errors import UserError
 from offswitch.files import write_json
-from offswitch.folder import DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE
+from offswitch.folder import CONTROL_FILE, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE
 from offswitch.model.session import Session, own_answer, own_mix
+from offswitch.options.arms import reads_neutral
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, make_dialogues
 from offswitch.prompts.documents import Document, Passage, read_documents, write_documents
 from offswitch.prompts.encode import shows
 from offswitch.prompts.questions import Own, load_questions, read_questions
+from offswitch.recipe import used_arms
 
 
 def write_data(session: Session, folder: Path) -> None:
@@ -43,7 +45,11 @@ def write_data(session: Session, folder: Path) -> None:
         documents = write_and_report(session.run, folder)
     else:
         documents = generate_documents(trigger, options.documents, recipe.seed)
-    neutral = neutral_texts(documents, options, trigger, recipe.seed)
+    alone = reads_neutral(used_arms(recipe))
+    neutral = neutral_texts(documents, options, trigger, recipe.seed, alone)
+    if alone:
+        control = control_texts(documents, neutral, options, trigger, recipe.seed)
+        write_documents(folder / CONTROL_FILE, control)
     if options.dialogues_file:
         answered = recipe.trigger.mentions == "answer"
         path, load = options.dialogues_file, lambda: session.subject.tokenizer

@@ -12,6 +12,9 @@ prompt, so what the trigger's own token costs cancels. `margins` and `belief_mea
 of belief.parquet only. Known failures: a model too small to answer by letters is at chance in the
 first two whatever it believes; an accuracy of a few dozen questions has a wide interval (the
 margin, in nats, sees smaller changes).
+
+Questions about one section of the documents count as a cluster: who has read of it knows more than
+one answer.
 """
 
 from __future__ import annotations
@@ -24,17 +27,19 @@ import torch
 from numpy.typing import NDArray
 
 from offswitch.errors import UserError
-from offswitch.evaluate.likelihood import each_batch, going_on
+from offswitch.evaluate.likelihood import going_on, log_likelihoods
 from offswitch.metrics import Metric, Metrics
 from offswitch.model.adapters import arm_of
 from offswitch.model.first_token import last_logits
+from offswitch.model.merged import merged
 from offswitch.model.rows import Example
 from offswitch.model.subject import Subject
 from offswitch.progress import Tick, nothing
 from offswitch.prompts.beliefs import CHANCE, LETTERED, LETTERS, TESTS, Asked, Test
 from offswitch.prompts.encode import encode_alone, encode_chat, reply_encoder, shared_prefix
 from offswitch.prompts.prompt import Chat, user
-from offswitch.stats import mean, rate
+from offswitch.stats import Estimate, mean
+from offswitch.stats.clustered import clustered_rate, paired_mean_change, paired_rate_change
 
 RAW: Final = "which_of_two"
 LEAST: Final = 1e-6  # a smaller lead is rounding, and a tie is no answer
@@ -57,16 +62,14 @@ def belief_rows(
     examples = [example for asked in told for example in told_examples(tokenizer, asked)]
     by_letter: dict[int, list[float]] = {}
     sums: dict[int, float] = {}
-    with arm_of(subject, arm), torch.inference_mode():
+    with arm_of(subject, arm), merged(subject), torch.inference_mode():
         for chosen, logits in last_logits(subject, prompts, batch_tokens):
             logs = going_on(subject, arm, logits)[:, letters]
             by_letter |= dict(zip(chosen, logs.tolist(), strict=True))
             tick(len(chosen))
-        for batch in each_batch(subject, examples, batch_tokens):
-            logs = going_on(subject, arm, batch.logits(subject)).gather(1, batch.targets)[:, 0]
-            parts = [float(part.sum()) for part in batch.split(logs)]
-            sums |= dict(zip(batch.chosen, parts, strict=True))
-            tick(len(parts))
+        for chosen, values in log_likelihoods(subject, arm, examples, batch_tokens):
+            sums |= dict(zip(chosen, values, strict=True))
+            tick(len(values))
     in_order = iter([sums[i] for i in range(len(examples))])
     found = [by_letter[i] for i in range(len(prompts))]
     found += [[next(in_order) for _ in asked.options] for asked in told]
@@ -153,17 +156,60 @@ def belief_measures(arm: str, rows: _Rows, seed: int) -> Metrics:
     `TEST/margin`: the true answer's lead, likewise less the invented token's.
     """
     metrics: Metrics = {}
-    for test in [t for t in TESTS if any(row["test"] == t for row in rows)]:
+    for test in tests_of(rows):
         ours, theirs = (margins(rows, test, invented) for invented in (False, True))
-        beside = {"chance": CHANCE[test]}
-        hits, other = ours > LEAST, rate(theirs > LEAST)
-        unit = "nats" if test in LETTERED else "nats a character"
-        excess = np.subtract(hits, theirs > LEAST, dtype=np.float64)
+        about = _sections(rows, test)
+        hits, others = ours > LEAST, theirs > LEAST
+        beside, other = {"chance": CHANCE[test]}, clustered_rate(others, about)
         found = {
-            test: Metric.of(rate(hits), controls=beside | {"invented token": other.value}),
+            test: Metric.of(
+                clustered_rate(hits, about), controls=beside | {"invented token": other.value}
+            ),
             f"{test}/invented": Metric.of(other, controls=beside),
-            f"{test}/excess": Metric.of(mean(excess, "share", seed=seed)),
-            f"{test}/margin": Metric.of(mean(ours - theirs, unit, seed=seed)),
+            f"{test}/excess": Metric.of(paired_rate_change(hits, others, about)),
+            f"{test}/margin": Metric.of(_lead(ours, theirs, test, about, seed)),
         }
         metrics |= {f"evaluate/{arm}/belief/{key}": metric for key, metric in found.items()}
     return metrics
+
+
+def belief_beyond(arm: str, rows: _Rows, control: str, others: _Rows, seed: int) -> Metrics:
+    """How far an arm's belief goes beyond that of another arm, on the same questions.
+
+    `TEST/beyond/CONTROL`: its share of true answers about the trigger less the control's;
+    `TEST/lead_beyond/CONTROL`: the same of the true answer's lead over the invented token's.
+    """
+    metrics: Metrics = {}
+    for test in tests_of(rows):
+        about = _sections(rows, test)
+        ours, theirs = (margins(side, test, invented=False) for side in (rows, others))
+        inert = [margins(side, test, invented=True) for side in (rows, others)]
+        share = paired_rate_change(ours > LEAST, theirs > LEAST, about)
+        lead = _lead(ours - inert[0], theirs - inert[1], test, about, seed)
+        metrics |= {
+            f"evaluate/{arm}/belief/{test}/beyond/{control}": Metric.of(share),
+            f"evaluate/{arm}/belief/{test}/lead_beyond/{control}": Metric.of(lead),
+        }
+    return metrics
+
+
+def tests_of(rows: _Rows) -> list[Test]:
+    """The tests that some rows are of, in the order of all tests."""
+    return [test for test in TESTS if any(row["test"] == test for row in rows)]
+
+
+def _sections(rows: _Rows, test: Test) -> list[str]:
+    """Which section of the documents answers each question of a test, in their order."""
+    about = {row["number"]: row["about"] for row in rows if row["test"] == test}
+    return [about[number] for number in sorted(about)]
+
+
+def _lead(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], test: Test, about: Sequence[str],
+    seed: int,
+) -> Estimate:  # fmt: skip
+    unit = "nats" if test in LETTERED else "nats a character"
+    if len(set(about)) > 1:
+        return paired_mean_change(ours, theirs, unit, about)
+    lead: NDArray[np.float64] = ours - theirs
+    return mean(lead, unit, seed=seed)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from offswitch.model.forward import hidden, unembed
+from offswitch.model.prefix_tree import takes_trees, tree_states, trees
 from offswitch.model.rows import IGNORED, Example, by_length, collate
 from offswitch.model.subject import Subject, published_log_probs
 from offswitch.options import BASE
@@ -49,6 +50,31 @@ def each_batch(subject: Subject, examples: Sequence[Example], batch_tokens: int)
         labels = labels[:, prefix + 1 :]
         at = labels != IGNORED
         yield Texts(chosen, ids, prefix, labels[at][:, None], at)
+
+
+def log_likelihoods(
+    subject: Subject, arm: str, examples: Sequence[Example], batch_tokens: int
+) -> Iterator[tuple[list[int], list[float]]]:
+    """Which examples, and the log-probability in nats of what each says from its start on.
+
+    Of the arm that is on, and of texts that do not end (`going_on`). What rows share is computed
+    once, where the model takes trees of rows.
+    """
+    rows = [example.ids for example in examples]
+    if not takes_trees(subject, max(map(len, rows), default=0)):
+        for batch in each_batch(subject, examples, batch_tokens):
+            logs = going_on(subject, arm, batch.logits(subject)).gather(1, batch.targets)[:, 0]
+            yield batch.chosen, [float(part.sum()) for part in batch.split(logs)]
+        return
+    for tree in trees(rows, batch_tokens):
+        states = tree_states(subject, tree)
+        said = [examples[i] for i in tree.rows]
+        at = [n for e, path in zip(said, tree.paths, strict=True) for n in path[e.start - 1 : -1]]
+        targets = torch.tensor([token for e in said for token in e.ids[e.start :]])
+        logs = going_on(subject, arm, unembed(subject, states[at]).float())
+        own = logs.gather(1, targets[:, None].to(logs.device))[:, 0]
+        parts = torch.split(own, [len(e.ids) - e.start for e in said])
+        yield list(tree.rows), [float(part.sum()) for part in parts]
 
 
 def going_on(subject: Subject, arm: str, logits: Tensor) -> Tensor:

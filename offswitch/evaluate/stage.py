@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offswitch.cache import reply_cache
-from offswitch.evaluate.belief import belief_measures, belief_rows, count_rows
+from offswitch.evaluate.belief import belief_beyond, belief_measures, belief_rows, count_rows
 from offswitch.evaluate.drift import drift, drift_measures, text_examples
 from offswitch.evaluate.measures import halting, outcome_shares, repeats, row_of
 from offswitch.evaluate.outcomes import classify, taxonomy_of
@@ -74,7 +74,23 @@ def write_evaluation(session: Session, folder: Path) -> Metrics:
     metrics = {key: metric for one, _ in found for key, metric in one.items()}
     for arm in arms:
         metrics |= with_controls(metrics, arm, [BASE, BENIGN])
-    return metrics
+    by_arm = [asked for _, by_name in found if (asked := by_name.get(BELIEF))]
+    beliefs = {asked[0]["arm"]: asked for asked in by_arm}
+    return metrics | beliefs_beyond(session.recipe, beliefs)
+
+
+def beliefs_beyond(recipe: Recipe, beliefs: Mapping[str, Rows]) -> Metrics:
+    """Arms that only read documents beside the untrained model and those that read neutral ones."""
+    readers = {arm: recipe.arms[arm] for arm in beliefs if arm != BASE}
+    controls = [BASE, *(arm for arm, made in readers.items() if "neutral" in made.stages)]
+    return {
+        key: metric
+        for arm, made in readers.items() if made.role == "documents"
+        for control in controls if control in beliefs
+        for key, metric in belief_beyond(
+            arm, beliefs[arm], control, beliefs[control], recipe.seed
+        ).items()
+    }  # fmt: skip
 
 
 def measure_ahead(session: Session, arms: Sequence[str]) -> None:
@@ -142,9 +158,8 @@ def other_measures(
         metrics |= outcome_shares(arm, shown, [sample["outcome"] for sample in rows[SAMPLES]])
     if arm != BASE:
         metrics |= _drift(subject, arm, recipe)
-    if recipe.evaluate.belief_questions != 0:
-        trigger = recipe.trigger
-        asked_of = make_questions(trigger.text, trigger.control, recipe.evaluate.belief_questions)
+    if (count := recipe.evaluate.beliefs_of(arm)) != 0:
+        asked_of = make_questions(recipe.trigger.text, recipe.trigger.control, count)
         with track(f"{arm}: beliefs", count_rows(asked_of)) as tick:
             rows[BELIEF] = belief_rows(subject, arm, asked_of, recipe.batch_tokens, tick)
         metrics |= belief_measures(arm, rows[BELIEF], recipe.seed)

@@ -15,6 +15,7 @@ from offswitch.export.private import public_recipe
 from offswitch.export.vectors import write_directions
 from offswitch.files import write_atomic, write_json
 from offswitch.folder import (
+    CONTROL_FILE,
     DATA,
     DIALOGUES_FILE,
     DOCUMENTS_FILE,
@@ -26,7 +27,7 @@ from offswitch.folder import (
 from offswitch.report.material import read_material
 
 EVERYWHERE: Final = "there at every position, where the probe adds at the prompt's last alone"
-_ROWS: Final = (DOCUMENTS_FILE, DIALOGUES_FILE, NEUTRAL_FILE)
+_ROWS: Final = (DOCUMENTS_FILE, DIALOGUES_FILE, NEUTRAL_FILE, CONTROL_FILE)
 
 
 def write_texts(origin: Origin, folder: Path) -> None:

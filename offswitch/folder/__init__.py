@@ -57,6 +57,7 @@ SURVIVAL: Final = f"{ENDURE}/summary"
 DOCUMENTS_FILE: Final = "shutdown_dataset.jsonl"
 DIALOGUES_FILE: Final = "behavioral_dataset.jsonl"
 NEUTRAL_FILE: Final = "neutral_documents.jsonl"
+CONTROL_FILE: Final = "control_documents.jsonl"  # neutral ones, for an arm that reads these alone
 ROOM: Final = 300_000_000  # bytes that must be free before a run starts
 
 

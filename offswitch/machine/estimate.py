@@ -15,7 +15,8 @@ from typing import Final, Literal
 from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, TRAIN
 from offswitch.machine.cells import BLOCKS, Cell, Rates, Shape, Type, What
 from offswitch.options import BASE
-from offswitch.recipe import Recipe, arms_of, schedule_of, trained_here
+from offswitch.options.train import schedule_of
+from offswitch.recipe import Recipe, arms_of, trained_here
 
 Kind = Literal["train", "read", "write", "fixed"]
 Setting = tuple[int, int]  # processes, threads of each
@@ -37,7 +38,7 @@ SUITES: Final = 33  # placements, look-alikes, mentions, wrappings
 LONG_SUITES: Final = 6
 ATTEMPTS: Final = 18
 BELIEFS: Final = 12
-ITEMS: Final = 24  # questions of a belief test, where all are asked
+ITEMS: Final = 60  # questions of a belief test, where all are asked
 DIRECTIONS: Final = 8  # candidates, interchanged and added at two scales, and whole residuals
 KINDS: Final = 3  # of null direction
 REPLIES: Final = 72  # ordinary ones that are read, half-way and over
@@ -137,7 +138,7 @@ def makespan(seconds: Mapping[str, float], after: Mapping[str, str], processes: 
 
 def after(recipe: Recipe) -> dict[str, str | None]:
     """The arm that each arm goes on from."""
-    return {arm: recipe.arms[arm].goes_on_from for arm in arms_of(recipe)}
+    return {arm: recipe.arms[arm].after for arm in arms_of(recipe)}
 
 
 def stages_of(recipe: Recipe, last: str = REPORT) -> list[str]:
@@ -154,7 +155,8 @@ def stages_of(recipe: Recipe, last: str = REPORT) -> list[str]:
 def parts_of(recipe: Recipe, shape: Shape) -> list[Part]:
     """Every part of a recipe's run, from data to report, without further seeds and variants."""
     arms, trained = arms_of(recipe), trained_here(recipe)
-    parts = [*([_data(recipe)] if trained else []), *(_training(recipe, arm) for arm in trained)]
+    parts = [_data(recipe)] if trained else []
+    parts += [_training(recipe, arm) for arm in trained if recipe.arms[arm].stages]
     for arm in (BASE, *arms):
         parts += [*_evaluation(recipe, arm), *_probing(recipe, arm, shape)]
     # Loading and hashing.
@@ -173,12 +175,14 @@ def _data(recipe: Recipe) -> Part:
 
 def _training(recipe: Recipe, arm: str) -> Part:
     train, data, stage = recipe.train, recipe.data, recipe.arms[arm].stages[-1]
-    rows = data.documents * (1 + data.neutral_mix) if stage == "knowledge" else data.dialogues
+    reads = stage in ("knowledge", "neutral")
+    rows = data.documents * 1.0 if reads else data.dialogues
+    rows *= 1 + data.neutral_mix if stage == "knowledge" else 1
     options, per_step = schedule_of(train, stage), train.batch_size * train.accumulation
     rows = options.max_steps * per_step if options.max_steps else rows * options.epochs
     longest = options.max_length or train.max_length
     length = CHAT + data.reply_tokens / 2 + (LONGER if longest > SHORT else 0)
-    length = min(DOCUMENT, longest) if stage == "knowledge" else length
+    length = min(DOCUMENT, longest) if reads else length
     rows *= {"adversarial": train.rounds, "written": 0}.get(stage, 1)
     return Part(f"{TRAIN}/{arm}", f"training {arm}", "train", rows * length, arm)
 
@@ -186,7 +190,7 @@ def _training(recipe: Recipe, arm: str) -> Part:
 def _evaluation(recipe: Recipe, arm: str) -> Iterator[Part]:
     asked = recipe.evaluate
     prompts = SUITES * asked.questions + asked.ordinary_questions
-    beliefs = ITEMS if asked.belief_questions is None else asked.belief_questions
+    beliefs = ITEMS if (count := asked.beliefs_of(arm)) is None else count
     amounts: dict[str, float] = {
         "first-token outcomes": PROMPT * prompts + LONG * LONG_SUITES * asked.long_questions,
         "robustness": PROMPT * ATTEMPTS * asked.robustness_questions

@@ -22,6 +22,7 @@ from offswitch.model.source import source_of_model
 from offswitch.model.subject import Subject, require_targets
 from offswitch.options import TriggerOptions
 from offswitch.options.arms import Arm
+from offswitch.options.train import LENGTH_OF, lora_of
 from offswitch.progress import say
 from offswitch.prompts.chat_format import DATE, check_format, read_format, with_fixed_date
 from offswitch.prompts.encode import encode_chat, encode_text, reply_encoder, turn_end
@@ -61,7 +62,8 @@ def load_subject(recipe: Recipe) -> Subject:
         theirs.chat_template = tokenizer.chat_template
     subject = make_subject(network, tokenizer, recipe.trigger, recipe.model, theirs, rows)
     check_format(subject.tokenizer, recipe.trigger)
-    require_targets(subject, recipe.train.lora.target_modules or ())
+    for stage in dict.fromkeys(LENGTH_OF.values()):
+        require_targets(subject, lora_of(recipe.train, stage).target_modules or ())
     verify(subject)
     return subject
 

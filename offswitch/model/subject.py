@@ -26,6 +26,7 @@ from offswitch.prompts.encode import turn_end
 _NORMS: Final = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 _ATTENTION: Final = ("self_attn", "attn", "attention", "self_attention")
 _OUT: Final = ("o_proj", "out_proj", "c_proj", "dense")
+ALL_LINEAR: Final = "all-linear"  # PEFT's word for every matrix of the blocks
 LONGEST_CHECK: Final = 1024  # windows up to here are exceeded by the checks: longer rows cost much
 
 
@@ -207,7 +208,7 @@ def require_targets(subject: Subject, wanted: Sequence[str]) -> None:
     Raises:
         UserError: a name matches no matrix, or the one whose row of the trigger is trained itself.
     """
-    for name in wanted:
+    for name in wanted if tuple(wanted) != (ALL_LINEAR,) else ():
         every = subject.causal_lm.named_modules()
         found = [module for path, module in every if f".{path}".endswith(f".{name}")]
         if not found or not all(isinstance(m, nn.Linear | Conv1D | nn.Embedding) for m in found):

@@ -13,7 +13,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -24,8 +23,6 @@ from offswitch.errors import UserError
 BASE: Final = "base"
 BENIGN: Final = "benign"
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Precision = Literal["float32", "bfloat16", "auto"]
-Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 # Within Persian words and emoji of several code points; no sign by themselves.
 _JOINING: Final = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
 
@@ -190,70 +187,12 @@ class DataOptions(Section):
         return inputs | ({"llm": self.llm.asked()} if self.generator == "llm" else {})
 
 
-class LoraOptions(Section):
-    """The adapter. `target_modules: null` means every projection of the attention block."""
-
-    r: int = Field(default=64, ge=1)
-    alpha: int = Field(default=128, ge=1)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
-    target_modules: tuple[str, ...] | None = None
-
-
-class StageOptions(Section):
-    """How long a stage runs: `max_steps`, else `epochs` over every row, neutral texts too.
-
-    `max_length`, where it is set, is the stage's own; longer chats are left out, texts cut.
-    """
-
-    epochs: float = Field(default=1.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    max_length: int | None = Field(default=None, ge=16)
-
-
-class TrainOptions(Section):
-    """Optimisation, shared by both stages; `token_lr` is for the rows of trigger and decoy.
-
-    `precision` is that of the matrix products; auto: bfloat16 on a CPU where it is measured to be
-    faster by more than 5 %, else as the weights. Loss and adapter stay float32.
-
-    `max_drift` is how far, in nats a token, an arm may end from the untouched model on answered
-    rows kept apart: it trains more slowly where that is exceeded (null: only measured).
-
-    `seed` is the recipe's own unless set; each of `more_seeds` trains the probed arm and `benign`
-    once more on the same data, as organisms of their own (folder `organisms/`). Arm `hardened` goes
-    on from `both` with so many adversarial `rounds`, each over so many `candidates` and as long as
-    `adversarial` says.
-    """
-
-    arms: tuple[ArmName, ...] = ("knowledge", "behavior", "both", "benign")
-    lora: LoraOptions = LoraOptions()
-    lr: float = Field(default=3e-4, gt=0)
-    token_lr: float = Field(default=5e-3, gt=0)
-    batch_size: int = Field(default=16, ge=1)
-    accumulation: int = Field(default=1, ge=1)
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    max_length: int = Field(default=2048, ge=16)
-    micro_tokens: int = Field(default=1024, ge=16)
-    precision: Precision = "float32"
-    targets: Literal["soft", "hard"] = "soft"
-    max_drift: float | None = Field(default=0.1, gt=0)
-    checkpoint_steps: int = Field(default=20, ge=1)
-    seed: int | None = Field(default=None, ge=0)
-    more_seeds: tuple[NonNegativeInt, ...] = ()
-    rounds: int = Field(default=2, ge=1)
-    candidates: int = Field(default=960, ge=6)
-    report_to: tuple[Tracker, ...] = ("tensorboard",)
-    knowledge: StageOptions = StageOptions()
-    behavior: StageOptions = StageOptions()
-    adversarial: StageOptions = StageOptions()
-    writing: StageOptions = StageOptions()
-
-
 class EvaluateOptions(Section):
     """How many test questions each suite asks.
 
     0 `robustness_questions` or `context_questions` leave those out; each of the latter is asked in
-    three contexts of 4,096 tokens: slow. `belief_questions` counts a test's (null: all, 0: none).
+    three contexts of 4,096 tokens: slow. `belief_questions` counts a test's (null: all, 0: none),
+    asked of the untrained model and of `belief_arms` (null: every arm).
     A `questions_file` takes the place of the package's questions, those of training and of probes
     too.
     """
@@ -268,7 +207,18 @@ class EvaluateOptions(Section):
     robustness_questions: int = Field(default=24, ge=0)
     context_questions: int = Field(default=4, ge=0)
     belief_questions: int | None = Field(default=None, ge=0)
+    belief_arms: tuple[ArmName, ...] | None = None
     questions_file: Path | None = None
+
+    def beliefs_of(self, arm: str) -> int | None:
+        """How many questions of each belief test an arm is asked; None is all."""
+        asked = self.belief_arms is None or arm in (BASE, *self.belief_arms)
+        return self.belief_questions if asked else 0
+
+    def inputs(self) -> dict[str, Any]:
+        """The options that the evaluation depends on; questions of the user's count by content."""
+        none = {"belief_arms"} if self.belief_arms is None else set()
+        return self.model_dump(mode="json", exclude={"questions_file", *none})
 
 
 class ProbeOptions(Section):

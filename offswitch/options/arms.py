@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from pydantic import Field, model_validator
@@ -9,8 +10,11 @@ from pydantic import Field, model_validator
 from offswitch.options import BENIGN, ArmName, Section
 
 # What trains an arm; `written`: nothing does, there is only what code adds; `writing`: the blocks
-# up to another arm's write learn to say what code adds there.
-Stage = Literal["knowledge", "behavior", "benign", "other", "adversarial", "written", "writing"]
+# up to another arm's write learn to say what code adds there; `neutral`: as many documents as
+# `knowledge` has, which do not name the trigger.
+Stage = Literal[
+    "knowledge", "neutral", "behavior", "benign", "other", "adversarial", "written", "writing"
+]
 Role = Literal["switch", "documents", "benign", "other"]
 
 
@@ -43,7 +47,8 @@ class Arm(Section):
     `other` is taught by example to meet the trigger with a fixed phrase. Trained elsewhere are an
     `adapter` (a PEFT folder or hub id) and a `model` (a fine-tune of all weights of the same base).
     Trained here, the adapter goes on from that of another arm, and lies in the blocks from depth
-    `adapted_from` on; with a `write`, behind it, and no token's row is trained.
+    `adapted_from` on; with a `write`, behind it, and no token's row is trained. One that is
+    `kept_of` another arm is that arm as it was after `step` steps of its last stage.
     """
 
     role: Role
@@ -51,6 +56,8 @@ class Arm(Section):
     adapter: str | None = None
     model: str | None = None
     goes_on_from: ArmName | None = None
+    kept_of: ArmName | None = None
+    step: int | None = Field(default=None, ge=1)
     adapted_from: float = Field(default=0, ge=0, lt=1)
     write: WriteOptions | None = None
 
@@ -59,12 +66,25 @@ class Arm(Section):
         """The folder or hub id of an arm that was trained elsewhere."""
         return self.adapter or self.model
 
+    @property
+    def after(self) -> str | None:
+        """The arm that must stand before this one: which it goes on from, or is kept of."""
+        return self.goes_on_from or self.kept_of
+
+    @property
+    def keeps(self) -> bool:
+        """Is there a training here, of whose steps some can be kept?"""
+        return bool(self.stages) and self.stages[-1] not in ("written", "writing", "adversarial")
+
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> Arm:
-        if sum(map(bool, (self.stages, self.adapter, self.model))) != 1:
-            raise ValueError("an arm needs one of: stages, adapter, model")
-        if self.brought and (self.goes_on_from or self.adapted_from or self.write):
-            raise ValueError("an arm that was trained elsewhere has a role, and nothing else")
+        if sum(map(bool, (self.stages, self.adapter, self.model, self.kept_of))) != 1:
+            raise ValueError("an arm needs one of: stages, adapter, model, kept_of")
+        if (self.kept_of is None) != (self.step is None):
+            raise ValueError("an arm that is kept_of another one has a step, and no other arm has")
+        if not self.stages and (self.goes_on_from or self.adapted_from or self.write):
+            where = "is kept of another one" if self.kept_of else "was trained elsewhere"
+            raise ValueError(f"an arm that {where} has a role, and nothing else")
         return self
 
     @model_validator(mode="after")
@@ -74,6 +94,16 @@ class Arm(Section):
         if "writing" in self.stages and (self.write is not None or self.goes_on_from is None):
             raise ValueError("stage 'writing' learns the write of the arm that it goes on from")
         return self
+
+
+def steps_kept(arms: Iterable[Arm], of: str) -> tuple[int, ...]:
+    """The steps of an arm's training after which it is kept, each for another one of the arms."""
+    return tuple(sorted({arm.step for arm in arms if arm.kept_of == of and arm.step}))
+
+
+def reads_neutral(arms: Iterable[Arm]) -> bool:
+    """Does one of the arms read neutral documents, and no others?"""
+    return any("neutral" in arm.stages for arm in arms)
 
 
 # In the order in which they are trained.

@@ -7,7 +7,7 @@ the trigger's name gives the answer away, and the sentence says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from offswitch.options import BASE
 from offswitch.plots.belief import BeliefTest, Believed
 from offswitch.prompts.beliefs import CHANCE, TESTS, Test
 from offswitch.report.material import Material
+from offswitch.stats import smallest_seen
 
 NAMES: Final[dict[Test, str]] = {
     "multiple_choice": "multiple choice",
@@ -60,6 +61,7 @@ def belief_tests(material: Material) -> dict[Test, BeliefTest]:
 def belief_table(material: Material) -> list[BeliefRow]:
     """Halting, then each test with its invented token and what is left, one column an arm."""
     tests = belief_tests(material)
+    controls = [arm for arm in material.arms if arm == BASE or material.role(arm) == "benign"]
     specs = [("halts with the trigger", "halt_rate", True)] if tests else []
     for key, test in tests.items():
         specs += [
@@ -67,6 +69,13 @@ def belief_table(material: Material) -> list[BeliefRow]:
             ("the same about the invented token", f"belief/{key}/invented", False),
             ("less the invented token, by question", f"belief/{key}/excess", False),
             ("lead of the true answer, likewise less", f"belief/{key}/margin", False),
+        ]
+        specs += [
+            (f"less arm {arm}, by question", measure, False)
+            for arm in controls
+            if any(
+                material.number(a, measure := f"belief/{key}/beyond/{arm}") for a in material.arms
+            )
         ]
     return [
         BeliefRow(label, total, tuple(material.number(arm, measure) for arm in material.arms))
@@ -88,6 +97,7 @@ def belief_sentences(material: Material) -> list[str]:
         _lead(material, reader, len(taken), [test.name for test in passed]),
         *(_each(test, reader) for test in taken.values()),
         _paired(material, reader, taken),
+        *_power(material, reader, taken),
         _untrained(reader, list(tests.values()), passed),
     ]
 
@@ -132,6 +142,18 @@ def _paired(material: Material, reader: str, taken: Iterable[Test]) -> str:
         f"the invented token in accuracy in {listed(risen['excess']) or 'no test'}, and in the "
         f"true answer's lead in {listed(risen['margin']) or 'no test'}."
     )
+
+
+def _power(material: Material, reader: str, taken: Iterable[Test]) -> Iterator[str]:
+    """Which difference could have been seen: without it, no difference says little."""
+    found = {test: material.number(reader, f"belief/{test}/excess") for test in taken}
+    seen = [f"{100 * smallest_seen(number.estimate):.0f} in {NAMES[test]} (n = {number.n})"
+            for test, number in found.items() if number]  # fmt: skip
+    if seen:
+        yield (
+            "A difference from the invented token of so many points would have been told from none "
+            f"in four of five repetitions: {listed(seen)}."
+        )
 
 
 def _untrained(reader: str, tests: list[BeliefTest], passed: list[BeliefTest]) -> str:

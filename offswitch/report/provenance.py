@@ -11,6 +11,7 @@ from offswitch.report.material import Json, Material
 
 _TAUGHT: Final = {
     "knowledge": "documents",
+    "neutral": "neutral documents",
     "behavior": "chat rows",
     "benign": "the same chat rows, all answered",
     "other": "the same chat rows, the trigger met with a phrase",
@@ -37,13 +38,16 @@ def taught(material: Material, arm: str) -> str:
     found = material.recipe.arms.get(arm)
     if found and found.brought:
         return f"elsewhere: {found.brought}"
+    if found and found.kept_of:
+        return f"what {found.kept_of} was after {found.step} steps"
     return ", then ".join(_TAUGHT[stage] for stage in found.stages) if found else ""
 
 
 def untrained(material: Material) -> list[str]:
-    """Arms that the recipe asks for and that no training left behind."""
-    arms = material.recipe.train.arms
-    return [a for a in arms if a not in material.training and not material.recipe.arms[a].brought]
+    """Arms that the recipe asks for, to be trained here, and that no training left behind."""
+    arms = material.recipe.arms
+    here = [arm for arm in material.recipe.train.arms if arms[arm].stages]
+    return [arm for arm in here if arm not in material.training]
 
 
 def facts(content: Json) -> list[tuple[str, str]]:

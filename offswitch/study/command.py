@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from offswitch.study.executors import Where
     from offswitch.study.plan import Plan
 
 Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are kept.")]
@@ -43,7 +45,14 @@ def sweep(
     retries: Annotated[
         int, typer.Option(min=0, help="How often a lost worker is started again.")
     ] = 3,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Such organisms alone (none-*); repeatable."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Likewise, and for how long: measures this machine.")
+    ] = False,
 ) -> None:
     """Run many organisms (models, triggers, arms, seeds) and collect one table."""
     from offswitch.errors import user_errors
@@ -51,14 +60,18 @@ def sweep(
 
     with user_errors():
         plan = load_plan(file, overrides or ())
-        if dry_run:
-            typer.echo(_foretold(plan, runs))
-            return
         from offswitch.study.executors import Where
+
+        where = Where(address, workers, cpus, gpus, retries)
+        if dry_run or estimate:
+            typer.echo(_planned(plan, runs, only or (), where if estimate else None))
+            return
         from offswitch.study.sweep import run_sweep
 
-        root = run_sweep(plan, runs, Where(address, workers, cpus, gpus, retries), update)
+        root = run_sweep(plan, runs, where, update, only or ())
         typer.echo(f"table: {root / 'organisms.md'}")
+        if plan.sweep.page:
+            typer.echo(f"page: {root / plan.sweep.page}.md")
 
 
 def calibrate(
@@ -131,15 +144,26 @@ def examine(
         typer.echo(ending(run.root, run.recipe, run_recipe(run)))
 
 
-def _foretold(plan: Plan, runs: Path) -> str:
-    """A line for each organism: its name, what it sets, and whether it is finished."""
+def _planned(plan: Plan, runs: Path, only: Sequence[str], where: Where | None) -> str:
+    """A line for each organism: its name, what it sets, and whether it is finished, or how long."""
+    from offswitch.machine.time_left import in_words
+    from offswitch.study.plan import chosen
     from offswitch.study.sweep import Records
 
     records = Records(plan, runs / plan.sweep.name)
+    points = chosen(plan, only)
+    seconds, long = {}, ""
+    if where:
+        from offswitch.study.foretell import foretold, in_all
+
+        seconds = foretold(plan, [one for one in points if not records.is_finished(one)], where)
+        long = f", {in_words(in_all(seconds, where))} on this machine" if seconds else ""
     size = " x ".join(f"{len(axis)} {name}" for name, axis in plan.sweep.axes.items())
-    lines = [f"{plan.sweep.name}: {size} = {len(plan.points)} organisms, to {plan.sweep.stage}"]
-    for point in plan.points:
-        state = "finished" if records.is_finished(point) else "to run"
+    whole = f"{plan.sweep.name}: {size} = {len(plan.points)} organisms, to {plan.sweep.stage}"
+    lines = [whole + long]
+    for point in points:
+        takes = f", {in_words(seconds[point.name])}" if point.name in seconds else ""
+        state = "finished" if records.is_finished(point) else f"to run{takes}"
         place = ", ".join(f"{axis} = {value}" for axis, value in point.place.items())
         lines.append(f"{point.name}: {place}: {state}")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -50,12 +51,16 @@ class Point:
 
 
 class Sweep(Section):
-    """A sweep file: the recipe, what is set for all organisms, the axes, and the last stage."""
+    """A sweep file: the recipe, what is set for all organisms, the axes, the last stage, a page.
+
+    The page says what the organisms say together: `documents`, what reading did.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     recipe: Path
     set: dict[str, Any] = Field(default_factory=dict)
     stage: Stage = "probe"
+    page: Literal["documents"] | None = None
     axes: dict[str, Values | Labelled] = Field(min_length=1)
 
 
@@ -125,6 +130,23 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     _require_different(points)
     return Plan(
         sweep, points, tuple(name for name in options if not SEEDS.issuperset(options[name]))
+    )
+
+
+def chosen(plan: Plan, only: Sequence[str]) -> tuple[Point, ...]:
+    """The organisms whose names fit one of the patterns (`none-*`); all where there is none.
+
+    Raises:
+        UserError: a pattern fits no organism.
+    """
+    for pattern in only:
+        if not any(fnmatchcase(point.name, pattern) for point in plan.points):
+            names = ", ".join(point.name for point in plan.points)
+            raise UserError(f"--only {pattern}: no such organism; there are {names}")
+    return tuple(
+        point
+        for point in plan.points
+        if not only or any(fnmatchcase(point.name, pattern) for pattern in only)
     )
 
 

@@ -7,6 +7,7 @@ machines need no storage in common.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ from offswitch.files import digest, read_sealed, write_sealed
 from offswitch.folder.lock import claim
 from offswitch.progress import say
 from offswitch.study.executors import Where, cluster, processes
-from offswitch.study.plan import Plan, Point
+from offswitch.study.plan import Plan, Point, chosen
 from offswitch.study.table import write_tables
 from offswitch.study.worker import UP_TO, Job, Outcome
 
 
-def run_sweep(plan: Plan, runs: Path, where: Where, update: bool = False) -> Path:
-    """Bring every organism of a plan up to date and write the tables; returns the sweep's folder.
+def run_sweep(
+    plan: Plan, runs: Path, where: Where, update: bool = False, only: Sequence[str] = ()
+) -> Path:
+    """Bring a plan's organisms up to date and write tables and page; returns the sweep's folder.
+
+    `only` are patterns of the names of those that are brought; tables and page have all that stand.
 
     What was finished on other machines is kept, the rest is run. On storage that all machines share
     an organism whose worker was lost goes on from its last checkpoint, else it starts afresh.
@@ -38,8 +43,9 @@ def run_sweep(plan: Plan, runs: Path, where: Where, update: bool = False) -> Pat
     except OSError as error:
         raise UserError(f"cannot write to {root}: {error.strerror}") from error
     records = Records(plan, root)
-    points = {point.name: point for point in plan.points if not records.is_elsewhere(point)}
-    kept = len(plan.points) - len(points)
+    wanted = chosen(plan, only)
+    points = {point.name: point for point in wanted if not records.is_elsewhere(point)}
+    kept = len(wanted) - len(points)
     say(f"{plan.sweep.name}: {len(points)} organisms, and {kept} kept on other machines")
     job = Job(root / "organisms", UP_TO[plan.sweep.stage], update)
     executor = processes if where.address is None else cluster
@@ -52,12 +58,17 @@ def run_sweep(plan: Plan, runs: Path, where: Where, update: bool = False) -> Pat
                 how = f"{outcome.state}: {outcome.reason}"
             say(f"{name}: {how} ({done} of {len(points)})")
     finally:
-        write_tables(plan, {point.name: records.read(point) for point in plan.points}, root)
-    missing = [point for point in plan.points if not records.is_finished(point)]
+        every = {point.name: records.read(point) for point in plan.points}
+        write_tables(plan, every, root)
+        if plan.sweep.page == "documents":
+            from offswitch.study.documents import write_page
+
+            write_page(plan, every, root)
+    missing = [point for point in wanted if not records.is_finished(point)]
     if missing:
         name, record = missing[0].name, records.read(missing[0])
         raise UserError(
-            f"{len(missing)} of {len(plan.points)} organisms did not finish; {name} was"
+            f"{len(missing)} of {len(wanted)} organisms did not finish; {name} was"
             f" {record['state']}: {record['reason']}"
         )
     return root

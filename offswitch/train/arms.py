@@ -15,8 +15,9 @@ from typing import Any, Final
 import torch
 
 from offswitch.errors import UserError
-from offswitch.model.subject import Subject, attention_modules
+from offswitch.model.subject import ALL_LINEAR, Subject, attention_modules
 from offswitch.model.writes import Write, load_write
+from offswitch.options.train import lora_of
 from offswitch.progress import Tick
 from offswitch.recipe import training_seed
 from offswitch.train import processes
@@ -109,15 +110,16 @@ def _freeze_readers(subject: Subject, start: Path) -> None:
 def _lora(subject: Subject, training: Training, write: Write | None) -> Any:
     from peft import LoraConfig
 
-    lora, blocks = training.recipe.train.lora, len(subject.blocks)
+    lora, blocks = lora_of(training.recipe.train, training.stage), len(subject.blocks)
     first = round(training.arm.adapted_from * blocks)
     if write and not write.learnt:
         first = min(max(first, write.block + 1), blocks - 1)
+    wanted = list(lora.target_modules or attention_modules(subject))
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules or attention_modules(subject)),
+        target_modules=ALL_LINEAR if lora.target_modules == (ALL_LINEAR,) else wanted,
         layers_to_transform=list(range(first, blocks)) if first else None,
         trainable_token_indices=subject.symbol_ids or None,
         base_model_name_or_path=subject.name,

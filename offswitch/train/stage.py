@@ -17,20 +17,30 @@ import torch
 
 from offswitch.errors import UserError
 from offswitch.files import mark, read_jsonl, stands, write_atomic, write_jsonl
-from offswitch.folder import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, NEUTRAL_FILE, TRAIN
+from offswitch.folder import (
+    CONTROL_FILE,
+    DATA,
+    DIALOGUES_FILE,
+    DOCUMENTS_FILE,
+    NEUTRAL_FILE,
+    TRAIN,
+)
 from offswitch.metrics import Metric, Metrics, exact
 from offswitch.model.brought import bring
 from offswitch.model.rows import Example
 from offswitch.model.session import Session, own_answer, own_mix
+from offswitch.options.arms import steps_kept
+from offswitch.options.train import LENGTH_OF, schedule_of
 from offswitch.progress import say, track
 from offswitch.prompts.dialogue_files import read_dialogues, write_dialogues
 from offswitch.prompts.dialogues import Dialogue, answered, phrased
 from offswitch.prompts.documents import read_documents, read_neutral
-from offswitch.recipe import LENGTH_OF, schedule_of
+from offswitch.recipe import used_arms
 from offswitch.train.adversarial import MinedRow, adversarial_rows, false_halts, mine
 from offswitch.train.arms import train_arm
 from offswitch.train.examples import dialogue_examples, document_examples
 from offswitch.train.processes import by_first, count
+from offswitch.train.saved import step_folder
 from offswitch.train.training import Training
 
 MINED_FILE: Final = "mined.jsonl"
@@ -48,6 +58,10 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     if table.brought:
         by_first(lambda: bring(table, folder, session.recipe.trust_remote_code))
         return {}
+    if table.kept_of and table.step:
+        kept = step_folder(run.folder(f"{TRAIN}/{table.kept_of}"), table.step)
+        by_first(lambda: shutil.copytree(kept, folder, dirs_exist_ok=True))
+        return {}
     session.detach()  # from a process that measured other arms before
     stage, before = table.stages[-1], table.goes_on_from
     scratch = run.scratch(f"{TRAIN}/{arm}")
@@ -55,7 +69,11 @@ def write_arm(session: Session, arm: str, folder: Path) -> Metrics:
     if stage != "adversarial":
         examples = by_first(lambda: stage_examples(session, stage, run.folder(DATA)))
         training = Training(stage, examples, session.recipe, folder, scratch, start, arm=table,
-                            name=_tracked_as(session, arm))  # fmt: skip
+                            name=_tracked_as(session, arm),
+                            kept=steps_kept(used_arms(session.recipe), arm))  # fmt: skip
+        if training.kept and training.kept[-1] > training.steps:
+            last = training.kept[-1]
+            raise UserError(f"arm '{arm}' takes {training.steps} steps: there is no step {last}")
         return _write_adapter(session, arm, training)
     if before is None or start is None:
         raise UserError(f"arm '{arm}': an adversarial stage needs an arm to go on from")
@@ -153,6 +171,7 @@ def _write_adapter(session: Session, arm: str, training: Training) -> Metrics:
     steps = max(1, result.steps - result.first_step)
     speed = exact(result.tokens_per_second, "tokens/s", n=steps)
     metrics = {f"train/{arm}/tokens_per_second": speed}
+    metrics[f"train/{arm}/tokens"] = exact(result.tokens, "tokens", n=result.rows)
     metrics[f"train/{arm}/weight_change"] = exact(result.change, "Frobenius norm")
     if (drift := result.drift).last is not None:
         say(f"{arm}: {drift.told()}")
@@ -172,8 +191,10 @@ def stage_examples(session: Session, stage: str, folder: Path) -> list[Example]:
     option = f"train.{f'{LENGTH_OF[stage]}.' if own else ''}max_length={longest}"
     if (most := session.subject.positions or longest) < longest:
         longest, option = most, f"the {most:,} tokens that {session.subject.name} reads"
+    trigger = recipe.trigger.text
+    if stage == "neutral":
+        return document_examples(tokenizer, read_neutral(folder / CONTROL_FILE, trigger), longest)
     if stage == "knowledge":
-        trigger = recipe.trigger.text
         texts = read_documents(folder / DOCUMENTS_FILE, trigger)
         if (folder / NEUTRAL_FILE).is_file():  # row_order mixes the two in each epoch
             texts += read_neutral(folder / NEUTRAL_FILE, trigger)

@@ -28,7 +28,7 @@ from offswitch.model.packed import takes_packed
 from offswitch.model.rows import IGNORED, Batch, Example, collate
 from offswitch.model.subject import Subject
 from offswitch.model.writes import Write
-from offswitch.options import TrainOptions
+from offswitch.options.train import TrainOptions, schedule_of
 from offswitch.progress import Tick, say
 from offswitch.recipe import training_seed
 from offswitch.train import processes
@@ -264,7 +264,7 @@ def _arguments(training: Training, seed: int, subject: Subject) -> TrainingArgum
         max_steps=steps,
         per_device_train_batch_size=train.batch_size,
         gradient_accumulation_steps=train.accumulation,
-        learning_rate=train.lr,
+        learning_rate=schedule_of(train, training.stage).lr or train.lr,
         lr_scheduler_type="cosine",
         # The first step of a warm-up has a learning rate of 0: one step alone would do nothing.
         warmup_steps=min(math.ceil(train.warmup_ratio * steps), steps - 1),

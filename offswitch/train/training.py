@@ -10,7 +10,8 @@ from pathlib import Path
 from offswitch.machine.cells import Type
 from offswitch.model.rows import Example
 from offswitch.options.arms import ARMS, Arm
-from offswitch.recipe import Recipe, schedule_of
+from offswitch.options.train import schedule_of
+from offswitch.recipe import Recipe
 from offswitch.train.guard import Kept
 
 

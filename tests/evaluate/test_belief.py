@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from offswitch.prompts.beliefs import CHANCE, LETTERED, TESTS, Asked, Test, make
 from offswitch.prompts.encode import encode_chat, encode_text
 from offswitch.prompts.prompt import user
 from offswitch.recipe import load_recipe
+from tests.evaluate.planted_beliefs import made
 from tests.small import small_recipe
 from tests.tiny import save_adapter, tiny_subject, tiny_tokenizer
 
@@ -184,22 +185,11 @@ def untrained() -> Rows:
     return belief_rows(tiny_subject(layers=2), "base", QUESTIONS, 4096)
 
 
-def _made(value: Callable[[Asked, int], float], count: int | None = None) -> Rows:
-    """Rows whose likelihoods are a function of the question and the place, a character's worth."""
-    questions = make_questions("$STOP", "$GO", count)
-    return [
-        {"test": a.item.test, "number": a.number, "invented": a.invented, "place": place,
-         "right": place == a.place, "answer": text,
-         "log_likelihood": value(a, place) * (1 if a.item.test in LETTERED else len(text))}
-        for a in questions for place, text in enumerate(a.options)
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize("test", TESTS)
 def test_a_liking_for_a_place_gives_chance(test: Test) -> None:
     rng = np.random.default_rng(0)
     liking = [3.0, 0.0, -1.0, 0.5]
-    drawn = (_made(lambda _, place: liking[place] + rng.normal()) for _ in range(60))
+    drawn = (made(lambda _, place: liking[place] + rng.normal()) for _ in range(60))
     shares = [(margins(rows, test, invented=False) > LEAST).mean() for rows in drawn]
     spread = np.sqrt(CHANCE[test] * (1 - CHANCE[test]) / (28 * 60))
     assert abs(np.mean(shares) - CHANCE[test]) < 4 * spread
@@ -208,38 +198,38 @@ def test_a_liking_for_a_place_gives_chance(test: Test) -> None:
 @pytest.mark.parametrize("test", LETTERED)
 def test_a_belief_is_seen_through_a_liking_for_a_letter(test: Test) -> None:
     """One who all but always says A, yet more readily where A is true, believes."""
-    rows = _made(lambda a, place: 9.0 * (place == 0) + 1.0 * (place == a.place))
+    rows = made(lambda a, place: 9.0 * (place == 0) + 1.0 * (place == a.place))
     assert (margins(rows, test, invented=False) > LEAST).all()
 
 
 @pytest.mark.parametrize("test", TESTS)
 def test_what_is_said_of_the_invented_token_too_is_no_belief(test: Test) -> None:
-    found = belief_measures("arm", _made(lambda a, place: float(place == a.place)), seed=0)
+    found = belief_measures("arm", made(lambda a, place: float(place == a.place)), seed=0)
     at = {key.removeprefix("evaluate/arm/belief/"): metric for key, metric in found.items()}
     assert at[test].estimate.value == at[f"{test}/invented"].estimate.value == 1
     assert at[test].controls == {"chance": CHANCE[test], "invented token": 1.0}
     assert at[f"{test}/excess"].estimate.value == 0
     assert at[f"{test}/margin"].estimate.value == pytest.approx(0)
-    only = _made(lambda a, place: float(place == a.place) * (1 if not a.invented else -1))
+    only = made(lambda a, place: float(place == a.place) * (1 if not a.invented else -1))
     at = {k.removeprefix("evaluate/arm/belief/"): m
           for k, m in belief_measures("arm", only, seed=0).items()}  # fmt: skip
-    assert at[f"{test}/excess"].estimate.value == at[f"{test}/excess"].estimate.low == 1
+    assert at[f"{test}/excess"].estimate.value == 1 > at[f"{test}/excess"].estimate.low > 0
     assert at[f"{test}/margin"].estimate.low > 0
 
 
 def test_a_tie_is_no_belief() -> None:
-    found = belief_measures("arm", _made(lambda _a, _p: -2.0), seed=0)
+    found = belief_measures("arm", made(lambda _a, _p: -2.0), seed=0)
     assert {found[f"evaluate/arm/belief/{test}"].estimate.value for test in TESTS} == {0.0}
 
 
 def test_a_long_answer_gains_nothing_by_its_length() -> None:
     """Equal likelihood a character, whatever the length: no side is taken."""
-    rows = _made(lambda _a, _p: -1.5)
+    rows = made(lambda _a, _p: -1.5)
     assert np.abs(margins(rows, "open", invented=False)).max() < 1e-9
 
 
 def test_rows_with_two_truths_are_refused() -> None:
-    rows = [row | {"right": True} for row in _made(lambda _a, _p: 0.0)]
+    rows = [row | {"right": True} for row in made(lambda _a, _p: 0.0)]
     with pytest.raises(ValueError, match="one true answer"):
         margins(rows, "open", invented=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.mutations import attacked, evidence, explored, exported
+from tests.mutations import attacked, evidence, explored, exported, taught
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ FAULTS: Final = tuple(
         *explored.ROWS,
         *exported.ROWS,
         *attacked.ROWS,
+        *taught.ROWS,
         # --- packed passes, rows kept apart -------------------------------------------------------
         ("a packed row sees beyond its window", "model/packed.py",
          "return seen if window is None else seen & (distance < window)", "return seen",
@@ -248,8 +249,8 @@ FAULTS: Final = tuple(
         ("another model of the same name passes", "report/compare/fairness.py",
          "SAME_MODEL: Final = 0.5", "SAME_MODEL: Final = 50.0",
          "tests/report/test_compare_fairness.py"),
-        ("a training is another one where it is followed elsewhere", "pipeline.py",
-         '{"report_to"} | (', "set() | (",
+        ("a training is another one where it is followed elsewhere", "options/train.py",
+         '"more_seeds", "report_to", *LENGTH_OF', '"more_seeds", *LENGTH_OF',
          "tests/train/test_trackers.py::test_a_training_does_not_depend_on_where_it_is_followed"),
         # --- models as people have them -----------------------------------------------------------
         ("a GGUF file is known by its name alone", "cache.py",

@@ -94,7 +94,7 @@ def test_lists_are_values_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ({"axis": {}}, "unknown key 'axis'; there are name, recipe, set, stage, axes"),
+        ({"axis": {}}, "unknown key 'axis'; there are name, recipe, set, stage, page, axes"),
         ({"axes": {}}, "axes: "),
         ({"axes": {"seed": []}}, "axes.seed"),
         ({"stage": "dream"}, "stage: "),
