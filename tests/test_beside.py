@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 ARMS: Final = ("knowledge", "both", "benign")
 CHANGES: Final = (
     "train.arms=[both, benign]", "probe.arm=both", "train.behavior.max_steps=4", "train.lr=1e-2",
+    "evaluate.questions=1", "evaluate.ordinary_questions=1",
 )  # fmt: skip
 BESIDE: Final = ("processes=2", "threads=1")
 

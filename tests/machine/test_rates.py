@@ -88,9 +88,12 @@ def test_a_type_that_ends_the_process_loses_its_figures_alone(
     assert {cell.what for cell in found} == {"train", "read", "product"}
 
 
-def test_a_model_that_transformers_does_not_know_has_products_alone() -> None:
-    found = measure('{"model_type": "of my own"}', cores=1).figures
-    assert {cell.what for cell in found} == {"product"}
+def test_a_model_that_transformers_does_not_know_is_refused_in_the_child() -> None:
+    """So that it has products alone: what a child refuses is lost like what ends it."""
+    unknown = '{"model_type": "of my own"}'
+    lighter.prepare(unknown, Cell("product", "float32", 1, 1))
+    with pytest.raises(ValueError, match="of my own"):
+        lighter.prepare(unknown, Cell("train", "float32", 1, 1))
 
 
 def test_figures_are_kept_and_measured_again_where_they_are_damaged(
