@@ -42,9 +42,9 @@ def again(small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         if only_train:
             pipeline.train(run)
         elif killed:
-            for stage in (evaluate, probe):
+            for last in (evaluate, probe):
                 with suppress(KeyboardInterrupt):
-                    stage(run)
+                    last(run)
         else:
             probe(run, evaluate(run))
         first: dict[str, str] = {}

