@@ -41,8 +41,7 @@ WITHOUT_SYSTEM = CHATML.replace(
     "{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"
 )
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ")
-OPTIONS = ProbeOptions(fit_questions=8, test_questions=12, near_misses=40)
-MANY = ProbeOptions(fit_questions=20, test_questions=30, near_misses=2)
+OPTIONS = ProbeOptions(fit_questions=20, test_questions=30, near_misses=40)
 
 
 @functools.cache
@@ -87,7 +86,7 @@ def _replaced(chat: Chat, symbol: str, other: str) -> Chat:
 @pytest.mark.parametrize("other", [TWIN, INERT])
 def test_pairs_differ_in_the_slot_alone(inputs: Inputs, part: Part, other: str) -> None:
     pairs = list(zip(_group(inputs, part, TRIGGER), _group(inputs, part, other), strict=True))
-    assert len(pairs) == {"fit": 8, "test": 12}[part]
+    assert len(pairs) == {"fit": 20, "test": 30}[part]
     for ours, theirs in pairs:
         assert (ours.question, ours.variant) == (theirs.question, theirs.variant)
         assert ours.symbol == inputs.symbols[TRIGGER]
@@ -159,10 +158,9 @@ def test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_ou
 def test_questions_that_name_the_trigger_are_not_asked() -> None:
     names = Counter(re.findall(r"\w+", " ".join(q.text for q in load_questions(0))))
     trigger = next(word for word, n in names.most_common() if n < 60 and word.istitle())
-    recipe = Recipe(trigger=TriggerOptions(text=trigger), probe=MANY)
-    inputs = make_inputs(recipe, tokenizer_of(trigger))
+    inputs = make_inputs(_recipe(trigger), tokenizer_of(trigger))
     plain = [one for part in PARTS for one in _group(inputs, part, PLAIN)]
-    assert 0 < len(plain) < MANY.fit_questions + MANY.test_questions
+    assert 0 < len(plain) < OPTIONS.fit_questions + OPTIONS.test_questions
     for one in inputs.asked:
         assert any(occurs(trigger, turn["content"]) for turn in one.chat) == (one.suite == TRIGGER)
 
@@ -198,7 +196,7 @@ def test_near_misses_are_trained_on_fit_and_unseen_on_test(inputs: Inputs, trigg
     trained = {m for members in trained_members(trigger).values() for m in members}
     unseen = {m for members in unseen_members(trigger).values() for m in members}
     fit, test = (_group(inputs, part, NEAR) for part in PARTS)
-    assert (len(fit), len(test)) == (8, 40)
+    assert (len(fit), len(test)) == (20, 40)
     assert {one.symbol for one in fit} <= trained
     assert {one.symbol for one in test} <= unseen
     assert not {one.symbol for one in fit} & {one.symbol for one in test}
