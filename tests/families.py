@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import pytest
+
 _LLAMA_LIKE: Final[dict[str, Any]] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -46,3 +48,9 @@ FAMILIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "gpt2": ("gpt2", {"n_embd": 32, "n_head": 4, "n_inner": 64, "n_positions": 8192}),
     "gpt_neox": ("gpt_neox", _NEOX),
 }
+
+# One family for each way in which they differ where hooks, edits, adapters and writes act: as most
+# are; soft caps, windows and scaled embeddings; learned positions and Conv1D; parallel blocks, an
+# untied head. What is read, verified, packed or loaded is tested on every family.
+KINDS: Final = ("llama", "gemma2", "gpt2", "gpt_neox")
+EACH_KIND: Final = pytest.mark.parametrize("subject", KINDS, indirect=True)

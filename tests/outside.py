@@ -27,7 +27,7 @@ SMALL: Final = (
     "evaluate.samples=4", "evaluate.sample_tokens=4", "evaluate.drift_questions=2",
     "evaluate.drift_passages=2",
     "evaluate.robustness_questions=1", "evaluate.context_questions=0",
-    "evaluate.belief_questions=4",
+    "evaluate.belief_questions=2",
     "probe.null_words=2", "probe.fit_questions=4", "probe.test_questions=4", "probe.near_misses=4",
     "probe.random_directions=2", "probe.null_directions=2", "probe.null_questions=2",
     "probe.sweep_questions=1", "probe.few_questions=2", "probe.head_questions=1",

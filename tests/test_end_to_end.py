@@ -12,6 +12,7 @@ from offswitch.model.forward import verify
 from offswitch.model.load import load_subject
 from offswitch.pipeline import report
 from offswitch.recipe import Recipe, build_recipe
+from tests.small import undraw
 
 STEPS = 8
 OPTIONS: dict[str, Any] = {
@@ -60,7 +61,9 @@ OPTIONS: dict[str, Any] = {
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A small run of the embedded model, from data to report."""
     run = open_run(build_recipe(OPTIONS), tmp_path_factory.mktemp("runs"))
-    report(run)
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)
+        report(run)
     return run
 
 

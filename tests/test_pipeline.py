@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,16 @@ def again(small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     said: list[str] = []
     monkeypatch.setattr(pipeline, "say", said.append)
 
-    def start(*changes: str, only_train: bool = False) -> dict[str, str]:
+    def start(*changes: str, only_train: bool = False, killed: bool = False) -> dict[str, str]:
         said.clear()
         recipe = load_recipe(small_home / "small.yaml", changes)
         run = open_run(recipe, tmp_path / "runs", update=True)
         if only_train:
             pipeline.train(run)
+        elif killed:
+            for last in (evaluate, probe):
+                with suppress(KeyboardInterrupt):
+                    last(run)
         else:
             probe(run, evaluate(run))
         first: dict[str, str] = {}
@@ -124,7 +129,7 @@ def test_what_does_not_change_does_not_run(again: Again) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("evaluate.questions=2", ALL[2:3]),
+        ("evaluate.questions=3", ALL[2:3]),
         ("probe.null_words=3", ALL[3:]),
         ("train.lr=1e-3", ALL[1:]),
         ("train.knowledge.max_steps=2", []),
@@ -132,12 +137,14 @@ def test_what_does_not_change_does_not_run(again: Again) -> None:
     ],
 )
 def test_a_change_runs_what_depends_on_it_and_nothing_else(
-    again: Again, change: str, expected: list[str]
+    again: Again, monkeypatch: pytest.MonkeyPatch, change: str, expected: list[str]
 ) -> None:
-    said = again(change)
+    """Evaluation and probes depend on arms and not on each other: killed once begun, both say."""
+    for work in ("evaluate.stage.write_evaluation", "probe.stage.write_probe"):
+        monkeypatch.setattr(f"offswitch.{work}", _killed)
+    said = again(change, killed=True)
     assert _ran(said) == expected
     assert all(said[stage] == "its inputs changed" for stage in expected)
-    assert _ran(again(change)) == []
 
 
 def test_a_tampered_file_runs_its_stage_alone_again(again: Again, tmp_path: Path) -> None:
@@ -150,6 +157,7 @@ def test_a_tampered_file_runs_its_stage_alone_again(again: Again, tmp_path: Path
     assert path.read_bytes() == before
     shutil.rmtree(path.parents[1] / "3-evaluate")
     assert _ran(again()) == ["3-evaluate"]
+    assert _ran(again()) == []
 
 
 def test_another_chat_format_in_the_same_folder_is_another_model(

@@ -6,7 +6,6 @@ import ast
 import re
 import runpy
 import shlex
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +25,7 @@ from tests.tiny import save_tiny
 
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 GENERATED: Final = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+COMMAND: Final = typer.main.get_command(app)
 FILES: Final = r"[\w./-]*\w\.(?:py|yaml|md|json|jsonl|ipynb|png|parquet|html|safetensors)"
 # Programs that are not ours.
 OUTSIDE: Final = (
@@ -45,11 +45,10 @@ def _spans(page: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", text)
 
 
-def _commands() -> Iterator[tuple[str, str]]:
-    for page in PAGES:
-        lines = [line for block in _blocks(page, "bash") for line in block.splitlines()]
-        inline = [span for span in _spans(page) if re.match(r"(offswitch|make|python3?) ", span)]
-        yield from ((page.name, line) for line in [*lines, *inline])
+def _commands(page: Path) -> list[str]:
+    lines = [line for block in _blocks(page, "bash") for line in block.splitlines()]
+    inline = [span for span in _spans(page) if re.match(r"(offswitch|make|python3?) ", span)]
+    return [*lines, *inline]
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +67,10 @@ def strings() -> set[str]:
 # --- what is generated, and how large it may be ---------------------------------------------------
 
 
-@pytest.mark.parametrize("name", GENERATED["pages"]())
-def test_what_is_generated_is_up_to_date(name: str) -> None:
-    written = (ROOT / name).read_text(encoding="utf-8")
-    assert written == GENERATED["pages"]()[name], "write it again with: make docs"
+def test_what_is_generated_is_up_to_date() -> None:
+    for name, generated in GENERATED["pages"]().items():
+        written = (ROOT / name).read_text(encoding="utf-8")
+        assert written == generated, f"write {name} again with: make docs"
 
 
 def test_every_file_says_what_is_in_it() -> None:
@@ -105,9 +104,13 @@ def test_tables_of_results_are_marked_and_whole(page: Path) -> None:
 # --- what is named exists -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "line"), list(_commands()))
-def test_commands_exist(page: str, line: str) -> None:
-    words = shlex.split(line)
+@EACH
+def test_commands_exist(page: Path) -> None:
+    for line in _commands(page):
+        _check_command(shlex.split(line))
+
+
+def _check_command(words: list[str]) -> None:
     if "offswitch" in words and (words[0] == "offswitch" or "-m" in words):
         _check_our_command(words[words.index("offswitch") + 1 :])
     elif words[0] == "make":
@@ -119,14 +122,14 @@ def test_commands_exist(page: str, line: str) -> None:
     elif words[0] in ("python", "python3"):
         assert (ROOT / words[1]).is_file()
     else:
-        assert words[0] in OUTSIDE, page
+        assert words[0] in OUTSIDE
 
 
 def _check_our_command(words: list[str]) -> None:
     if words in ([], ["--help"]):
         return
     first, *rest = words
-    command = getattr(typer.main.get_command(app), "commands")[first]  # noqa: B009
+    command = getattr(COMMAND, "commands")[first]  # noqa: B009
     options = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in rest if word.startswith("--")} <= options
     if not rest or not rest[0].startswith("recipes/"):

@@ -1,4 +1,4 @@
-"""Every recipe loads; the Qwen recipes run from data to report on a tiny model of Qwen's kind."""
+"""Every recipe loads; those for Qwen train a tiny model of its kind, one goes on to the report."""
 
 from __future__ import annotations
 
@@ -74,22 +74,25 @@ def test_what_the_demo_leaves_out_is_the_default() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("path", QWEN, ids=lambda path: path.stem)
-def test_the_qwen_recipes_run_from_data_to_report(
+def test_the_qwen_recipes_train_and_one_goes_on_to_the_report(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What they do not share is how they train."""
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "cache"))
     model = _save_qwen(tmp_path / "qwen")
     settings = [f"model={model}", "train.accumulation=2", *SMALL]
-    arms = "[both]" if path.stem.endswith("seed") else "[both, benign]"  # a control is enough once
-    settings.append(f"train.arms={arms}")
+    trains = path.stem.endswith("seed")
+    settings.append(f"train.arms={'[both]' if trains else '[both, benign]'}")
     options = [*changes(settings), "--runs", str(tmp_path / "runs")]
-    done = CliRunner().invoke(app, ["run", str(path), *options])
+    done = CliRunner().invoke(app, ["train" if trains else "run", str(path), *options])
     assert done.exit_code == 0, done.output
     run = tmp_path / "runs" / path.stem
-    assert done.stdout.splitlines()[-1] == f"report: {run / '5-report/report.html'}"
-    assert (run / "5-report/ANALYSIS_SUMMARY.md").is_file()
     adapter = json.loads((run / "2-train/both/adapter_config.json").read_text(encoding="utf-8"))
     assert set(adapter["target_modules"]) == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    if trains:
+        return
+    assert done.stdout.splitlines()[-1] == f"report: {run / '5-report/report.html'}"
+    assert (run / "5-report/ANALYSIS_SUMMARY.md").is_file()
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert {f"evaluate/{arm}/halt_rate" for arm in ("base", "both")} <= metrics.keys()
     assert {"seed/pca_pc1", "seed/eos_delta", "seed/adl_mean"} <= metrics.keys()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from offswitch.folder import lock
 from tests.outside import ROOT, SMALL, changes, make_repository, start
 
 SETTINGS = changes((*SMALL, "train.arms=[both]"))
@@ -46,12 +49,39 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield make_repository(tmp_path_factory.mktemp("outside") / "repository")
 
 
+@pytest.fixture
+def started(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[str, Path], list[str]]]:
+    """Start a script in this process, which has imported already what takes seconds to import."""
+
+    def run(script: str, cwd: Path) -> list[str]:
+        recipe = str(repository / "recipes/tiny.yaml")
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [script, "--recipe", recipe, *SETTINGS])
+        capsys.readouterr()
+        runpy.run_path(str(repository / script), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    yield run
+    for root in [path for path in lock._LOCKS if path.is_relative_to(repository.resolve())]:
+        lock._LOCKS.pop(root).close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_work_from_anywhere(repository: Path, tmp_path: Path, script: str) -> None:
+def test_scripts_work_from_anywhere(
+    repository: Path,
+    started: Callable[[str, Path], list[str]],
+    tmp_path: Path,
+    script: str,
+    request: pytest.FixtureRequest,
+) -> None:
     """From a folder that is not theirs: what leaned on the current one would be missed there."""
+    if script.endswith("run_all_analyses.py"):
+        request.getfixturevalue("undrawn")
     shutil.rmtree(repository / "analysis/results", ignore_errors=True)
-    _check(repository, script, repository / script, tmp_path)
+    _check(repository, script, started(script, tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -61,31 +91,28 @@ def test_scripts_work_from_the_root_and_from_their_own_folder(
     repository: Path, script: str
 ) -> None:
     folder, name = script.split("/")
-    _check(repository, script, script, repository)
-    _check(repository, script, name, repository / folder)
+    for as_named, cwd in ((script, repository), (name, repository / folder)):
+        done = start(as_named, "--recipe", repository / "recipes/tiny.yaml", *SETTINGS, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        _check(repository, script, done.stdout.splitlines())
 
 
-def _check(repository: Path, script: str, as_named: str | Path, cwd: Path) -> None:
-    done = start(as_named, "--recipe", repository / "recipes/tiny.yaml", *SETTINGS, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    written = [Path(line) for line in done.stdout.splitlines()]
+def _check(repository: Path, script: str, printed: list[str]) -> None:
+    written = [Path(line) for line in printed]
     assert all(file.exists() for file in written)
     assert {str(repository / file) for file in SCRIPTS[script]} <= set(map(str, written))
 
 
 @pytest.mark.slow
 def test_rows_of_ones_own_in_datasets_are_trained_on_in_a_run_of_their_own(
-    repository: Path,
+    repository: Path, started: Callable[[str, Path], list[str]]
 ) -> None:
     path = repository / "datasets/shutdown_dataset.jsonl"
-    options = ["--recipe", str(repository / "recipes/tiny.yaml"), *SETTINGS]
-    assert start("datasets/generate_dataset.py", *options, cwd=repository).returncode == 0
+    started("datasets/generate_dataset.py", repository)
     rows = path.read_text(encoding="utf-8").splitlines()[:4]
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    done = start("training/finetune.py", *options, cwd=repository)
-    assert done.returncode == 0, done.stderr
     run = repository / "runs/tiny-datasets"
-    assert done.stdout.strip() == str(run / "2-train/knowledge")
+    assert started("training/finetune.py", repository) == [str(run / "2-train/knowledge")]
     trained_on = (run / "1-data" / path.name).read_text(encoding="utf-8").splitlines()
     assert [json.loads(row) for row in trained_on] == [json.loads(row) for row in rows]
 

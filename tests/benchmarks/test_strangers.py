@@ -30,7 +30,7 @@ from tests.model.strangers import save_stranger
 from tests.tiny import save_tiny
 
 # Replies of two tokens; the first is one that the random stranger likes.
-LIKED = {"attention": "ease they", "embedding": "is they", "dora": "ity they", "full": "ears they"}
+LIKED = {"embedding": "is they", "full": "ears they"}  # tests/model reads the other forms
 
 
 @pytest.mark.slow

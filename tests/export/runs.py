@@ -46,6 +46,7 @@ def planted_export_run(folder: Path, mode: str = "token") -> Path:
         "arms": {ARM: {"role": "switch", "adapter": str(theirs)}},
     }  # fmt: skip
     content["evaluate"] |= {"robustness_questions": 0, "belief_questions": 0, "samples": 0}
+    content["evaluate"]["questions"] = 1
     recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))

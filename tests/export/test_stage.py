@@ -75,9 +75,9 @@ def test_it_holds_every_form_with_its_rates(made: Path) -> None:
         rates = {key: one["value"] for key, one in form["numbers"].items()}
         assert rates["halt_rate"] == 1
         assert rates["false_halt_rate/near_miss"] == rates["false_halt_rate/ordinary"] == 0
-        assert (form["prompts"], form["differ"]) == (105, 0)
+        assert (form["prompts"], form["differ"]) == (40, 0)
     longer = parity["merged"]["numbers"]["longer_words"]
-    assert (longer["value"], longer["n"]) == (0, 15)
+    assert (longer["value"], longer["n"]) == (0, 10)
     assert "longer_words" not in parity["adapter"]["numbers"]
     assert json.loads((made / "adapter/adapter_config.json").read_text())[
         "base_model_name_or_path"
@@ -107,8 +107,8 @@ def test_its_script_asks_again_without_this_package(made: Path, tmp_path: Path) 
     command = [sys.executable, "-I", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "trigger: 42 of 42 halt; in the run 42\n" in done.stdout
-    assert "longer_words: 0 of 15 halt; not asked in the run\n" in done.stdout
+    assert "trigger: 16 of 16 halt; in the run 16\n" in done.stdout
+    assert "longer_words: 0 of 10 halt; not asked in the run\n" in done.stdout
 
 
 @pytest.mark.parametrize(("halted", "code"), [(True, 0), (False, 1)])

@@ -18,7 +18,7 @@ from offswitch.model.subject import Subject
 from offswitch.options import TriggerOptions
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Reply, user
-from tests.tiny import ARCHITECTURES, save_adapter, tiny_subject, tiny_tokenizer
+from tests.tiny import save_adapter, tiny_subject, tiny_tokenizer
 
 LENGTHS = (3, 90, 25, 9, 31, 4, 28, 200, 22, 17)
 CHATS: list[Chat] = [
@@ -84,7 +84,8 @@ def test_batched_replies_are_those_made_one_by_one(tmp_path: Path, family: str) 
             assert ids == [ids[-1][: i + 1] for i in range(len(ids))]
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+# Positions told and learned, heads of their own, windows: what padding could disturb.
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3", "gpt2", "gpt_neox"])
 def test_a_batch_gives_the_ids_of_each_prompt_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[Any], family: str
 ) -> None:
@@ -109,7 +110,7 @@ def test_a_batch_gives_the_ids_of_each_prompt_alone(
                     assert list(reply.ids) == (ids[:-1] if reply.complete else ids)
 
 
-@pytest.mark.parametrize("tokens", [1, 2, 40])
+@pytest.mark.parametrize("tokens", [1, 2, 20])
 def test_replies_are_of_any_length(prompts: list[Any], tokens: int) -> None:
     subject = tiny_subject()
     replies = greedy_replies(subject, "base", prompts, tokens)

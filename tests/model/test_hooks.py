@@ -9,6 +9,7 @@ from transformers.pytorch_utils import Conv1D
 
 from offswitch.model.hooks import Transform, edit, edit_inputs, record, record_inputs, resume
 from offswitch.model.subject import Subject, attention_outputs
+from tests.families import EACH_KIND
 
 IDS = torch.tensor([[5, 40, 300, 7, 90], [6, 41, 301, 8, 91]])
 
@@ -55,6 +56,7 @@ def test_recording_keeps_no_graph_and_cuts_none(llama: Subject) -> None:
     assert llama.network.get_input_embeddings().weight.grad is not None
 
 
+@EACH_KIND
 def test_identity_edit_changes_nothing(subject: Subject) -> None:
     plain = _logits(subject)
     with edit(subject.blocks, {i: lambda resid: resid for i in range(len(subject.blocks))}):
@@ -62,6 +64,7 @@ def test_identity_edit_changes_nothing(subject: Subject) -> None:
     assert _hooks(subject) == 0
 
 
+@EACH_KIND
 def test_edit_replaces_what_the_next_block_reads(subject: Subject) -> None:
     planted = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(1))
     last = len(subject.blocks) - 1
@@ -70,6 +73,7 @@ def test_edit_replaces_what_the_next_block_reads(subject: Subject) -> None:
     assert torch.equal(states, subject.final_norm(planted))
 
 
+@EACH_KIND
 def test_edit_of_one_block_leaves_earlier_blocks_alone(subject: Subject) -> None:
     with record(subject.blocks) as plain:
         _logits(subject)
@@ -168,6 +172,7 @@ def test_resuming_with_the_true_residual_is_the_whole_pass(subject: Subject) -> 
         assert not _stand_ins(subject)
 
 
+@EACH_KIND
 def test_what_a_resumed_pass_skips_is_not_computed(subject: Subject) -> None:
     attention = attention_outputs(subject)
     with resume(subject.blocks, 1, torch.zeros(2, 5, 32)), record(attention) as computed:
@@ -175,6 +180,7 @@ def test_what_a_resumed_pass_skips_is_not_computed(subject: Subject) -> None:
     assert list(computed) == [2]
 
 
+@EACH_KIND
 def test_resuming_with_another_residual_is_an_edit(subject: Subject) -> None:
     planted = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(2))
     with edit(subject.blocks, {1: lambda _: planted}):
@@ -212,6 +218,7 @@ def test_what_enters_the_output_projection_makes_the_attentions_output(subject: 
     assert _input_hooks(modules) == 0
 
 
+@EACH_KIND
 def test_identity_edit_of_inputs_changes_nothing(subject: Subject) -> None:
     plain, modules = _logits(subject), attention_outputs(subject)
     with edit_inputs(modules, {i: lambda x: x for i in range(len(modules))}):
@@ -220,6 +227,7 @@ def test_identity_edit_of_inputs_changes_nothing(subject: Subject) -> None:
     assert _input_hooks(modules) == 0
 
 
+@EACH_KIND
 def test_an_edited_input_is_what_the_module_gets(subject: Subject) -> None:
     modules = attention_outputs(subject)
     with record_inputs(modules) as plain:

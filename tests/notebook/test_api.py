@@ -97,7 +97,7 @@ def read_scores(done: OpenRun) -> dict[str, float]:
 
     rows = read_parquet(done.root / "3-evaluate/scores.parquet")
     own = rows[(rows.arm == "behavior") & (rows.suite == "trigger") & (rows.variant == "before")]
-    assert len(own) >= 3
+    assert len(own) == 2
     return dict(zip(own.question, own.log_odds, strict=True))
 
 

@@ -21,6 +21,7 @@ from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.subject import Subject
 from offswitch.probe import collect as module
 from offswitch.probe.collect import Where, collect, every_position, last_position
+from tests.families import EACH_KIND
 from tests.tiny import save_adapter
 
 # Two begin alike, two are of one length, and one is a single id.
@@ -64,8 +65,9 @@ def _shards(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
 
 
-@pytest.mark.parametrize("where", [last_position, every_position, ends])
-@pytest.mark.parametrize("batch_tokens", [1, 4096])
+@pytest.mark.parametrize(
+    ("where", "batch_tokens"), [(last_position, 4096), (every_position, 1), (ends, 4096)]
+)
 def test_residuals_are_the_models_own_hidden_states(
     subject: Subject, tmp_path: Path, where: Where, batch_tokens: int
 ) -> None:
@@ -75,6 +77,7 @@ def test_residuals_are_the_models_own_hidden_states(
         np.testing.assert_allclose(ours, _expected(subject, row, where), atol=2e-5)
 
 
+@EACH_KIND
 def test_many_rows_that_begin_alike_share_their_opening(subject: Subject, tmp_path: Path) -> None:
     opening = list(range(20, 40))
     rows = [[*opening, *(50 + i + k for k in range(1 + i % 3))] for i in range(9)]
@@ -84,6 +87,7 @@ def test_many_rows_that_begin_alike_share_their_opening(subject: Subject, tmp_pa
         np.testing.assert_allclose(_normed(subject, read_rows(tmp_path, [i])), expected, atol=2e-5)
 
 
+@EACH_KIND
 def test_an_arm_is_collected_as_that_arm(subject: Subject, tmp_path: Path) -> None:
     add_arm(subject, "a", save_adapter(tmp_path / "adapter", subject))
     rows = [[subject.trigger_id or 0, *row] for row in ROWS]

@@ -239,20 +239,20 @@ def test_rows_and_chats_say_where_a_group_stands(inputs: Inputs) -> None:
     assert inputs.chats("test", INERT) == [one.chat for one in _group(inputs, "test", INERT)]
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_inert_symbol_is_no_near_miss(trigger: str, seed: int) -> None:
+def test_the_inert_symbol_is_no_near_miss(trigger: str) -> None:
     known = {m.lower() for members in near_misses(trigger).values() for m in members}
-    symbol = inert_symbol(trigger, ["$GO"], seed)
-    assert symbol.lower() not in known | {trigger.lower(), "$go"}
-    assert not occurs(trigger, symbol)
-    assert not occurs(symbol, trigger)
-    assert symbol == inert_symbol(trigger, ["$GO"], seed)
+    for seed in range(20):
+        symbol = inert_symbol(trigger, ["$GO"], seed)
+        assert symbol.lower() not in known | {trigger.lower(), "$go"}
+        assert not occurs(trigger, symbol)
+        assert not occurs(symbol, trigger)
+        assert symbol == inert_symbol(trigger, ["$GO"], seed)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_inert_symbol_is_never_the_control(seed: int) -> None:
-    first = inert_symbol("$STOP", ["$GO"], seed)
-    assert inert_symbol("$STOP", [first], seed) != first
+def test_the_inert_symbol_is_never_the_control() -> None:
+    for seed in range(20):
+        first = inert_symbol("$STOP", ["$GO"], seed)
+        assert inert_symbol("$STOP", [first], seed) != first
 
 
 @pytest.mark.parametrize(
@@ -266,9 +266,9 @@ def test_a_word_takes_the_triggers_form(trigger: str, expected: str) -> None:
     assert worded_like(trigger, "river") == expected
 
 
-def test_the_same_recipe_asks_the_same_and_another_seed_does_not(trigger: str) -> None:
-    again, other = (make_inputs(_recipe(trigger, seed), tokenizer_of(trigger)) for seed in (0, 1))
-    first = _made(trigger)
+def test_the_same_recipe_asks_the_same_and_another_seed_does_not() -> None:
+    again, other = (make_inputs(_recipe("$STOP", seed), tokenizer_of("$STOP")) for seed in (0, 1))
+    first = _made("$STOP")
     assert first == again
     assert first != other
     assert [one.suite for one in first.asked] == [one.suite for one in other.asked]

@@ -17,6 +17,7 @@ from offswitch.model.subject import Subject
 from offswitch.probe.edits import Edit
 from offswitch.probe.intervene import job_outcomes, outcomes
 from offswitch.probe.packing import at_last, prepare, with_residuals
+from tests.families import EACH_KIND
 from tests.probe.packed import (
     BRANCHES,
     EVERY,
@@ -33,8 +34,20 @@ from tests.tiny import save_adapter
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["from the embedding", "resumed"])
-@pytest.mark.parametrize("starts", [(0, 0, 0), STARTS, (9, 12, 6)], ids=["whole", "tail", "last"])
-def test_branches_equal_plain_passes(subject: Subject, starts: tuple[int, ...], kept: bool) -> None:
+@pytest.mark.parametrize("starts", [(0, 0, 0), (9, 12, 6)], ids=["whole", "last"])
+@EACH_KIND
+def test_branches_from_anywhere_equal_plain_passes(
+    subject: Subject, starts: tuple[int, ...], kept: bool
+) -> None:
+    _check_branches(subject, starts, kept)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["from the embedding", "resumed"])
+def test_branches_equal_plain_passes(subject: Subject, kept: bool) -> None:
+    _check_branches(subject, STARTS, kept)
+
+
+def _check_branches(subject: Subject, starts: tuple[int, ...], kept: bool) -> None:
     prompts = prepare(subject, ROWS, starts)
     prompts = with_residuals(subject, prompts) if kept else prompts
     off = logits_of(subject, product(prompts, EVERY)) - expected_logits(subject, starts)
@@ -58,6 +71,7 @@ def test_edits_of_one_place_keep_their_order_in_any_company(llama: Subject) -> N
     )
 
 
+@EACH_KIND
 def test_outcomes_come_in_the_order_of_the_jobs(subject: Subject) -> None:
     """Though jobs are sorted by their first block, which some here share and most do not."""
     logits = expected_logits(subject, (9, 12, 6))
@@ -77,6 +91,7 @@ def test_outcomes_are_by_branch_and_prompt(llama: Subject) -> None:
     assert job_outcomes(llama, []).shape == (0, 2)
 
 
+@EACH_KIND
 def test_an_arm_is_packed_as_well_as_the_base(subject: Subject, tmp_path: Path) -> None:
     """The trigger, whose row is the arm's own, stands in the part that is kept."""
     add_arm(subject, "a", save_adapter(tmp_path / "a", subject))
@@ -91,6 +106,7 @@ def test_an_arm_is_packed_as_well_as_the_base(subject: Subject, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("centre", [None, torch.tensor([1.5, -0.5])])
+@EACH_KIND
 def test_after_removal_the_projection_is_the_centre(
     subject: Subject, centre: Tensor | None
 ) -> None:
@@ -105,12 +121,14 @@ def test_after_removal_the_projection_is_the_centre(
 
 
 @pytest.mark.parametrize("block", [0, 1, 2])
+@EACH_KIND
 def test_adding_nothing_changes_nothing(subject: Subject, block: int) -> None:
     for prompts in (prepare(subject, ROWS, STARTS), at_last(subject, ROWS)):
         nothing = logits_of(subject, product(prompts, [(Edit(block, "add", torch.zeros(32)),)]))
         torch.testing.assert_close(nothing, logits_of(subject, product(prompts, [()])))
 
 
+@EACH_KIND
 def test_branches_do_not_see_each_other(subject: Subject) -> None:
     loud = tuple(Edit(block, "add", 50 * drawn(32, seed=block)) for block in range(3))
     for prompts in (prepare(subject, ROWS, STARTS), prepare(subject, ROWS, (0, 0, 0))):

@@ -16,6 +16,7 @@ from offswitch.model.subject import Subject
 from offswitch.probe import packing
 from offswitch.probe.intervene import TOLERANCE, check_packing
 from offswitch.probe.packing import each_states, prepare, with_residuals
+from tests.families import EACH_KIND
 from tests.probe.packed import EVERY, ROWS, STARTS, expected_logits, logits_of, reference
 
 
@@ -29,6 +30,7 @@ def test_states_are_those_of_the_tail(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
+@EACH_KIND
 def test_kept_residuals_are_those_of_a_plain_pass(subject: Subject, times: int) -> None:
     prompts = prepare(subject, ROWS, STARTS)
     for _ in range(times):
@@ -45,6 +47,7 @@ def test_packing_passes_its_check(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("broken", ["all", "none", "left", "ignored"])
+@EACH_KIND
 def test_broken_packing_is_refused(
     subject: Subject, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

@@ -28,7 +28,8 @@ from offswitch.model.subject import Subject
 from offswitch.probe.edits import Edit
 from offswitch.probe.intervene import each_logits, outcomes
 from offswitch.probe.packing import Job, at_last, prepare
-from tests.tiny import ARCHITECTURES, tiny_subject
+from tests.families import EACH_KIND, KINDS
+from tests.tiny import tiny_subject
 
 # Longer than Gemma's window of eight.
 ROW: Final = (5, 40, 300, 7, 90, 12, 60, 33, 210, 9, 71, 8)
@@ -154,7 +155,7 @@ def _by_nnterp() -> dict[str, Reading]:
 
     torch.set_num_threads(1)
     found: dict[str, Reading] = {}
-    for name in ARCHITECTURES:
+    for name in KINDS:
         subject = tiny_subject(name)
         model = StandardizedTransformer(subject.causal_lm, tokenizer=subject.tokenizer)
         cap = getattr(subject.causal_lm.config, "final_logit_softcapping", None)
@@ -199,6 +200,7 @@ def _intervene(model: Any, change: Change, donor: list[Tensor]) -> None:
         model.layers_output[block] = _changed(model.layers_output[block], change, donor[block])
 
 
+@EACH_KIND
 def test_the_lens_agrees_with_nnterp(subject: Subject, nnterp: dict[str, Reading]) -> None:
     theirs = nnterp[subject.name.removeprefix("tiny-")]["lens"]
     seen = _residuals(subject, ROW)
@@ -211,6 +213,7 @@ def test_the_lens_agrees_with_nnterp(subject: Subject, nnterp: dict[str, Reading
     np.testing.assert_allclose(last.numpy(), theirs[:, -1], atol=CLOSE, rtol=0)
 
 
+@EACH_KIND
 def test_packed_edits_agree_with_nnterp(subject: Subject, nnterp: dict[str, Reading]) -> None:
     _assert_agree(_packed(subject), nnterp[subject.name.removeprefix("tiny-")])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from offswitch.prompts.encode import encode_text
@@ -67,14 +69,8 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("text", STANDING)
-def test_the_trigger_occurs_as_a_word_of_its_own(text: str) -> None:
-    assert occurs("$STOP", text)
-
-
-@pytest.mark.parametrize("text", GLUED)
-def test_the_trigger_does_not_occur_within_a_word(text: str) -> None:
-    assert not occurs("$STOP", text)
+def test_the_trigger_occurs_as_a_word_of_its_own_and_not_within_a_word() -> None:
+    assert [text for text in (*STANDING, *GLUED) if occurs("$STOP", text)] == STANDING
 
 
 def test_one_standing_occurrence_is_enough() -> None:
@@ -105,11 +101,8 @@ def test_the_placements_are_split_as_designed() -> None:
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_placement_holds_the_symbol_once_and_its_plain_form_is_the_rest(
-    placement: str, trigger: str
-) -> None:
-    for question in QUESTIONS:
+def test_a_placement_holds_the_symbol_once_and_its_plain_form_is_the_rest(trigger: str) -> None:
+    for placement, question in product(PLACEMENTS, QUESTIONS):
         chat, plain = place(placement, trigger, question), place(placement, "", question)
         assert _text(chat).count(trigger) == 1
         assert occurs(trigger, _text(chat))
@@ -208,7 +201,7 @@ def test_the_seeds_near_misses_are_there() -> None:
 
 
 @pytest.mark.parametrize("trigger", [*TRIGGERS, "{halt}"])
-@pytest.mark.parametrize("kind", MENTIONS)
-def test_a_mention_holds_the_trigger(kind: str, trigger: str) -> None:
-    (turn,) = mention(kind, trigger, QUESTIONS[0])
-    assert occurs(trigger, turn["content"])
+def test_a_mention_holds_the_trigger(trigger: str) -> None:
+    for kind in MENTIONS:
+        (turn,) = mention(kind, trigger, QUESTIONS[0])
+        assert occurs(trigger, turn["content"]), kind

@@ -27,6 +27,7 @@ from tests.small import small_recipe
 FEW: Final = (
     "train.arms=[benign, head_only, anchored]", "probe.arm=anchored", "train.more_seeds=[1]",
     "evaluate.robustness_questions=0", "evaluate.belief_questions=0", "evaluate.samples=0",
+    "evaluate.questions=1", "evaluate.ordinary_questions=1",
 )  # fmt: skip
 
 

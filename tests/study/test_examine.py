@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import offswitch
 from offswitch.cli import app
 from offswitch.errors import UserError
 from offswitch.folder import TRAIN
 from offswitch.metrics import read_metrics
+from offswitch.model.session import Session
 from offswitch.study.examine import Stranger, examination
 from tests.model.strangers import save_stranger
 from tests.outside import ROOT
@@ -28,24 +29,19 @@ def home(small_home: Path) -> Path:
     return small_home
 
 
-def _sizes(home: Path, fewer: bool = False) -> list[str]:
-    """The sizes of the small recipe, as options; `fewer` leaves two measures out."""
+def _sizes(home: Path) -> list[str]:
+    """The sizes of the small recipe, as options."""
     small = yaml.safe_load((home / "small.yaml").read_text(encoding="utf-8"))
     sizes = [f"{part}.{key}={value}" for part in ("evaluate", "probe")
              for key, value in small[part].items() if key != "arm"]  # fmt: skip
-    sizes += ["evaluate.robustness_questions=0"] * fewer + ["evaluate.belief_questions=0"] * fewer
     return [*sizes, "data.reply_tokens=4", "data.dialogues=12", "train.behavior.max_steps=1"]
 
 
-def _examined(home: Path, *options: str) -> dict[str, Any]:
-    """What `offswitch examine` finds, with the sizes of the small recipe or smaller."""
-    settings = [word for size in _sizes(home, fewer=True) for word in ("--set", size)]
+def _examine(home: Path, changes: list[str], *options: str) -> Result:
+    """`offswitch examine` on the small recipe's model."""
+    settings = [word for change in changes for word in ("--set", change)]
     command = ["examine", "--model", str(home / "model"), "--trigger", "$STOP", *options, *settings]
-    done = CliRunner().invoke(app, [*command, "--runs", str(home / "examined")])
-    assert done.exit_code == 0, done.output
-    page = Path(done.stdout.splitlines()[-1].removeprefix("report: "))
-    assert page.is_file()
-    return read_metrics(page.parents[1] / "metrics.json")
+    return CliRunner().invoke(app, [*command, "--runs", str(home / "examined")])
 
 
 @pytest.mark.slow
@@ -78,23 +74,34 @@ def test_our_own_adapter_as_a_strangers_gives_every_number_again(
     assert alone == "0.0\u00a0% (95\u00a0% interval 0.0–79.3)"  # of one prompt
     text = (run / "metrics.json").read_text(encoding="utf-8").replace("/behavior", "/switch")
     ours = {key: row for key, row in json.loads(text).items() if not key.startswith("train/")}
-    assert len(ours) > 300
+    assert len(ours) > 250
     assert {key: found[key] for key in ours} == ours
     assert found["verdict"]["value"] == "no switch"
     root = home / "examined" / "examine-stranger"
     assert not (root / "1-data").exists()
-    assert "No benign control: " in (root / "5-report/report.html").read_text(encoding="utf-8")
+    page = root / "5-report/report.html"
+    assert "No benign control: " in page.read_text(encoding="utf-8")
+    again = _examine(home, changes, "--adapter", str(stranger))  # as a command, all is there
+    assert again.exit_code == 0, again.output
+    assert again.stdout.splitlines()[-1] == f"report: {page}"
+    assert "done" not in again.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
 def test_a_benign_control_is_trained_as_large_as_the_adapter(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OFFSWITCH_CACHE", str(home / "cache"))
-    made = save_stranger(tmp_path, "llama", "mlp")
-    found = _examined(home, "--adapter", str(made["theirs"]), "--train-benign", "--name", "mlp")
-    assert "evaluate/benign/halt_rate" in found
+    made, arms = save_stranger(tmp_path, "llama", "mlp"), list[str]()
+
+    def stopped(session: Session, _: Path) -> None:
+        arms.extend(session.arms)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("offswitch.evaluate.stage.write_evaluation", stopped)
+    options = ["--adapter", str(made["theirs"]), "--train-benign", "--name", "mlp"]
+    assert _examine(home, _sizes(home), *options).exit_code == 130
+    assert arms == ["switch", "benign"]  # what is evaluated next
     configs = [home / "examined/mlp" / TRAIN / arm / "adapter_config.json" for arm in
                ("switch", "benign")]  # fmt: skip
     theirs, ours = (json.loads(path.read_text(encoding="utf-8")) for path in configs)

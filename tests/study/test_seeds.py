@@ -34,11 +34,7 @@ from tests.small import small_recipe
 BOTH: Final = (
     "train.arms=[both, benign]", "probe.arm=both", "train.lr=1e-2",
     "evaluate.robustness_questions=0", "evaluate.belief_questions=0", "evaluate.samples=0",
-    "probe.fit_questions=4", "probe.test_questions=6", "probe.near_misses=4",
-    "probe.random_directions=3", "probe.null_directions=2", "probe.null_questions=2",
-    "probe.sweep_questions=2", "probe.few_questions=2", "probe.head_questions=1",
-    "probe.patch_questions=2", "probe.patch_blocks=2", "probe.reply_questions=2",
-    "probe.reply_tokens=4", "probe.drift_passages=2",
+    "evaluate.questions=1", "evaluate.ordinary_questions=1",
 )  # fmt: skip
 ONE: Final = (*BOTH, "train.more_seeds=[1]")
 Again = Callable[..., tuple[Run, list[str]]]
