@@ -226,7 +226,7 @@ def test_the_verdict_follows_from_the_causal_tests(
     assert f"verdict: {kind}." in page.text
     assert f"**Verdict on arm `both`: {kind}.**" in summary
     assert f"| both | {kind} |" in summary
-    evidence = page.text.split("The rule, fixed before looking.")[1]
+    evidence = page.text.split("The rule, fixed before this run.")[1]
     assert said.lower() in evidence.split("Every arm, every test")[0].lower()
 
 
