@@ -246,7 +246,7 @@ def _earliest(found: Causal) -> list[str]:
     for name, words in names.items():
         first = next((point for point in found.curve if passes(point, name)), None)
         where = f"depth {first.depth:.2f} (block {first.block})" if first else "no block"
-        told.append(f"{words} first passes at {where}")
+        told.append(f"{words} first passes at {where}, by the point estimate")
     return told
 
 

@@ -249,4 +249,6 @@ def test_every_test_that_decided_and_where_it_first_passes_is_told(built: Path) 
     assert len(found.tests) > 10
     for line in (*found.earliest, *(test.said for test in found.tests)):
         assert line[1:] in text
-    assert "necessity at the last position first passes at depth 0.50 (block 4)" in found.earliest
+    assert "necessity at the last position first passes at depth 0.50 (block 4)" in "\n".join(
+        found.earliest
+    )
