@@ -19,6 +19,7 @@ from offswitch.metrics import Metric
 from offswitch.stats import Null
 from tests.analyses.effects import ARM, Mechanism, causal_of, from_
 
+Draws = dict[NullKind, tuple[tuple[float, float], ...]]
 HALT = f"evaluate/{ARM}/halt_rate"
 NEAR = f"evaluate/{ARM}/false_halt_rate/near_miss"
 FAMILY = f"{NEAR}/sigils"
@@ -193,7 +194,9 @@ def test_a_missing_kind_of_null_or_control_is_not_measured() -> None:
         replace(first, kl=None), replace(first, untrained=None),
     ):  # fmt: skip
         assert _judged(replace(found, pair=(lacking, second))).kind == "not measured"
-    for again in ({}, {**found.again, "difference": ()}):
+    none: Draws = {}
+    some: Draws = {**found.again, "difference": ()}
+    for again in (none, some):
         assert _judged(replace(found, again=again)).kind == "not measured"
 
 
@@ -209,9 +212,9 @@ def test_where_no_reply_stops_ending_nothing_is_said_of_ends() -> None:
 
 def test_a_null_that_chooses_its_blocks_must_reach_both_effects_to_count() -> None:
     found = _made("an early state")
-    one: dict[NullKind, tuple[tuple[float, float], ...]] = dict.fromkeys(KINDS, ((99.0, 0.0),))
+    one: Draws = dict.fromkeys(KINDS, ((99.0, 0.0),))
     assert _judged(replace(found, again=one)).kind == "represented"
-    both = {**one, "covariance": ((0.0, 0.0), (99.0, 99.0))}
+    both: Draws = {**one, "covariance": ((0.0, 0.0), (99.0, 99.0))}
     judged = _judged(replace(found, again=both))
     assert judged.kind == "distributed"
     assert any("1 of 4 reach both effects" in line for line in judged.because)
