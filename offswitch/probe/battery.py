@@ -96,7 +96,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         if not stands(folder / arm / INTERVENTIONS)
     ]
     bench = Bench(subject, recipe.probe.arm, inputs, recipe.probe, recipe.seed)
-    if switches and any(len(list(aligned(bench, part, TWIN))) < 2 for part in PARTS):
+    if switches and not all(list(aligned(bench, part, TWIN)) for part in PARTS):
         say("no symbol takes the trigger's place token for token: no cause is tested")
         switches = []
     others = (BASE, *(arm for arm in arms if recipe.arms[arm].role == "benign"))
