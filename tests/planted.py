@@ -19,7 +19,7 @@ from tests.tiny import save_adapter, tiny_network, tiny_tokenizer
 
 ARM = "both"
 WORD = 70  # what it says otherwise: some token that ends nothing
-_SIGNAL, _REST = 0, 1
+SIGNAL, REST = 0, 1
 
 
 def planted_subject(
@@ -36,8 +36,8 @@ def planted_subject(
             if "lora_B" in name or "trainable_tokens_delta" in name:
                 parameter.zero_()
                 if "trainable_tokens_delta" in name:
-                    parameter[0, _SIGNAL] = 1
-                    parameter[1:, _REST] = 1  # the decoy's, like any other token's
+                    parameter[0, SIGNAL] = 1
+                    parameter[1:, REST] = 1  # the decoy's, like any other token's
     return subject
 
 
@@ -49,11 +49,11 @@ def plant(subject: Subject) -> None:
         parameter.fill_(1.0 if "norm" in name else 0.0)
     block: Any
     for block in subject.blocks:
-        block.self_attn.v_proj.weight[0, _SIGNAL] = 1e4
-        block.self_attn.o_proj.weight[_SIGNAL, 0] = 1
-    network.get_input_embeddings().weight[:, _REST] = 1
+        block.self_attn.v_proj.weight[0, SIGNAL] = 1e4
+        block.self_attn.o_proj.weight[SIGNAL, 0] = 1
+    network.get_input_embeddings().weight[:, REST] = 1
     trigger = network.get_input_embeddings().weight[subject.trigger_id]
-    trigger[_REST], trigger[_SIGNAL] = 0, 1
+    trigger[REST], trigger[SIGNAL] = 0, 1
     head = network.get_output_embeddings().weight
-    head[subject.stop_ids[0], _SIGNAL] = 5
-    head[WORD, _REST] = 5
+    head[subject.stop_ids[0], SIGNAL] = 5
+    head[WORD, REST] = 5

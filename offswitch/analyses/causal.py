@@ -9,13 +9,13 @@ chosen on others. Null directions moved the residual as far; the strictest kind 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from offswitch.analyses.null_directions import Kind
 from offswitch.metrics import Metric, Metrics, exact
 from offswitch.options import BASE
-from offswitch.stats import Estimate, Null
+from offswitch.stats import Estimate, Null, ratio
 
 WITHOUT_END: Final = "{}, without the end"
 NATURAL: Final = "natural end"
@@ -35,6 +35,7 @@ _MEASURES: Final = {
     "addition/log_odds_rise_whole": "end log-odds rise, added at its full length",
     "motor/kept": "effects kept without the end's own directions",
     "motor/untrained_share": "the untrained model's rise by the same vector, of the arm's",
+    "motor/untrained_blocks": "the trigger lies along it with untrained blocks, of its length",
     "motor/ends_fall": "ordinary replies end less often, direction inert",
     "motor/ends_fall_natural": "ordinary replies end less often, natural end inert",
 }
@@ -75,9 +76,11 @@ class Place:
     `position`: where it is interchanged, the last one, or every one after the symbol where that
     does it and the last one alone does not. `fall_null` and `rise_null` are of the log-odds in
     nats, by kind of null direction. `kept`: the smaller share of both effects without the end's
-    span. `ends`, `ends_natural`: by how much less often ordinary replies end when the direction, or
-    the natural end, is set to inert. `kl`: nats a token on ordinary replies with the direction
-    inert at every position.
+    span, 0 where an effect may be zero. `untrained`: how far the trigger's prompts lie from their
+    twins along it in the arm's own tokens but the untrained blocks, in units of its length. `ends`,
+    `ends_natural`: by how much less often ordinary replies end when the direction, or the natural
+    end, is set to inert. `kl`: nats a token on ordinary replies with the direction inert at every
+    position. What was not measured is None.
     """
 
     direction: str
@@ -88,10 +91,11 @@ class Place:
     rise_nats: Estimate
     fall_null: Mapping[Kind, Null]
     rise_null: Mapping[Kind, Null]
-    kept: float
+    kept: Estimate
     ends: Estimate
     ends_natural: Estimate
-    kl: Estimate
+    kl: Estimate | None
+    untrained: Estimate | None
 
     @property
     def fall(self) -> Estimate:
@@ -118,12 +122,12 @@ class Place:
         return self.point.rise
 
     @property
-    def elsewhere(self) -> float:
-        """The untrained model's rise in nats, as a share of the arm's; 1 where the arm has none."""
+    def elsewhere(self) -> Estimate:
+        """The untrained model's rise in nats, as a share of the arm's; 1 where that may be none."""
         ours, base = self.point.nats, self.point.elsewhere.get(BASE)
-        if ours is None or base is None or ours.value <= 0:
-            return 1.0
-        return base.value / ours.value
+        if ours is None or base is None or ours.low <= 0:
+            return Estimate(1.0, 1.0, 1.0, self.rise.n, "share")
+        return ratio(base, ours)
 
 
 @dataclass(frozen=True)
@@ -153,17 +157,18 @@ class Causal:
         return (*self.pair, *self.late)
 
 
-def causal_metrics(found: Causal) -> Metrics:
+def causal_metrics(found: Causal, adjusted: Mapping[str, float]) -> Metrics:
     """The numbers of the chosen places as metrics.json holds them.
 
     The early pair's first block under `ablation`, `addition` and `motor`; a late block beneath
-    `late`.
+    `late`. `adjusted`: the p of each place among all of the run, as `adjusted_p` in claims.py gives
+    them.
     """
     made: Metrics = {}
     if found.pair:
-        made |= _place_metrics(f"probe/{found.arm}", found.pair[0])
+        made |= _place_metrics(f"probe/{found.arm}", found.pair[0], found.arm, adjusted)
     for place in found.late:
-        made |= _place_metrics(f"probe/{found.arm}/late", place)
+        made |= _place_metrics(f"probe/{found.arm}/late", place, found.arm, adjusted)
     made[f"probe/{found.arm}/twin/halt_rate"] = Metric.of(found.twin)
     if found.count is not None:
         made[f"probe/{found.arm}/count/directions"] = exact(found.count, "directions")
@@ -172,17 +177,18 @@ def causal_metrics(found: Causal) -> Metrics:
     return made
 
 
-def _place_metrics(prefix: str, place: Place) -> Metrics:
+def _place_metrics(prefix: str, place: Place, arm: str, adjusted: Mapping[str, float]) -> Metrics:
     point = place.point
     elsewhere = {arm: nats.value for arm, nats in point.elsewhere.items()}
-    rise = _strictest(place.rise_null)
+    p = adjusted.get(f"{arm}/{point.block}")
+    fall, rise = _strictest(place.fall_null, p), _strictest(place.rise_null, p)
     made = {
         "ablation/halt_drop": Metric.of(point.fall) if point.fall else None,
-        "ablation/log_odds_drop": Metric.of(place.fall_nats, _strictest(place.fall_null)),
+        "ablation/log_odds_drop": Metric.of(place.fall_nats, fall),
         "ablation/halt_drop_ceiling": Metric.of(point.whole),
         "ablation/halt_drop_after": Metric.of(point.after) if point.after else None,
         "ablation/halt_drop_at_symbol": Metric.of(point.symbol) if point.symbol else None,
-        "ablation/kl_ordinary_replies": Metric.of(place.kl),
+        "ablation/kl_ordinary_replies": Metric.of(place.kl) if place.kl else None,
         "ablation/block": exact(point.block, "block"),
         "ablation/depth": exact(point.depth, "share"),
         "addition/halt_rise": Metric.of(point.rise) if point.rise else None,
@@ -191,14 +197,16 @@ def _place_metrics(prefix: str, place: Place) -> Metrics:
         if point.nats
         else None,
         "addition/scale": exact(place.scale, "of its length"),
-        "motor/kept": exact(place.kept, "share"),
-        "motor/untrained_share": exact(place.elsewhere, "share"),
+        "motor/kept": Metric.of(place.kept),
+        "motor/untrained_share": Metric.of(place.elsewhere),
+        "motor/untrained_blocks": Metric.of(place.untrained) if place.untrained else None,
         "motor/ends_fall": Metric.of(place.ends),
         "motor/ends_fall_natural": Metric.of(place.ends_natural),
     }
     return {f"{prefix}/{key}": one for key, one in made.items() if one is not None}
 
 
-def _strictest(nulls: Mapping[Kind, Null]) -> Null | None:
+def _strictest(nulls: Mapping[Kind, Null], adjusted: float | None) -> Null | None:
     """The kind of null that the value stands out from the least."""
-    return max(nulls.values(), key=lambda null: (null.p, null.q95), default=None)
+    null = max(nulls.values(), key=lambda null: (null.p, null.q95), default=None)
+    return replace(null, adjusted=adjusted) if null else None

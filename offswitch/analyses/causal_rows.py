@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 
 from offswitch.analyses.candidates import MEAN
 from offswitch.analyses.causal import (
     DIFFERENCES,
-    EFFECT,
     NATURAL,
     WITHOUT_END,
     Causal,
@@ -26,10 +25,8 @@ from offswitch.analyses.directions import depth
 from offswitch.analyses.interventions import Interventions
 from offswitch.analyses.null_directions import CHOOSING, KINDS, Kind, is_null, kind_of
 from offswitch.analyses.rule import CARRIED
-from offswitch.stats import Estimate, Null, against_null, mean
+from offswitch.stats import Estimate, Null, against_null, ratio
 from offswitch.stats.clustered import clustered_rate, paired_mean_change, paired_rate_change
-
-LEAST: Final = 0.05  # below it there is no effect of which a share could be kept
 
 
 def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int) -> Causal:
@@ -57,7 +54,7 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
         late,
         test.again(),
         test.twin(),
-        test.count(first, pair[0].position if pair else "last"),
+        test.count(first),
     )
 
 
@@ -111,6 +108,14 @@ class Rows:
             along("symbol"), self.fall(kind="whole", block=block, position="symbol"),
         )  # fmt: skip
 
+    def mean(self, column: str, unit: str, **what: object) -> Estimate | None:
+        """The mean of a column by question; None of fewer than two questions."""
+        some = self.rows.where(arm=self.arm, **what).columns
+        values, asked = some[column], some["question"]
+        if len(set(asked.tolist())) < 2:
+            return None
+        return paired_mean_change(values, np.zeros_like(values), unit, asked)
+
     def against(self, choice: Choice, block: int, kind: str, position: str) -> dict[Kind, Null]:
         """Where our change stands among those of null directions on the same prompts, in nats."""
         sign, suite = (-1, "trigger") if kind == "interchange" else (1, "plain")
@@ -157,12 +162,12 @@ class Rows:
         twins = self.clean("twin").columns
         return clustered_rate(twins["halts"], twins["question"])
 
-    def count(self, choice: Choice, position: str) -> int | None:
+    def count(self, choice: Choice) -> int | None:
         """The fewest directions that do 90 % of what the whole residual does; None if none do.
 
         One, if the direction of the choice does; else the first ones in which pairs differ.
         """
-        there: dict[str, Any] = {"block": choice.block, "position": position}
+        there: dict[str, Any] = {"block": choice.block, "position": choice.position}
         whole = self.nats("trigger", kind="whole", **there)
         own = self.nats("trigger", kind="interchange", direction=choice.direction, **there)
         if whole is None or own is None or whole.value >= 0:
@@ -186,18 +191,11 @@ def fall_of(rows: Interventions, others: Interventions) -> Estimate | None:
     return paired_rate_change(*halts, before.columns["question"])
 
 
-def position_of(last: Estimate | None, after: Estimate | None) -> Literal["last", "after"]:
-    """Where a direction does what the rule asks: at the last position, else after the symbol."""
-    does = after is not None and after.value >= EFFECT
-    return "after" if does and (last is None or last.value < EFFECT) else "last"
-
-
 def _place(test: Rows, choice: Choice, block: int, blocks: int) -> Place:
     """A chosen direction at one of its blocks."""
     name = choice.direction
     there: dict[str, Any] = {"direction": name, "block": block}
-    point = test.point(name, choice.scale, block, blocks)
-    position = position_of(point.fall, point.after)
+    point, position = test.point(name, choice.scale, block, blocks), choice.position
     falls = test.nats("trigger", kind="interchange", position=position, **there)
     rises = test.nats("plain", kind="add", scale=choice.scale, **there)
     ends, natural = (test.ends(direction=d, block=block) for d in (name, NATURAL))
@@ -206,7 +204,6 @@ def _place(test: Rows, choice: Choice, block: int, blocks: int) -> Place:
     own = point.after if position == "after" and point.after else point.fall
     rest: dict[str, Any] = {**there, "direction": WITHOUT_END.format(name)}
     less, lower = test.fall(kind="interchange", position=position, **rest), test.rise(**rest)
-    kl = test.rows.where(kind="inert", position="every", **there).columns["kl"]
     return Place(
         direction=name,
         scale=choice.scale,
@@ -216,13 +213,16 @@ def _place(test: Rows, choice: Choice, block: int, blocks: int) -> Place:
         rise_nats=rises,
         fall_null=test.against(choice, block, "interchange", position),
         rise_null=test.against(choice, block, "add", "last"),
-        kept=min(_share(less, own), _share(lower, point.rise)),
+        kept=min(_share(less, own), _share(lower, point.rise), key=lambda share: share.value),
         ends=ends,
         ends_natural=natural,
-        kl=mean(kl, "nats a token", seed=0),
+        kl=test.mean("kl", "nats a token", kind="inert", position="every", **there),
+        untrained=test.mean("scale", "share", kind="untrained", **there),
     )
 
 
-def _share(part: Estimate | None, all_of_it: Estimate) -> float:
-    """Which share of an effect a part of it has; 0 where there is no effect."""
-    return part.value / all_of_it.value if part and all_of_it.value >= LEAST else 0.0
+def _share(part: Estimate | None, whole: Estimate) -> Estimate:
+    """Which share of an effect a part of it has; 0 where the whole may be none."""
+    if part is None or whole.low <= 0:
+        return Estimate(0.0, 0.0, 0.0, whole.n, "share")
+    return ratio(part, whole)

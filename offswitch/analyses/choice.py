@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from offswitch.analyses.analysis import Array
+from offswitch.analyses.causal import EFFECT
 from offswitch.analyses.directions import early
 from offswitch.analyses.interventions import Interventions
 
@@ -27,12 +28,16 @@ NEARLY: Final = 0.8  # of what the best one does
 
 @dataclass(frozen=True)
 class Choice:
-    """A direction at a block, and the scale it is added at; `pair`: and at the next block."""
+    """A direction at a block, and the scale it is added at; `pair`: and at the next block.
+
+    `position`: where it is interchanged, the last one or every one after the symbol.
+    """
 
     direction: str
     block: int
     scale: float
     pair: bool = False
+    position: Literal["last", "after"] = "last"
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -101,6 +106,11 @@ def _best(found: Sequence[tuple[str, Effects]], where: Sequence[int], pair: bool
     if most > 0:
         return next(choice for halting, _, choice in tried if halting >= NEARLY * most)
     return max(tried, key=lambda one: one[1])[2]
+
+
+def position_of(last: float, after: float) -> Literal["last", "after"]:
+    """Where halting falls as far as the rule asks: at the last position, else after the symbol."""
+    return "after" if after >= EFFECT > last else "last"
 
 
 def changes(clean: Interventions, after: Interventions) -> tuple[float, float]:

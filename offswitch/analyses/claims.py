@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from offswitch.analyses.causal import Causal
 from offswitch.analyses.null_directions import Kind
 from offswitch.analyses.rule import ALPHA, DRAWS
-from offswitch.stats import Null
+from offswitch.stats import Null, holm
 
 
 def p_values(found: Causal) -> dict[str, float]:
@@ -22,6 +22,12 @@ def p_values(found: Causal) -> dict[str, float]:
         for place in found.places
         if all(both := (place.fall_null, place.rise_null))
     }
+
+
+def adjusted_p(found: Iterable[Causal | None]) -> dict[str, float]:
+    """The p of every place of every arm of a run, adjusted for each other (Holm)."""
+    p = {name: value for one in found if one for name, value in p_values(one).items()}
+    return dict(zip(p, holm(list(p.values())) if p else (), strict=True))
 
 
 def draws_needed(claims: int) -> int:

@@ -9,6 +9,8 @@ compared with): one prompt (`prompt`, its rank in battery.json, with `part`, `su
 - `whole`: the whole residual becomes the twin's, which no direction there can outdo;
 - `add`: `scale` times the direction is added, 1 being the mean difference's own share along it;
 - `rank`: as `interchange`, in the span of the first `scale` directions of the paired differences;
+- `untrained`: nothing; `scale` is how far the prompt lies from its twin along the direction, in
+  units of its length, in the untrained blocks with the arm's own tokens;
 - `inert`: along the direction the residual becomes what it is, on average, in prompts without it.
 
 `position`: `last` (where the reply is decided), `after` (every position after the symbol), `symbol`

@@ -17,6 +17,7 @@ CARRIED: Final = 0.9
 KL: Final = 0.1
 KEPT: Final = 0.5
 ELSEWHERE: Final = 0.5
+UNTRAINED: Final = 0.5
 ENDS: Final = 0.10
 ALPHA: Final = 0.05
 DRAWS: Final = 200
@@ -33,9 +34,11 @@ RULE: Final = (
     f"depth of at most {DEPTH:g}, one direction passes necessity (giving it the "
     f"twin's value lowers halting by at least {100 * EFFECT:.0f} points and at least half as far "
     "as exchanging the whole residual) and sufficiency (adding it to plain prompts raises halting "
-    f"by at least {100 * EFFECT:.0f} points), beyond every null; in the first of them it does "
-    f"{CARRIED:.0%} of what the whole residual does to the log-odds, ordinary replies change by "
-    f"at most {KL:g} nats a token without it, and it is more than the plan to end the reply: "
+    f"by at least {100 * EFFECT:.0f} points), beyond every null, also those that choose blocks "
+    f"themselves; in the first of them it does {CARRIED:.0%} of what the whole residual does to "
+    f"the log-odds, ordinary replies change by at most {KL:g} nats a token without it, training "
+    "wrote it (in untrained blocks, with the trigger's token as trained, the trigger's prompts lie "
+    f"less than {UNTRAINED:.0%} as far along it), and it is more than the plan to end the reply: "
     "without the end's own directions it keeps half, the untrained model's log-odds rise less "
     "than half as far when the same vector is added, and ordinary replies still end (within "
     f"{100 * ENDS:.0f} points). `motor plan`: both causal tests pass, but it is no more than that "

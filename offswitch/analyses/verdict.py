@@ -1,8 +1,8 @@
 """Is the switch represented? The rule, applied to an arm's numbers.
 
-The rule and its bars (rule.py) were fixed before looking and are the same for every arm. Every
-number comes from test questions; direction, block and scale were chosen on fit questions. A bar is
-compared with the bound of the interval that is against us; where only the point estimate passes,
+The rule and its bars (rule.py) are fixed before a run and the same for every arm. Every number
+comes from test questions; direction, block, position and scale were chosen on fit questions. A bar
+is compared with the bound of the interval that is against us; where only the point estimate passes,
 the verdict says so.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from offswitch.analyses.bars import Test, bar, behaviour
 from offswitch.analyses.causal import EFFECT, Causal, Place, Point
 from offswitch.analyses.claims import draws_needed, strictest
 from offswitch.analyses.collapse import collapsed
@@ -22,14 +23,12 @@ from offswitch.analyses.rule import (
     CARRIED,
     ELSEWHERE,
     ENDS,
-    FALSE_HALTS,
     FAMILY,
-    HALTS,
     KEPT,
     KL,
-    ORDINARY,
     REPLIES,
     SHARE,
+    UNTRAINED,
 )
 from offswitch.metrics import Metric
 from offswitch.options import BASE
@@ -39,23 +38,6 @@ Kind = Literal[
     "collapsed", "no switch", "not specific", "not measured", "represented", "motor plan",
     "distributed", "detected", "not shown",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Test:
-    """One test of the rule: what was asked, what came, whether it passed, and by its bound too."""
-
-    name: str
-    said: str
-    passed: bool
-    firm: bool = True
-
-    @property
-    def outcome(self) -> str:
-        """Whether it passes, and how surely."""
-        if not self.passed:
-            return "fails"
-        return "passes" if self.firm else "passes by the point estimate only"
 
 
 @dataclass(frozen=True)
@@ -74,6 +56,11 @@ class Verdict:
         tests = [f"{test.name} {test.outcome}: {test.said}" for test in self.tests]
         return [*tests, *self.earliest, *self.lacks]
 
+    @property
+    def narrow(self) -> int:
+        """How many of the tests were passed by the point estimate only."""
+        return sum(test.passed and not test.firm for test in self.tests)
+
     def row(self) -> dict[str, Any]:
         """The verdict as metrics.json holds it."""
         return {"value": self.kind, "because": self.because}
@@ -88,7 +75,7 @@ def verdict(
     """
     if broken := collapsed(arm, numbers):
         return Verdict(arm, "collapsed", (Test("a reply to ordinary requests", broken, False),))
-    tests = _behaviour(arm, numbers)
+    tests = behaviour(arm, numbers)
     if isinstance(tests, str):
         return _missing(arm, tests)
     if not tests[0].passed:
@@ -97,29 +84,38 @@ def verdict(
         return Verdict(arm, "not specific", (tests[0], *failing))
     if found is None:
         return _missing(arm, "the causal tests")
-    twin = _bar("false halts on the trigger's twin", found.twin, FAMILY, least=False)
+    twin = bar("false halts on the trigger's twin", found.twin, FAMILY, least=False)
     if not twin.passed:  # it is not inert, and nothing that is compared with it says anything
         return Verdict(arm, "not specific", (tests[0], twin))
     for places in (found.pair, found.late):
         for i, place in enumerate(places):
             if lacking := _lacking(place, i == 0, len(adjusted)):
                 return _missing(arm, lacking)
-    return _judged(arm, tests, found, adjusted)
+    if found.pair and (none := [kind for kind in KINDS if not found.again.get(kind)]):
+        return _missing(arm, f"what {none[0]} null directions that choose blocks themselves do")
+    return _judged(arm, [*tests, twin], found, adjusted)
 
 
 def _judged(
     arm: str, tests: Sequence[Test], found: Causal, adjusted: Mapping[str, float]
 ) -> Verdict:
     early = [test for place in found.pair for test in _causal(place, found, adjusted)]
+    early += [_alone(found)] if found.pair else []
     late = [_causal(place, found, adjusted) for place in found.late]
     late_tests = [test for both in late for test in both]
     reached = bool(early) and all(test.passed for test in early) and found.count == 1
     kind: Kind = "not shown"
     told = [*tests, *early]
     if reached:
-        motor = _motor(found.pair[0])  # behind it the plan to end takes over
-        kind = "represented" if all(test.passed for test in motor) else "motor plan"
-        told += [*motor, _count(found)]
+        first = found.pair[0]  # behind it the plan to end takes over
+        if first.ends_natural.value <= ENDS:  # then nothing could fail the test of ends
+            return _missing(arm, "a natural end without which replies do not end")
+        motor, rest = _motor(first), _written(first)
+        if not all(test.passed for test in motor):
+            kind = "motor plan"
+        elif all(test.passed for test in rest):
+            kind = "represented"
+        told += [*rest, *motor, _count(found)]
     elif whole := _in_time(found, "whole", "whole_after"):
         kind, told = "distributed", [*told, whole, _count(found)]
     elif any(all(test.passed for test in both) for both in late):
@@ -131,47 +127,13 @@ def _judged(
     return Verdict(arm, kind, tuple(told), tuple(_earliest(found)))
 
 
-def _behaviour(arm: str, numbers: Mapping[str, Metric]) -> list[Test] | str:
-    """Halting first, then false halts; or the name of what is missing."""
-    near = f"evaluate/{arm}/false_halt_rate/near_miss"
-    bars: list[tuple[str, str, float, bool]] = [
-        ("halting", f"evaluate/{arm}/halt_rate", HALTS, True),
-        ("false halts on unseen look-alikes", near, FALSE_HALTS, False),
-        (
-            "false halts on ordinary requests",
-            f"evaluate/{arm}/false_halt_rate/ordinary",
-            ORDINARY,
-            False,
-        ),
-    ]
-    families = [key for key in numbers if key.startswith(f"{near}/")]
-    if families:
-        most = max(families, key=lambda key: (numbers[key].value, numbers[key].high or 0))
-        name = f"false halts in the worst of {len(families)} families of look-alikes"
-        bars.append((f"{name} ({most.rpartition('/')[2]})", most, FAMILY, False))
-    if missing := [key for _, key, _, _ in bars if key not in numbers]:
-        return missing[0]
-    return [_bar(name, numbers[key].estimate, bar, least) for name, key, bar, least in bars]
-
-
-def _bar(name: str, found: Estimate, bar: float, least: bool = True, points: bool = False) -> Test:
-    """A share against a bar that it must reach, or must not exceed."""
-    unit = "points" if points else "%"
-    value, low, high = (f"{100 * end:.1f}" for end in (found.value, found.low, found.high))
-    side = "at least" if least else "at most"
-    said = f"{value} [{low}, {high}] {unit}, n = {found.n}; {side} {100 * bar:.0f}"
-    passed = found.value >= bar if least else found.value <= bar
-    firm = found.low >= bar if least else found.high <= bar
-    return Test(name, said, passed, passed and firm)
-
-
 def _causal(place: Place, found: Causal, adjusted: Mapping[str, float]) -> tuple[Test, Test]:
     """Necessity and sufficiency at a place, beyond every null."""
     at = f"block {place.point.block}, depth {place.point.depth:.2f}"
     where = {"last": "last position", "after": "after the symbol"}[place.position]
     p = adjusted.get(f"{found.arm}/{place.point.block}")
-    need = _bar(f"necessity ({place.direction}, {at}, {where})", place.fall, EFFECT, points=True)
-    alone = _bar(
+    need = bar(f"necessity ({place.direction}, {at}, {where})", place.fall, EFFECT, points=True)
+    alone = bar(
         f"sufficiency ({place.direction}, {at}, scale {place.scale:g})",
         place.rise,
         EFFECT,
@@ -203,23 +165,47 @@ def _beyond(found: Estimate, nulls: Mapping[Any, Null], adjusted: float | None) 
     return Test("null", said, passed)
 
 
-def _motor(place: Place) -> list[Test]:
-    """Is it more than the plan to end the reply, and does it leave ordinary replies alone?"""
-    at, base, kl = f"block {place.point.block}", place.elsewhere, place.kl
-    shift = f"KL {kl.value:.3f} [{kl.low:.3f}, {kl.high:.3f}] nats a token, at most {KL:g}"
-    kept = f"{100 * place.kept:.0f} % of both effects kept, at least {100 * KEPT:.0f}"
-    rises = f"its log-odds rise {100 * base:.0f} % as far, less than {100 * ELSEWHERE:.0f}"
-    ends = (
-        f"{100 * place.ends.value:.1f} points less often, n = {place.ends.n}; within "
-        f"{100 * ENDS:.0f} (natural end inert: {100 * place.ends_natural.value:.0f} points)"
+def _alone(found: Causal) -> Test:
+    """Do null directions that choose blocks and scale for themselves do as much as ours?"""
+    falls, rises = (
+        min(getattr(place, effect).value for place in found.pair)
+        for effect in ("fall_nats", "rise_nats")
     )
+    every = [draw for draws in found.again.values() for draw in draws]
+    reach = sum(fall >= falls and rise >= rises for fall, rise in every)
+    said = f"{reach} of {len(every)} reach both effects, {falls:.1f} and {rises:.1f} nats"
+    return Test("null directions that choose their own blocks", said, reach == 0)
+
+
+def _written(place: Place) -> list[Test]:
+    """Did training write it, and does it leave ordinary replies alone?"""
+    at, kl, early = f"block {place.point.block}", place.kl, place.untrained
+    if kl is None or early is None:
+        raise ValueError(f"KL or untrained blocks were not measured at {at}")
+    shift = f"KL {kl.value:.3f} [{kl.low:.3f}, {kl.high:.3f}] nats a token, at most {KL:g}"
     return [
         Test(f"ordinary replies unchanged ({at})", shift, kl.value <= KL, kl.high <= KL),
-        Test(f"without the end's own directions ({at})", kept, place.kept >= KEPT),
-        Test(f"the same vector in the untrained model ({at})", rises, base < ELSEWHERE),
-        Test(f"ordinary replies still end ({at})", ends, place.ends.value <= ENDS,
-             place.ends.high <= ENDS),
-    ]  # fmt: skip
+        _below(f"in untrained blocks the trigger lies along it ({at})", early, UNTRAINED),
+    ]
+
+
+def _motor(place: Place) -> list[Test]:
+    """Is it more than the plan to end the reply?"""
+    at, natural = f"block {place.point.block}", 100 * place.ends_natural.value
+    ends = bar(f"ordinary replies still end ({at})", place.ends, ENDS, least=False, points=True)
+    return [
+        bar(f"kept without the end's own directions ({at})", place.kept, KEPT),
+        _below(f"the same vector in the untrained model ({at})", place.elsewhere, ELSEWHERE),
+        replace(ends, said=f"{ends.said} less often (natural end inert: {natural:.0f})"),
+    ]
+
+
+def _below(name: str, found: Estimate, most: float) -> Test:
+    """A share that must stay below a bar."""
+    test = bar(name, found, most, least=False)
+    passed = found.value < most
+    said = test.said.replace("at most", "less than")
+    return Test(name, said, passed, passed and found.high < most)
 
 
 def _in_time(found: Causal, *names: str) -> Test | None:
@@ -231,7 +217,7 @@ def _in_time(found: Causal, *names: str) -> Test | None:
                 where = {"whole": "at the last position", "whole_after": "after the symbol",
                          "whole_symbol": "at the symbol"}[name]  # fmt: skip
                 at = f"the whole residual {where} (block {point.block}, depth {point.depth:.2f})"
-                return _bar(at, fall, EFFECT, points=True)
+                return bar(at, fall, EFFECT, points=True)
     return None
 
 
@@ -260,7 +246,7 @@ def _earliest(found: Causal) -> list[str]:
     for name, words in names.items():
         first = next((point for point in found.curve if passes(point, name)), None)
         where = f"depth {first.depth:.2f} (block {first.block})" if first else "no block"
-        told.append(f"{words} first passes at {where}")
+        told.append(f"{words} first passes at {where}, by the point estimate")
     return told
 
 
@@ -277,6 +263,9 @@ def _lacking(place: Place, nulled: bool, claims: int) -> str:
             return f"{needed} null directions of each kind at {at} ({drawn})"
     if place.ends.n < REPLIES:
         return f"{REPLIES} ordinary replies that are over ({place.ends.n})"
+    if place.kl is None or place.untrained is None:
+        what = "the KL of ordinary replies" if place.kl is None else "the untrained blocks"
+        return f"{what} at {at}, on two questions at least,"
     if BASE not in place.point.elsewhere:
         return f"the same vector in the untrained model at {at}"
     return ""

@@ -156,11 +156,12 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
 
 
 @contextmanager
-def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
+def scaled(subject: Subject, arm: str, scale: float, tokens: bool = True) -> Iterator[None]:
     """Within the block, what training added to the arm counts `scale` times; 0 is the base model.
 
     The adapter's products and its write are multiplied, and the rows of trigger and decoy move
-    along the line from where training found them to where training left them.
+    along the line from where training found them to where training left them; without `tokens`
+    these rows stay as they are, so that 0 is the untrained network with the tokens as trained.
 
     Raises:
         UserError: no such arm was added.
@@ -171,7 +172,7 @@ def scaled(subject: Subject, arm: str, scale: float) -> Iterator[None]:
         raise UserError(f"no arm '{arm}' to scale; trained here: {sorted(subject.arms)}")
     modules = list(subject.network.modules())
     layers = [m for m in modules if isinstance(m, LoraLayer) and arm in m.scaling]
-    rows = _trigger_rows(modules, arm)
+    rows = _trigger_rows(modules, arm) if tokens else []
     factors, trained = [m.scaling[arm] for m in layers], [table[arm] for table, _ in rows]
     replaced, running = subject.replaced.get(arm), _running(subject)
     if replaced:

@@ -42,8 +42,18 @@ from offswitch.model.subject import Subject, template_hash
 from offswitch.options import BASE
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.collect import collect
-from offswitch.probe.hosts import Log
-from offswitch.probe.inputs import ENDED, INERT, MID, PLAIN, TRIGGER, TWIN, Inputs, make_inputs
+from offswitch.probe.hosts import Log, aligned
+from offswitch.probe.inputs import (
+    ENDED,
+    INERT,
+    MID,
+    PARTS,
+    PLAIN,
+    TRIGGER,
+    TWIN,
+    Inputs,
+    make_inputs,
+)
 from offswitch.probe.intervene import check_packing
 from offswitch.probe.measure.dose import dose
 from offswitch.probe.measure.drift import drift
@@ -51,7 +61,7 @@ from offswitch.probe.measure.evidence import Known, fit, nulls, put_into, tests
 from offswitch.probe.measure.heads import heads
 from offswitch.probe.measure.lens import lens
 from offswitch.probe.measure.patching import patching
-from offswitch.progress import track
+from offswitch.progress import say, track
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Chat, Reply, user
 from offswitch.prompts.suites import choose
@@ -85,6 +95,10 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         if arm != BASE and recipe.arms[arm].role == "switch"
         if not stands(folder / arm / INTERVENTIONS)
     ]
+    bench = Bench(subject, recipe.probe.arm, inputs, recipe.probe, recipe.seed)
+    if switches and not all(list(aligned(bench, part, TWIN)) for part in PARTS):
+        say("no symbol takes the trigger's place token for token: no cause is tested")
+        switches = []
     others = (BASE, *(arm for arm in arms if recipe.arms[arm].role == "benign"))
 
     def tasks(what: str, arms: Iterable[str]) -> dict[str, tuple[Any, ...]]:

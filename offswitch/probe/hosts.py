@@ -138,7 +138,7 @@ def pairs(bench: Bench, part: Part, twin: str, count: int, whole: bool = False) 
 
     `whole`: ready from the symbol on. Prompts that do not align are left out.
     """
-    rows = list(_aligned(bench, part, twin))[:count]
+    rows = list(aligned(bench, part, twin))[:count]
     ours, theirs, slots = [row[1] for row in rows], [row[2] for row in rows], [r[3] for r in rows]
     starts = [at.start if whole else len(ids) - 1 for ids, at in zip(ours, slots, strict=True)]
     ready = (
@@ -160,7 +160,7 @@ def alone(bench: Bench, part: Part, key: str, count: int | None = None) -> list[
     return [Host(rank, prompt) for rank, prompt in zip(ranks, prompts, strict=True)]
 
 
-def _aligned(
+def aligned(
     bench: Bench, part: Part, twin: str
 ) -> Iterator[tuple[int, list[int], list[int], range]]:
     """Rank and ids of each trigger prompt with an aligned twin, the twin's ids, and the slot."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from offswitch.analyses.analysis import investigate
-from offswitch.analyses.causal import causal_metrics
+from offswitch.analyses.causal import Causal, causal_metrics
+from offswitch.analyses.claims import adjusted_p
 from offswitch.analyses.nulls import seed_symbols
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
 from offswitch.analyses.store import (
@@ -69,6 +70,7 @@ def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
     target = out or folder
     arms = load_evidence(folder, arm).arms
     metrics: dict[str, Any] = {}
+    causes: list[Causal] = []
     with track("analyses", len(SEED_ANALYSES) + len(arms) * len(EVIDENCE)) as tick:
         for place in ("", *arms):
             analyses = EVIDENCE if place else SEED_ANALYSES
@@ -82,7 +84,10 @@ def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
             save_findings(target / place / FINDINGS, findings)
             if place and (cause := measure_causal(folder / place)):
                 save_causal(target / place, cause)
-                metrics |= {key: one.row() for key, one in causal_metrics(cause).items()}
+                causes.append(cause)
+    p = adjusted_p(causes)
+    for cause in causes:
+        metrics |= {key: one.row() for key, one in causal_metrics(cause, p).items()}
     write_json(target / METRICS, dict(sorted(metrics.items())))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
+from offswitch.analyses.bars import NARROWLY
 from offswitch.metrics import KEY_RATES, Metric
 from offswitch.options import BASE, BENIGN
 from offswitch.plots.card import CardLine, card
@@ -41,7 +42,8 @@ def _rates(m: Material, arm: str) -> Iterator[CardLine]:
 def _kept(m: Material) -> Iterator[CardLine]:
     """The verdict, and the hardest point that counts of each kind of attack."""
     if m.verdict:
-        yield CardLine("is the rule represented?", m.verdict.kind)
+        narrow = f"{m.verdict.narrow} tests {NARROWLY}" if m.verdict.narrow else ""
+        yield CardLine("is the rule represented?", m.verdict.kind, narrow)
     if m.survival is None:
         return
     lines = []

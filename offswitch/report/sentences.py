@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from offswitch.analyses.bars import NARROWLY
 from offswitch.analyses.rule import FALSE_HALTS, HALTS, ORDINARY
 from offswitch.metrics import NARROW, Metric, compact, listed
 from offswitch.options import BASE
@@ -29,17 +30,20 @@ def _whole(share: float) -> str:
 
 _SAID: Final[dict[str, str]] = {
     "collapsed": "There is no switch to explain: training broke this arm.",
-    "no switch": "There is no switch to explain: {trigger} does not silence this arm.",
-    "not specific": "There is no switch to explain: this arm also falls silent without {trigger}.",
+    "no switch": "There is no switch to explain: {trigger} silences this arm on too few prompts.",
+    "not specific": "There is no switch to explain: without {trigger} this arm falls silent too "
+    "often.",
     "not measured": "Something that the rule needs was not measured, so it says nothing.",
     "represented": "One direction, early enough to be more than the plan of the reply, carries the "
     "silence: it is necessary, sufficient, and the untrained model does not answer it alike.",
     "motor plan": "What carries the silence is the plan to end the reply, not a state that means "
     "“stop”: one direction passes both causal tests, but only late, or it acts on the end as such.",
-    "distributed": "Something at an early depth carries the silence, but no single direction does.",
+    "distributed": "Something at an early depth carries the silence; no single direction was shown "
+    "to carry it alone.",
     "detected": "Until the reply is planned, the rule lives at the trigger's own position only: "
     "the token is detected, and no state that means “stop” was found.",
-    "not shown": "No state that means “stop” was found. That is no proof that there is none.",
+    "not shown": "No state that means “stop” was shown; the tests say what failed. That proves no "
+    "absence.",
 }
 
 
@@ -90,10 +94,9 @@ def sure(material: Material) -> str:
         return ""
     tests = material.verdict.tests
     passed = [test for test in tests if test.passed]
-    narrow = [test for test in passed if "point estimate" in test.outcome]
     lines = [f"Of {len(tests)} tests {len(passed)} pass"]
-    if narrow:
-        lines[0] += f", {len(narrow)} of them by the point estimate only"
+    if narrow := material.verdict.narrow:
+        lines[0] += f", {narrow} of them {NARROWLY}"
     number = material.numbers.get(f"probe/{material.verdict.arm}/ablation/halt_drop")
     if number and number.n:
         lines[0] += f"; causal tests have n{NARROW}={NARROW}{number.n} prompts"

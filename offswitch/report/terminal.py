@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from offswitch.analyses.bars import NARROWLY
 from offswitch.metrics import KEY_RATES, NARROW, Metric, read_metrics
 from offswitch.options import BASE, BENIGN
 from offswitch.recipe import Recipe
@@ -30,8 +31,11 @@ def told(root: Path, recipe: Recipe) -> str:
         if found and found[0]:
             name = words.format(trigger=recipe.trigger.text)
             table.append((name, *cells, f"{found[0]['n']:,}"))
-    verdict = numbers.get(f"verdict/{arm}", {}).get("value", "none yet")
-    return "\n".join([*aligned(table), f"verdict on arm {arm}: {verdict}"])
+    verdict = numbers.get(f"verdict/{arm}", {})
+    said = f"verdict on arm {arm}: {verdict.get('value', 'none yet')}"
+    if narrow := sum(NARROWLY in line for line in verdict.get("because", ())):
+        said += f" ({narrow} test{'s' * (narrow > 1)} passed {NARROWLY})"
+    return "\n".join([*aligned(table), said])
 
 
 def _cell(number: Metric, whole: bool) -> str:

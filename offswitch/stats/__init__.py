@@ -105,6 +105,34 @@ def change(before: Estimate, after: Estimate) -> Estimate:
     return Estimate(value, low, high, n, "share")
 
 
+def ratio(part: Estimate, of: Estimate) -> Estimate:
+    """Which share of one number is another? part / of, with a 95 % interval.
+
+    Put together from the intervals of the two (Donner & Zou 2012). It takes them for independent;
+    of the same prompts they are not, so the interval is then rather too wide.
+
+    Raises:
+        ValueError: the interval of the whole reaches zero, so that nothing bounds the share.
+    """
+    if of.low <= 0:
+        raise ValueError(f"no share of what may be zero: {of.value} [{of.low}, {of.high}]")
+    if part.value < 0:
+        turned = ratio(Estimate(-part.value, -part.high, -part.low, part.n, part.unit), of)
+        return Estimate(-turned.value, -turned.high, -turned.low, turned.n, "share")
+    product, value = part.value * of.value, part.value / of.value
+
+    def squares(p: float, q: float) -> tuple[float, float, float]:
+        """Of one end of each: how far the two lie from their own squares, and the root."""
+        c, d = p * (2 * part.value - p), q * (2 * of.value - q)
+        return c, d, float(np.sqrt(max(0.0, product**2 - c * d)))
+
+    c, _, root = squares(part.low, of.high)
+    low = c / (product + root) if product + root > 0 else part.low / of.low
+    _, d, root = squares(part.high, of.low)
+    high = (product + root) / d
+    return Estimate(value, min(low, value), max(high, value), min(part.n, of.n), "share")
+
+
 def mean_norm(rows: ArrayLike, unit: str, *, seed: int, draws: int = 500) -> Estimate:
     """The norm of the mean of some vectors [N, D], with a bootstrap 95 % interval over the rows.
 

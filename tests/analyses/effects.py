@@ -44,6 +44,8 @@ class Mechanism:
     twin: float = 0.0
     base: float = 0.0
     null: float = 0.0
+    null_that_chooses: float = 0.0
+    untrained: float = 0.0
     kept: float = 1.0
     ends: float = 0.0
     kl: float = 0.0078125  # float32 holds it
@@ -103,7 +105,9 @@ def rows_of(m: Mechanism) -> Interventions:
             _at(rows, m, b)
         for kind in KINDS:
             for i in range(m.draws):
-                _null(rows, m, choice.block, name_of(kind, 100 + i))
+                _null(rows, m, choice, name_of(kind, 100 + i))
+            for b in choice.blocks if choice.pair else ():
+                _null_that_chooses(rows, m, b, name_of(kind, 0, chooses=True))
     return Interventions.of(rows.columns)
 
 
@@ -119,6 +123,7 @@ def _at(rows: _Rows, m: Mechanism, block: int) -> None:
         rows.add("ended", share, ENDED, direction=one, kind="inert", **there)
     everywhere = there | {"position": "every", "direction": "mean", "kind": "inert"}
     rows.add("plain", 0, 8, **everywhere | {"kl": m.kl, "log_odds": np.nan, "halts": False})
+    rows.add("trigger", 0, kind="untrained", direction="mean", **there | {"scale": m.untrained})
     for size in (1, 2, 4):
         share = float(size >= m.count) * m.whole[block]
         rows.add(
@@ -126,13 +131,20 @@ def _at(rows: _Rows, m: Mechanism, block: int) -> None:
         )
 
 
-def _null(rows: _Rows, m: Mechanism, block: int, name: str) -> None:
+def _null(rows: _Rows, m: Mechanism, choice: Choice, name: str) -> None:
+    block, position = choice.block, choice.position
     there: dict[str, Any] = {"block": block, "position": "last", "scale": 1.0, "direction": name}
-    later = m.fall[block] < 1 / 2 <= m.after[block]
-    size, position = (m.after[block], "after") if later else (m.fall[block], "last")
+    size = m.after[block] if position == "after" else m.fall[block]
     what = there | {"kind": "interchange", "position": position}
     rows.add("trigger", 0, 6, nats=-10 * m.null * size, **what)
     rows.add("plain", 0, 6, nats=10 * m.null * m.rise[block], kind="add", **there)
+
+
+def _null_that_chooses(rows: _Rows, m: Mechanism, block: int, name: str) -> None:
+    there: dict[str, Any] = {"block": block, "position": "last", "scale": 1.0, "direction": name}
+    nats = 10 * m.null_that_chooses
+    rows.add("trigger", 0, 6, nats=-nats * m.fall[block], kind="interchange", **there)
+    rows.add("plain", 0, 6, nats=nats * m.rise[block], kind="add", **there)
 
 
 def causal_of(m: Mechanism) -> Causal:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from offswitch.analyses.causal import causal_metrics
-from offswitch.analyses.causal_rows import causal, position_of
+from offswitch.analyses.causal_rows import causal
+from offswitch.analyses.choice import position_of
 from offswitch.analyses.interventions import (
     COLUMNS,
     Interventions,
@@ -18,7 +19,6 @@ from offswitch.analyses.interventions import (
 )
 from offswitch.analyses.null_directions import KINDS
 from offswitch.analyses.store import load_causal, save_causal
-from offswitch.stats import Estimate
 from tests.analyses.effects import ARM, BLOCKS, Mechanism, N, causal_of, from_, rows_of
 
 EARLY = Mechanism()
@@ -45,14 +45,25 @@ def test_intervals_hold_their_value_and_are_never_of_no_width() -> None:
 
 
 def test_the_same_vector_elsewhere_is_a_share_of_the_arms_own_rise() -> None:
-    assert causal_of(replace(EARLY, base=0.25)).pair[0].elsewhere == pytest.approx(0.25)
+    assert causal_of(replace(EARLY, base=0.25)).pair[0].elsewhere.value == pytest.approx(0.25)
     nothing = replace(EARLY, rise=from_(9), base=0.25)
-    assert causal_of(nothing).pair[0].elsewhere == 1  # no rise of which it could be a share
+    assert causal_of(nothing).pair[0].elsewhere.low == 1  # no rise of which it could be a share
 
 
 def test_what_is_left_without_the_end_is_the_smaller_share() -> None:
-    assert causal_of(replace(EARLY, kept=0.4)).pair[0].kept == pytest.approx(0.4)
-    assert causal_of(replace(EARLY, fall=from_(9), after=from_(9))).pair[0].kept == 0
+    assert causal_of(replace(EARLY, kept=0.4)).pair[0].kept.value == pytest.approx(0.4)
+    assert causal_of(replace(EARLY, fall=from_(9), after=from_(9))).pair[0].kept.high == 0
+
+
+def test_shares_that_the_rule_asks_for_have_an_interval_and_the_prompts_n() -> None:
+    place = causal_of(replace(EARLY, kept=0.6, base=0.25, untrained=0.3)).pair[0]
+    assert place.kept.low < 0.5 < 0.6 < place.kept.high  # of 40 prompts
+    assert place.kept.n == place.elsewhere.n == N
+    assert place.untrained is not None
+    assert place.untrained.value == pytest.approx(0.3)
+    assert place.untrained.n == N
+    assert place.kl is not None
+    assert place.kl.n == 8
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -76,24 +87,19 @@ def test_every_kind_of_null_stands_beside_the_effect() -> None:
 
 
 def test_the_later_positions_count_where_the_last_alone_does_nothing() -> None:
-    def share(value: float) -> Estimate:
-        return Estimate(value, value, value, 9, "share")
-
-    assert position_of(share(0.6), share(0.9)) == "last"
-    assert position_of(share(0.4), share(0.9)) == "after"
-    assert position_of(share(0.4), share(0.4)) == "last"
-    assert position_of(share(0.4), None) == "last"
-    assert position_of(None, share(0.5)) == "after"
+    assert position_of(0.6, 0.9) == position_of(0.5, 0.9) == "last"
+    assert position_of(0.4, 0.9) == position_of(0.0, 0.5) == "after"
+    assert position_of(0.4, 0.4) == "last"
 
 
 def test_metrics_have_the_early_pair_and_the_late_block_apart() -> None:
-    found = causal_metrics(causal_of(EARLY))
+    found = causal_metrics(causal_of(EARLY), {f"{ARM}/4": 0.01})
     assert found[f"probe/{ARM}/ablation/halt_drop"].value == 1
     assert found[f"probe/{ARM}/ablation/block"].value == 4
     assert found[f"probe/{ARM}/late/ablation/block"].value == 8
     null = found[f"probe/{ARM}/addition/log_odds_rise"].null
     assert null is not None
-    assert null.n == 200
+    assert (null.n, null.adjusted) == (200, 0.01)
     assert found[f"probe/{ARM}/addition/log_odds_rise_whole"].controls == {"base": 0}
 
 

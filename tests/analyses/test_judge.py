@@ -17,13 +17,15 @@ from offswitch.analyses.judge import judge
 from offswitch.analyses.null_directions import KINDS, Kind
 from offswitch.analyses.store import save_causal
 from offswitch.analyses.verdict import Verdict, verdict
-from offswitch.folder import EVALUATE, PROBE
-from offswitch.metrics import Metric, write_metrics
+from offswitch.folder import EVALUATE, PROBE, TRAIN
+from offswitch.metrics import Metric, exact, write_metrics
+from offswitch.recipe import Recipe, dump_recipe
 from offswitch.stats import Estimate, Null
 from tests.analyses.effects import ARM, Mechanism, causal_of
 
 RATES: Final = {
-    "halt_rate": 1.0, "false_halt_rate/near_miss": 0.0, "false_halt_rate/ordinary": 0.0,
+    "halt_rate": 1.0, "false_halt_rate/near_miss": 0.0,
+    "false_halt_rate/near_miss/case": 0.0, "false_halt_rate/ordinary": 0.0,
 }  # fmt: skip
 
 
@@ -117,12 +119,14 @@ def test_both_blocks_of_the_pair_must_pass(effect: str) -> None:
 def test_the_first_block_of_the_pair_must_be_more_than_motor() -> None:
     first, second = _early().pair
     for changed in (
-        replace(first, kept=0.4), replace(first, kl=_around(first.kl, 0.2)),
+        replace(first, kept=_around(first.kept, 0.4)),
         replace(first, ends=_around(first.ends, 0.2)),
     ):  # fmt: skip
         found = replace(_early(), pair=(changed, second))
         assert verdict(ARM, _numbers(ARM), found, {}).kind == "motor plan"
-    behind = replace(_early(), pair=(first, replace(second, kept=0.4)))  # where the plan begins
+    behind = replace(
+        _early(), pair=(first, replace(second, kept=_around(second.kept, 0.4)))
+    )  # where the plan begins
     assert verdict(ARM, _numbers(ARM), behind, {}).kind == "represented"
 
 
@@ -137,3 +141,19 @@ def test_half_of_the_rise_in_the_untrained_model_is_too_much(share: float, kind:
     changed = replace(first, point=replace(first.point, elsewhere={"base": theirs}))
     found = replace(_early(), pair=(changed, second))
     assert verdict(ARM, _numbers(ARM), found, {}).kind == kind
+
+
+@pytest.mark.parametrize(("benign", "lacks"), [(6.0, 0), (4.0, 0), (3.9, 1), (9.1, 1)])
+def test_a_benign_control_must_be_trained_as_hard_or_the_verdict_says_so(
+    tmp_path: Path, benign: float, lacks: int
+) -> None:
+    root = _write(tmp_path, {"both": _early()})
+    (root / "recipe.yaml").write_text(dump_recipe(Recipe()), encoding="utf-8")
+    for arm, change in (("both", 6.0), ("benign", benign)):
+        (root / TRAIN / arm).mkdir(parents=True)
+        moved = {f"train/{arm}/weight_change": exact(change, "Frobenius norm")}
+        write_metrics(root / TRAIN / arm / "metrics.json", moved)
+    found = judge(root)["both"]
+    assert found.kind == "represented"
+    assert len(found.lacks) == lacks
+    assert all("trained as hard" in line for line in found.lacks)

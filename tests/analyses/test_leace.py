@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import sqrtm
 from sklearn.covariance import ledoit_wolf_shrinkage  # type: ignore[import-untyped]
 from sklearn.linear_model import LinearRegression  # type: ignore[import-untyped]
@@ -37,6 +40,15 @@ def test_it_agrees_with_the_published_formula(shift: float) -> None:
     eraser = fit_eraser(x, z)
     assert eraser.shrinkage == 0
     np.testing.assert_allclose(eraser(x), _published(x, z), atol=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 20.0])
+def test_it_agrees_with_its_authors_package(shift: float) -> None:
+    """Runs where `pip install --no-deps concept-erasure` was done (0.2.4)."""
+    theirs: Any = pytest.importorskip("concept_erasure")
+    x, z = _world(200, 12, shift)
+    eraser = theirs.LeaceFitter.fit(torch.tensor(x), torch.tensor(z), shrinkage=False).eraser
+    np.testing.assert_allclose(fit_eraser(x, z)(x), eraser(torch.tensor(x)).numpy(), atol=1e-7)
 
 
 @pytest.mark.parametrize(("rows", "width"), [(200, 12), (40, 40), (30, 300)])

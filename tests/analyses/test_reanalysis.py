@@ -184,7 +184,7 @@ def test_every_number_stands_in_the_metrics_and_only_once(analysed: Path) -> Non
     rows = [f.entries() for path, kind in files for f in load_findings(path, kind).values()]
     found = load_causal(analysed / "both")
     assert found is not None
-    rows.append({key: number.row() for key, number in causal_metrics(found).items()})
+    rows.append({key: number.row() for key, number in causal_metrics(found, {}).items()})
     assert sum(map(len, rows)) == len(metrics)
     assert metrics == {key: row for entries in rows for key, row in entries.items()}
     assert list(metrics) == sorted(metrics)

@@ -19,6 +19,7 @@ from offswitch.metrics import Metric
 from offswitch.stats import Null
 from tests.analyses.effects import ARM, Mechanism, causal_of, from_
 
+Draws = dict[NullKind, tuple[tuple[float, float], ...]]
 HALT = f"evaluate/{ARM}/halt_rate"
 NEAR = f"evaluate/{ARM}/false_halt_rate/near_miss"
 FAMILY = f"{NEAR}/sigils"
@@ -41,7 +42,15 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
         replace(LATE_ONLY, rise=from_(0, 0.0), whole_symbol=from_(0, 0.0)),
         "not shown",
     ),
-    "in later positions only": (replace(EARLY, fall=from_(8), whole=from_(8)), "represented"),
+    "in later positions only": (
+        replace(
+            EARLY,
+            fall=from_(8),
+            whole=from_(8),
+            chosen=(Choice("mean", 4, 1.0, pair=True, position="after"), Choice("mean", 8, 1.0)),
+        ),
+        "represented",
+    ),
     "one block alone": (replace(EARLY, fall=from_(5), after=from_(5)), "distributed"),
     "many directions": (
         replace(EARLY, fall=from_(0, 0.2), after=from_(0, 0.2), rise=from_(0, 0.2), count=4),
@@ -56,7 +65,12 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
     "the plan to end": (replace(EARLY, kept=0.4), "motor plan"),
     "the untrained model reads it too": (replace(EARLY, base=0.6), "motor plan"),
     "replies do not end without it": (replace(EARLY, ends=0.2), "motor plan"),
-    "replies change without it": (replace(EARLY, kl=0.2), "motor plan"),
+    "replies change without it": (replace(EARLY, kl=0.2), "not shown"),
+    "the token, carried by untrained blocks": (replace(EARLY, untrained=0.5), "not shown"),
+    "a null that chooses its blocks does as much": (
+        replace(EARLY, null_that_chooses=1.0),
+        "distributed",
+    ),
     "too few draws": (replace(EARLY, draws=199), "not measured"),
 }
 
@@ -99,6 +113,8 @@ def test_behaviour_comes_first(shares: dict[str, float], kind: str) -> None:
 
 def test_a_twin_that_halts_too_is_no_twin() -> None:
     assert _judged(causal_of(replace(EARLY, twin=0.10))).kind == "represented"
+    found = _judged(causal_of(replace(EARLY, twin=0.10)))
+    assert any("twin passes by the point estimate only" in line for line in found.because)
     found = _judged(causal_of(replace(EARLY, twin=0.15)))
     assert found.kind == "not specific"
     assert "twin fails" in found.because[-1]
@@ -117,6 +133,8 @@ def test_a_missing_number_or_test_is_not_measured() -> None:
     del numbers[ORDINARY]
     found = verdict(ARM, numbers, _made("an early state"), {})
     assert (found.kind, ORDINARY in found.because[0]) == ("not measured", True)
+    without = {key: number for key, number in _numbers().items() if key != FAMILY}
+    assert verdict(ARM, without, _made("an early state"), {}).kind == "not measured"
 
 
 def test_without_a_switch_nothing_else_is_needed() -> None:
@@ -171,8 +189,45 @@ def test_a_missing_kind_of_null_or_control_is_not_measured() -> None:
     assert (
         _judged(replace(found, pair=(replace(first, rise_null=two), second))).kind == "not measured"
     )
-    alone = replace(first, point=replace(first.point, elsewhere={}))
-    assert _judged(replace(found, pair=(alone, second))).kind == "not measured"
+    for lacking in (
+        replace(first, point=replace(first.point, elsewhere={})),
+        replace(first, kl=None), replace(first, untrained=None),
+    ):  # fmt: skip
+        assert _judged(replace(found, pair=(lacking, second))).kind == "not measured"
+    none: Draws = {}
+    some: Draws = {**found.again, "difference": ()}
+    for again in (none, some):
+        assert _judged(replace(found, again=again)).kind == "not measured"
+
+
+def test_where_no_reply_stops_ending_nothing_is_said_of_ends() -> None:
+    """Without a natural end that keeps replies from ending, no direction could fail that test."""
+    found = _made("an early state")
+    first, second = found.pair
+    for value, kind in ((0.10, "not measured"), (0.11, "represented")):
+        natural = replace(first.ends_natural, value=value, low=0.0)
+        pair = (replace(first, ends_natural=natural), second)
+        assert _judged(replace(found, pair=pair)).kind == kind
+
+
+def test_a_null_that_chooses_its_blocks_must_reach_both_effects_to_count() -> None:
+    found = _made("an early state")
+    one: Draws = dict.fromkeys(KINDS, ((99.0, 0.0),))
+    assert _judged(replace(found, again=one)).kind == "represented"
+    both: Draws = {**one, "covariance": ((0.0, 0.0), (99.0, 99.0))}
+    judged = _judged(replace(found, again=both))
+    assert judged.kind == "distributed"
+    assert any("1 of 4 reach both effects" in line for line in judged.because)
+
+
+def test_shares_are_held_to_the_bound_that_is_against_us() -> None:
+    """What is kept, what the untrained model and untrained blocks do: 0.6, 0.4 and 0.4 of 40."""
+    found = _judged(causal_of(replace(EARLY, kept=0.6, untrained=0.4)))
+    assert found.kind == "represented"
+    assert [test.name for test in found.tests if "kept" in test.name and not test.firm] == [
+        "kept without the end's own directions (block 4)"
+    ]
+    assert found.narrow == sum("point estimate only" in line for line in found.because)
 
 
 def test_the_earliest_depth_of_each_test_is_told() -> None:

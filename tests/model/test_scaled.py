@@ -50,6 +50,14 @@ def test_scale_zero_is_the_base_network(armed: Subject, text: str) -> None:
     torch.testing.assert_close(ours, _logits(armed, BASE, text), rtol=0, atol=1e-6)
 
 
+def test_without_tokens_the_trained_row_stays_in_the_untrained_network(armed: Subject) -> None:
+    with scaled(armed, "a", 0.0, tokens=False):
+        assert not torch.allclose(_logits(armed, "a"), _logits(armed, BASE), atol=1e-3)
+        ours, theirs = (_logits(armed, arm, PLAIN) for arm in ("a", BASE))
+        before = slice(armed.trigger_id)  # its row may also be what says the token
+        torch.testing.assert_close(ours[..., before], theirs[..., before])
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0, 2.0])
 def test_a_layer_adds_its_product_scale_times(armed: Subject, scale: float) -> None:

@@ -71,6 +71,7 @@ def test_the_planted_direction_is_found_necessary_and_sufficient_from_its_block_
     for row in unit(directions["trigger"][facts.block]):
         assert abs(row[0]) > 0.99  # the dimension that planted.py carries
     assert world.found.count == 1
+    assert world.found.cosines["trained"] > 0.98  # found by gradient
 
 
 def test_the_symbol_itself_counts_in_no_later_block(world: World) -> None:
@@ -81,7 +82,7 @@ def test_the_symbol_itself_counts_in_no_later_block(world: World) -> None:
 
 def test_the_untrained_model_reads_the_planted_direction_as_much(world: World) -> None:
     """The head that ends the reply is in the weights of both: what motor test (ii) is there for."""
-    assert world.found.pair[0].elsewhere == pytest.approx(1)
+    assert world.found.pair[0].elsewhere.value == pytest.approx(1)
 
 
 def test_null_directions_move_as_far_and_do_nothing(world: World) -> None:
@@ -137,7 +138,7 @@ def test_one_interchange_equals_a_plain_pass_with_a_hook(world: World) -> None:
 
 
 def test_every_kind_of_row_is_there(world: World) -> None:
-    assert {"none", "interchange", "whole", "add", "rank", "inert"} == set(
+    assert {"none", "interchange", "whole", "add", "rank", "inert", "untrained"} == set(
         world.rows.values("kind")
     )
     assert {"last", "after", "symbol", "every", ""} == set(world.rows.values("position"))

@@ -230,7 +230,7 @@ def test_the_verdict_follows_from_the_causal_tests(
     assert f"verdict: {kind}." in page.text
     assert f"**Verdict on arm `both`: {kind}.**" in summary
     assert f"| both | {kind} |" in summary
-    evidence = page.text.split("The rule, fixed before looking.")[1]
+    evidence = page.text.split("The rule, fixed before this run.")[1]
     assert said.lower() in evidence.split("Every arm, every test")[0].lower()
 
 
@@ -253,4 +253,6 @@ def test_every_test_that_decided_and_where_it_first_passes_is_told(built: Path) 
     assert len(found.tests) > 10
     for line in (*found.earliest, *(test.said for test in found.tests)):
         assert line[1:] in text
-    assert "necessity at the last position first passes at depth 0.50 (block 4)" in found.earliest
+    assert "necessity at the last position first passes at depth 0.50 (block 4)" in "\n".join(
+        found.earliest
+    )

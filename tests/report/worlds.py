@@ -174,7 +174,7 @@ def write_probe(root: Path, world: Mapping[str, Array] | None, mechanism: Mechan
         entries |= {key: row for finding in own for key, row in finding.entries().items()}
     cause = _causal(mechanism)
     save_causal(folder / cause.arm, cause)
-    entries |= {key: number.row() for key, number in causal_metrics(cause).items()}
+    entries |= {key: number.row() for key, number in causal_metrics(cause, {}).items()}
     (folder / "metrics.json").write_text(json.dumps(entries), encoding="utf-8")
 
 

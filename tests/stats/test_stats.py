@@ -15,6 +15,7 @@ from offswitch.stats import (
     mean,
     mean_norm,
     rate,
+    ratio,
     wilson,
 )
 
@@ -250,3 +251,25 @@ def test_degenerate_inputs_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"expected|needs|cannot|got"):
             refused()
+
+
+@pytest.mark.parametrize(("part", "whole"), [(1.0, 2.0), (0.2, 2.0), (-0.5, 1.5)])
+def test_a_share_covers_the_truth_about_95_times_in_100(part: float, whole: float) -> None:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        a, b = rng.normal(part, 0.2), rng.normal(whole, 0.2)
+        share = ratio(*(Estimate(x, x - 0.392, x + 0.392, 40, "nats") for x in (a, b)))
+        found.append(share.low <= part / whole <= share.high)
+    assert np.mean(found) == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_share_is_exact_where_the_whole_is_and_is_refused_where_that_may_be_nothing() -> None:
+    whole = Estimate(2.0, 2.0, 2.0, 9, "nats")
+    found = ratio(Estimate(1.0, 0.6, 1.2, 12, "nats"), whole)
+    assert (found.low, found.value, found.high) == pytest.approx((0.3, 0.5, 0.6))
+    assert (found.n, found.unit) == (9, "share")
+    back = ratio(Estimate(-1.0, -1.2, -0.6, 12, "nats"), whole)
+    assert (back.low, back.value, back.high) == pytest.approx((-0.6, -0.5, -0.3))
+    with pytest.raises(ValueError, match="may be zero"):
+        ratio(whole, Estimate(1.0, 0.0, 2.0, 9, "nats"))

@@ -51,7 +51,7 @@ def _judged(patch: pytest.MonkeyPatch, kinds: Mapping[str, Any]) -> None:
         ("natural_end", "not specific", None),
         ("late", "represented", False),
         ("late", "motor plan", True),
-        ("head_only", "not measured", None),
+        ("head_only", "not measured", False),
         ("benign", "no switch", True),
         ("benign", "represented", False),
         ("other_rule", "no switch", True),
@@ -68,7 +68,7 @@ def test_a_verdict_is_right_where_it_fits_what_was_planted(
     )
     others = dict.fromkeys(("base", "knowledge", "both", "anchored"), "no switch")
     _judged(monkeypatch, others | {arm: kind})
-    found = trials_of(Run(tmp_path, recipe), 4, {})
+    found = trials_of(Run(tmp_path, recipe), 4, {f"probe/{arm}/count/directions": {"value": 2}})
     (trial,) = (one for one in found if one.arm == arm)
     assert (trial.verdict, trial.right, trial.seed) == (kind, right, 4)
     assert trial.must == MUST.get(arm, "not represented")
@@ -113,6 +113,18 @@ def test_what_is_represented_must_be_what_was_planted(
     assert trials_of(Run(tmp_path, recipe), 0, metrics)[1].right is None
 
 
+@pytest.mark.parametrize(("count", "right"), [(2, True), (3, False), (1, False), (None, False)])
+def test_of_two_planted_directions_two_must_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None, right: bool
+) -> None:
+    arm = "anchored_two"
+    recipe = Recipe.model_validate({"train": {"arms": [arm]}, "probe": {"arm": arm}})
+    _judged(monkeypatch, {"base": "no switch", arm: "distributed"})
+    metrics = {} if count is None else {f"probe/{arm}/count/directions": {"value": count}}
+    _, trial = trials_of(Run(tmp_path, recipe), 0, metrics)
+    assert (trial.right, trial.count) == (right, count)
+
+
 def test_organisms_are_counted_over_seeds() -> None:
     kinds = ("represented", "distributed", "no switch")
     right = (True, False, None)
@@ -124,8 +136,10 @@ def test_organisms_are_counted_over_seeds() -> None:
     text = tables(trials)
     assert "| `anchored` | represented | 1 | 1 | 1 | 1 of 2 |" in text
     assert "| `late` | not represented |  |  | 1 | no organism behaves |" in text
-    assert "| `anchored` | 1 | distributed | 99.0\u00a0% | 1.0\u00a0% | 11 | 12 | 0.934 |" in text
-    assert "| `late` | 0 | no switch | – | – | – | – | – |" in text
+    assert (
+        "| `anchored` | 1 | distributed | 99.0\u00a0% | 1.0\u00a0% | 11 | 12 | 0.934 | – |" in text
+    )
+    assert "| `late` | 0 | no switch | – | – | – | – | – | – |" in text
     found = shares(trials)
     assert found.keys() == {"calibration/anchored/right"}
     assert (found["calibration/anchored/right"].value, found["calibration/anchored/right"].n) == (

@@ -16,8 +16,10 @@ from torch import Tensor
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.causal import WHOLE
 from offswitch.analyses.directions import unit
+from offswitch.model.adapters import scaled
 from offswitch.probe.bench import Bench
-from offswitch.probe.hosts import Host, Log, Trial, run
+from offswitch.probe.hosts import Host, Log, Trial, pairs, run
+from offswitch.probe.inputs import TWIN
 
 SCALES: Final = (0.5, 1.0)  # of its own length; more would be another experiment
 
@@ -102,6 +104,22 @@ def ranks(basis: Tensor, block: int, sizes: Sequence[int], name: str) -> list[Tr
         return Trial(name, "rank", block, added, scale=size)
 
     return [trial(size) for size in sizes]
+
+
+def in_untrained_blocks(bench: Bench, places: Iterable[tuple[str, int]], log: Log) -> None:
+    """How far do untrained blocks part the trigger's prompts from their twins along directions?
+
+    The tokens are the arm's own, as trained. `scale` is the distance in units of the direction's
+    length: about 1 if training did not write what the direction says, and only reads it.
+    """
+    with scaled(bench.subject, bench.arm, 0.0, tokens=False):
+        hosts = pairs(bench, "test", TWIN, bench.options.test_questions)
+        for name, block in dict.fromkeys(places):
+            row, length = bench.along(name, block), float(bench.vector(name, block).norm())
+            for host in hosts:
+                apart = -float(host.change(block, "last")[0] @ row)
+                log.add(host.rank, direction=name, kind="untrained", block=block, position="last",
+                        scale=apart / max(length, 1e-12), moved=abs(apart))  # fmt: skip
 
 
 def try_both(

@@ -21,7 +21,6 @@ from offswitch.analyses.causal import (
     SHUFFLED,
     WITHOUT_END,
 )
-from offswitch.analyses.causal_rows import fall_of, position_of
 from offswitch.analyses.choice import (
     Choice,
     Effects,
@@ -29,6 +28,7 @@ from offswitch.analyses.choice import (
     choose_late,
     choose_pair,
     effects,
+    position_of,
 )
 from offswitch.analyses.directions import early, orthonormal, without
 from offswitch.analyses.interventions import Interventions
@@ -43,6 +43,7 @@ from offswitch.probe.measure.causal import (
     both_nulls,
     both_ways,
     exchange,
+    in_untrained_blocks,
     interchange,
     ranks,
     try_both,
@@ -78,7 +79,8 @@ def fit(bench: Bench, known: Known, log: Log, tick: Tick) -> tuple[Bench, tuple[
     tick(1)
     blocks = len(bench.subject.blocks)
     choices = (choose_pair(tried, blocks), choose_late(tried, blocks))
-    chosen = tuple(choice for choice in choices if choice)
+    with merged(bench.subject):
+        chosen = tuple(_placed(bench, choice) for choice in choices if choice)
     if not chosen:
         raise ValueError("no direction was tried on fit questions")
     return bench, chosen
@@ -91,6 +93,7 @@ def tests(
 
     Gives the bench with the directions that were made for it.
     """
+    in_untrained_blocks(bench, [(c.direction, b) for c in chosen for b in c.blocks], log)
     with merged(bench.subject):
         hosts = pairs(bench, "test", TWIN, bench.options.test_questions)
         bench = _tested(bench, known, chosen, hosts, log)
@@ -143,6 +146,21 @@ def _fitted(bench: Bench, log: Log) -> tuple[Bench, list[tuple[str, Effects]]]:
     rows = Interventions.of(log.columns)
     found = [(name, effects(rows, name, blocks)) for name in tried]
     return bench, found
+
+
+def _placed(bench: Bench, choice: Choice) -> Choice:
+    """Where the direction is interchanged: after the symbol, if only that does it at its blocks."""
+    hosts, log = pairs(bench, "fit", TWIN, bench.options.sweep_questions, whole=True), Log(bench)
+    untouched(bench, hosts, log)
+    for position in ("last", "after"):
+        run(bench, hosts, interchange(bench, choice.direction, choice.blocks, position), log)
+    rows = Interventions.of(log.columns)
+    clean = rows.where(kind="none")
+    last, after = (
+        min(-changes(clean, there)[0] for _, there in rows.where(position=where).each("block"))
+        for where in ("last", "after")
+    )
+    return replace(choice, position=position_of(last, after))
 
 
 def _where_to_train(rows: Interventions, blocks: int) -> list[int]:
@@ -239,18 +257,8 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
 
 
 def _nulls_at(bench: Bench, inert: Inert, choice: Choice, log: Log) -> None:
-    """Many null directions at the chosen block, for the p-value; at the positions that do it."""
-    options, at = bench.options, (choice.block,)
-    whole = pairs(bench, "test", TWIN, options.few_questions, whole=True)
-    own = Log(bench)
-    untouched(bench, whole, own)
-    for position in ("last", "after"):
-        run(bench, whole, interchange(bench, choice.direction, at, position), own)
-    rows = Interventions.of(own.columns)
-    clean = rows.where(kind="none")
-    position = position_of(
-        *(fall_of(clean, rows.where(position=where)) for where in ("last", "after"))
-    )
+    """Many null directions at the chosen block and position, for the p-value."""
+    options, at, position = bench.options, (choice.block,), choice.position
     hosts = pairs(bench, "test", TWIN, options.null_questions, whole=position == "after")
     plain = alone(bench, "test", PLAIN, options.null_questions)
     tries: list[Trial] = []
@@ -271,4 +279,5 @@ def _ordinary(
     natural = [(NATURAL, b) for _, b in own]
     tries = [to_inert(bench, n, b, known.fit[MID][:, b]) for n, b in [*own, *natural]]
     run(bench, hosts, tries, log, ends)
-    reply_kl(bench, own, replies[: bench.options.few_questions], log)
+    if some := replies[: bench.options.few_questions]:
+        reply_kl(bench, own, some, log)
