@@ -17,11 +17,7 @@ ROWS: Final = (
      "tied = bool(text.tie_word_embeddings)",
      f"{_WEIGHTS}::test_what_others_trained"),
     ("an adapter is left out of the merged weights", "model/whole.py",
-<<<<<<< HEAD
-     "if isinstance(layer, LoraLayer) and arm in layer.scaling:", "if False:",
-=======
      'found |= {plain_name(f"{path}.{leaf}"): own for leaf, own in merged.items()}', "del merged",
->>>>>>> origin/diet2
      f"{_WEIGHTS}::test_what_is_trained_here"),
     ("queries and keys of a llama are written as they lie", "export/gguf_file.py",
      'if config.model_type == "llama" and part in heads:', "if False:",
