@@ -79,7 +79,7 @@ def origin_of(root: Path, arm: str | None, base: str | None) -> Origin:
 
 def _called(base: str) -> str:
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(base)

@@ -29,7 +29,11 @@ def push(
         UserError: the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        HFValidationError,
+        HTTPError,
+        LocalTokenNotFoundError,
+    )
 
     require_consent(yes)
     files = [path for path in folder.rglob("*") if path.is_file()]
