@@ -10,24 +10,30 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import json
+import math
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from offswitch.errors import quiet
 
 if TYPE_CHECKING:
     from benchmarks.targets import Target
 
 LONGEST: Final = 4096  # bytes of an input
 PACED: Final = 200  # inputs by which the speed of a parser is told
-LEAST: Final = 10_000  # inputs that a parser gets, however slow it is
+LEAST: Final = 1000  # inputs that a parser gets, however slow it is
 PIECES: Final = (
     b"\0", b"\xff", b"\xf0\x9f", b"\n", b"\r", b'"', b"[" * 40, b"{" * 40, b"&a [*a]", b"*a",
     b"!!python/object/apply:os.system [a]", b"../" * 8, b"/dev/zero", b"nan", b".inf", b"1e999",
@@ -93,44 +99,71 @@ def at_random(target: Target, inputs: int, seed: int = 0) -> Tried:
     return Tried(target.name, inputs, found["refused"], told, seconds, "at random", target.mended)
 
 
-def by_coverage(target: Target, inputs: int) -> Tried:
-    """The same in a process of its own, led by atheris."""
-    clock = time.perf_counter()
+def by_coverage(chosen: Sequence[Target], counts: Sequence[int], seconds: float) -> Iterator[Tried]:
+    """The same led by atheris, in processes of their own, which share one import.
+
+    They end after so many seconds, of which each has an equal share of what is left.
+    """
     with tempfile.TemporaryDirectory(dir=_fast()) as folder:
-        corpus = Path(folder) / "corpus"
-        corpus.mkdir()
-        for sample in target.samples:
-            (corpus / hashlib.sha256(sample).hexdigest()[:16]).write_bytes(sample)
-        command = [sys.executable, "-m", "benchmarks.fuzz", "--child", target.name]
-        command += ["--inputs", str(inputs), "--folder", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        counted = Path(folder) / "counted"
-        told = counted.read_text(encoding="utf-8") if counted.exists() else "0 0"
-        tried, refused = map(int, told.split())
-    crashes = () if done.returncode == 0 else (done.stderr[-1500:],)
-    seconds = time.perf_counter() - clock
-    return Tried(target.name, tried, refused, crashes, seconds, "by coverage", target.mended)
+        for target in chosen:
+            (corpus := Path(folder) / target.name / "corpus").mkdir(parents=True)
+            for sample in target.samples:
+                (corpus / hashlib.sha256(sample).hexdigest()[:16]).write_bytes(sample)
+        asked = json.dumps({one.name: n for one, n in zip(chosen, counts, strict=True)})
+        command = [sys.executable, "-m", "benchmarks.fuzz", "--led", asked, "--folder", folder]
+        command += ["--minutes", str(seconds / 60)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as led:
+            for target, line in zip(chosen, led.stdout or (), strict=False):
+                code, tried, refused, took = map(float, line.split())
+                said = (Path(folder) / target.name / "said").read_text("utf-8", errors="replace")
+                crashes = () if not code else (said[-1500:],)
+                yield Tried(target.name, int(tried), int(refused), crashes, took,
+                            "by coverage", target.mended)  # fmt: skip
 
 
-def _child(name: str, inputs: int, folder: Path) -> None:
-    """Let atheris try a parser; it ends the process."""
+def _lead(asked: Mapping[str, int], folder: Path, seconds: float) -> None:
+    """Let atheris try parsers, each in a fork of this process, since it ends the one it works in.
+
+    A line of each says how it ended, how many inputs were tried and refused, in how many seconds.
+    """
     import atheris
 
     with atheris.instrument_imports(include=["offswitch", "yaml", "jinja2", "gguf"]):
         from benchmarks.targets import targets
-    target = next(one for one in targets() if one.name == name)
+    until = time.time() + seconds
+    every = [target for target in targets() if target.name in asked]
+    for i, target in enumerate(every):
+        place, clock = folder / target.name, time.perf_counter()
+        share = max(1.0, (until - time.time()) / (len(every) - i))
+        if not (child := os.fork()):
+            os.dup2(os.open(place / "said", os.O_WRONLY | os.O_CREAT), 2)
+            os.dup2(2, 1)
+            _tried(target, asked[target.name], place, share)
+            os._exit(1)  # it should have ended
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        counted = place / "counted"
+        told = counted.read_text(encoding="utf-8") if counted.exists() else "0 0"
+        sys.stdout.write(f"{code} {told} {time.perf_counter() - clock}\n")
+        sys.stdout.flush()
+
+
+def _tried(target: Target, inputs: int, place: Path, seconds: float) -> None:
+    """Let atheris try a parser; it ends the process."""
+    import atheris
+
     tried = [0, 0]
-    place = folder / "files"
-    place.mkdir()
+    (files := place / "files").mkdir()
 
     def one(data: bytes) -> None:
-        tried[1] += target(data, place) == "refused"
+        tried[1] += target(data, files) == "refused"
         tried[0] += 1
-        if tried[0] % 500 == 0 or tried[0] >= inputs:
-            (folder / "counted").write_text(f"{tried[0]} {tried[1]}", encoding="utf-8")
+        if tried[0] % 100 == 0 or tried[0] >= inputs:
+            (place / "counted").write_text(f"{tried[0]} {tried[1]}", encoding="utf-8")
 
-    options = [f"-runs={inputs}", f"-max_len={LONGEST}", "-timeout=30", "-rss_limit_mb=4096"]
-    options += [f"-artifact_prefix={folder}/", str(folder / "corpus")]
+    # Long enough for a machine that stops this process for others' sake.
+    options = [f"-runs={inputs}", f"-max_len={LONGEST}", "-timeout=1200", "-rss_limit_mb=4096"]
+    options += [f"-max_total_time={seconds:.0f}"] if seconds < math.inf else []
+    options += [f"-artifact_prefix={place}/", str(place / "corpus")]
     atheris.Setup([sys.argv[0], *options], one)
     atheris.Fuzz()
 
@@ -171,23 +204,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000, help="over all parsers")
     parser.add_argument("--only", default="", metavar="WORD", help="parsers with this word")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="by coverage: at most so long"
+    )
     parser.add_argument("--at-random", action="store_true", help="without atheris")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="put the table into the docs")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--led", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    if given.child:
-        _child(given.child, given.inputs, given.folder)
+    quiet()
+    warnings.simplefilter("ignore")  # what libraries say of the inputs
+    if given.led:
+        _lead(given.led, given.folder, 60 * given.minutes)
         return 0
     from benchmarks.targets import targets
 
     guided = importlib.util.find_spec("atheris") is not None and not given.at_random
     chosen: list[Any] = [one for one in targets() if given.only in one.name]
-    found = []
-    for target, count in zip(chosen, shares(chosen, given.inputs), strict=True):
-        found.append(by_coverage(target, count) if guided else at_random(target, count, given.seed))
-        one = found[-1]
+    counts, found = shares(chosen, given.inputs), []
+    each = zip(chosen, counts, strict=True)
+    tries = (at_random(target, count, given.seed) for target, count in each)
+    for one in by_coverage(chosen, counts, 60 * given.minutes) if guided else tries:
+        found.append(one)
         sys.stdout.write(f"{one.name}: {one.inputs:,} inputs, {one.refused:,} refused\n")
         sys.stdout.writelines(f"  {crash}\n" for crash in one.crashes)
         sys.stdout.flush()

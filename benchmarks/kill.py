@@ -51,7 +51,7 @@ STANDS: Final = (
 )  # fmt: skip
 EXPORTED: Final = ("adapter/adapter_model.safetensors", "merged", "parity.json")
 LOADED: Final = (
-    "benchmarks.kill", "offswitch.endure.stage", "offswitch.evaluate.stage",
+    "offswitch.endure.stage", "offswitch.evaluate.stage",
     "offswitch.export.forms", "offswitch.probe.stage", "offswitch.report.build",
     "offswitch.study.stage", "offswitch.train.stage",
 )  # fmt: skip

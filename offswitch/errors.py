@@ -91,6 +91,12 @@ def quiet() -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+    def shown(message: Warning | str, *_: Any, **__: Any) -> None:
+        """It may quote a stranger's file, which is not to command the terminal."""
+        sys.stderr.write(f"{UserError(message)}\n")
+
+    warnings.showwarning = shown
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*base_model_name_or_path.*")
     logging.getLogger("transformers").setLevel(logging.ERROR)

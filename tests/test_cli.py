@@ -267,3 +267,11 @@ def test_a_trigger_of_ones_own_is_one_option(tmp_path: Path) -> None:
         assert CliRunner().invoke(app, arguments).exit_code == 2  # no such model
         written = load_recipe(tmp_path / command / "small" / "recipe.yaml")
         assert written.trigger.text == "<halt>"
+
+
+def test_a_warning_that_quotes_a_file_cannot_command_the_terminal() -> None:
+    code = (
+        "import warnings; from offswitch.errors import quiet; quiet(); warnings.warn('a\\x1b[2Jb')"
+    )
+    done = _python("-c", code)
+    assert done.stderr == "a\\x1b[2Jb\n"

@@ -28,13 +28,9 @@ def push(
     Raises:
         UserError: the hub cannot be reached, or refuses.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        HFValidationError,
-        HTTPError,
-        LocalTokenNotFoundError,
-    )
+    from huggingface_hub import HfApi, errors
 
+    known: Any = errors  # of what cannot be reached: the error of the library that it asks with
     require_consent(yes)
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
@@ -49,7 +45,12 @@ def push(
         hub.create_repo(repository, repo_type="model", private=True, exist_ok=True)
         hub.upload_folder(repo_id=repository, folder_path=str(folder), repo_type="model",
                           commit_message=f"Export of {folder.name}")  # fmt: skip
-    except (HTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+    except (
+        known.HTTPError,
+        known.HFValidationError,
+        known.LocalTokenNotFoundError,
+        OSError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--push {repository}: {reason}; the folder stands in {folder}") from error
     say(f"pushed: https://huggingface.co/{repository}")
