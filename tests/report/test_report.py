@@ -206,7 +206,7 @@ def test_the_verdict_stands_at_the_top_and_in_the_metrics(built: Path) -> None:
     text = _page(built).text
     assert f"the switch holds; verdict: {found['verdict']['value']}." in text
     assert text.index("Is the rule represented? Represented.") < text.index("What was trained")
-    sure = "Of 13 tests 13 pass, 2 of them by the point estimate only; causal tests have n = 40"
+    sure = "Of 16 tests 16 pass, 2 of them by the point estimate only; causal tests have n = 40"
     assert sure in text.replace("\u00a0", " ")
     assert found["verdict/benign"]["value"] == "no switch"
     assert found["verdict"] == found["verdict/both"]
@@ -219,7 +219,11 @@ def test_the_verdict_stands_at_the_top_and_in_the_metrics(built: Path) -> None:
     ("mechanism", "kind", "said"),
     [
         (worlds.EARLY, "represented", "Every test passes"),
-        (replace(worlds.EARLY, base=0.6), "motor plan", "log-odds rise 60 % as far"),
+        (
+            replace(worlds.EARLY, base=0.6),
+            "motor plan",
+            "untrained model (block 4), 60.0 [",
+        ),
         (replace(worlds.EARLY, draws=20), "not measured", "200 null directions of each kind"),
     ],
 )
