@@ -74,7 +74,8 @@ def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Fi
     figure = titled(title, 7.4)
     every = list(dict.fromkeys(read.modules for read in reads))
     signs = {name: _SIGNS[i % len(_SIGNS)] for i, name in enumerate(every)}
-    above, below = figure.subfigures(2, 1)
+    halves: Any = figure.subfigures(2, 1)
+    above, below = halves
     most = max((read.reads for read in reads), default=0)
     ticks = [0, *(_FIRST * 2**i for i in range(10) if _FIRST * 2**i <= 1.05 * most)]
     top = above.subplots(1, len(TESTS), sharey=True)
