@@ -132,7 +132,7 @@ def of_a_run(sources: Sources, work: Path, asked: Asked) -> Iterator[Found]:
             by_reader = ""
             if reader:
                 by_reader = judged(ended(readers(home)[reader]), path, lambda: False)
-            again = partial(finished, home, reported=name.startswith("5-report"))
+            again: Callable[[], Any] = partial(finished, home, reported=name.startswith("5-report"))
             if name.startswith("2-train"):  # all that follows would run too, and says nothing of it
                 again = partial(trained, home)
             with remade(sources.whole / RUN, name, damage):
