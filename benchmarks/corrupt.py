@@ -152,7 +152,8 @@ def half(sources: Sources, work: Path, asked: Asked) -> Iterator[Found]:
     stages: dict[str, tuple[str, Callable[..., Any], Callable[[Path], Any]]] = {
         "train": ("offswitch.train.arms.save_adapter", trained,
                   lambda home: content_hash(home / RUN / adapter)),
-        "probe": ("offswitch.probe.stage.analyse", finished, numbers),
+        "probe": ("offswitch.probe.stage.analyse", finished,
+                  lambda home: {k: v for k, v in numbers(home).items() if k[:8] != "verdict/"}),
     }  # fmt: skip
     for stage, (function, resumed, result) in stages.items():
         tries = [(kind, name, damage) for kind, name, where in HALF if where == stage

@@ -83,7 +83,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         arm
         for arm in longest_first
         if arm != BASE and recipe.arms[arm].role == "switch"
-        if not stands(folder / arm / INTERVENTIONS)
+        if not (stands(folder / arm / INTERVENTIONS) and stands(folder / arm / FILE))
     ]
     others = (BASE, *(arm for arm in arms if recipe.arms[arm].role == "benign"))
 
