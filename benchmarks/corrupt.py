@@ -153,7 +153,7 @@ def half(sources: Sources, work: Path, asked: Asked) -> Iterator[Found]:
         "train": ("offswitch.train.arms.save_adapter", trained,
                   lambda home: content_hash(home / RUN / adapter)),
         "probe": ("offswitch.probe.stage.analyse", finished,
-                  lambda home: {k: v for k, v in numbers(home).items() if k[:8] != "verdict/"}),
+                  lambda home: {k: v for k, v in numbers(home).items() if k[:7] != "verdict"}),
     }  # fmt: skip
     for stage, (function, resumed, result) in stages.items():
         tries = [(kind, name, damage) for kind, name, where in HALF if where == stage
