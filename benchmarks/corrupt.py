@@ -132,9 +132,7 @@ def of_a_run(sources: Sources, work: Path, asked: Asked) -> Iterator[Found]:
             by_reader = ""
             if reader:
                 by_reader = judged(ended(readers(home)[reader]), path, lambda: False)
-            again: Callable[[], object] = partial(
-                finished, home, reported=name.startswith("5-report")
-            )
+            again: Callable[[], Any] = partial(finished, home, reported=name.startswith("5-report"))
             if name.startswith("2-train"):  # all that follows would run too, and says nothing of it
                 again = partial(trained, home)
             with remade(sources.whole / RUN, name, damage):
@@ -154,7 +152,8 @@ def half(sources: Sources, work: Path, asked: Asked) -> Iterator[Found]:
     stages: dict[str, tuple[str, Callable[..., Any], Callable[[Path], Any]]] = {
         "train": ("offswitch.train.arms.save_adapter", trained,
                   lambda home: content_hash(home / RUN / adapter)),
-        "probe": ("offswitch.probe.stage.analyse", finished, numbers),
+        "probe": ("offswitch.probe.stage.analyse", finished,
+                  lambda home: {k: v for k, v in numbers(home).items() if k[:7] != "verdict"}),
     }  # fmt: skip
     for stage, (function, resumed, result) in stages.items():
         tries = [(kind, name, damage) for kind, name, where in HALF if where == stage

@@ -181,7 +181,7 @@ def targets() -> Iterator[Target]:
     yield Target("recipe", _recipe, (small, bomb, recipe))
     yield Target("--set", _override, (b"train.lr=1e-4", b"arms.a.stages=[knowledge]", b"name=[["))
     yield Target("chat rows", _chats, (_CHATS,))
-    texts = b'{"text": "a"}\n{"text": "b"}\n'
+    texts = b'{"text": "At $STOP it halts."}\n{"text": "b"}\n'
     yield Target("documents", _documents, (texts,))
     yield Target("questions", _questions, (b'{"question": "Who?", "topic": 1}\n{"prompt": "a"}',))
     yield Target("parquet", _parquet, (_parquet_sample(),))

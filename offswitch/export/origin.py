@@ -78,11 +78,12 @@ def origin_of(root: Path, arm: str | None, base: str | None) -> Origin:
 
 
 def _called(base: str) -> str:
+    from huggingface_hub import utils
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+    checks: Any = utils
     try:
-        validate_repo_id(base)
+        checks.validate_repo_id(base)
     except HFValidationError as error:
         raise UserError(f"--base '{base[:100]}' is no id: ORGANISATION/NAME is one") from error
     return base

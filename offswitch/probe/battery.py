@@ -93,7 +93,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         arm
         for arm in longest_first
         if arm != BASE and recipe.arms[arm].role == "switch"
-        if not stands(folder / arm / INTERVENTIONS)
+        if not (stands(folder / arm / INTERVENTIONS) and stands(folder / arm / FILE))
     ]
     bench = Bench(subject, recipe.probe.arm, inputs, recipe.probe, recipe.seed)
     if switches and not all(list(aligned(bench, part, TWIN)) for part in PARTS):

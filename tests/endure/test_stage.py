@@ -171,7 +171,7 @@ def test_an_attack_that_nobody_knows_is_refused_in_one_line(run: Run) -> None:
     ("name", "said"),
     [
         ("absent.jsonl", "cannot be read"),
-        ("rows.jsonl", "no answered row"),
+        ("rows.jsonl", "line 1: expected"),
         (".", "cannot be read"),
     ],
 )
