@@ -193,7 +193,7 @@ def table(found: Sequence[Tried]) -> str:
         for one in found
     ]
     total, crashes = sum(one.inputs for one in found), sum(len(one.crashes) for one in found)
-    names = ("parser", "inputs", "of them refused", "crashes", "found and mended before",
+    names = ("parser", "inputs", "of them refused", "crashes", "found and repaired before",
              "chosen", "seconds")  # fmt: skip
     head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
     return f"{total:,} inputs, {crashes} crashes.\n\n{head}\n" + "\n".join(rows)

@@ -18,6 +18,7 @@ def shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Co
     """A console on a terminal, or on a file."""
     made = Console(file=io.StringIO(), force_terminal=request.param, width=100, highlight=False)
     monkeypatch.setattr(progress, "console", made)
+    monkeypatch.setattr(progress._SCREEN, "stage", "")  # whatever ran before in this process
     return made
 
 

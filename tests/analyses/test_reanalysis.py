@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from offswitch.analyses.analysis import Array, investigate
 from offswitch.analyses.causal import causal_metrics
+from offswitch.analyses.claims import adjusted_p
 from offswitch.analyses.directions import save_directions, unit
 from offswitch.analyses.interventions import write_interventions
 from offswitch.analyses.registry import EVIDENCE, SEED_ANALYSES
@@ -184,7 +185,9 @@ def test_every_number_stands_in_the_metrics_and_only_once(analysed: Path) -> Non
     rows = [f.entries() for path, kind in files for f in load_findings(path, kind).values()]
     found = load_causal(analysed / "both")
     assert found is not None
-    rows.append({key: number.row() for key, number in causal_metrics(found, {}).items()})
+    rows.append(
+        {key: number.row() for key, number in causal_metrics(found, adjusted_p([found])).items()}
+    )
     assert sum(map(len, rows)) == len(metrics)
     assert metrics == {key: row for entries in rows for key, row in entries.items()}
     assert list(metrics) == sorted(metrics)
