@@ -53,7 +53,7 @@ class Explorer:
 
     run: Run
     subject: Subject
-    maps: dict[tuple[str, int], tuple[list[int], Array]] = field(default_factory=dict)
+    maps: dict[str, tuple[int, list[int], Array]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, root: Path) -> Explorer:
@@ -188,16 +188,17 @@ class Explorer:
         What an arm said of the ids that its last prompt began with is not asked again.
         """
         subject = self.subject
-        last, odds_LP = self.maps.get((arm, first), ([], np.empty((len(subject.blocks), 0))))
+        nothing: tuple[int, list[int], Array] = (first, [], np.empty((len(subject.blocks), 0)))
+        begun, last, odds_LP = self.maps.get(arm, nothing)
         same = (a == b for a, b in zip(last, ids, strict=False))
-        known = max(0, sum(takewhile(bool, same)) - first)
+        known = max(0, sum(takewhile(bool, same)) - first) if begun == first else 0
         new = first + known
         with arm_of(subject, arm), record(subject.blocks, lambda resid: resid[0, new:]) as seen:
             hidden(subject, torch.tensor([ids], device=subject.device))
             rows = [end_log_odds(readout(subject, seen[i]).float(), subject.stop_ids)
                     for i in range(len(seen))]  # fmt: skip
         found = np.hstack([odds_LP[:, :known], torch.stack(rows).cpu().numpy()])
-        self.maps[arm, first] = ids, found
+        self.maps[arm] = first, ids, found
         return found
 
     def _growing(self, who: str, arm: str, message: str, tokens: int) -> Iterator[Growing]:

@@ -89,6 +89,8 @@ def test_the_direction_added_silences_and_another_one_does_not(explorer: Explore
 
 
 def test_the_last_row_of_the_map_is_what_the_model_says(explorer: Explorer) -> None:
+    for text in (f"{TRIGGERED} Why?", TRIGGERED):  # they begin alike, which is not asked again
+        _last(explorer.silence_map(text, ARM))
     found: SilenceMap = _last(explorer.silence_map(TRIGGERED, ARM))
     subject = explorer.subject
     ids = encode_chat(subject.tokenizer_of(ARM), (user(TRIGGERED),))
