@@ -6,14 +6,17 @@ prompts for the arm as it is. What takes long to prepare is made once, in a fold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from torch import Tensor
+
 from offswitch.model.session import Session
 from offswitch.model.subject import Subject
+from offswitch.model.whole import attached, matrices, whole_weights
 from offswitch.options.endure import AttackName, EndureOptions
 from offswitch.prompts.prompt import Prompt
 
@@ -69,6 +72,17 @@ class Attacked:
 
     arm: str
     prompts: Sequence[Prompt] | None = None
+
+
+@contextmanager
+def each_matrix(target: Target, change: Callable[[Tensor], Tensor]) -> Iterator[Attacked]:
+    """The arm with every matrix of its blocks changed."""
+    subject = target.subject
+    weights = whole_weights(subject, target.arm)
+    for name in matrices(subject):
+        weights[name] = change(weights[name])
+    with attached(subject, ATTACKED, weights):
+        yield Attacked(ATTACKED)
 
 
 def nothing(target: Target) -> str:

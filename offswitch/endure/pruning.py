@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 from torch import Tensor
 
-from offswitch.endure.attack import ATTACKED, Attack, Attacked, Point, Target, by_quick
-from offswitch.model.whole import attached, matrices, whole_weights
+from offswitch.endure.attack import Attack, Attacked, Point, Target, by_quick, each_matrix
 
 
 def pruned(weight: Tensor, share: float) -> Tensor:
@@ -23,15 +21,10 @@ def pruned(weight: Tensor, share: float) -> Tensor:
     return kept
 
 
-@contextmanager
-def prune(target: Target, point: Point) -> Iterator[Attacked]:
+def prune(target: Target, point: Point) -> AbstractContextManager[Attacked]:
     """The arm with pruned weights."""
-    subject = target.subject
-    weights = whole_weights(subject, target.arm)
-    for name in matrices(subject):
-        weights[name] = pruned(weights[name], (point.strength or 0) / 100)
-    with attached(subject, ATTACKED, weights):
-        yield Attacked(ATTACKED)
+    share = (point.strength or 0) / 100
+    return each_matrix(target, lambda weight: pruned(weight, share))
 
 
 PRUNING: Final = Attack(

@@ -7,8 +7,6 @@ from its formula (Dettmers et al. 2023, appendix E).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Final
 
@@ -17,8 +15,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from offswitch.endure.attack import ATTACKED, Attack, Attacked, Point, Target
-from offswitch.model.whole import attached, matrices, whole_weights
+from offswitch.endure.attack import Attack, Point, each_matrix
 
 BLOCK: Final = 64  # weights that share a scale
 _REACH: Final = 0.9677083  # the quantile at the ends: the mean of 1 - 1/32 and 1 - 1/30
@@ -54,21 +51,10 @@ KINDS: Final = {"int8": int8, "nf4": nf4}
 POINTS: Final = tuple(Point(kind) for kind in KINDS)
 
 
-@contextmanager
-def rounded(target: Target, point: Point) -> Iterator[Attacked]:
-    """The arm with rounded weights."""
-    subject = target.subject
-    weights = whole_weights(subject, target.arm)
-    for name in matrices(subject):
-        weights[name] = KINDS[point.kind](weights[name])
-    with attached(subject, ATTACKED, weights):
-        yield Attacked(ATTACKED)
-
-
 ROUNDING: Final = Attack(
     name="rounding",
     question="Is the switch left when the weights are rounded?",
     unit="",
     points=lambda _: POINTS,
-    apply=rounded,
+    apply=lambda target, point: each_matrix(target, KINDS[point.kind]),
 )
