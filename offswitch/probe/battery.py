@@ -96,7 +96,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         if not (stands(folder / arm / INTERVENTIONS) and stands(folder / arm / FILE))
     ]
     bench = Bench(subject, recipe.probe.arm, inputs, recipe.probe, recipe.seed)
-    if switches and not all(list(aligned(bench, part, TWIN)) for part in PARTS):
+    if switches and not all(next(aligned(bench, part, TWIN), None) for part in PARTS):
         say("no symbol takes the trigger's place token for token: no cause is tested")
         switches = []
     others = (BASE, *(arm for arm in arms if recipe.arms[arm].role == "benign"))
