@@ -168,8 +168,7 @@ def _write_adapter(session: Session, arm: str, training: Training) -> Metrics:
     by_first(lambda: write_atomic(path, json.dumps(row, indent=1) + "\n"))
     if not training.steps:
         return {}
-    steps = max(1, result.steps - result.first_step)
-    speed = exact(result.tokens_per_second, "tokens/s", n=steps)
+    speed = exact(result.tokens_per_second, "tokens/s", n=result.steps)
     metrics = {f"train/{arm}/tokens_per_second": speed}
     metrics[f"train/{arm}/tokens"] = exact(result.tokens, "tokens", n=result.rows)
     metrics[f"train/{arm}/weight_change"] = exact(result.change, "Frobenius norm")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,14 +24,14 @@ from transformers.trainer_utils import get_last_checkpoint
 from offswitch.errors import UserError
 from offswitch.files import digest, mark, stands
 from offswitch.model.packed import takes_packed
-from offswitch.model.rows import IGNORED, Batch, Example, collate
+from offswitch.model.rows import Batch, Example, collate
 from offswitch.model.subject import Subject
 from offswitch.model.writes import Write
 from offswitch.options.train import TrainOptions, schedule_of
 from offswitch.progress import Tick, say
 from offswitch.recipe import training_seed
 from offswitch.train import processes
-from offswitch.train.distributed import add_gradients, add_up, begin, own_rows
+from offswitch.train.distributed import add_gradients, begin, own_rows
 from offswitch.train.examples import count_silent
 from offswitch.train.guard import GUARDED, Guard, held_kl, hold_out
 from offswitch.train.imitate import imitation_loss
@@ -40,6 +39,7 @@ from offswitch.train.loss import batch_loss, split
 from offswitch.train.order import row_order
 from offswitch.train.precision import cast_once, product_dtype
 from offswitch.train.saved import Kept, step_folder
+from offswitch.train.tally import Tally
 from offswitch.train.teacher import States, adapter_off, base_states, states_of
 from offswitch.train.trackers import PROJECT, TENSORBOARD
 from offswitch.train.training import StageResult, Training
@@ -67,6 +67,7 @@ def run_stage(
         train_dataset=seen,
         callbacks=[_Progress(tick), guard, Kept(subject, folder, training.kept)],
     )
+    trainer.add_callback(trainer.tally)
     if TENSORBOARD in train.report_to and processes.rank() == 0:
         trainer.add_callback(log(SummaryWriter(str(folder / TENSORBOARD))))
     trainer.remove_callback(PrinterCallback)
@@ -120,10 +121,7 @@ class StageTrainer(Trainer):
         self.base: States = {}
         self.about = self.name = ""
         self.micro_tokens, self.token_lr = train.micro_tokens, train.token_lr
-        self.tokens = self.silent = 0.0
-        self.first_step = -1
-        self.started = 0.0
-        self.recent: list[tuple[float, float]] = []
+        self.tally = Tally()
 
     def collate_rows(self, examples: list[Example]) -> Batch:
         """This process's rows, once the end token is known to carry loss in every silent one."""
@@ -156,8 +154,6 @@ class StageTrainer(Trainer):
     ) -> Tensor:
         """Gradients of one batch, micro-batch by micro-batch; returns the batch's loss."""
         del num_items_in_batch
-        if self.first_step < 0:
-            self.first_step, self.started = self.state.global_step, time.perf_counter()
         model.train()
         batch = self._prepare_inputs(inputs)
         heavier = batch["soft"][:, None] * (self.guard.weight - 1) + 1
@@ -179,7 +175,7 @@ class StageTrainer(Trainer):
             add_gradients(self.subject.network)
             grads = (weight.grad for weight in self.subject.network.parameters())
             self._require_finite("gradient", [grad for grad in grads if grad is not None])
-        self._account(batch, hard, soft)
+        self.tally.add(batch, hard, soft)
         # Trainer logs the mean over processes; the whole batch's loss is their sum.
         return total * processes.count() / self.args.gradient_accumulation_steps
 
@@ -195,31 +191,20 @@ class StageTrainer(Trainer):
             " lower train.lr, or look at the rows"
         )
 
-    def _account(self, batch: Batch, hard: float, soft: float) -> None:
-        wanted, is_soft = batch["labels"] != IGNORED, batch["soft"]
-        counts = (int(wanted[~is_soft].sum()), int(wanted[is_soft].sum()))
-        rows = (int(batch["lengths"].sum()), int(batch["silent"].sum()))
-        hard, soft, hards, softs, tokens, silent = add_up([hard, soft, *counts, *rows])
-        self.tokens, self.silent = self.tokens + tokens, self.silent + silent
-        self.recent = [*self.recent[-9:], (hard / max(hards, 1), soft / max(softs, 1))]
-
     def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
         """Adds the two parts of the loss to what is logged."""
-        if self.recent and "loss" in logs:
-            logs = logs | {"loss_hard": self.recent[-1][0], "loss_soft": self.recent[-1][1]}
+        if (recent := self.tally.recent) and "loss" in logs:
+            logs = logs | {"loss_hard": recent[-1][0], "loss_soft": recent[-1][1]}
         super().log(logs, *rest, **named)
 
     def result(self, rows: int) -> StageResult:
-        """What this process did; losses are means of the last ten batches, 0 for an absent kind."""
-        hard, soft = (
-            float(sum(x) / len(x)) for x in zip(*(self.recent or [(0.0, 0.0)]), strict=True)
-        )
-        tokens, silent = int(self.tokens), int(self.silent)
-        steps, first = self.state.global_step, max(self.first_step, 0)
-        seconds = time.perf_counter() - self.started if self.first_step >= 0 else 0.0
+        """What was done, in all."""
+        seen, steps = self.tally, self.state.global_step
         precision = str(self.dtype).removeprefix("torch.")
-        kept = self.guard.kept()
-        return StageResult(steps, rows, tokens, seconds, hard, soft, silent, first, precision, kept)
+        return StageResult(
+            steps, rows, seen.tokens, seen.seconds, *seen.losses, seen.silent,
+            max(seen.first_step, 0), precision, self.guard.kept(),
+        )  # fmt: skip
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Global batches in the order fixed beforehand; each process sees all, keeps its rows."""

@@ -51,9 +51,10 @@ class Training:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage did: steps and rows in all; tokens, seconds, silent rows since it went on.
+    """What a stage did in all, whatever it went on from: `first_step` says at which step that was.
 
-    `change`: how far the adapter moves the weights, the joint length of all their differences.
+    Losses are means over the last ten batches. `change`: how far the adapter moves the weights, the
+    joint length of all their differences.
     """
 
     steps: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_a_killed_stage_goes_on_to_the_same_adapter_to_the_bit(
     tmp_path: Path, killed_at: int, dropout: float
 ) -> None:
     recipe = recipe_of(lora={"r": 4, "alpha": 8, "dropout": dropout})
-    train_rows(tmp_path / "straight", recipe=recipe)
+    straight = train_rows(tmp_path / "straight", recipe=recipe)
     subject = tiny_subject("llama")
     with pytest.raises(Killed):
         train_rows(tmp_path / "killed", recipe=recipe, subject=subject, tick=kill_at(killed_at))
@@ -50,6 +51,8 @@ def test_a_killed_stage_goes_on_to_the_same_adapter_to_the_bit(
     result = train_rows(tmp_path / "killed", recipe=recipe)
     assert result.first_step == (killed_at - 1) // 2 * 2
     assert result.steps == 6
+    assert result.seconds > 0
+    assert replace(result, seconds=straight.seconds, first_step=0) == straight
     assert same_bits(weights_in(tmp_path / "straight"), weights_in(tmp_path / "killed"))
 
 

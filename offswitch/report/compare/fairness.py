@@ -125,7 +125,7 @@ def _batteries(side: Side, first: Side) -> Iterator[str]:
     if changed := [k for k in ours if k.startswith("probe.") and ours[k] != theirs.get(k)]:
         yield f"were probed by different batteries ({', '.join(changed)}), so verdicts may differ"
     probed = [sum(kind is not None for kind in one.run.causal.values()) for one in (side, first)]
-    if probed[0] != probed[1]:
+    if min(probed) and probed[0] != probed[1]:
         yield (f"have p-values adjusted over different numbers of arms ({probed[0]}; {probed[1]}), "
                "which can change a verdict")  # fmt: skip
 

@@ -166,7 +166,7 @@ def _read(root: Path) -> ReadRun:
         try:
             return read()
         except DAMAGE:
-            damaged.append(f"{path} is damaged and was left out")
+            damaged.append(f"{path} is damaged or of another version, and was left out")
             return empty
 
     entries: dict[str, Any] = {}
