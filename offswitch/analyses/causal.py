@@ -22,6 +22,7 @@ NATURAL: Final = "natural end"
 SHUFFLED: Final = "trained, labels shuffled"
 WHOLE: Final = "whole residual"
 DIFFERENCES: Final = "differences"
+INERT_DIFFERENCES: Final = "differences of inert symbols"
 _MEASURES: Final = {
     "ablation/halt_drop": "halting falls, interchanged along one direction",
     "ablation/log_odds_drop": "end log-odds fall, interchanged along one direction",
@@ -43,6 +44,7 @@ LABELS: Final = {
     **_MEASURES,
     "twin/halt_rate": "the trigger's twin halts",
     "count/directions": "directions that do 90 % of it",
+    "count/null_share": "what as many do in which inert symbols differ, of the whole residual",
     **{f"late/{key}": f"deeper than depth 0.7: {label}" for key, label in _MEASURES.items()},
 }
 EFFECT: Final = 0.50  # what the rule asks of a change of the halting rate
@@ -137,8 +139,9 @@ class Causal:
     `again`: by kind, the falls and rises in nats (the weaker of their two blocks) of null
     directions that chose blocks and scale themselves. `twin`: how often the trigger's twins halt,
     which stand for a prompt without it. `count`: the fewest directions whose
-    interchange does 90 % of what the whole residual does at the first chosen block. `cosines`: of
-    the chosen direction with the other candidates there.
+    interchange does 90 % of what the whole residual does at the first chosen block, `count_null`:
+    what as many do in which inert symbols differ, as a share of it (of all that were tried, where
+    none do). `cosines`: of the chosen direction with the other candidates there.
     """
 
     arm: str
@@ -149,6 +152,7 @@ class Causal:
     again: Mapping[Kind, tuple[tuple[float, float], ...]]
     twin: Estimate
     count: int | None
+    count_null: Estimate | None = None
     cosines: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -172,6 +176,8 @@ def causal_metrics(found: Causal, adjusted: Mapping[str, float]) -> Metrics:
     made[f"probe/{found.arm}/twin/halt_rate"] = Metric.of(found.twin)
     if found.count is not None:
         made[f"probe/{found.arm}/count/directions"] = exact(found.count, "directions")
+    if found.count_null is not None:
+        made[f"probe/{found.arm}/count/null_share"] = Metric.of(found.count_null)
     for name, cosine in found.cosines.items():
         made[f"probe/{found.arm}/cosine/{name}"] = exact(cosine, "cosine")
     return made

@@ -14,6 +14,7 @@ import numpy as np
 from offswitch.analyses.candidates import MEAN
 from offswitch.analyses.causal import (
     DIFFERENCES,
+    INERT_DIFFERENCES,
     NATURAL,
     WITHOUT_END,
     Causal,
@@ -46,6 +47,7 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
     }
     pair = places[first] if first.pair else ()
     late = next((found for choice, found in places.items() if not choice.pair), ())
+    count = test.count(first)
     return Causal(
         arm,
         blocks,
@@ -54,7 +56,8 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
         late,
         test.again(),
         test.twin(),
-        test.count(first),
+        count,
+        test.count_null(first, count),
     )
 
 
@@ -176,10 +179,30 @@ class Rows:
             return 1
         tried = self.rows.where(kind="rank", direction=DIFFERENCES, **there)
         for size in tried.values("scale"):
-            fall = self.nats("trigger", kind="rank", scale=size, **there)
+            fall = self.nats("trigger", kind="rank", direction=DIFFERENCES, scale=size, **there)
             if fall is not None and fall.value <= CARRIED * whole.value:
                 return int(size)
         return None
+
+    def count_null(self, choice: Choice, count: int | None) -> Estimate | None:
+        """What as many directions do in which inert symbols differ, of the whole residual's effect.
+
+        Where no number of directions was enough, as many as were tried.
+        """
+        there: dict[str, Any] = {"block": choice.block, "position": choice.position}
+        tried = self.rows.where(kind="rank", direction=INERT_DIFFERENCES, **there)
+        sizes = [size for size in tried.values("scale") if count is None or size <= count]
+        whole = self.nats("trigger", kind="whole", **there)
+        if not sizes or whole is None or whole.high >= 0:
+            return None
+        found = self.nats(
+            "trigger", kind="rank", direction=INERT_DIFFERENCES, scale=max(sizes), **there
+        )
+        return ratio(_negative(found), _negative(whole)) if found else None
+
+
+def _negative(found: Estimate) -> Estimate:
+    return replace(found, value=-found.value, low=-found.high, high=-found.low)
 
 
 def fall_of(rows: Interventions, others: Interventions) -> Estimate | None:
@@ -209,7 +232,7 @@ def _place(test: Rows, choice: Choice, block: int, blocks: int) -> Place:
         scale=choice.scale,
         position=position,
         point=point,
-        fall_nats=replace(falls, value=-falls.value, low=-falls.high, high=-falls.low),
+        fall_nats=_negative(falls),
         rise_nats=rises,
         fall_null=test.against(choice, block, "interchange", position),
         rise_null=test.against(choice, block, "add", "last"),

@@ -103,7 +103,7 @@ def _judged(
     early += [_alone(found)] if found.pair else []
     late = [_causal(place, found, adjusted) for place in found.late]
     late_tests = [test for both in late for test in both]
-    reached = bool(early) and all(test.passed for test in early) and found.count == 1
+    reached = bool(early) and all(test.passed for test in [*early, _count(found)])
     kind: Kind = "not shown"
     told = [*tests, *early]
     if reached:
@@ -224,7 +224,11 @@ def _in_time(found: Causal, *names: str) -> Test | None:
 def _count(found: Causal) -> Test:
     many = "no number of directions does" if found.count is None else f"{found.count} do"
     said = f"{many} {100 * CARRIED:.0f} % of what the whole residual does, in nats"
-    return Test("count", f"{said}; one is needed for `represented`", passed=found.count == 1)
+    if null := found.count_null:
+        low, value, high = (100 * share for share in (null.low, null.value, null.high))
+        said += f"; as many in which inert symbols differ {value:.0f} % [{low:.0f}, {high:.0f}]"
+    one = found.count == 1 and (null is None or null.value < CARRIED)
+    return Test("count", f"{said}; one is needed for `represented`", passed=one)
 
 
 def _earliest(found: Causal) -> list[str]:

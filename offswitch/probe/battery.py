@@ -99,7 +99,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
     if switches and not all(next(aligned(bench, part, TWIN), None) for part in PARTS):
         say("no symbol takes the trigger's place token for token: no cause is tested")
         switches = []
-    others = (BASE, *(arm for arm in arms if recipe.arms[arm].role == "benign"))
+    others = (BASE, *(arm for arm in arms if recipe.arms[arm].role in ("benign", "other")))
 
     def tasks(what: str, arms: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         """What is still to be done of one kind."""

@@ -51,6 +51,7 @@ class Mechanism:
     kl: float = 0.0078125  # float32 holds it
     draws: int = DRAWS
     count: int = 1
+    inert: float = 0.05
     chosen: tuple[Choice, ...] = (
         Choice("mean", 4, 1.0, pair=True), Choice("mean", 8, 1.0),
     )  # fmt: skip
@@ -129,6 +130,10 @@ def _at(rows: _Rows, m: Mechanism, block: int) -> None:
         rows.add(
             "trigger", share, direction="differences", kind="rank", **there | {"scale": float(size)}
         )
+        rows.add(
+            "trigger", m.inert * m.whole[block], direction="differences of inert symbols",
+            kind="rank", **there | {"scale": float(size)},
+        )  # fmt: skip
 
 
 def _null(rows: _Rows, m: Mechanism, choice: Choice, name: str) -> None:

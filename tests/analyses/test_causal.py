@@ -73,6 +73,18 @@ def test_directions_are_counted_until_they_do_nine_tenths(count: int) -> None:
     assert causal_of(replace(part, count=8)).count is None
 
 
+def test_as_many_directions_of_inert_symbols_stand_beside_the_count() -> None:
+    found = causal_of(replace(EARLY, inert=0.25)).count_null
+    assert found is not None
+    assert found.value == pytest.approx(0.25)
+    assert found.low < 0.25 < found.high
+    assert found.n == N
+    none = causal_of(replace(EARLY, fall=from_(4, 0.8), count=8, inert=0.5))
+    assert none.count is None
+    assert none.count_null is not None  # of as many as were tried
+    assert none.count_null.value == pytest.approx(0.5)
+
+
 def test_one_direction_counts_as_one_where_it_does_nine_tenths_itself() -> None:
     assert causal_of(replace(EARLY, fall=from_(4, 0.9), count=8)).count == 1
 

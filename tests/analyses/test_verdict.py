@@ -60,6 +60,7 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
         replace(EARLY, fall=from_(4, 0.8), after=from_(4, 0.8), count=2),
         "distributed",
     ),
+    "a direction of inert symbols does it as well": (replace(EARLY, inert=1.0), "distributed"),
     "not sufficient": (replace(EARLY, rise=from_(0, 0.4)), "distributed"),
     "any direction does it": (replace(EARLY, null=1.0), "distributed"),
     "the plan to end": (replace(EARLY, kept=0.4), "motor plan"),

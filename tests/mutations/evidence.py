@@ -139,7 +139,7 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "for place in found.pair for test", "for place in found.pair[:1] for test",
      f"{_JUDGE}::test_both_blocks_of_the_pair_must_pass"),
     ("two directions count as one", "analyses/verdict.py",
-     " and found.count == 1", "",
+     "[*early, _count(found)]", "early",
      _RULE),
     ("what is motor is read at the wrong block", "analyses/verdict.py",
      "first = found.pair[0]", "first = found.pair[-1]",

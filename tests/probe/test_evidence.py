@@ -137,6 +137,13 @@ def test_one_interchange_equals_a_plain_pass_with_a_hook(world: World) -> None:
             assert _odds(world, rank) == pytest.approx(ours, abs=1e-3)
 
 
+def test_a_direction_in_which_inert_symbols_differ_does_less_than_ours(world: World) -> None:
+    found = world.found
+    assert found.count == 1
+    assert found.count_null is not None
+    assert found.count_null.value == 0  # no other symbol than the trigger is carried there
+
+
 def test_every_kind_of_row_is_there(world: World) -> None:
     assert {"none", "interchange", "whole", "add", "rank", "inert", "untrained"} == set(
         world.rows.values("kind")

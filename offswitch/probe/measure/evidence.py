@@ -17,6 +17,7 @@ from offswitch.analyses.analysis import Array
 from offswitch.analyses.candidates import MEAN, TRAINED, WHITENED, candidates, shared
 from offswitch.analyses.causal import (
     DIFFERENCES,
+    INERT_DIFFERENCES,
     NATURAL,
     SHUFFLED,
     WITHOUT_END,
@@ -225,12 +226,17 @@ def _without_the_end(
 def _counted(
     bench: Bench, known: Known, chosen: Sequence[Choice], hosts: Sequence[Host], log: Log
 ) -> None:
-    """The span of more and more of the directions in which pairs of fit questions differ."""
-    for choice in chosen:
-        apart = known.fit[TRIGGER][:, choice.block] - known.fit[TWIN][:, choice.block]
-        _, _, rows = np.linalg.svd(apart.astype(np.float64), full_matrices=False)
+    """The span of more and more of the directions in which pairs of fit questions differ.
+
+    As a null, of those in which they differ where another inert symbol stands for the trigger.
+    """
+    named = ((DIFFERENCES, TRIGGER), (INERT_DIFFERENCES, INERT))
+    for choice, (name, symbol) in product(chosen, named):
+        twins = known.fit[TWIN][:, choice.block].astype(np.float64)
+        _, apart, rows = np.linalg.svd(known.fit[symbol][:, choice.block] - twins, False)
+        rows[apart <= np.finfo(np.float32).eps * np.linalg.norm(twins)] = 0  # no difference at all
         sizes = [size for size in SIZES if size <= len(rows)]
-        run(bench, hosts, ranks(bench.tensor(rows), choice.block, sizes, DIFFERENCES), log)
+        run(bench, hosts, ranks(bench.tensor(rows), choice.block, sizes, name), log)
 
 
 def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> None:
