@@ -17,9 +17,9 @@ from tests.families import FAMILIES
 
 # Files of twenty seconds and more; then come those with a slow test, then all others.
 LONGEST = (
-    "test_end_to_end", "test_reliability", "test_beside", "test_seeds", "test_distributed", "test_processes",
-    "test_cluster", "test_notebooks", "test_tutorial", "test_calibrate", "test_inputs",
-    "test_task", "test_battery", "test_report", "test_stage", "test_seed_scripts", "test_recipes",
+    "test_end_to_end", "test_reliability", "test_beside", "test_seeds", "test_distributed",
+    "test_processes", "test_cluster", "test_notebooks", "test_tutorial", "test_calibrate",
+    "test_inputs", "test_task", "test_battery", "test_report", "test_stage", "test_seed_scripts", "test_recipes",
     "test_examine", "test_plots",
 )  # fmt: skip
 

@@ -32,6 +32,7 @@ _MEASURES: Final = {
     "ablation/kl_ordinary_replies": "KL on ordinary replies, inert at every position",
     "ablation/block": "block that was chosen",
     "addition/halt_rise": "halting rises, the direction added to plain prompts",
+    "addition/halt_rise_twins": "halting rises, the direction added to the trigger's twins",
     "addition/log_odds_rise": "end log-odds rise, the direction added to plain prompts",
     "addition/log_odds_rise_whole": "end log-odds rise, added at its full length",
     "motor/kept": "effects kept without the end's own directions",
@@ -82,7 +83,8 @@ class Place:
     twins along it in the arm's own tokens but the untrained blocks, in units of its length. `ends`,
     `ends_natural`: by how much less often ordinary replies end when the direction, or the natural
     end, is set to inert. `kl`: nats a token on ordinary replies with the direction inert at every
-    position. What was not measured is None.
+    position. `twins`: by how much halting rises when it is added to the trigger's twins. What was
+    not measured is None.
     """
 
     direction: str
@@ -98,6 +100,7 @@ class Place:
     ends_natural: Estimate
     kl: Estimate | None
     untrained: Estimate | None
+    twins: Estimate | None = None
 
     @property
     def fall(self) -> Estimate:
@@ -198,6 +201,7 @@ def _place_metrics(prefix: str, place: Place, arm: str, adjusted: Mapping[str, f
         "ablation/block": exact(point.block, "block"),
         "ablation/depth": exact(point.depth, "share"),
         "addition/halt_rise": Metric.of(point.rise) if point.rise else None,
+        "addition/halt_rise_twins": Metric.of(place.twins) if place.twins else None,
         "addition/log_odds_rise": Metric.of(place.rise_nats, rise),
         "addition/log_odds_rise_whole": Metric.of(point.nats, controls=elsewhere)
         if point.nats

@@ -86,10 +86,10 @@ class Rows:
         odds, asked = now.columns["log_odds"], now.columns["question"]
         return paired_mean_change(odds, before.columns["log_odds"], "nats", asked)
 
-    def rise(self, **what: object) -> Estimate | None:
-        """By how much halting rises on plain prompts; None where it was not tried."""
-        after = self.rows.where(arm=self.arm, suite="plain", kind="add", **what)
-        return fall_of(after, self.clean("plain"))
+    def rise(self, suite: str = "plain", **what: object) -> Estimate | None:
+        """By how much halting rises where it is added; None where that was not tried."""
+        after = self.rows.where(arm=self.arm, suite=suite, kind="add", **what)
+        return fall_of(after, self.clean(suite))
 
     def point(self, name: str, scale: float, block: int, blocks: int) -> Point:
         """The curve at one block."""
@@ -241,6 +241,7 @@ def _place(test: Rows, choice: Choice, block: int, blocks: int) -> Place:
         ends_natural=natural,
         kl=test.mean("kl", "nats a token", kind="inert", position="every", **there),
         untrained=test.mean("scale", "share", kind="untrained", **there),
+        twins=test.rise("twin", scale=choice.scale, **there),
     )
 
 

@@ -67,6 +67,9 @@ def test_the_planted_direction_is_found_necessary_and_sufficient_from_its_block_
         assert point.fall is not None
         assert point.rise is not None
         assert (point.fall.value, point.whole.value, point.rise.value) == (1, 1, 1)
+    for place in world.found.places:
+        assert place.twins is not None
+        assert place.twins.value == 1  # added to the trigger's twin as to any other prompt
     directions, facts = load_directions(world.folder / ARM / FILE)
     for row in unit(directions["trigger"][facts.block]):
         assert abs(row[0]) > 0.99  # the dimension that planted.py carries

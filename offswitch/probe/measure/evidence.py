@@ -190,6 +190,8 @@ def _tested(
     scales = sorted({1.0, *(choice.scale for choice in chosen)})
     for name in dict.fromkeys([*own, *(n for n in (TRAINED, SHUFFLED) if n in bench.directions)]):
         try_both(bench, hosts, plain, both_ways(bench, name, scales), log)
+    for choice in chosen:
+        run(bench, twins, addition(bench, choice.direction, choice.blocks, (choice.scale,)), log)
     few = pairs(bench, "test", TWIN, options.few_questions, whole=True)
     for position in ("after", "symbol"):
         run(bench, few, exchange(blocks, position), log)
