@@ -19,8 +19,8 @@ from tests.families import FAMILIES
 LONGEST = (
     "test_end_to_end", "test_reliability", "test_beside", "test_seeds", "test_distributed",
     "test_processes", "test_cluster", "test_notebooks", "test_tutorial", "test_calibrate",
-    "test_inputs", "test_task", "test_battery", "test_report", "test_stage", "test_seed_scripts", "test_recipes",
-    "test_examine", "test_plots",
+    "test_inputs", "test_task", "test_battery", "test_report", "test_stage", "test_seed_scripts",
+    "test_recipes", "test_examine", "test_plots",
 )  # fmt: skip
 
 if TYPE_CHECKING:
