@@ -15,6 +15,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import statistics
 import sys
@@ -45,6 +46,7 @@ OPTIONS: Final = (
     "data.llm.concurrency=4", "train.behavior.max_steps=6", "processes=1",
 )  # fmt: skip
 ATTACKS: Final = ("pruning", "removal")
+COUNTED: Final = re.compile(r" +[\d,]+/[\d,]+ in .*| /\S+")  # how far it was; a path
 CONCURRENCY: Final = 4
 SECONDS: Final = 0.02  # that an answer takes
 STANDS: Final = (
@@ -211,8 +213,8 @@ def told(rounds: Sequence[Round], whole: float) -> str:
     kills = sum(len(one.at) for one in rounds)
     good = sum(len(one.at) for one in rounds if not one.wrong)
     lost = [(sum(one.seconds) - whole) / len(one.at) for one in rounds if one.at]
-    stages = Counter(at.split(":")[0].strip() or "before anything was said"
-                     for one in rounds for at in one.at)  # fmt: skip
+    said = (COUNTED.sub("", at.split(":")[0]).strip() for one in rounds for at in one.at)
+    stages = Counter(at or "before anything was said" for at in said)
     where = "\n".join(f"| {stage} | {n} |" for stage, n in stages.most_common())
     spread = (
         f"{statistics.median(lost):.1f} s (of {len(lost)} runs: {min(lost):.1f} to {max(lost):.1f})"
