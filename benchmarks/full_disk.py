@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -131,8 +132,9 @@ def _what_is_wrong(home: Path, done: Ended) -> list[str]:
 
 def told(found: Found) -> str:
     """What came of it, as Markdown."""
-    kinds = Counter(line.split(" in /")[0].split(": /")[0].replace("offswitch: ", "")
-                    for line in found.points)  # fmt: skip
+    kinds = Counter(
+        re.sub(r" in /.*|: /.*|^offswitch: | to /[^:]*", "", line) for line in found.points
+    )
     rows = "\n".join(f"| {line} | {count} |" for line, count in kinds.items())
     return (
         f"{len(found.points)} times refused in one line, {len(found.wrong)} times otherwise; what "

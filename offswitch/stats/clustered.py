@@ -11,7 +11,8 @@ Coverage in simulated worlds (clusters of 1 to 16, correlations up to 0.6, rates
 mean and the least over settings, from 20 clusters on: rates 96.2 and 92 %, changes of rates 96.4
 and 92 %, means 94 and 91 %, AUROC 96.4 and 93 %. With 9 to 12 clusters 96, 98, 93, 97 %. Known
 failure: where questions decide nearly alone and there are only 12, look-alikes are covered 83 to
-93 % of the time.
+93 % of the time. Of 87 settings with 12 to 60 clusters (4,000 worlds each) 64 lie within 1.5 points
+of 95 %, one just below (93.3 %, rates, 12 clusters), 22 above, up to 98.8 %: intervals too wide.
 """
 
 from __future__ import annotations
