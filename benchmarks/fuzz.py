@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 4096  # bytes of an input
 PACED: Final = 200  # inputs by which the speed of a parser is told
-LEAST: Final = 1000  # inputs that a parser gets, however slow it is
+LEAST: Final = 10_000  # inputs that a parser gets, however slow it is
 PIECES: Final = (
     b"\0", b"\xff", b"\xf0\x9f", b"\n", b"\r", b'"', b"[" * 40, b"{" * 40, b"&a [*a]", b"*a",
     b"!!python/object/apply:os.system [a]", b"../" * 8, b"/dev/zero", b"nan", b".inf", b"1e999",
