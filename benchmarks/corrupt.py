@@ -1,6 +1,6 @@
 """Is a damaged file noticed, whatever its kind and however it was damaged?
 
-A small run is finished. A file of it, or of a cache, is then cut, flipped in one bit, emptied,
+A small run is finished, attacked and exported. A file of it, or of a cache, is then cut, flipped in one bit, emptied,
 exchanged with another model's, put back to an earlier run's, or deleted. Whoever reads it must
 refuse in one line that names it, or make it again; and the command that made the run must end as if
 nothing had happened. `python -m benchmarks.corrupt [--only WORD] [--keep DIR]
@@ -25,6 +25,7 @@ from unittest.mock import patch
 
 import pytest
 
+from benchmarks.corrupt_after import of_what_follows
 from benchmarks.corrupt_caches import of_caches
 from benchmarks.damage import (
     ARTEFACTS,
@@ -192,7 +193,7 @@ def campaign(folder: Path, asked: Asked) -> Iterator[Found]:
                 small_home(home, architecture)
             finished(home, seed, reported)
     sources = Sources(*(folder / name for name in SOURCES))
-    for part in (of_a_run, half, of_caches):
+    for part in (of_a_run, half, of_caches, of_what_follows):
         yield from part(sources, folder / "work", asked)
 
 
