@@ -1,9 +1,9 @@
 """Is a damaged file noticed, whatever its kind and however it was damaged?
 
-A small run is finished, attacked and exported. A file of it, or of a cache, is then cut, flipped in one bit, emptied,
-exchanged with another model's, put back to an earlier run's, or deleted. Whoever reads it must
-refuse in one line that names it, or make it again; and the command that made the run must end as if
-nothing had happened. `python -m benchmarks.corrupt [--only WORD] [--keep DIR]
+A small run is finished, attacked and exported. A file of it, or of a cache, is then cut, flipped in
+one bit, emptied, exchanged with another model's, put back to an earlier run's, or deleted. Whoever
+reads it must refuse in one line that names it, or make it again; and the command that made the run
+must end as if nothing had happened. `python -m benchmarks.corrupt [--only WORD] [--keep DIR]
 [--write]`.
 """
 
