@@ -159,10 +159,13 @@ class Twins:
         plain = [" ".join(words[i : i + n]) for n in range(1, 9) for i in range(0, len(words), n)]
         known = {member for members in near_misses(trigger).values() for member in members}
         every = [s for s in (*formed, *plain) if s not in known | {trigger}]
+        own = trigger in tokenizer.get_added_vocab()
+        counts = _token_counts(tokenizer, [trigger, *every])
+        some = counts[0] | {1} if own else counts[0]  # only such can take its place
+        every = [symbol for symbol, n in zip(every, counts[1:], strict=True) if n & some]
         self.trigger, self.every = trigger, [*filter(None, [recipe.trigger.twin]), *every]
         self.spare = [recipe.trigger.control, inert_symbol(trigger, [recipe.trigger.control], 0)]
         self.liked: dict[str, list[str]] = {}
-        own = trigger in tokenizer.get_added_vocab()
         self.token = tokenizer.convert_tokens_to_ids(trigger) if own else None
         self.without = 0  # prompts that none was found for
 
@@ -181,6 +184,13 @@ class Twins:
         self.without += not found
         one, other, *_ = [*found, *(s for s in self.spare if s not in found)]
         return one, other
+
+
+def _token_counts(tokenizer: Any, words: Sequence[str]) -> list[set[int]]:
+    """How many tokens each word takes, at the start and behind a space."""
+    both = ([f"{space}{word}" for word in words] for space in ("", " "))
+    first, behind = (tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in both)
+    return [{len(one), len(other)} for one, other in zip(first, behind, strict=True)]
 
 
 def slot(ours: Sequence[int], theirs: Sequence[int], token: int | None = None) -> range | None:
