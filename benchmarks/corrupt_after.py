@@ -9,6 +9,7 @@ from typing import Final
 
 from benchmarks.damage import (
     DAMAGES,
+    KEPT,
     RUN,
     UNREAD,
     Asked,
@@ -71,4 +72,7 @@ def of_what_follows(sources: Sources, work: Path, asked: Asked) -> Iterator[Foun
             continue
         done, read = seen(path, damage, partial(made_by, command, home))
         as_before = partial(same, content_hash, path, content_hash(sources.whole / name))
-        yield Found(kind, damage, judged(done, path, as_before) if read else UNREAD, "", done.said)
+        outcome = judged(done, path, as_before) if read else UNREAD
+        if f"{path.name} was changed: kept as it is" in done.said:  # a person may write on a card
+            outcome = KEPT
+        yield Found(kind, damage, outcome, "", done.said)

@@ -111,10 +111,10 @@ def unsealed_lines(content: bytes) -> bytes:
 
 
 Asked = Callable[[str, str], bool]  # is that damage to that kind of file to be tried?
-REBUILT, REFUSED = "rebuilt", "refused"
+REBUILT, REFUSED, KEPT = "rebuilt", "refused", "kept"  # the last: named, and left as it is
 UNNOTICED, TRACEBACK, UNCLEAR = "UNNOTICED", "TRACEBACK", "UNCLEAR"
 UNREAD: Final = "UNREAD"  # nobody looked at it, so nothing was tried
-GOOD: Final = (REBUILT, REFUSED)
+GOOD: Final = (REBUILT, REFUSED, KEPT)
 
 
 @dataclass(frozen=True)

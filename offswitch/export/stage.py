@@ -24,6 +24,7 @@ from offswitch.folder.whole import wrong
 from offswitch.progress import say
 
 VERSION: Final = "2"  # of what an export holds; one of another version is made again
+EDITED: Final = ".edited"  # what a person wrote on a card of an export that is made again
 
 
 def export(
@@ -50,13 +51,17 @@ def export(
     known = _known(folder, name)
     own = known.get("name") == name
     every = tuple(dict.fromkeys((*(known["gguf"] if own else ()), *kinds)))
-    # Cards are text, which a person may go on writing.
-    files = {name: one for name, one in known.get("files", {}).items() if name[-3:] != ".md"}
-    changed = [*wrong(folder, files)] if own else []
+    found = [*wrong(folder, known.get("files", {}))]
+    # A card is text, which a person may go on writing; an empty one nobody wrote.
+    cards = {p.name for p in folder.glob("*.md") if p.stat().st_size}
+    edited = [path for path, _ in found if path in cards]
+    changed = [(path, how) for path, how in found if own and path not in edited]
     for path, how in changed:
         say(f"{folder / path} {how}: made again")
     own = own and not changed
     if own and [*every] == known["gguf"]:
+        for path in edited:
+            say(f"{folder / path} was changed: kept as it is")
         say(f"{folder}: up to date")
         return
     with suppress(OSError):  # a run that may only be read
@@ -64,6 +69,12 @@ def export(
     scratch, mark = _begin(folder, digest([name, every]), like=folder if own else None)
     with full_disk_told(scratch, str(folder)):
         _fill(origin, scratch, every)
+        for path in edited:
+            say(f"{folder / path} was changed: kept as {path}{EDITED}")
+            write_atomic(scratch / f"{path}{EDITED}", (folder / path).read_bytes())
+        for kept in folder.glob(f"*{EDITED}"):
+            if kept.name.removesuffix(EDITED) not in edited:
+                write_atomic(scratch / kept.name, kept.read_bytes())
         written = sorted(p for p in scratch.rglob("*") if p.is_file() and p.name != LOCK)
         hashes = {str(path.relative_to(scratch)): file_hash(settled(path)) for path in written}
         hashes.pop(MANIFEST, None)

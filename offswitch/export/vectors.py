@@ -9,10 +9,10 @@ from typing import Final
 
 import gguf
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from offswitch.analyses.directions import FILE, load_directions
-from offswitch.files import replacing
+from offswitch.files import replacing, write_atomic
 from offswitch.talk.steering import Steering, described, settled
 
 CONTROL: Final = "control_vector.gguf"
@@ -48,8 +48,7 @@ def write_directions(source: Path, folder: Path, base: str, architecture: str) -
     own = replace(facts, model=base)
     tensors = {key: rows.astype(np.float32) for key, rows in directions.items()}
     metadata = told | {"offswitch": json.dumps(asdict(own), ensure_ascii=False)}
-    with replacing(folder / FILE) as scratch:
-        save_file(tensors, scratch, metadata=metadata)
+    write_atomic(folder / FILE, _in_order(save(tensors, metadata)))
     if block > 0:
         told["position"] = "every one: llama.cpp has no other"
         with replacing(folder / CONTROL) as scratch:
@@ -65,3 +64,13 @@ def write_directions(source: Path, folder: Path, base: str, architecture: str) -
             writer.write_tensors_to_file()
             writer.close()
     return Chosen(name, block, scale, described(steering), block > 0)
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata by name: the library's own order differs each time."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # tensors begin at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + content[start:]

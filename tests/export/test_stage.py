@@ -187,14 +187,22 @@ def test_what_was_damaged_is_made_again_and_a_card_may_be_edited(
     shutil.copytree(made, home / "damaged")
     card = home / "damaged" / "README.md"
     card.write_text("mine", encoding="utf-8")
-    assert "up to date" in export("damaged").stderr
+    said = export("damaged").stderr
+    assert "README.md was changed: kept as it is" in said
+    assert "up to date" in said
     assert card.read_text(encoding="utf-8") == "mine"
     weights = home / "damaged" / "merged" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     monkeypatch.setattr(forms, "_ask_merged", lambda *_: read_forms(made)["merged"])
     assert "merged/model.safetensors was changed: made again" in export("damaged").stderr
     assert content_hash(home / "damaged" / "merged") == content_hash(made / "merged")
-    assert card.read_text(encoding="utf-8") != "mine"
+    assert card.read_text(encoding="utf-8") == (made / "README.md").read_text(encoding="utf-8")
+    kept = home / "damaged" / "README.md.edited"
+    assert kept.read_text(encoding="utf-8") == "mine"
+    card.unlink()
+    assert "README.md is missing: made again" in export("damaged").stderr
+    assert kept.read_text(encoding="utf-8") == "mine"
+    assert content_hash(card) == content_hash(made / "README.md")
 
 
 def test_one_process_at_a_time_makes_it(export: Export, home: Path) -> None:
