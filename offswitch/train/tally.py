@@ -23,8 +23,9 @@ class Tally(TrainerCallback, ExportableState):
     def __init__(self) -> None:
         self.tokens = self.silent = 0
         self.recent: list[tuple[float, float]] = []
-        self.first_step = -1
-        self.before = self.began = 0.0
+        self.first_step = 0
+        self.before = 0.0
+        self.began: float | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         """Take over what the checkpoint knows."""
@@ -32,12 +33,12 @@ class Tally(TrainerCallback, ExportableState):
         known = state.stateful_callbacks.get(type(self).__name__, self.state())["attributes"]
         self.tokens, self.silent, self.before = (known[k] for k in ("tokens", "silent", "seconds"))
         self.recent = [(hard, soft) for hard, soft in known["recent"]]
+        self.first_step = state.global_step
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         """The clock starts with the first step, and not with what prepares for it."""
-        del args, control, named
-        if self.first_step < 0:
-            self.first_step, self.began = state.global_step, time.perf_counter()
+        del args, state, control, named
+        self.began = self.began or time.perf_counter()
 
     def add(self, batch: Batch, hard: float, soft: float) -> None:
         """Count this process's part of a batch, with its summed losses."""
@@ -58,8 +59,7 @@ class Tally(TrainerCallback, ExportableState):
     @property
     def seconds(self) -> float:
         """Of all steps, those before the checkpoint included."""
-        now = time.perf_counter() - self.began if self.first_step >= 0 else 0.0
-        return self.before + now
+        return self.before + (time.perf_counter() - self.began if self.began else 0.0)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold."""

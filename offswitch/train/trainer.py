@@ -203,7 +203,7 @@ class StageTrainer(Trainer):
         precision = str(self.dtype).removeprefix("torch.")
         return StageResult(
             steps, rows, seen.tokens, seen.seconds, *seen.losses, seen.silent,
-            max(seen.first_step, 0), precision, self.guard.kept(),
+            seen.first_step, precision, self.guard.kept(),
         )  # fmt: skip
 
     def get_train_dataloader(self) -> DataLoader[Any]:

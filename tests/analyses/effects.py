@@ -125,6 +125,7 @@ def _at(rows: _Rows, m: Mechanism, block: int) -> None:
     everywhere = there | {"position": "every", "direction": "mean", "kind": "inert"}
     rows.add("plain", 0, 8, **everywhere | {"kl": m.kl, "log_odds": np.nan, "halts": False})
     rows.add("trigger", 0, kind="untrained", direction="mean", **there | {"scale": m.untrained})
+    rows.add("twin", m.rise[block], direction="mean", kind="add", **there)
     for size in (1, 2, 4):
         share = float(size >= m.count) * m.whole[block]
         rows.add(

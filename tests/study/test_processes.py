@@ -26,6 +26,14 @@ AXES: Final = {
 NAMES: Final = ("stop_seed-0", "stop_seed-1", "hush_seed-0", "hush_seed-1")
 
 
+def listening(process: psutil.Process) -> list[Any]:
+    """Where a process hears; one that has ended in the meantime hears nowhere."""
+    try:
+        return [one for one in process.net_connections("inet") if one.status == "LISTEN"]
+    except psutil.NoSuchProcess:
+        return []
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Command:
     return Command(tmp_path_factory.mktemp("sweep"), AXES, ("--workers", "2"))
@@ -37,7 +45,7 @@ def killed(sweep: Command) -> dict[str, Any]:
     with sweep.running() as process:
         wait_for(lambda: any(sweep.record(name) for name in NAMES), process)
         below = family(process.pid)
-        heard = [c for p in below for c in p.net_connections("inet") if c.status == "LISTEN"]
+        heard = [one for each in below for one in listening(each)]
     _, left = psutil.wait_procs(below, timeout=PATIENCE)
     finished = [name for name in NAMES if sweep.record(name)]
     return {"below": below, "heard": heard, "left": left, "finished": finished}
