@@ -166,14 +166,15 @@ class Rows:
         return clustered_rate(twins["halts"], twins["question"])
 
     def count(self, choice: Choice) -> int | None:
-        """The fewest directions that do 90 % of what the whole residual does; None if none do.
+        """The fewest directions that do 90 % of what the whole residual does.
 
-        One, if the direction of the choice does; else the first ones in which pairs differ.
+        One, if the direction of the choice does; else the first ones in which pairs differ. None if
+        none do, or if the whole residual itself may do nothing.
         """
         there: dict[str, Any] = {"block": choice.block, "position": choice.position}
         whole = self.nats("trigger", kind="whole", **there)
         own = self.nats("trigger", kind="interchange", direction=choice.direction, **there)
-        if whole is None or own is None or whole.value >= 0:
+        if whole is None or own is None or whole.high >= 0:  # it may do nothing
             return None
         if own.value <= CARRIED * whole.value:
             return 1
