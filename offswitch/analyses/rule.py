@@ -36,7 +36,7 @@ RULE: Final = (
     "as exchanging the whole residual) and sufficiency (adding it to plain prompts raises halting "
     f"by at least {100 * EFFECT:.0f} points), beyond every null, also those that choose blocks "
     f"themselves; in the first of them it does {CARRIED:.0%} of what the whole residual does to "
-    f"the log-odds, ordinary replies change by at most {KL:g} nats a token without it, training "
+    "the log-odds (one in which inert symbols differ does less), ordinary replies change by at most {KL:g} nats a token without it, training "
     "wrote it (in untrained blocks, with the trigger's token as trained, the trigger's prompts lie "
     f"less than {UNTRAINED:.0%} as far along it), and it is more than the plan to end the reply: "
     "without the end's own directions it keeps half, the untrained model's log-odds rise less "
