@@ -21,11 +21,9 @@ from benchmarks.damage import (
     same,
     seen,
 )
-from benchmarks.reliability import at, ended
-from offswitch.cli import app
+from benchmarks.reliability import at, ended, type_in, what_follows
 from offswitch.files import content_hash
 
-ATTACKS: Final = ("pruning", "removal")
 EXPORTED: Final = "exported"
 ENDURE, EXPORT = "endure", "export"
 
@@ -44,17 +42,9 @@ AFTER: Final = (
 
 def made_by(command: str, home: Path) -> None:
     """Let a home's run be attacked or exported, as its command does it."""
-    root = str(home / RUN)
-    words = {
-        ENDURE: ["endure", root, "--quick", *(w for one in ATTACKS for w in ("--only", one))],
-        EXPORT: ["export", root, str(home / EXPORTED), "--base", "someone/small"],
-    }  # fmt: skip
+    (words,) = (one for one in what_follows(home) if one[0] == command)
     with at(home / "cache"):
-        try:
-            app(words[command])
-        except SystemExit as done:
-            if done.code:
-                raise
+        type_in(words)
 
 
 def of_what_follows(sources: Sources, work: Path, asked: Asked) -> Iterator[Found]:

@@ -31,7 +31,7 @@ from typing import Any, Final
 
 import pytest
 
-from benchmarks.reliability import small_home, untimed, write_part
+from benchmarks.reliability import small_home, type_in, untimed, what_follows, write_part
 from offswitch.files import content_hash
 from offswitch.folder import DATA, DIALOGUES_FILE, DOCUMENTS_FILE, SURVIVAL, TRAIN
 from tests.data.llm_server import Behaviour, Server, serving
@@ -45,7 +45,6 @@ OPTIONS: Final = (
     "data.generator=llm", "data.llm.model=m", "data.llm.ideas_per_call=5", "data.documents=12",
     "data.llm.concurrency=4", "train.behavior.max_steps=6", "processes=1",
 )  # fmt: skip
-ATTACKS: Final = ("pruning", "removal")
 COUNTED: Final = re.compile(r" +[\d,]+/[\d,]+ in .*| /\S+")  # how far it was; a path
 CONCURRENCY: Final = 4
 SECONDS: Final = 0.02  # that an answer takes
@@ -82,30 +81,19 @@ def commands(home: Path, server: Server) -> list[list[str]]:
     """What is typed, one after another."""
     options = [*OPTIONS, f"data.llm.base_url={server.url}"]
     words = [part for option in options for part in ("--set", option)]
-    root = str(home / "runs" / "small")
-    every = [
-        ["run", str(home / "small.yaml"), *words, "--runs", str(home / "runs")],
-        ["endure", root, "--quick", *(part for one in ATTACKS for part in ("--only", one))],
-        ["export", root, str(home / "exported"), "--base", "someone/small"],
-    ]
-    return [one for one in every if one[0] in PARTS]
+    run = ["run", str(home / "small.yaml"), *words, "--runs", str(home / "runs")]
+    return [one for one in (run, *what_follows(home)) if one[0] in PARTS]
 
 
 def typed(home: Path, words: Sequence[Sequence[str]]) -> None:
     """Do in this process what the commands do; what they say goes into a file."""
-    from offswitch.cli import app
-
     os.environ["OFFSWITCH_CACHE"] = str(home / "cache")
     os.dup2(os.open(home / "said", os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with pytest.MonkeyPatch.context() as figures:
         undraw(figures)
         for one in words:
-            try:
-                app(one)
-            except SystemExit as ended:
-                if ended.code:
-                    raise
+            type_in(one)
 
 
 def start(home: Path, server: Server) -> ForkServerProcess:

@@ -26,6 +26,7 @@ from tests.small import small_recipe
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 TIMED: Final = re.compile(r"tokens_per_second|seconds")
+ATTACKS: Final = ("pruning", "removal")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,26 @@ def small_home(home: Path, architecture: str = "llama") -> Path:
 def opened(home: Path, changes: Sequence[str] = ()) -> Run:
     """The run of a home's recipe, this process's own."""
     return open_run(load_recipe(home / "small.yaml", changes), home / "runs")
+
+
+def what_follows(home: Path) -> list[list[str]]:
+    """What is typed once a home's run is there: attacks on it, and an export into `exported`."""
+    root = str(home / "runs" / "small")
+    return [
+        ["endure", root, "--quick", *(word for one in ATTACKS for word in ("--only", one))],
+        ["export", root, str(home / "exported"), "--base", "someone/small"],
+    ]
+
+
+def type_in(words: Sequence[str]) -> None:
+    """Do in this process what a command does; it raises where the command would have failed."""
+    from offswitch.cli import app
+
+    try:
+        app(words)
+    except SystemExit as done:
+        if done.code:
+            raise
 
 
 def untimed(metrics: dict[str, Any]) -> dict[str, Any]:
