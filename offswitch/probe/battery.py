@@ -138,8 +138,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         {"part": a.part, "key": a.suite, "placement": a.variant, "symbol": a.symbol,
          "question": a.question} for a in inputs.asked
     ]  # fmt: skip
-    index = {"arms": list(every), "symbols": dict(inputs.symbols), "rows": rows}
-    write_json(folder / BATTERY, index)
+    write_json(folder / BATTERY, {"arms": every, "symbols": dict(inputs.symbols), "rows": rows})
 
 
 def _read(session: Session, arm: str, inputs: Inputs, folder: Path) -> None:
