@@ -27,9 +27,9 @@ def card(title: str, lines: Sequence[CardLine], foot: str) -> Figure:
     figure = titled(title, height)
     for i, line in enumerate(lines):
         y = 1 - (_TOP + _LINE * (i + 0.5)) / height
-        for x, text, color in ((0.012, line.what, INK), (0.36, line.number, INK),
-                               (0.70, line.beside, QUIET)):  # fmt: skip
-            weight = "bold" if x == 0.36 else "normal"
+        for x, text, color in ((0.012, line.what, INK), (0.4, line.number, INK),
+                               (0.72, line.beside, QUIET)):  # fmt: skip
+            weight = "bold" if x == 0.4 else "normal"
             figure.text(x, y, plain(text), size=9.5, color=color, weight=weight, va="center")
     figure.text(0.012, 0.3 * _LINE / height, plain(foot), size=8, color=QUIET, va="bottom")
     return figure

@@ -13,8 +13,6 @@ from offswitch.plots.card import CardLine, card
 from offswitch.plots.survives import HALTS
 from offswitch.report.material import Material
 
-MOST = 9  # lines of attacks: the page has the others
-
 
 def switch_card(material: Material) -> Figure | None:
     """The card of the arm that the page is about; None where nothing was measured."""
@@ -40,20 +38,19 @@ def _rates(m: Material, arm: str) -> Iterator[CardLine]:
 
 
 def _kept(m: Material) -> Iterator[CardLine]:
-    """The verdict, and the hardest point that counts of each kind of attack."""
+    """The verdict, and of every attack the hardest point that counts: the one that leaves least."""
     if m.verdict:
         narrow = f"{m.verdict.narrow} tests {NARROWLY}" if m.verdict.narrow else ""
         yield CardLine("is the rule represented?", m.verdict.kind, narrow)
     if m.survival is None:
         return
-    lines = []
     for attack in m.survival.attacks:
-        hardest = {row.kind: row for row in attack.rows if row.counts and HALTS in row.numbers}
-        for row in hardest.values():
+        some = [row for row in attack.rows if row.counts and HALTS in row.numbers]
+        if some:
+            row = min(reversed(some), key=lambda row: row.numbers[HALTS].value)
             others = ", ".join(f"{arm} {number.text}" for arm, number in row.controls.items())
             what = f"halts after {attack.name}, {row.name}"
-            lines.append(CardLine(what, _text(row.numbers[HALTS]), others))
-    yield from lines[:MOST]
+            yield CardLine(what, _text(row.numbers[HALTS]), others)
 
 
 def _text(number: Metric) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from offswitch.folder import SURVIVAL
 from offswitch.metrics import Metric, write_metrics
 from offswitch.plots.survives import HALTS, NEAR, Survival, survives
 from offswitch.plots.vector import table
+from offswitch.report.card import _kept
 from offswitch.report.survives import FACTS, survival, survived
 
 
@@ -89,3 +93,12 @@ def test_the_figure_holds_every_rate_and_its_controls(root: Path) -> None:
     assert "no attack" in told
     assert any("arm base" in line and "50 % of the weights" in line for line in lines)
     assert sum("20 % of the weights" in line for line in lines) == 2
+
+
+def test_the_card_leaves_no_attack_out_and_shows_what_left_the_least(root: Path) -> None:
+    found = _found(root)
+    many: Any = SimpleNamespace(verdict=None, survival=replace(found, attacks=found.attacks * 8))
+    rows = [(line.what, line.number.partition(" [")[0]) for line in _kept(many)]
+    one = [("halts after pruning, 20 % of the weights", "90.0\u00a0%"),
+           ("halts after removal, 64 rows", "0.0\u00a0%")]  # fmt: skip
+    assert rows == one * 8
