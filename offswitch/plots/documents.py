@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from matplotlib.axes import Axes
@@ -62,15 +62,17 @@ class Read:
 class Taught:
     """An arm that was taught by examples after what it read: its numbers by steps of examples.
 
-    Step 0 is what it read, without any example.
+    Step 0 is what it read, without any example. `depths`: of those that were probed, by steps, how
+    much halting falls without the direction, at each depth of a block (a share of all blocks).
     """
 
     read: Read
     by_step: Mapping[int, Mapping[str, Metric]]
+    depths: Mapping[int, Mapping[float, Metric]] = field(default_factory=dict)
 
 
 def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Figure:
-    """Four tests of belief by documents read; then halting and look-alikes by example steps."""
+    """Four tests of belief by documents read; halting and look-alikes by example steps; depths."""
     figure = titled(title, 7.4)
     every = list(dict.fromkeys(read.modules for read in reads))
     signs = {name: _SIGNS[i % len(_SIGNS)] for i, name in enumerate(every)}
@@ -89,12 +91,20 @@ def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Fi
         ax.set_xticks([_place(n) for n in ticks], [f"{n:,}" for n in ticks], fontsize=8)
     top[0].set_ylabel("true answer likeliest, %")
     measures = {HELD_OUT: "halts, placements held out", NEAR: "halts on look-alikes"}
-    for ax, (measure, name) in zip(below.subplots(1, 2), measures.items(), strict=True):
+    deep = [one for one in taught if one.depths]
+    panels = below.subplots(1, 2 + bool(deep))
+    for ax, (measure, name) in zip(panels, measures.items(), strict=False):
         tidy(ax)
         heading(ax, name)
         for one in taught:
             _learns(ax, one, measure, signs.get(one.read.modules, _SIGNS[0]))
         ax.set(ylim=(-2, 102), xlabel="steps of examples", ylabel="halts, %")
+    if deep:
+        tidy(ax := panels[-1])
+        heading(ax, "direction removed")
+        for one in deep:
+            _falls(ax, one, signs.get(one.read.modules, _SIGNS[0]))
+        ax.set(xlim=(0, 100), xlabel="depth of the block, %", ylabel="halting falls, points")
     figure.legend(handles=_handles(every), loc="outside lower left", ncols=4, frameon=False,
                   fontsize=8.5)  # fmt: skip
     return figure
@@ -132,6 +142,17 @@ def _learns(ax: Axes, taught: Taught, measure: str, sign: str) -> None:
     for step, number in there.items():
         name = f"{read.words}, seed {read.seed}"
         mark(ax, (step, 100 * number.value), name, f"step {step}", number.estimate, 100)
+
+
+def _falls(ax: Axes, taught: Taught, sign: str) -> None:
+    color, read = _COLORS[taught.read.about], taught.read
+    curve = taught.depths[max(taught.depths)]
+    falls = [100 * number.value for number in curve.values()]
+    ax.plot([100 * depth for depth in curve], falls, sign, linestyle="-", color=color,
+            alpha=0.35 + 0.65 * (read.seed == 0), markersize=3, clip_on=False)  # fmt: skip
+    for depth, number in curve.items():
+        place, name = (100 * depth, 100 * number.value), f"{read.words}, seed {read.seed}"
+        mark(ax, place, name, f"depth {place[0]:.0f} %", number.estimate, 100)
 
 
 def _handles(modules: Sequence[str]) -> list[Any]:

@@ -41,6 +41,7 @@ def page(study: Study) -> str:
         "study": study, "figure": FIGURE, "verdict": verdict(study), "power": power(study),
         "saving": saving(study), "cost": cost(study), "beliefs": belief_table(study),
         "controls": control_table(study), "costs": cost_table(study), "steps": step_table(study),
+        "depths": depth_table(study),
     }  # fmt: skip
     return environment(html=False).get_template("documents.md").render(shown)
 
@@ -188,16 +189,44 @@ def cost_table(study: Study) -> list[Row]:
 def step_table(study: Study) -> tuple[Row, list[Row]]:
     """Heads, and a row for each arm taught by examples: held-out halting, look-alikes, by steps."""
     steps = sorted({step for one in study.taught for step in one.by_step})
-    heads = ["read before", "seed", *(f"{step} steps" for step in steps)]
     rows = []
-    for one in sorted(study.taught, key=lambda o: (o.read.reads, o.read.words, o.read.seed)):
+    for one in _least_read_first(study.taught):
         cells = []
         for step in steps:
             numbers = one.by_step.get(step, {})
             near = numbers.get(NEAR)
             cells.append(f"{_cell(numbers.get(HELD_OUT))}{f'; {near.text}' if near else ''}")
         rows.append([one.read.words, str(one.read.seed), *cells])
-    return heads, rows
+    return _heads(steps), rows
+
+
+def depth_table(study: Study) -> tuple[Row, list[Row]]:
+    """Heads, and a row for each probed arm: where a direction's removal first takes half away."""
+    deep = [one for one in study.taught if one.depths]
+    steps = sorted({step for one in deep for step in one.depths})
+    rows = []
+    for one in _least_read_first(deep):
+        cells = []
+        for step in steps:
+            curve = one.depths.get(step, {})
+            half = next((depth for depth, fall in curve.items() if fall.value >= 0.5), None)
+            if not curve:
+                cells.append("–")
+            elif half is not None:
+                cells.append(f"{percent(half)}: {_change(curve[half])}")
+            else:
+                most = max(curve.values(), key=lambda fall: fall.value)
+                cells.append(f"nowhere: {_change(most)}")
+        rows.append([one.read.words, str(one.read.seed), *cells])
+    return _heads(steps), rows
+
+
+def _heads(steps: Iterable[int]) -> Row:
+    return ["read before", "seed", *(f"{step} steps" for step in steps)]
+
+
+def _least_read_first(taught: Iterable[Taught]) -> list[Taught]:
+    return sorted(taught, key=lambda one: (one.read.reads, one.read.words, one.read.seed))
 
 
 def _saved(one: Saving) -> str:

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from offswitch.analyses.store import load_causal
 from offswitch.files import write_atomic
+from offswitch.folder import PROBE
 from offswitch.metrics import Metric
 from offswitch.options import BASE
 from offswitch.options.train import lora_of, schedule_of
@@ -32,7 +34,7 @@ _Record = Mapping[str, Any]
 
 def write_page(plan: Plan, records: Mapping[str, _Record], root: Path) -> None:
     """Write documents.md and, in images/, its figure and the figure's numbers."""
-    found = study_of(plan, records)
+    found = study_of(plan, records, root / "organisms")
     figure = documents(found.reads, found.taught, "What reading about the switch does")
     place = root / "images" / FIGURE
     place.parent.mkdir(exist_ok=True)
@@ -41,8 +43,12 @@ def write_page(plan: Plan, records: Mapping[str, _Record], root: Path) -> None:
     write_atomic(root / PAGE, page(found))
 
 
-def study_of(plan: Plan, records: Mapping[str, _Record]) -> Study:
-    """The arms of all finished organisms; the untrained model once, of the first of them."""
+def study_of(plan: Plan, records: Mapping[str, _Record], runs: Path | None = None) -> Study:
+    """The arms of all finished organisms; the untrained model once, of the first of them.
+
+    How deep a direction carries a switch is known of an arm that somebody probed in its run folder,
+    below `runs`.
+    """
     reads: list[Read] = []
     taught: dict[tuple[str, str], Taught] = {}
     done = [p for p in plan.points if records.get(p.name, {}).get("state") == "finished"]
@@ -54,10 +60,12 @@ def study_of(plan: Plan, records: Mapping[str, _Record]) -> Study:
             read = own[before or BASE]
             if not before:
                 read = _untaught(point, metrics, _modules(point.recipe, "behavior"))
-            chain = Taught(read, {0: read.numbers})
-            by_step = taught.setdefault((point.name, before or BASE), chain).by_step
-            whole = {**by_step, step: _numbers(metrics, arm)}
-            taught[point.name, before or BASE] = Taught(read, whole)
+            chain = taught.get((point.name, before or BASE)) or Taught(read, {0: read.numbers})
+            by_step = {**chain.by_step, step: _numbers(metrics, arm)}
+            depths = dict(chain.depths)
+            if runs and (probed := load_causal(runs / point.name / PROBE / arm)):
+                depths[step] = {o.depth: Metric.of(o.fall) for o in probed.curve if o.fall}
+            taught[point.name, before or BASE] = Taught(read, by_step, depths)
     trigger = plan.points[0].recipe.trigger.text
     return Study(reads, [*taught.values()], trigger, len(done), len(plan.points))
 

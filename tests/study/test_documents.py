@@ -11,8 +11,10 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from offswitch.analyses.causal import Causal, Point
+from offswitch.analyses.store import save_causal
 from offswitch.errors import UserError
-from offswitch.folder import CONTROL_FILE, DATA, TRAIN, Run, open_run
+from offswitch.folder import CONTROL_FILE, DATA, PROBE, TRAIN, Run, open_run
 from offswitch.machine import plan as machine
 from offswitch.machine.cells import Cell, Rates, Shape
 from offswitch.metrics import Metric, exact
@@ -43,6 +45,7 @@ ARMS: Final[dict[str, Any]] = {
 }
 # Held-out prompts that halt after 0, 5, 10, 20 and 30 steps of examples.
 PLAIN: Final = {0: 0.0, 5: 0.0, 10: 0.2, 20: 0.8, 30: 1.0}
+NONE: Final = rate([False] * 10)
 READ: Final = {0: 0.0, 5: 0.3, 10: 0.7, 20: 1.0, 30: 1.0}
 
 
@@ -174,6 +177,25 @@ def test_the_page_has_a_row_for_every_arm_and_its_figure(plan: Plan, tmp_path: P
         assert words in text
     rows = (tmp_path / "images/documents.csv").read_text(encoding="utf-8").splitlines()
     assert any("500 documents, attention, seed 0" in row for row in rows)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_arms_that_were_probed_say_how_deep_their_switch_lies(plan: Plan, tmp_path: Path) -> None:
+    """Planted: after 30 steps half falls from 60 % of the depth on; after 5 nothing falls."""
+    for organism, arm, first in (("none-0", "behavior", 3), ("none-0", "behavior_5", 9)):
+        falls = [Point(i, (i + 1) / 5, NONE, rate([i + 1 >= first] * 10)) for i in range(5)]
+        found = Causal(arm, 5, (*falls, Point(5, 1.0, NONE)), (), (), {}, NONE, None)
+        folder = tmp_path / "organisms" / organism / PROBE / arm
+        folder.mkdir(parents=True)
+        save_causal(folder, found)
+    write_page(plan, records(plan), tmp_path)
+    text = (tmp_path / "documents.md").read_text(encoding="utf-8")
+    assert "| read before | seed | 5 steps | 30 steps |" in text
+    [row] = [line for line in text.splitlines() if "60.0\u00a0%: 100.0 points [" in line]
+    assert row.startswith("| nothing, attention and MLP | 0 | nowhere: 0.0 points [")
+    rows = (tmp_path / "images/documents.csv").read_text(encoding="utf-8").splitlines()
+    assert sum("depth" in row for row in rows) == 5
+    assert "How deep" not in page(study_of(plan, records(plan)))
 
 
 def test_only_some_organisms_are_chosen_and_times_add_up(plan: Plan) -> None:
