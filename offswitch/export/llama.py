@@ -95,6 +95,7 @@ class Llama:
 
         _hush(llama_cpp)
         self._llama_cpp = llama_cpp
+        self.version: str = llama_cpp.__version__
         self.model = llama_cpp.Llama(
             str(path), n_ctx=longest, n_batch=_BATCH, n_threads=torch.get_num_threads(),
             n_threads_batch=torch.get_num_threads(), logits_all=every, vocab_only=vocabulary,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -60,5 +59,5 @@ def _ask(asking: Asking, path: Path) -> Form:
     reader = Llama(path, longest=longest, every=True)
     with track(f"{path.name}: KL", len(asking.said)) as tick:
         kl = kl_to_base(asking.said, reader.read, asking.origin.run.recipe.seed, tick)
-    name = f"llama.cpp, by llama-cpp-python {version('llama-cpp-python')}"
+    name = f"llama.cpp, by llama-cpp-python {reader.version}"
     return asking.form(name, halts, kl, alike=rows == expected)
