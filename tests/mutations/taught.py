@@ -45,4 +45,7 @@ ROWS: Final = (
     ("what is seen half of the time counts as seen", "stats/__init__.py",
      "(1.959964 + 0.841621) / 1.959964", "1.959964 / 1.959964",
      f"{_STATS}::test_a_difference_that_can_be_seen_is_seen_in_four_of_five_worlds"),
+    ("the first fall of any size is where a switch lies", "report/documents.py",
+     "if fall.value >= 0.5)", "if fall.value >= 0)",
+     f"{_STUDY}::test_arms_that_were_probed_say_how_deep_their_switch_lies"),
 )  # fmt: skip
