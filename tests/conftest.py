@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything that reads it; commands started inherit it
 
 import pytest
+from filelock import FileLock
 
 from tests.families import FAMILIES
 
@@ -61,14 +62,21 @@ def llama() -> Subject:
 
 
 @pytest.fixture(scope="session")
-def small_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A folder with small.yaml, its model, cache/, and runs/small up to the probes; not to change.
 
-    A test that goes on with the run copies runs/.
+    A test that goes on with the run copies runs/. Of several processes that hand out the tests
+    between them, the first that needs it makes it for all.
     """
     from tests.small import probed
 
-    return probed(tmp_path_factory.mktemp("small"))
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "small-home"
+    with FileLock(folder.with_name("small-home.lock")):
+        if not (folder / "done").is_file():
+            folder.mkdir(exist_ok=True)
+            (probed(folder) / "done").touch()
+    return folder
 
 
 @pytest.fixture
