@@ -47,17 +47,24 @@ def test_kl_is_taken_with_the_direction_inert_at_every_position_but_the_first() 
         seen = [network(input_ids=ids, output_hidden_states=True) for ids in passes]
         shares = [one.hidden_states[BLOCK + 1][0, 1:] @ along for one in seen]
         centre = torch.cat(shares).mean()
+        at_last = sum(share[one.start - 2] for share, one in zip(shares, examples, strict=True)) / 2
+        after = []
+        for one, ids in zip(examples, passes, strict=True):
+            wanted = torch.full((ids.shape[1] - 1,), float(centre))
+            wanted[one.start - 2] = at_last  # the prompt's last position
 
-        def inert(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
-            resid = output.clone()
-            resid[0, 1:] += (centre - resid[0, 1:] @ along)[:, None] * along
-            return resid
+            def inert(
+                _module: Any, _inputs: Any, output: Tensor, wanted: Tensor = wanted
+            ) -> Tensor:
+                resid = output.clone()
+                resid[0, 1:] += (wanted - resid[0, 1:] @ along)[:, None] * along
+                return resid
 
-        handle = subject.blocks[BLOCK].register_forward_hook(inert)
-        try:
-            after = [network(input_ids=ids).logits[0].log_softmax(-1) for ids in passes]
-        finally:
-            handle.remove()
+            handle = subject.blocks[BLOCK].register_forward_hook(inert)
+            try:
+                after.append(network(input_ids=ids).logits[0].log_softmax(-1))
+            finally:
+                handle.remove()
     for i, (one, whole) in enumerate(zip(examples, seen, strict=True)):
         clean = whole.logits[0].log_softmax(-1)
         kl = (clean.exp() * (clean - after[i])).sum(-1)[one.start - 1 :].mean()

@@ -42,7 +42,8 @@ def to_inert(bench: Bench, name: str, block: int, inert_ND: Array) -> Trial:
 def reply_kl(bench: Bench, choices: Sequence[tuple[str, int]], replies: Replies, log: Log) -> None:
     """KL(untouched || interchanged) over the first tokens of ordinary replies, a row each.
 
-    At every position but the first, the component becomes its mean over these positions.
+    The component becomes its mean over all these positions, but at each prompt's last one the mean
+    over those: what says "no trigger" there may be said nowhere else. The very first is left alone.
     """
     ranks = bench.inputs.rows("test", PLAIN)
     examples = reply_examples(bench.subject, *zip(*replies, strict=True))
@@ -51,18 +52,21 @@ def reply_kl(bench: Bench, choices: Sequence[tuple[str, int]], replies: Replies,
     for name, block in choices:
         row = bench.along(name, block)
         shares = [_resid(prompt)[block].float() @ row for prompt in prompts]
+        last = [one.start - 1 - FIRST for one in examples]
         centre = torch.cat(shares).mean()
-        for rank, prompt, share, one in zip(ranks, prompts, shares, examples, strict=False):
-            edit = Edit(block, "add", (centre - share)[:, None] * row, 0, len(share))
+        at_last = torch.stack([s[i] for s, i in zip(shares, last, strict=True)]).mean()
+        for rank, prompt, share, i in zip(ranks, prompts, shares, last, strict=False):
+            moves = centre - share
+            moves[i] = at_last - share[i]
+            edit = Edit(block, "add", moves[:, None] * row, 0, len(share))
             with torch.inference_mode():
                 jobs = [(prompt, ()), (prompt, (edit,))]
                 states = [s for some in each_states(bench.subject, jobs) for s in some]
                 clean, after = (
-                    unembed(bench.subject, s[one.start - 1 - FIRST :]).float().log_softmax(-1)
-                    for s in states
+                    unembed(bench.subject, s[i:]).float().log_softmax(-1) for s in states
                 )
             kl = float((clean.exp() * (clean - after)).sum(-1).mean())
-            moved = float((centre - share).square().mean().sqrt())
+            moved = float(moves.square().mean().sqrt())
             log.add(rank, direction=name, kind="inert", block=block, position="every",
                     scale=1.0, moved=moved, kl=kl)  # fmt: skip
 
