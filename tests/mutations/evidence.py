@@ -21,6 +21,10 @@ _AS_FAR: Final = "test_null_directions_move_every_prompt_as_far_as_ours_and_else
 _UNTRAINED: Final = (
     "tests/probe/test_ordinary.py::test_untrained_blocks_see_the_tokens_as_trained_and_nothing_else"
 )
+_EVERY: Final = (
+    "tests/probe/test_ordinary.py"
+    "::test_kl_is_taken_with_the_direction_inert_at_every_position_but_the_first"
+)
 _EDITS: Final = "tests/probe/test_intervene.py"
 _SCALED: Final = "tests/model/test_scaled.py"
 _SPREAD: Final = (
@@ -165,10 +169,10 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
     ("a share has the bounds of its other side", "stats/__init__.py",
      "squares(part.low, of.high)", "squares(part.high, of.high)", _STATS),
     ("KL is taken with one position inert", "probe/measure/ordinary.py",
-     "(centre - share)[:, None] * row, 0, len(share))",
-     "(centre - share)[-1:, None] * row, len(share) - 1, len(share))",
-     "tests/probe/test_ordinary.py"
-     "::test_kl_is_taken_with_the_direction_inert_at_every_position_but_the_first"),
+     "moves[:, None] * row, 0, len(share))",
+     "moves[-1:, None] * row, len(share) - 1, len(share))", _EVERY),
+    ("a prompt's last position is set to what replies say", "probe/measure/ordinary.py",
+     "moves[i] = at_last - share[i]", "moves[i] = centre - share[i]", _EVERY),
     ("without families of look-alikes their test is left out", "analyses/bars.py",
      "if not families:", "if families is None:",
      f"{_RULE}::test_a_missing_number_or_test_is_not_measured"),
