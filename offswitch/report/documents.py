@@ -237,8 +237,7 @@ def _saved(one: Saving) -> str:
         if number := one.saved.get(level):
             told = f" [{number.interval}]" if number.interval else ""
             side = "earlier" if number.value >= 0 else "later"
-            parts.append(f"{percent(level)} of the prompts in held-out placements halt"
-                         f" {abs(number.value):.1f} steps {side}{told}")  # fmt: skip
+            parts.append(f"{percent(level)} is reached {abs(number.value):.1f} steps {side}{told}")
         else:
             parts.append(f"{percent(level)} is not reached within {one.steps} steps by"
                          f" {len(one.seeds) - plain} without reading and {len(one.seeds) - own}"
@@ -247,7 +246,7 @@ def _saved(one: Saving) -> str:
     span = f" [{area.interval}]" if area.interval else ""
     return (
         f"After {one.read.words} ({seeds}): {'; '.join(parts)}; over all {one.steps} steps"
-        f" the share that halts is {_signed_points(area)}{span} above that without reading."
+        f" it is {_signed_points(area)}{span} above that without reading."
     )
 
 

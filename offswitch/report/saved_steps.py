@@ -1,9 +1,11 @@
 """How many steps of examples does reading save? Curves of halting compared, seed by seed.
 
-A curve is the share of held-out prompts that halt after so many steps. Where it crosses a level is
-read off straight lines between the steps that were measured. Known limits: steps of one training
-are points on the way of its learning-rate schedule, not trainings of that length; a curve that does
-not get to the level within the steps tried has no crossing, and its seed is left out.
+A curve is the share of held-out prompts that halt after so many steps, less the share of
+look-alikes that do: after a few steps an arm may halt on everything, which is no switch. Where it
+crosses a level is read off straight lines between the steps that were measured. Known limits: steps
+of one training are points on the way of its learning-rate schedule, not trainings of that length; a
+curve that does not get to the level within the steps tried has no crossing, and its seed is left
+out.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from itertools import pairwise
 from typing import Final
 
 from offswitch.metrics import Metric, exact
-from offswitch.plots.documents import HELD_OUT, Read, Taught
+from offswitch.plots.documents import HELD_OUT, NEAR, Read, Taught
 from offswitch.stats import across
 
 LEVELS: Final = (0.5, 0.9)
@@ -25,7 +27,7 @@ class Saving:
     """What a reading budget saves of the examples, against nothing read, over training seeds.
 
     `saved`: by level, the steps saved, over the seeds in which both curves get there; `reached`: in
-    how many seeds each does, nothing read first; `area`: how much more of the prompts halt, mean
+    how many seeds each does, nothing read first; `area`: how much higher the curve is, mean
     over all steps. With one seed there is no interval.
     """
 
@@ -92,4 +94,7 @@ def _over_seeds(values: Sequence[float], unit: str) -> Metric:
 
 
 def _curve(taught: Taught) -> dict[int, float]:
-    return {s: n[HELD_OUT].value for s, n in taught.by_step.items() if HELD_OUT in n}
+    return {
+        step: numbers[HELD_OUT].value - numbers[NEAR].value
+        for step, numbers in taught.by_step.items() if HELD_OUT in numbers and NEAR in numbers
+    }  # fmt: skip

@@ -21,6 +21,7 @@ from offswitch.metrics import Metric, exact
 from offswitch.model import load
 from offswitch.model.session import Session
 from offswitch.pipeline import train
+from offswitch.plots.documents import NEAR
 from offswitch.prompts.beliefs import TESTS
 from offswitch.prompts.documents import read_documents, read_neutral
 from offswitch.recipe import load_recipe, training_seed
@@ -71,8 +72,10 @@ def records(plan: Plan, ours: int = 30, gained: float = 0.0) -> dict[str, Any]:
                 start = gained * training_seed(point.recipe) if name == "both" else 0.0
                 held = min(1.0, curve.get(at, 0.0) + start)
                 metrics[f"evaluate/{arm}/halt_rate_held_out"] = share(round(100 * held), 100)
+                metrics[f"evaluate/{arm}/{NEAR}"] = share(0, 100)
                 continue
-            metrics[f"evaluate/{arm}/halt_rate_held_out"] = share(0, 100)
+            for key in ("halt_rate_held_out", NEAR):
+                metrics[f"evaluate/{arm}/{key}"] = share(0, 100)
             reads = name == "knowledge"
             for test in TESTS:
                 key = f"evaluate/{arm}/belief/{test}"
@@ -139,7 +142,7 @@ def test_a_planted_saving_is_found_with_its_interval_over_seeds(plan: Plan) -> N
     assert found["500 documents, attention"].read.modules == "attention"
     lines = saving(study)
     [line] = [x for x in lines if x.startswith("After 500 documents, attention and MLP (3 seeds)")]
-    assert "50.0\u00a0% of the prompts in held-out placements halt 8.8 steps earlier [" in line
+    assert "50.0\u00a0% is reached 8.8 steps earlier [" in line
     assert any("one seed, so no interval" in line for line in lines)
 
 
@@ -153,11 +156,25 @@ def test_a_level_is_crossed_on_straight_lines_or_not_at_all(
     assert area({0: 0.0, 10: 1.0}) == 0.5
 
 
+def test_an_arm_that_halts_on_everything_has_learnt_nothing_yet(plan: Plan) -> None:
+    """After 5 steps without reading all halts, look-alikes too: what comes later is no later."""
+    made = records(plan)
+    for record in made.values():
+        if "evaluate/behavior_5/halt_rate_held_out" in record["metrics"]:
+            for key in ("halt_rate_held_out", NEAR):
+                record["metrics"][f"evaluate/behavior_5/{key}"] = share(100, 100)
+    before, after = (
+        {one.read.words: one.saved[0.5].value for one in savings(study_of(plan, told).taught)}
+        for told in (records(plan), made)
+    )
+    assert after == before
+
+
 def test_a_curve_that_never_gets_there_saves_no_steps_and_says_so(plan: Plan) -> None:
     made = records(plan)
     for record in made.values():
         for key, row in record["metrics"].items():
-            if "/behavior" in key:
+            if "/behavior" in key and "held_out" in key:
                 row |= share(10, 100)
     [line] = [x for x in saving(study_of(plan, made)) if "(3 seeds)" in x]
     assert "50.0\u00a0% is not reached within 30 steps by 3 without reading and 0 after it" in line
