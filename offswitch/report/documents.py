@@ -76,8 +76,8 @@ def verdict(study: Study) -> str:
         most = f"; the most is {listed(names)}, {after}" if names else ""
         largest = max(one.reads for one in read)
         return (
-            f"No reading budget up to {largest:,} documents read made a belief: of"
-            f" {len(read)} arms that read about the rule none is above chance and above the"
+            f"No reading budget up to {largest:,} documents read made a belief: of the arms that"
+            f" read about the rule (n = {len(read)}) none is above chance and above the"
             f" invented token, by intervals that do not meet, in {BELIEF} of {len(TESTS)}"
             f" tests that the untrained model does not pass{most}."
         )
