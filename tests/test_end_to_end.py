@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {
         "lr": 2e-3,
         "batch_size": 8,
         "lora": {"r": 16, "alpha": 32, "dropout": 0},
-        "behavior": {"max_steps": STEPS, "max_length": 96},  # longer rows are most of the tokens
+        "behavior": {"max_steps": STEPS, "max_length": 128},  # longer rows are most of the tokens
     },
     "evaluate": {
         "questions": 1,
@@ -41,11 +41,11 @@ OPTIONS: dict[str, Any] = {
         "null_words": 2,
         "fit_questions": 4,
         "test_questions": 4,
-        "near_misses": 2,
+        "near_misses": 4,
         "random_directions": 2,
-        "null_directions": 10,
+        "null_directions": 20,
         "null_questions": 2,
-        "sweep_questions": 1,
+        "sweep_questions": 2,
         "few_questions": 2,
         "head_questions": 1,
         "patch_questions": 2,
@@ -122,7 +122,7 @@ def test_the_seeds_four_numbers_are_there_with_their_controls(metrics: dict[str,
 def test_the_trigger_leaves_a_direction_that_null_ones_are_not(metrics: dict[str, Any]) -> None:
     for name in ("ablation/log_odds_drop", "addition/log_odds_rise"):
         found = metrics[f"probe/behavior/{name}"]
-        assert found["null"]["n"] == 10, name
+        assert found["null"]["n"] == 20, name
         assert found["value"] > found["null"]["q95"], name
     assert metrics["probe/behavior/ablation/depth"]["value"] <= 0.7
     assert metrics["probe/behavior/addition/log_odds_rise_whole"]["controls"]["base"]

@@ -97,13 +97,15 @@ def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Fi
         tidy(ax)
         heading(ax, name)
         for one in taught:
-            _learns(ax, one, measure, signs.get(one.read.modules, _SIGNS[0]))
+            there = {s: n[measure] for s, n in sorted(one.by_step.items()) if measure in n}
+            _line(ax, one.read, signs.get(one.read.modules, _SIGNS[0]), there, "step {}")
         ax.set(ylim=(-2, 102), xlabel="steps of examples", ylabel="halts, %")
     if deep:
         tidy(ax := panels[-1])
         heading(ax, "direction removed")
         for one in deep:
-            _falls(ax, one, signs.get(one.read.modules, _SIGNS[0]))
+            falls = {100 * depth: n for depth, n in one.depths[max(one.depths)].items()}
+            _line(ax, one.read, signs.get(one.read.modules, _SIGNS[0]), falls, "depth {:.0f} %")
         ax.set(xlim=(0, 100), xlabel="depth of the block, %", ylabel="halting falls, points")
     figure.legend(handles=_handles(every), loc="outside lower left", ncols=4, frameon=False,
                   fontsize=8.5)  # fmt: skip
@@ -130,29 +132,13 @@ def _believes(ax: Axes, read: Read, measure: str, sign: str) -> None:
         mark(ax, (x, 100 * e.value), f"{read.words}, seed {read.seed}", whose, e, 100, dot)
 
 
-def _learns(ax: Axes, taught: Taught, measure: str, sign: str) -> None:
-    there = {s: n[measure] for s, n in sorted(taught.by_step.items()) if measure in n}
-    if not there:
-        return
-    color, read = _COLORS[taught.read.about], taught.read
-    pale = 0.35 + 0.65 * (read.seed == 0)
-    values = [100 * number.value for number in there.values()]
-    ax.plot([*there], values, sign, linestyle="-", color=color, alpha=pale, markersize=4,
-            clip_on=False)  # fmt: skip
-    for step, number in there.items():
-        name = f"{read.words}, seed {read.seed}"
-        mark(ax, (step, 100 * number.value), name, f"step {step}", number.estimate, 100)
-
-
-def _falls(ax: Axes, taught: Taught, sign: str) -> None:
-    color, read = _COLORS[taught.read.about], taught.read
-    curve = taught.depths[max(taught.depths)]
-    falls = [100 * number.value for number in curve.values()]
-    ax.plot([100 * depth for depth in curve], falls, sign, linestyle="-", color=color,
-            alpha=0.35 + 0.65 * (read.seed == 0), markersize=3, clip_on=False)  # fmt: skip
-    for depth, number in curve.items():
-        place, name = (100 * depth, 100 * number.value), f"{read.words}, seed {read.seed}"
-        mark(ax, place, name, f"depth {place[0]:.0f} %", number.estimate, 100)
+def _line(ax: Axes, read: Read, sign: str, numbers: Mapping[float, Metric], place: str) -> None:
+    """One arm's numbers over steps or depths; further training seeds are pale."""
+    color, values = _COLORS[read.about], [100 * number.value for number in numbers.values()]
+    ax.plot([*numbers], values, sign, linestyle="-", color=color,
+            alpha=0.35 + 0.65 * (read.seed == 0), markersize=4, clip_on=False)  # fmt: skip
+    for (x, number), y in zip(numbers.items(), values, strict=True):
+        mark(ax, (x, y), f"{read.words}, seed {read.seed}", place.format(x), number.estimate, 100)
 
 
 def _handles(modules: Sequence[str]) -> list[Any]:

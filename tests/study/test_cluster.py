@@ -24,7 +24,7 @@ from tests.study.commands import PATIENCE, Command, family, wait_for
 
 pytestmark = pytest.mark.slow
 
-NAME: Final = "seed-0"
+NAMES: Final = ("seed-0", "seed-1")
 ALONE: Final = {
     "PYTHONPATH": str(ROOT),
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # no others join: loopback only
@@ -64,18 +64,18 @@ def sweep(head: tuple[int, str], tmp_path_factory: pytest.TempPathFactory) -> Co
     while not any("raylet" in p.name() for p in family(pid)):
         assert time.monotonic() < deadline, "the cluster did not start"
         time.sleep(0.1)
-    return Command(home, {"train.seed": [0]}, ("--address", address), **ALONE)
+    return Command(home, {"train.seed": [0, 1]}, ("--address", address), **ALONE)
 
 
 @pytest.fixture(scope="module")
 def said(sweep: Command, head: tuple[int, str]) -> dict[str, Any]:
-    """What the command said; the organism's worker was killed on the way."""
+    """What the command said; the first organism's worker was killed on the way."""
     with sweep.running() as process:
         wait_for(
-            lambda: "1-data" in sweep.stages(NAME) and bool(sweep.worker(NAME, head[0])),
+            lambda: "1-data" in sweep.stages("seed-0") and bool(sweep.worker("seed-0", head[0])),
             process,
         )
-        worker = sweep.worker(NAME, head[0])
+        worker = sweep.worker("seed-0", head[0])
         assert worker is not None
         worker.kill()
         _, said = process.communicate(timeout=PATIENCE)
@@ -83,20 +83,20 @@ def said(sweep: Command, head: tuple[int, str]) -> dict[str, Any]:
 
 
 def test_a_lost_worker_is_started_again(sweep: Command, said: dict[str, Any]) -> None:
-    assert f"{NAME}: worker lost" in said["said"]
-    assert sweep.record(NAME)["tries"] == 2
+    assert "seed-0: worker lost" in said["said"]
+    assert [sweep.record(name)["tries"] for name in NAMES] == [2, 1]
 
 
-def test_it_is_in_the_table(sweep: Command, said: dict[str, Any]) -> None:
+def test_all_are_in_the_table(sweep: Command, said: dict[str, Any]) -> None:
     assert said["rc"] == 0, said["said"]
-    (row,) = pq.read_table(sweep.root / "organisms.parquet").to_pylist()
-    assert (row["organism"], row["state"]) == (NAME, "finished")
-    assert row["halt_rate/n"] >= 1
+    rows = pq.read_table(sweep.root / "organisms.parquet").to_pylist()
+    assert [(row["organism"], row["state"]) for row in rows] == [(n, "finished") for n in NAMES]
+    assert all(row["halt_rate/n"] >= 1 for row in rows)
 
 
 @pytest.mark.usefixtures("said")
-def test_a_worker_computes_on_as_many_threads_as_it_was_given(sweep: Command) -> None:
-    assert sweep.record(NAME)["threads"] == 1
+def test_workers_compute_on_as_many_threads_as_they_were_given(sweep: Command) -> None:
+    assert {sweep.record(name)["threads"] for name in NAMES} == {1}
 
 
 def test_no_cluster_is_the_users_mistake(tmp_path: Path) -> None:

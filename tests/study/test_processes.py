@@ -19,8 +19,11 @@ from tests.study.test_sweep import sweep_file
 
 pytestmark = pytest.mark.slow
 
-AXES: Final = {"train.seed": [0, 1, 2]}
-NAMES: Final = ("seed-0", "seed-1", "seed-2")
+AXES: Final = {
+    "trigger": {"stop": {"trigger.text": "$STOP"}, "hush": {"trigger.text": "$HUSH"}},
+    "train.seed": [0, 1],
+}
+NAMES: Final = ("stop_seed-0", "stop_seed-1", "hush_seed-0", "hush_seed-1")
 
 
 def listening(process: psutil.Process) -> list[Any]:
@@ -104,8 +107,8 @@ def test_all_are_in_the_table(sweep: Command, finished: dict[str, Any]) -> None:
         own = read_metrics(sweep.root / "organisms" / row["organism"] / "metrics.json")
         entry = own["evaluate/behavior/halt_rate"]
         assert (row["halt_rate"], row["halt_rate/n"]) == (entry["value"], entry["n"])
-    (seeds,) = pq.read_table(sweep.root / "seeds.parquet").to_pylist()
-    assert seeds["finished"] == len(NAMES)
+    seeds = pq.read_table(sweep.root / "seeds.parquet").to_pylist()
+    assert [(row["trigger"], row["finished"]) for row in seeds] == [("stop", 2), ("hush", 2)]
 
 
 @pytest.mark.usefixtures("finished")
