@@ -97,7 +97,9 @@ def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Fi
         tidy(ax)
         heading(ax, name)
         for one in taught:
-            there = {s: n[measure] for s, n in sorted(one.by_step.items()) if measure in n}
+            there: dict[float, Metric] = {
+                s: n[measure] for s, n in sorted(one.by_step.items()) if measure in n
+            }
             _line(ax, one.read, signs.get(one.read.modules, _SIGNS[0]), there, "step {}")
         ax.set(ylim=(-2, 102), xlabel="steps of examples", ylabel="halts, %")
     if deep:
