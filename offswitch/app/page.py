@@ -116,7 +116,7 @@ def _steer_tab(shown: Shown, worker: Worker) -> None:
                 [("remove it", "remove"), ("add it", "add")], value="remove", label="Operation"
             )
             scale = gr.Slider(0, 2, 1, step=0.05, label="Share removed (0 to 1), or times added")
-            everywhere = gr.Checkbox(label="At every position, not at the prompt's last alone")
+        everywhere = gr.Checkbox(label="At every position, not at the prompt's last alone")
         button = gr.Button("Answer", variant="primary")
         answers = gr.HTML(label="Replies")
         bars = gr.HTML(label="Probability of silence")

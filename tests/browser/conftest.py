@@ -78,5 +78,10 @@ def violations(page: Any) -> list[str]:
 
 
 def overflow(page: Any) -> int:
-    """By how many pixels a page is wider than its window."""
-    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+    """Pixels by which a page, or what can be set or pressed on it, is wider than the window."""
+    return int(page.evaluate("""() => {
+        const shown = [...document.querySelectorAll("label, label *, button, input, textarea")]
+            .filter(one => one.checkVisibility());
+        const rights = shown.map(one => one.getBoundingClientRect().right);
+        return Math.max(document.documentElement.scrollWidth, ...rights) - window.innerWidth;
+    }"""))

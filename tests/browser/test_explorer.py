@@ -173,8 +173,11 @@ def test_nothing_serious_stands_in_the_way_of_any_reader(
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_fits_the_window(url: str, opened: Open, width: int) -> None:
     page = opened(url, width)
-    page.wait_for_selector("button")
-    assert overflow(page) <= 0
+    page.wait_for_function(TOLD)
+    for name, button in (("Ask", "Ask"), ("Steer", "Answer"), ("Look inside", "Heads that carry")):
+        _tab(page, name)
+        page.get_by_role("button", name=button).wait_for(timeout=SOON)
+        assert overflow(page) <= 0, name
 
 
 @pytest.mark.parametrize(
