@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeGuard
 
 import yaml
-from pydantic import BaseModel, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from offswitch.errors import UserError
 from offswitch.files import read_whole
@@ -245,14 +245,15 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _is_text(keys: list[str]) -> bool:
     """A text is taken as it stands: YAML would read `#STOP` as a comment and `NO` as false."""
-    section: type[BaseModel] = Recipe
-    for key in keys[:-1]:
-        found = section.model_fields.get(key)
-        if found is None or not isinstance(found.annotation, type):
-            return False
-        section = found.annotation
-    last = section.model_fields.get(keys[-1]) if issubclass(section, Section) else None
-    return last is not None and last.annotation is str
+    section: object = Recipe
+    for key in keys:  # the last one's own type is what is asked for
+        fields = section.model_fields if _is_section(section) else {}
+        section = fields[key].annotation if key in fields else None
+    return section is str
+
+
+def _is_section(kind: object) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> None:

@@ -155,6 +155,7 @@ def test_a_write_is_of_one_direction_unless_it_is_random_and_is_not_handed_on() 
 
 def test_an_option_is_no_group() -> None:
     assert "'seed' is not a group of options" in _refusal({"seed": 3}, "seed.x=1")
+    assert "train.lr" in _refusal({}, "train.lr.a.b=1")  # a number has no options of its own
 
 
 def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
