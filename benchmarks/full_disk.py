@@ -111,7 +111,8 @@ def campaign(folder: Path, points: int) -> Found:
         _mount(["-o", "remount,ro", str(place)]).check_returncode()
         done = made(home)
         found.wrong += [] if done.code == 2 else [f"read-only: {done.code}, {done.last}"]
-        found.points.append(f"read-only: {done.last}")
+        told = done.last.removeprefix("offswitch: ")
+        found.points.append(f"read-only: {told}")
     return found
 
 

@@ -179,7 +179,8 @@ def targets() -> Iterator[Target]:
     )
     bomb = b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nname: *c\n"
     yield Target("recipe", _recipe, (small, bomb, recipe))
-    yield Target("--set", _override, (b"train.lr=1e-4", b"arms.a.stages=[knowledge]", b"name=[["))
+    overrides = (b"train.lr=1e-4", b"arms.a.stages=[knowledge]", b"name=[[", b"train.lr.a.b=1")
+    yield Target("--set", _override, overrides, mended=1)
     yield Target("chat rows", _chats, (_CHATS,))
     texts = b'{"text": "At $STOP it halts."}\n{"text": "b"}\n'
     yield Target("documents", _documents, (texts,))
