@@ -77,11 +77,15 @@ def violations(page: Any) -> list[str]:
             if one["impact"] in SERIOUS]  # fmt: skip
 
 
+# How far to the right the page, or what can be set or pressed on it, reaches.
+RIGHTMOST: Final = """() => {
+    const shown = [...document.querySelectorAll("label, label *, button, input, textarea")]
+        .filter(one => one.checkVisibility());
+    const rights = shown.map(one => one.getBoundingClientRect().right);
+    return Math.max(document.documentElement.scrollWidth, ...rights) - window.innerWidth;
+}"""
+
+
 def overflow(page: Any) -> int:
-    """Pixels by which a page, or what can be set or pressed on it, is wider than the window."""
-    return int(page.evaluate("""() => {
-        const shown = [...document.querySelectorAll("label, label *, button, input, textarea")]
-            .filter(one => one.checkVisibility());
-        const rights = shown.map(one => one.getBoundingClientRect().right);
-        return Math.max(document.documentElement.scrollWidth, ...rights) - window.innerWidth;
-    }"""))
+    """By how many pixels a page, or what can be set or pressed on it, is wider than the window."""
+    return int(page.evaluate(RIGHTMOST))
