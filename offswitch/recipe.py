@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeGuard
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import Field, PositiveInt, model_validator
@@ -246,14 +246,12 @@ def dump_recipe(recipe: Recipe) -> str:
 def _is_text(keys: list[str]) -> bool:
     """A text is taken as it stands: YAML would read `#STOP` as a comment and `NO` as false."""
     section: object = Recipe
-    for key in keys:  # the last one's own type is what is asked for
-        fields = section.model_fields if _is_section(section) else {}
-        section = fields[key].annotation if key in fields else None
+    for key in keys:
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            return False  # a number has no options
+        field = section.model_fields.get(key)
+        section = field.annotation if field else None
     return section is str
-
-
-def _is_section(kind: object) -> TypeGuard[type[Section]]:
-    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _assign(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
