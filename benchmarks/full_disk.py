@@ -111,8 +111,7 @@ def campaign(folder: Path, points: int) -> Found:
         _mount(["-o", "remount,ro", str(place)]).check_returncode()
         done = made(home)
         found.wrong += [] if done.code == 2 else [f"read-only: {done.code}, {done.last}"]
-        told = done.last.removeprefix("offswitch: ")
-        found.points.append(f"read-only: {told}")
+        found.points.append(f"read-only: {done.last}")
     return found
 
 
@@ -134,7 +133,7 @@ def _what_is_wrong(home: Path, done: Ended) -> list[str]:
 def told(found: Found) -> str:
     """What came of it, as Markdown."""
     kinds = Counter(
-        re.sub(r" in /.*|: /.*|^offswitch: | to /[^:]*", "", line) for line in found.points
+        re.sub(r" in /.*|: /.*|\boffswitch: | to /[^:]*", "", line) for line in found.points
     )
     rows = "\n".join(f"| {line} | {count} |" for line, count in kinds.items())
     return (

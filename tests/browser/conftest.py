@@ -77,8 +77,8 @@ def violations(page: Any) -> list[str]:
             if one["impact"] in SERIOUS]  # fmt: skip
 
 
-# How far to the right the page, or what can be set or pressed on it, reaches.
-RIGHTMOST: Final = """() => {
+# By how many pixels the page, or what can be set or pressed on it, reaches beyond the window.
+BEYOND: Final = """() => {
     const shown = [...document.querySelectorAll("label, label *, button, input, textarea")]
         .filter(one => one.checkVisibility());
     const rights = shown.map(one => one.getBoundingClientRect().right);
@@ -88,4 +88,4 @@ RIGHTMOST: Final = """() => {
 
 def overflow(page: Any) -> int:
     """By how many pixels a page, or what can be set or pressed on it, is wider than the window."""
-    return int(page.evaluate(RIGHTMOST))
+    return int(page.evaluate(BEYOND))
