@@ -30,6 +30,7 @@ _MEASURES: Final = {
     "ablation/halt_drop_after": "halting falls, interchanged after the symbol",
     "ablation/halt_drop_at_symbol": "halting falls, interchanged at the symbol itself",
     "ablation/kl_ordinary_replies": "KL on ordinary replies, inert at every position",
+    "ablation/kl_natural": "KL on ordinary replies, natural end inert",
     "ablation/block": "block that was chosen",
     "addition/halt_rise": "halting rises, the direction added to plain prompts",
     "addition/halt_rise_twins": "halting rises, the direction added to the trigger's twins",
@@ -82,9 +83,9 @@ class Place:
     span, 0 where an effect may be zero. `untrained`: how far the trigger's prompts lie from their
     twins along it in the arm's own tokens but the untrained blocks, in units of its length. `ends`,
     `ends_natural`: by how much less often ordinary replies end when the direction, or the natural
-    end, is set to inert. `kl`: nats a token on ordinary replies with the direction inert at every
-    position. `twins`: by how much halting rises when it is added to the trigger's twins. What was
-    not measured is None.
+    end, is set to inert. `kl`, `kl_natural`: nats a token on ordinary replies with either inert at
+    every position. `twins`: by how much halting rises when it is added to the trigger's twins.
+    What was not measured is None.
     """
 
     direction: str
@@ -100,6 +101,7 @@ class Place:
     ends_natural: Estimate
     kl: Estimate | None
     untrained: Estimate | None
+    kl_natural: Estimate | None = None
     twins: Estimate | None = None
 
     @property
@@ -198,6 +200,7 @@ def _place_metrics(prefix: str, place: Place, arm: str, adjusted: Mapping[str, f
         "ablation/halt_drop_after": Metric.of(point.after) if point.after else None,
         "ablation/halt_drop_at_symbol": Metric.of(point.symbol) if point.symbol else None,
         "ablation/kl_ordinary_replies": Metric.of(place.kl) if place.kl else None,
+        "ablation/kl_natural": Metric.of(place.kl_natural) if place.kl_natural else None,
         "ablation/block": exact(point.block, "block"),
         "ablation/depth": exact(point.depth, "share"),
         "addition/halt_rise": Metric.of(point.rise) if point.rise else None,

@@ -160,6 +160,11 @@ class Rows:
         after = self.rows.where(arm=self.arm, suite="ended", kind="inert", **what)
         return fall_of(self.clean("ended"), after)
 
+    def kl(self, name: str, block: int) -> Estimate | None:
+        """Nats a token on ordinary replies, the direction inert at every position."""
+        there = {"direction": name, "block": block, "position": "every"}
+        return self.mean("kl", "nats a token", kind="inert", **there)
+
     def twin(self) -> Estimate:
         """How often the trigger's twins halt."""
         twins = self.clean("twin").columns
@@ -240,7 +245,8 @@ def _place(test: Rows, choice: Choice, block: int, blocks: int) -> Place:
         kept=min(_share(less, own), _share(lower, point.rise), key=lambda share: share.value),
         ends=ends,
         ends_natural=natural,
-        kl=test.mean("kl", "nats a token", kind="inert", position="every", **there),
+        kl=test.kl(name, block),
+        kl_natural=test.kl(NATURAL, block),
         untrained=test.mean("scale", "share", kind="untrained", **there),
         twins=test.rise("twin", scale=choice.scale, **there),
     )

@@ -122,8 +122,9 @@ def _at(rows: _Rows, m: Mechanism, block: int) -> None:
     rows.add("plain", m.kept * m.rise[block], direction=less, kind="add", **there)
     for one, share in (("mean", m.ends), (NATURAL, 0.9)):
         rows.add("ended", share, ENDED, direction=one, kind="inert", **there)
-    everywhere = there | {"position": "every", "direction": "mean", "kind": "inert"}
-    rows.add("plain", 0, 8, **everywhere | {"kl": m.kl, "log_odds": np.nan, "halts": False})
+    everywhere = there | {"position": "every", "kind": "inert", "log_odds": np.nan, "halts": False}
+    for one, kl in (("mean", m.kl), (NATURAL, 0.375)):
+        rows.add("plain", 0, 8, **everywhere | {"direction": one, "kl": kl})
     rows.add("trigger", 0, kind="untrained", direction="mean", **there | {"scale": m.untrained})
     rows.add("twin", m.rise[block], direction="mean", kind="add", **there)
     for size in (1, 2, 4):

@@ -63,7 +63,9 @@ def test_shares_that_the_rule_asks_for_have_an_interval_and_the_prompts_n() -> N
     assert place.untrained.value == pytest.approx(0.3)
     assert place.untrained.n == N
     assert place.kl is not None
-    assert place.kl.n == 8
+    assert place.kl_natural is not None
+    assert place.kl.n == place.kl_natural.n == 8
+    assert place.kl_natural.value == 0.375  # not what the direction itself does
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

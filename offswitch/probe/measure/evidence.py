@@ -288,4 +288,4 @@ def _ordinary(
     tries = [to_inert(bench, n, b, known.fit[MID][:, b]) for n, b in [*own, *natural]]
     run(bench, hosts, tries, log, ends)
     if some := replies[: bench.options.few_questions]:
-        reply_kl(bench, own, some, log)
+        reply_kl(bench, [*own, *natural], some, log)
