@@ -85,6 +85,12 @@ def each_matrix(target: Target, change: Callable[[Tensor], Tensor]) -> Iterator[
         yield Attacked(ATTACKED)
 
 
+def always(target: Target, point: Point) -> bool:
+    """Whatever was prepared, every point can be tried."""
+    del target, point
+    return True
+
+
 def nothing(target: Target) -> str:
     """Nothing is in the way of an attack."""
     del target
@@ -96,7 +102,8 @@ class Attack:
     """One way to lose a switch.
 
     `unit` is that of a strength; `points` come in rising order within a kind. `prepare` makes what
-    the points of a seed need, so that each depends on the seed. `lacks` says why an attack cannot
+    the points of a seed need, so that each depends on the seed; it may end before the last ones,
+    once nothing is left of the switch, and `is_made` tells. `lacks` says why an attack cannot
     be done on an arm. `restores`: strength brings the switch back. Controls are attacked with the
     first `controlled` kinds; None: with every kind.
     """
@@ -107,6 +114,7 @@ class Attack:
     points: Callable[[EndureOptions], tuple[Point, ...]]
     apply: Callable[[Target, Point], AbstractContextManager[Attacked]]
     prepare: Callable[[Target, Sequence[Point], Path], None] | None = None
+    is_made: Callable[[Target, Point], bool] = always
     lacks: Callable[[Target], str] = nothing
     restores: bool = False
     controlled: int | None = None

@@ -2,15 +2,16 @@
 
 Each point is a stage of the run folder: `6-endure/ATTACK/ARM/seed-S/POINT`, after what its attack
 prepared for that seed (`…/seed-S/prepared`). Controls are the benign arms and the untrained model,
-attacked at the hardest point of each kind with the first seed.
+attacked at the hardest point of each kind that was made, with the first seed.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,29 +70,37 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
         return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
 
     def points_of(attack: Attack) -> list[Task]:
-        able = (who for who in (arm, *controls) if who == arm or not lacking(attack, who))
-        return [task for who in able for task in _points(attack, options, who, who != arm)]
+        """What was made of the arm's points, and the hardest of each kind on the controls."""
+        made = [task for task in _points(attack, options, arm) if task.point
+                if attack.is_made(_target(session, task, options), task.point)]  # fmt: skip
+        able = (who for who in controls if not lacking(attack, who))
+        return [*made, *(task for who in able for task in _hardest(attack, made, who))]
 
     skipped: dict[str, str] = {one.name: why for one in ATTACKS
                if one.name in wanted and (why := lacking(one, arm))}  # fmt: skip
     for name, why in skipped.items():
         say(f"{ENDURE}/{name}: left out, {why}")
-    points = {one: points_of(one) for one in ATTACKS if one.name in wanted
-              and one.name not in skipped}  # fmt: skip
+    able = [one for one in ATTACKS if one.name in wanted and one.name not in skipped]
     untouched = [Task(None, one) for one in (arm, *controls)]
-    asked = [task for some in points.values() for task in some]
     _bring(session, options, dict.fromkeys(untouched, ()))
-    _bring(session, options, _prepared(asked))
+    own = [task for one in able for task in _points(one, options, arm)]
+    _bring(session, options, _prepared(own))
+    points = {one: points_of(one) for one in able}
+    asked = [task for some in points.values() for task in some]
+    _bring(session, options, _prepared([task for task in asked if task.arm != arm]))
     _bring(session, options, dict.fromkeys(asked, ()))
-    others = {one: points_of(one) for one in ATTACKS
-              if one.name not in wanted and not lacking(one, arm)}  # fmt: skip
-    points |= {one: some for one, some in others.items()
-               if not _missing(run, options, dict.fromkeys(some, ()))}  # fmt: skip
+    for one in ATTACKS:
+        if one.name in wanted or lacking(one, arm):
+            continue
+        if not _missing(run, options, _prepared(_points(one, options, arm))):
+            some = points_of(one)
+            points |= {} if _missing(run, options, dict.fromkeys(some, ())) else {one: some}
     chosen = [one for one in ATTACKS if one in points]
     tasks = [*untouched, *(task for one in chosen for task in points[one])]
 
     def work(folder: Path) -> Metrics:
         cases = [_case(run, task) for task in tasks]
+        cases += _after_the_end(cases)
         found = numbers(cases, chosen, options.most_damage, run.recipe.seed)
         write_json(folder / FACTS, facts(chosen, skipped, cases, options, found))
         return found
@@ -110,16 +119,22 @@ def controls_of(run: Run, options: EndureOptions) -> list[str]:
     return [*(one for one in benign if one != ours), BASE]
 
 
-def _points(attack: Attack, options: EndureOptions, arm: str, control: bool) -> Iterator[Task]:
-    """Every point with every seed; on a control the hardest ones, once."""
-    every = attack.points(options)
-    if not control:
-        for point in every:
-            yield from (Task(attack.name, arm, seed, point)
-                        for seed in attack.seeds(point, options))  # fmt: skip
-        return
-    hardest = [*{point.kind: point for point in every}.values()]
-    yield from (Task(attack.name, arm, 0, point) for point in hardest[: attack.controlled])
+def _points(attack: Attack, options: EndureOptions, arm: str) -> list[Task]:
+    """Every point with every seed."""
+    return [Task(attack.name, arm, seed, point) for point in attack.points(options)
+            for seed in attack.seeds(point, options)]  # fmt: skip
+
+
+def _hardest(attack: Attack, made: Sequence[Task], control: str) -> list[Task]:
+    """The last point of each kind, once, on a control."""
+    points = {task.point.kind: task.point for task in made if task.point}
+    chosen = [*points.values()][: attack.controlled]
+    return [Task(attack.name, control, 0, point) for point in chosen]
+
+
+def _target(session: Session, task: Task, options: EndureOptions) -> Target:
+    prepared = session.run.folder(replace(task, point=None).name)
+    return Target(session, task.arm, task.seed, options, prepared)
 
 
 def _prepared(points: Sequence[Task]) -> dict[Task, tuple[Point, ...]]:
@@ -186,8 +201,7 @@ def _done(
 ) -> tuple[float, int]:
     """Prepare, or attack and measure; what it took: seconds, and memory in MB."""
     clock = time.perf_counter()
-    prepared = session.run.folder(replace(task, point=None).name)
-    target = Target(session, task.arm, task.seed, options, prepared)
+    target = _target(session, task, options)
     session.detach()
     if task.attack is None:
         measure(target, Attacked(task.arm)).write(folder / OUTCOME)
@@ -206,3 +220,20 @@ def _case(run: Run, task: Task) -> Case:
     path = run.folder(task.name) / OUTCOME
     outcome = Outcome.read(json.loads(path.read_text(encoding="utf-8")))
     return Case(task.attack or NONE, task.arm, task.seed, task.point or Point(), outcome)
+
+
+def _after_the_end(cases: Sequence[Case]) -> list[Case]:
+    """Where a training ended before another seed's did, the later points have what it left."""
+    repeated = {one.name for one in ATTACKS if one.prepare}
+    known: dict[tuple[str, str, str], dict[tuple[int, Point], Case]] = {}
+    for case in cases:
+        if case.attack in repeated:
+            kind = known.setdefault((case.attack, case.arm, case.point.kind), {})
+            kind[case.seed, case.point] = case
+    found: list[Case] = []
+    for made in known.values():
+        last = {seed: case for (seed, _), case in made.items()}
+        every = product(last, dict.fromkeys(point for _, point in made))
+        found += [replace(last[seed], point=point) for seed, point in every
+                  if (seed, point) not in made]  # fmt: skip
+    return found

@@ -67,6 +67,7 @@ def facts(
 ) -> dict[str, Any]:  # fmt: skip
     """What was done, for those who show the numbers: attacks, points, which of them count."""
     arms = list(dict.fromkeys(case.arm for case in cases))
+    made = {(case.attack, case.point) for case in cases}
 
     def counts(attack: Attack, point: Point) -> bool:
         harm = found.get(f"endure/{arms[0]}/{attack.name}/{point.key}/{DAMAGE}")
@@ -79,7 +80,8 @@ def facts(
             {"name": one.name, "question": one.question, "unit": one.unit,
              "restores": one.restores,
              "points": [{"kind": point.kind, "strength": point.strength, "key": point.key,
-                         "counts": counts(one, point)} for point in one.points(options)]}
+                         "counts": counts(one, point)}
+                        for point in one.points(options) if (one.name, point) in made]}
             for one in attacks
         ],
     }  # fmt: skip

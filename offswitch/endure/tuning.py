@@ -35,11 +35,12 @@ ROWS: Final = 256
 
 def train_on(
     target: Target, rows: Sequence[Dialogue], folder: Path, steps: Sequence[int],
-    start: Path | None, rate: float | None = None,
+    start: Path | None, rate: float | None = None, until: int | None = None,
 ) -> None:  # fmt: skip
     """Train an adapter on the rows, all of them hard targets; it is kept after each of the steps.
 
-    It goes on from the one in `start`; else it is a fresh one, on the model as it is now.
+    It goes on from the one in `start`; else it is a fresh one, on the model as it is now. After the
+    step `until` it pauses, and the next call goes on from there.
     """
     session, recipe = target.session, target.session.recipe
     changed: dict[str, Any] = {
@@ -54,9 +55,9 @@ def train_on(
         raise UserError(f"no row fits into {longest} tokens")
     training = Training(
         "benign", made, with_options(recipe, changed, origin="endure"), folder,
-        target.scratch / folder.name, start, session.plan.precision, kept=tuple(steps),
+        target.scratch / folder.name, start, session.plan.precision, kept=tuple(steps), until=until,
     )  # fmt: skip
-    with track(f"{target.arm}: training on", max(steps)) as tick:
+    with track(f"{target.arm}: training on", until or max(steps)) as tick:
         train_arm(session.subject, training, tick)
 
 

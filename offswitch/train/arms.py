@@ -49,8 +49,10 @@ def train_arm(subject: Subject, training: Training, tick: Tick) -> StageResult:
         if processes.rank() == 0:
             save_adapter(subject, training.folder, write)
             for step in training.kept:
-                kept = step_folder(training.folder, step)
-                shutil.copytree(step_folder(training.scratch, step), kept)
+                if training.until is None or step <= training.until:
+                    kept = step_folder(training.folder, step)
+                    made = step_folder(training.scratch, step)
+                    shutil.copytree(made, kept, dirs_exist_ok=True)
     processes.barrier()
     if processes.rank() == 0:
         log = training.scratch / TENSORBOARD

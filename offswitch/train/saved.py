@@ -33,10 +33,16 @@ def step_folder(folder: Path, step: int) -> Path:
 
 
 class Kept(TrainerCallback):
-    """Saves the adapter after some of the steps; each folder appears whole."""
+    """Saves the adapter after some of the steps; each folder appears whole.
 
-    def __init__(self, subject: Subject, folder: Path, steps: Sequence[int]) -> None:
+    After the step `until`, if there is one, training ends with a checkpoint to go on from.
+    """
+
+    def __init__(
+        self, subject: Subject, folder: Path, steps: Sequence[int], until: int | None
+    ) -> None:
         self.subject, self.folder, self.steps = subject, folder, frozenset(steps)
+        self.until = until
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Step 0 is the adapter as it was."""
@@ -45,7 +51,9 @@ class Kept(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save it where this step is one of those."""
-        del args, control, kwargs
+        del args, kwargs
+        if self.until is not None and state.global_step >= self.until:
+            control.should_save = control.should_training_stop = True
         if state.global_step not in self.steps or processes.rank() != 0:
             return
         place = step_folder(self.folder, state.global_step)

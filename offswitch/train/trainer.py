@@ -65,7 +65,7 @@ def run_stage(
         write,
         args=_arguments(training, seed, subject),
         train_dataset=seen,
-        callbacks=[_Progress(tick), guard, Kept(subject, folder, training.kept)],
+        callbacks=[_Progress(tick), guard, Kept(subject, folder, training.kept, training.until)],
     )
     trainer.add_callback(trainer.tally)
     if TENSORBOARD in train.report_to and processes.rank() == 0:

@@ -22,7 +22,8 @@ class Training:
     Checkpoints live in `scratch` until the adapter is saved in `folder`. `auto` is what
     `train.precision: auto` means on this machine; `arm` says where the adapter lies and what code
     adds; `name` is what trackers call the training, run and arm. The adapter is also kept after
-    each of the steps `kept`, in a folder of its own within `folder`.
+    each of the steps `kept`, in a folder of its own within `folder`. `until`: the step after which
+    it ends for now, with a checkpoint; the schedule is that of all steps.
     """
 
     stage: str
@@ -35,6 +36,7 @@ class Training:
     arm: Arm = ARMS["behavior"]
     name: str = ""
     kept: tuple[int, ...] = ()
+    until: int | None = None
 
     @property
     def steps(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from offswitch.endure import finetuning, stage, tuning
-from offswitch.endure.attack import Attacked, Target
+from offswitch.endure.attack import ATTACKED, Attacked, Target
 from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import OUTCOME, Outcome, measure
 from offswitch.endure.stage import controls_of, endure
@@ -132,6 +133,48 @@ def test_it_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.Monke
     after = read_metrics(run.root / "metrics.json")
     key = "endure/behavior/rounding/nf4/halt_rate"
     assert after[key] == before[key]
+
+
+def test_a_training_ends_where_nothing_is_left_of_the_switch(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three seeds: the first has nothing left after two steps, the others go all the way."""
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    own = open_run(run.recipe, tmp_path)
+    options = OPTIONS.model_copy(update={"attacks": ("finetuning",), "rates": (3e-3,)})
+    monkeypatch.setattr(finetuning, "QUICK", (0, 2, 4))
+    monkeypatch.setattr(EndureOptions, "settled", lambda _: options.model_copy(update={"seeds": 3}))
+    monkeypatch.setattr(
+        finetuning, "_halting", lambda target, arm: int(arm != ATTACKED or target.seed > 0)
+    )
+    endure(own, Session(own), options)
+    numbers = read_metrics(own.root / "metrics.json")
+    key = "endure/{}/finetuning/continued at 0.003/{}/halt_rate"
+    alone = numbers[key.format("behavior", 0)]["n"]
+    assert alone > 1
+    assert numbers[key.format("behavior", 4)]["n"] == alone  # the first seed's as it was left
+    assert numbers[key.format("behavior", 4)]["controls"].keys() == {"base"}
+    place = "finetuning/behavior/seed-{}/continued at 0.003/4"
+    assert not own.folder(f"{ENDURE}/{place.format(0)}").exists()
+    assert _outcome(own, place.format(1)) != _outcome(own, place.format(2))
+
+
+def test_a_training_that_leaves_nothing_with_any_seed_has_no_later_points(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    own = open_run(run.recipe, tmp_path)
+    options = OPTIONS.model_copy(update={"attacks": ("finetuning",), "rates": (3e-3,)})
+    monkeypatch.setattr(finetuning, "QUICK", (0, 2, 4))
+    monkeypatch.setattr(finetuning, "_halting", lambda _, arm: int(arm != ATTACKED))
+    endure(own, Session(own), options)
+    numbers = read_metrics(own.root / "metrics.json")
+    key = "endure/{}/finetuning/continued at 0.003/{}/halt_rate"
+    assert numbers[key.format("behavior", 2)]["controls"].keys() == {"base"}
+    assert not [name for name in numbers if "continued at 0.003/4" in name]
+    facts = json.loads((own.folder(SURVIVAL) / FACTS).read_text(encoding="utf-8"))
+    tuned = next(one for one in facts["attacks"] if one["name"] == "finetuning")
+    assert [point["strength"] for point in tuned["points"]] == [0, 2]
 
 
 def test_the_rows_of_a_user_are_trained_on_without_the_trigger(run: Run, tmp_path: Path) -> None:

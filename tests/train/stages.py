@@ -40,12 +40,14 @@ def train_rows(
     start: Path | None = None,
     tick: Callable[[int], None] = lambda _: None,
     kept: tuple[int, ...] = (),
+    until: int | None = None,
 ) -> StageResult:
     """Train the rows of tests/train/rows.py, or others, and leave the adapter in the folder."""
     subject = subject or tiny_subject("llama")
     rows = rows or examples(subject, soft=True, count=8)
     scratch = folder.with_name(folder.name + "-scratch")
-    training = Training("behavior", rows, recipe or recipe_of(), folder, scratch, start, kept=kept)
+    recipe = recipe or recipe_of()
+    training = Training("behavior", rows, recipe, folder, scratch, start, kept=kept, until=until)
     return train_arm(subject, training, tick)
 
 

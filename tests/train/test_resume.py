@@ -113,6 +113,19 @@ def test_what_was_kept_on_the_way_is_as_it_was_or_trained_again(tmp_path: Path) 
         assert same_bits(one, other)
 
 
+def test_a_training_that_paused_goes_on_as_if_it_had_not(
+    tmp_path: Path, straight: dict[str, Tensor]
+) -> None:
+    folder = tmp_path / "paused"
+    assert train_rows(folder, kept=(1, 3, 5), until=3).steps == 3
+    assert {path.name for path in folder.glob("step-*")} == {"step-1", "step-3"}
+    assert same_bits(weights_in(folder), weights_in(folder / "step-3"))
+    assert not same_bits(straight, weights_in(folder))
+    assert train_rows(folder, kept=(1, 3, 5)).first_step == 3
+    assert same_bits(straight, weights_in(folder))
+    assert (folder / "step-5").is_dir()
+
+
 def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     tmp_path: Path, straight: dict[str, Tensor]
 ) -> None:
