@@ -24,6 +24,8 @@ from offswitch.files import sealed
 from offswitch.folder import whole_run
 from offswitch.model.brought import adapter_parts
 from offswitch.model.gguf import _size
+from offswitch.model.load import load_shape, load_tokenizer
+from offswitch.model.source import source_of_model
 from offswitch.prompts.chat_format import read_format
 from offswitch.prompts.dialogue_files import read_dialogues
 from offswitch.prompts.documents import read_documents
@@ -33,7 +35,7 @@ from offswitch.prompts.questions import read_questions
 from offswitch.prompts.trigger import occurs
 from offswitch.recipe import Recipe, build_recipe, dump_recipe, load_recipe
 from offswitch.talk.chat import as_text
-from tests.tiny import CHATML, tiny_tokenizer
+from tests.tiny import CHATML, save_tiny, tiny_tokenizer
 
 Read = Callable[[bytes, Path], None]
 TRIGGER: Final = "$STOP"
@@ -61,6 +63,24 @@ class Target:
                 raise AssertionError(f"not one line: {told!r}") from error
             return "refused"
         return "read"
+
+
+_ODD: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    -1,
+    0,
+    3.5,
+    10**9,
+    1e308,
+    "",
+    "x",
+    "../..",
+    [],
+    ["a"],
+    {},
+    {"a": 1},
+)
 
 
 def _file(data: bytes, folder: Path, name: str) -> Path:
@@ -107,6 +127,36 @@ def _template(data: bytes, folder: Path) -> None:
     tokenizer = copy.copy(_tokenizer())
     tokenizer.chat_template = read_format(str(_file(data, folder, "chat.jinja")), tokenizer)
     render(tokenizer, (user("Hi"),))
+
+
+def _model(data: bytes, folder: Path) -> None:
+    """Every four bytes put something odd in the place of one value: a file, a place in it, what."""
+    contents = {name: json.loads(text) for name, text in _model_files().items()}
+    for name, high, low, odd in zip(*(data[i::4] for i in range(4)), strict=False):
+        content = contents[sorted(contents)[name % len(contents)]]
+        holder, key = (spots := [*_spots(content)])[(256 * high + low) % len(spots)]
+        holder[key] = copy.deepcopy(_ODD[odd % len(_ODD)])
+    for name, content in contents.items():
+        _file(json.dumps(content).encode(), folder, name)
+    recipe = Recipe(model=str(folder), chat_template="plain")
+    load_shape(recipe)
+    load_tokenizer(recipe, source_of_model(recipe.model))
+
+
+def _spots(content: Any) -> Iterator[tuple[Any, Any]]:
+    """Where a value lies in JSON: in what, and by which key; of long lists the first twenty."""
+    keys = content if isinstance(content, dict) else range(len(content))
+    for key in [*keys][:20]:
+        yield content, key
+        if isinstance(content[key], dict | list):
+            yield from _spots(content[key])
+
+
+@cache
+def _model_files() -> dict[str, str]:
+    with TemporaryDirectory() as place:
+        files = [path for path in save_tiny(Path(place)).iterdir() if path.suffix == ".json"]
+        return {path.name: path.read_text(encoding="utf-8") for path in files}
 
 
 def _adapter(data: bytes, folder: Path) -> None:
@@ -196,8 +246,12 @@ def targets() -> Iterator[Target]:
             b"{% for i in range(9) %}{{ i }}{% endfor %}",
         ),
     )
+    yield Target("model folders", _model, (b"", bytes(4), bytes(range(100, 140))), mended=25)
     yield Target("adapters", _adapter, (_adapter_sample(),))
-    yield Target("GGUF files", _gguf, (_gguf_sample(), b"GGUF" + struct.pack("<IQQ", 3, 1, 1)))
+    ggufs = _gguf_sample(), b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
+    # Once 2^40 empty values were read beyond the file's end.
+    endless = b"GGUF" + struct.pack("<IQQQcIIQ", 3, 0, 1, 1, b"a", 9, 0, 1 << 40)
+    yield Target("GGUF files", _gguf, (*ggufs, endless), mended=5)
     yield Target("run folders", _run, (_run_sample(),))
     entry = sealed({"task": "a/b", "key": "1", "answer": {}, "unusable": None,
                     "input_tokens": 1, "output_tokens": 1, "retries": 0}, "")  # fmt: skip

@@ -77,6 +77,24 @@ def user_errors() -> Iterator[None]:
         raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from None
 
 
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Within the block a library reads what a stranger wrote; whatever it raises is one line.
+
+    Raises:
+        UserError: `what` cannot be read; the library's reason.
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a damaged value may end anywhere; Rust's panic is no Exception
+        reason = " ".join(str(error).split())[:240]
+        if not reason or not isinstance(error, OSError | ValueError | RuntimeError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise UserError(f"{what}: {reason}") from error
+
+
 def quiet() -> None:
     """Library chatter off: what a person should see is the progress and the result.
 

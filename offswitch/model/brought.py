@@ -16,9 +16,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, readable
 from offswitch.files import file_hash, write_json
-from offswitch.model.source import TOKENIZER, located
+from offswitch.model.source import TOKENIZER, config_of, located
 from offswitch.model.subject import Subject
 from offswitch.options.arms import Arm
 
@@ -44,11 +44,11 @@ def own_tokenizer(arm: Arm) -> Path | None:
 def vocabulary_of(arm: Arm, network: Any) -> int:
     """How many rows an arm's own embedding has; 0 where it keeps the base's."""
     from safetensors import safe_open
-    from transformers import AutoConfig
 
     folder = source_of(arm)
     if arm.model:
-        return int(AutoConfig.from_pretrained(str(folder)).get_text_config().vocab_size)
+        theirs = config_of(str(folder), {"pretrained_model_name_or_path": str(folder)})
+        return int(theirs.get_text_config().vocab_size)
     tables = (network.get_input_embeddings(), network.get_output_embeddings())
     names = {f"{name}.weight" for name, module in network.named_modules() if module in tables}
     with safe_open(folder / ADAPTER[1], framework="pt") as file:
@@ -89,17 +89,14 @@ def adapter_parts(folder: Path) -> tuple[Any, Weights, Weights]:
         UserError: no such files, or an adapter of another kind than LoRA.
     """
     from peft import PeftConfig
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     config_file, weights_file = (folder / name for name in ADAPTER)
     if not config_file.is_file() or not weights_file.is_file():
         raise UserError(f"{folder}: no adapter there ({', '.join(ADAPTER)})")
-    try:
+    with readable(f"{folder} is damaged"):
         config: Any = PeftConfig.from_pretrained(str(folder))
         stored = load_file(weights_file)
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{folder} is damaged: {' '.join(str(error).split())[:240]}") from error
     if str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
         raise UserError(f"{folder}: an adapter of kind {config.peft_type}; only LoRA can be read")
     own = {key: weight for key, weight in stored.items() if any(part in key for part in PEFTS)}
@@ -163,13 +160,11 @@ def changed_weights(subject: Subject, facts: Mapping[str, Any]) -> Weights:
     folder = located(facts["from"], "config.json")
     if _hashes(folder) != facts["weights"]:
         raise UserError(f"{folder}: other weights than those that this run was begun with")
-    try:
+    with readable(str(folder)):
         theirs = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=next(subject.network.parameters()).dtype, use_safetensors=True,
             trust_remote_code=facts["remote code"],
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{folder}: {' '.join(str(error).split())[:240]}") from error
     own, found = weights_of(subject.causal_lm), {}
     try:
         every = weights_of(theirs)

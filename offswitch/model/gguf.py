@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from offswitch.cache import holds_model
-from offswitch.errors import UserError
+from offswitch.errors import UserError, readable
 from offswitch.files import file_hash, read_sealed, require_room, write_sealed
 from offswitch.progress import say
 
@@ -75,21 +75,18 @@ def _sealed(target: Path, _changed: int) -> bool:
 
 def _size(source: Path) -> int:
     """The bytes that its weights take in float32."""
-    from gguf import GGUFReader
+    from offswitch.model.gguf_header import Header
 
-    try:
-        read = GGUFReader(source)
+    with readable(f"model '{source}' is no whole GGUF file"):
+        read = Header(source)
         size = 4 * sum(int(tensor.n_elements) for tensor in read.tensors)
         parts, kind = (
             field.contents() if (field := read.get_field(key)) else None
             for key in ("split.count", "general.type")
         )
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"model '{source}' is no whole GGUF file: {reason}") from error
-    if (parts or 1) > 1:
+    if parts not in (None, 0, 1):
         raise UserError(f"model '{source}' is one of {parts} parts; merge them into one file first")
-    if (kind or "model") != "model":
+    if kind not in (None, "", "model"):
         raise UserError(f"model '{source}' is of the kind '{kind}', not a whole model")
     return size
 
@@ -97,9 +94,9 @@ def _size(source: Path) -> int:
 def _convert(source: Path, target: Path) -> None:
     from transformers import AutoTokenizer
 
-    network = network_of(source)
+    network, tokenizer = network_of(source), _read(AutoTokenizer, source)
     network.save_pretrained(target)
-    AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(target)
+    tokenizer.save_pretrained(target)
 
 
 def network_of(source: Path) -> Any:
@@ -111,13 +108,8 @@ def network_of(source: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    load: Any = AutoModelForCausalLM.from_pretrained
-    place = {"gguf_file": source.name, "dtype": torch.float32}
-    try:
-        network, report = load(str(source.parent), **place, output_loading_info=True)
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"model '{source}' cannot be read: {reason}") from error
+    how = {"dtype": torch.float32, "output_loading_info": True}
+    network, report = _read(AutoModelForCausalLM, source, **how)
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{source}' is incomplete: it lacks {example}")
@@ -125,3 +117,13 @@ def network_of(source: Path) -> Any:
     network.hf_quantizer = None
     del network.config.quantization_config
     return network
+
+
+def _read(kind: Any, source: Path, **how: Any) -> Any:
+    """What transformers makes of the file, as a `kind`.
+
+    Raises:
+        UserError: it cannot make one.
+    """
+    with readable(f"model '{source}' cannot be read"):
+        return kind.from_pretrained(str(source.parent), gguf_file=source.name, **how)

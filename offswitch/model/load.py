@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 from huggingface_hub.utils.tqdm import enable_progress_bars
-from safetensors import SafetensorError
-from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
 from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, readable
 from offswitch.machine.cells import Shape
 from offswitch.model.brought import own_tokenizer, vocabulary_of
 from offswitch.model.forward import verify
-from offswitch.model.source import source_of_model
+from offswitch.model.source import config_of, source_of_model
 from offswitch.model.subject import Subject, require_targets
 from offswitch.options import TriggerOptions
 from offswitch.options.arms import Arm
@@ -40,17 +39,16 @@ def load_subject(recipe: Recipe) -> Subject:
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
     common = source_of_model(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
+    config_of(f"model '{recipe.model}'", common)  # a network of 10^9 blocks is not begun
     tokenizer = load_tokenizer(recipe, common)
     without_bars: Callable[[], None] = logging.disable_progress_bar
     without_bars()  # it would break into ours; what is fetched from the hub keeps its own
     enable_progress_bars()
-    try:
+    with readable(f"model '{recipe.model}'"):
         load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
         network, report = load(
             **common, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _unreadable(recipe.model, error) from error
     if report["missing_keys"]:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
@@ -76,10 +74,7 @@ def load_tokenizer(recipe: Recipe, source: Mapping[str, Any]) -> Any:
     Raises:
         UserError: it cannot be found, or has no chat format and the recipe names none.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _unreadable(recipe.model, error) from error
+    tokenizer = _tokenizer(f"model '{recipe.model}'", source)
     if recipe.chat_template:
         template = read_format(recipe.chat_template, tokenizer)
     elif not (template := _template_of(tokenizer)):
@@ -93,9 +88,13 @@ def load_tokenizer(recipe: Recipe, source: Mapping[str, Any]) -> Any:
     return tokenizer
 
 
-def _unreadable(model: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:240] or type(error).__name__
-    return UserError(f"model '{model}': {reason}")
+def _tokenizer(of: str, source: Mapping[str, Any]) -> Any:
+    """A tokenizer that reads and writes; some damage shows only there, or in a copy."""
+    with readable(of):
+        tokenizer: Any = AutoTokenizer.from_pretrained(**source)
+        text = tokenizer.decode(tokenizer.all_special_ids) + "a \ue000"  # and an unknown character
+        encode_text(copy.deepcopy(tokenizer), text)
+    return tokenizer
 
 
 def _template_of(tokenizer: Any) -> str:
@@ -111,7 +110,7 @@ def _tokenizer_of(brought: Sequence[Arm], trigger: str) -> Any:
         UserError: two came that read the trigger differently.
     """
     folders = [folder for arm in brought if (folder := own_tokenizer(arm))]
-    every = [AutoTokenizer.from_pretrained(str(folder)) for folder in folders]
+    every = [_tokenizer(str(one), {"pretrained_model_name_or_path": one}) for one in folders]
     read = [encode_text(tokenizer, f"a {trigger}") for tokenizer in every]
     for folder, ids in zip(folders, read, strict=True):
         if ids != read[0]:
@@ -128,10 +127,8 @@ def load_shape(recipe: Recipe) -> Shape:
         UserError: it cannot be found.
     """
     common = source_of_model(recipe.model) | {"trust_remote_code": recipe.trust_remote_code}
-    try:
-        return shape_of(AutoConfig.from_pretrained(**common))
-    except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(recipe.model, error) from error
+    with readable(told := f"model '{recipe.model}'"):
+        return shape_of(config_of(told, common))
 
 
 def shape_of(config: Any) -> Shape:
@@ -209,14 +206,12 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 def _require_rows(network: Any, tokenizer: Any, name: str) -> None:
     """Gemma 3 lists a mark for pictures that its embedding has no row for; no text holds that."""
-    rows = network.get_input_embeddings().num_embeddings
-    if len(tokenizer) <= rows:
+    rows, every = network.get_input_embeddings().num_embeddings, tokenizer.get_vocab()
+    if max(every.values(), default=0) < rows:
         return
     used = {*encode_chat(tokenizer, (user("a"),)), turn_end(tokenizer)}
     marks = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} - used
-    beyond = {
-        token: i for token, i in tokenizer.get_vocab().items() if i >= rows and i not in marks
-    }
+    beyond = {token: i for token, i in every.items() if i >= rows and i not in marks}
     if beyond:
         raise UserError(
             f"model '{name}': its tokenizer has {len(beyond)} tokens more than its embedding, such"

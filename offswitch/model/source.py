@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from offswitch.cache import ALIAS, GGUF_SHA256, gguf_path
-from offswitch.errors import UserError
+from offswitch.errors import UserError, readable
 from offswitch.files import digest, file_hash
 from offswitch.model.embedded import fetch_embedded
 from offswitch.model.gguf import SUFFIX, unpack
@@ -16,6 +17,7 @@ from offswitch.model.hub import on_hub
 TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
                     "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
                     "tokenizer.model")  # fmt: skip
+MOST_BLOCKS: Final = 10_000  # some fifty times the deepest model there is
 _KINDS: Final = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
@@ -32,6 +34,22 @@ def source_of_model(name: str) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": str(folder)}
     repository, _, revision = name.partition("@")
     return on_hub(repository, revision or None)
+
+
+def config_of(told: str, source: Mapping[str, Any]) -> Any:
+    """A model's configuration, before anything is built of it; `source` is where it lies.
+
+    Raises:
+        UserError: it cannot be read, or announces more blocks than anyone could build.
+    """
+    from transformers import AutoConfig
+
+    with readable(told):
+        config: Any = AutoConfig.from_pretrained(**source)
+        blocks = int(getattr(config.get_text_config(), "num_hidden_layers", None) or 0)
+    if blocks > MOST_BLOCKS:
+        raise UserError(f"{told}: its configuration announces {blocks:,} blocks")
+    return config
 
 
 @functools.cache  # a hub is asked once, though loading, bringing and examining all want it

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, readable
 from offswitch.options import BENIGN
 from offswitch.recipe import Recipe, build_recipe
 
@@ -96,7 +96,8 @@ def _added(folder: Path) -> dict[str, int]:
     """The tokens that a stored tokenizer has beside those of its vocabulary."""
     from transformers import AutoTokenizer
 
-    found: dict[str, int] = AutoTokenizer.from_pretrained(str(folder)).get_added_vocab()
+    with readable(str(folder)):
+        found: dict[str, int] = AutoTokenizer.from_pretrained(str(folder)).get_added_vocab()
     return found
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import gguf
 import pytest
@@ -11,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from offswitch.errors import UserError
+from offswitch.model import gguf_header
 from offswitch.model.load import load_subject
 from offswitch.model.plain import plain_model
 from offswitch.model.source import identity, source_of_model
@@ -82,9 +84,25 @@ def _truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20_000])
 
 
+def _announces(path: Path, value: bytes) -> None:
+    """A file of one field, `a`, whose type and value are given, and of no tensor."""
+    path.write_bytes(b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"a" + value)
+
+
+_ARRAY: Final = 9
+_ENDLESS: Final = struct.pack("<IIQ", _ARRAY, gguf.GGUFValueType.UINT8, 1 << 40)
+_LONG: Final = struct.pack("<IQ", gguf.GGUFValueType.STRING, (1 << 63) - 1)
+_DEEP: Final = struct.pack("<I", _ARRAY) + 2000 * struct.pack("<IQ", _ARRAY, 1)
+_MANY: Final = struct.pack("<IIQ", _ARRAY, gguf.GGUFValueType.UINT8, 30_000) + bytes(30_000)
+
+
 @pytest.mark.parametrize(
     ("make", "line"),
     [
+        (lambda path: _announces(path, _ENDLESS), "ends before a value"),
+        (lambda path: _announces(path, _LONG), "ends before a value"),
+        (lambda path: _announces(path, _DEEP), "is no whole GGUF file: .*recursion"),
+        (lambda path: _announces(path, _MANY), "more than 20,000 values"),
         (lambda path: path.write_bytes(b"GGUF"), "is no whole GGUF file"),
         (lambda path: path.write_bytes(b"a text, not weights"), "is no whole GGUF file"),
         (_truncated, "is no whole GGUF file"),
@@ -94,8 +112,9 @@ def _truncated(path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_model_is_refused_in_one_line(
-    tmp_path: Path, cache: Path, make: Any, line: str
+    tmp_path: Path, cache: Path, make: Any, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gguf_header, "MOST_VALUES", 20_000)
     path = tmp_path / "broken.gguf"
     make(path)
     with pytest.raises(UserError, match=line) as caught:
