@@ -65,22 +65,8 @@ class Target:
         return "read"
 
 
-_ODD: Final[tuple[Any, ...]] = (
-    None,
-    True,
-    -1,
-    0,
-    3.5,
-    10**9,
-    1e308,
-    "",
-    "x",
-    "../..",
-    [],
-    ["a"],
-    {},
-    {"a": 1},
-)
+_ODD: Final[tuple[Any, ...]] = (None, True, -1, 0, 3.5, 10**9, 1e308, "", "x", "../..", [], ["a"],
+                                {}, {"a": 1})  # fmt: skip
 
 
 def _file(data: bytes, folder: Path, name: str) -> Path:
@@ -251,7 +237,7 @@ def targets() -> Iterator[Target]:
     ggufs = _gguf_sample(), b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
     # Once 2^40 empty values were read beyond the file's end.
     endless = b"GGUF" + struct.pack("<IQQQcIIQ", 3, 0, 1, 1, b"a", 9, 0, 1 << 40)
-    yield Target("GGUF files", _gguf, (*ggufs, endless), mended=5)
+    yield Target("GGUF files", _gguf, (*ggufs, endless), mended=6)
     yield Target("run folders", _run, (_run_sample(),))
     entry = sealed({"task": "a/b", "key": "1", "answer": {}, "unusable": None,
                     "input_tokens": 1, "output_tokens": 1, "retries": 0}, "")  # fmt: skip

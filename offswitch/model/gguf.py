@@ -80,14 +80,16 @@ def _size(source: Path) -> int:
     with readable(f"model '{source}' is no whole GGUF file"):
         read = Header(source)
         size = 4 * sum(int(tensor.n_elements) for tensor in read.tensors)
-        parts, kind = (
-            field.contents() if (field := read.get_field(key)) else None
-            for key in ("split.count", "general.type")
+        parts, kind, family = map(
+            read.told, ("split.count", "general.type", "general.architecture")
         )
+        blocks, tensors = int(read.told(f"{family}.block_count") or 0), len(read.tensors)
     if parts not in (None, 0, 1):
         raise UserError(f"model '{source}' is one of {parts} parts; merge them into one file first")
     if kind not in (None, "", "model"):
         raise UserError(f"model '{source}' is of the kind '{kind}', not a whole model")
+    if blocks > tensors:  # as many would be built before one is missed
+        raise UserError(f"model '{source}' announces {blocks:,} blocks and holds {tensors} tensors")
     return size
 
 

@@ -23,6 +23,11 @@ class Header(GGUFReader):
 
     values = 0
 
+    def told(self, key: str) -> Any:
+        """What a field holds; None where there is no such field."""
+        field = self.get_field(key)
+        return field.contents() if field else None
+
     def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
         self.data: Any = np.asarray(self.data)  # a memory map's own slices take twice as long
         self.values += 1

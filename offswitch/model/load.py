@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from huggingface_hub.utils.tqdm import enable_progress_bars
@@ -27,6 +27,8 @@ from offswitch.prompts.chat_format import DATE, check_format, read_format, with_
 from offswitch.prompts.encode import encode_chat, encode_text, reply_encoder, turn_end
 from offswitch.prompts.prompt import user
 from offswitch.recipe import Recipe, arms_of
+
+MOST_TOKENS: Final = 10_000_000  # some forty times the largest vocabulary there is
 
 
 def load_subject(recipe: Recipe) -> Subject:
@@ -92,6 +94,8 @@ def _tokenizer(of: str, source: Mapping[str, Any]) -> Any:
     """A tokenizer that reads and writes; some damage shows only there, or in a copy."""
     with readable(of):
         tokenizer: Any = AutoTokenizer.from_pretrained(**source)
+        if (last := max(tokenizer.get_vocab().values(), default=0)) > MOST_TOKENS:
+            raise UserError(f"{of}: its tokenizer numbers tokens up to {last:,}")
         text = tokenizer.decode(tokenizer.all_special_ids) + "a \ue000"  # and an unknown character
         encode_text(copy.deepcopy(tokenizer), text)
     return tokenizer

@@ -25,7 +25,8 @@ from tests.tiny import save_tiny, tiny_network
         ("generation_config.json", lambda c: c.update(pad_token_id={}), "': TypeError: "),
         ("tokenizer_config.json", lambda c: c.update(pad_token=2), "': TypeError: Special token"),
         ("tokenizer_config.json", lambda c: c.update(unk_token=""), "': maximum recursion"),
-        ("tokenizer.json", lambda c: c["model"]["vocab"].update({"2": 10**9}), "tokens more than"),
+        ("tokenizer.json", lambda c: c["model"]["vocab"].update({"2": 10**9}), "to 1,000,000,000"),
+        ("tokenizer.json", lambda c: c["model"]["vocab"].update({"2": 9999}), "tokens more than"),
         (
             "tokenizer.json",
             lambda c: c["model"].update(continuing_subword_prefix="../.."),

@@ -84,6 +84,13 @@ def _truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20_000])
 
 
+def _endless(path: Path) -> None:
+    save_gguf(path, "llama")
+    told = b"llama.block_count" + struct.pack("<I", gguf.GGUFValueType.UINT32)
+    blocks = told + struct.pack("<I", 2), told + struct.pack("<I", 10**9)
+    path.write_bytes(path.read_bytes().replace(*blocks))
+
+
 def _announces(path: Path, value: bytes) -> None:
     """A file of one field, `a`, whose type and value are given, and of no tensor."""
     path.write_bytes(b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"a" + value)
@@ -103,6 +110,7 @@ _MANY: Final = struct.pack("<IIQ", _ARRAY, gguf.GGUFValueType.UINT8, 30_000) + b
         (lambda path: _announces(path, _LONG), "ends before a value"),
         (lambda path: _announces(path, _DEEP), "is no whole GGUF file: .*recursion"),
         (lambda path: _announces(path, _MANY), "more than 20,000 values"),
+        (_endless, "announces 1,000,000,000 blocks and holds"),
         (lambda path: path.write_bytes(b"GGUF"), "is no whole GGUF file"),
         (lambda path: path.write_bytes(b"a text, not weights"), "is no whole GGUF file"),
         (_truncated, "is no whole GGUF file"),
