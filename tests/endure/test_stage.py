@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +135,30 @@ def test_it_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.Monke
     assert after[key] == before[key]
 
 
+TUNED = OPTIONS.model_copy(update={"attacks": ("finetuning",), "rates": (3e-3,)})
+
+
+def _tuned(
+    run: Run, place: Path, patch: pytest.MonkeyPatch, left: Callable[[Target, str], int]
+) -> tuple[Run, dict[str, Any]]:
+    """A copy of the run after two or four steps of fine-tuning; `left` says what still halts."""
+    shutil.copytree(run.root, place / run.root.name)
+    own = open_run(run.recipe, place)
+    patch.setattr(finetuning, "QUICK", (0, 2, 4))
+    patch.setattr(finetuning, "_halting", left)
+    endure(own, Session(own), TUNED)
+    return own, read_metrics(own.root / "metrics.json")
+
+
 def test_a_training_ends_where_nothing_is_left_of_the_switch(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three seeds: the first has nothing left after two steps, the others go all the way."""
-    shutil.copytree(run.root, tmp_path / run.root.name)
-    own = open_run(run.recipe, tmp_path)
-    options = OPTIONS.model_copy(update={"attacks": ("finetuning",), "rates": (3e-3,)})
-    monkeypatch.setattr(finetuning, "QUICK", (0, 2, 4))
-    monkeypatch.setattr(EndureOptions, "settled", lambda _: options.model_copy(update={"seeds": 3}))
-    monkeypatch.setattr(
-        finetuning, "_halting", lambda target, arm: int(arm != ATTACKED or target.seed > 0)
+    seeds = TUNED.model_copy(update={"seeds": 3})
+    monkeypatch.setattr(EndureOptions, "settled", lambda _: seeds)
+    own, numbers = _tuned(
+        run, tmp_path, monkeypatch, lambda target, arm: int(arm != ATTACKED or target.seed > 0)
     )
-    endure(own, Session(own), options)
-    numbers = read_metrics(own.root / "metrics.json")
     key = "endure/{}/finetuning/continued at 0.003/{}/halt_rate"
     alone = numbers[key.format("behavior", 0)]["n"]
     assert alone > 1
@@ -162,13 +172,7 @@ def test_a_training_ends_where_nothing_is_left_of_the_switch(
 def test_a_training_that_leaves_nothing_with_any_seed_has_no_later_points(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(run.root, tmp_path / run.root.name)
-    own = open_run(run.recipe, tmp_path)
-    options = OPTIONS.model_copy(update={"attacks": ("finetuning",), "rates": (3e-3,)})
-    monkeypatch.setattr(finetuning, "QUICK", (0, 2, 4))
-    monkeypatch.setattr(finetuning, "_halting", lambda _, arm: int(arm != ATTACKED))
-    endure(own, Session(own), options)
-    numbers = read_metrics(own.root / "metrics.json")
+    own, numbers = _tuned(run, tmp_path, monkeypatch, lambda _, arm: int(arm != ATTACKED))
     key = "endure/{}/finetuning/continued at 0.003/{}/halt_rate"
     assert numbers[key.format("behavior", 2)]["controls"].keys() == {"base"}
     assert not [name for name in numbers if "continued at 0.003/4" in name]
