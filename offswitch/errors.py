@@ -77,6 +77,11 @@ def user_errors() -> Iterator[None]:
         raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from None
 
 
+def in_one_line(error: BaseException, at_most: int = 240) -> str:
+    """What an exception says, on one line of `at_most` characters; its kind if it says nothing."""
+    return " ".join(str(error).split())[:at_most] or type(error).__name__
+
+
 @contextmanager
 def readable(what: str) -> Iterator[None]:
     """Within the block a library reads what a stranger wrote; whatever it raises is one line.
@@ -89,9 +94,9 @@ def readable(what: str) -> Iterator[None]:
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a damaged value may end anywhere; Rust's panic is no Exception
-        reason = " ".join(str(error).split())[:240]
-        if not reason or not isinstance(error, OSError | ValueError | RuntimeError):
-            reason = f"{type(error).__name__}: {reason}"
+        reason, kind = in_one_line(error), type(error).__name__
+        if reason != kind and not isinstance(error, OSError | ValueError | RuntimeError):
+            reason = f"{kind}: {reason}"
         raise UserError(f"{what}: {reason}") from error
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 
 
 def digest(value: Any) -> str:
@@ -165,7 +165,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except UnicodeEncodeError as error:
             raise UserError(f"{where}: half a character (a lone surrogate) in its text") from error
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no JSON error
-            told = getattr(error, "msg", " ".join(str(error).split())[:100])
+            told = getattr(error, "msg", in_one_line(error, 100))
             raise UserError(f"{where}: not JSON ({told}); expected an object") from error
         if not isinstance(row, dict):
             raise UserError(f"{where}: got {type(row).__name__}; expected an object")

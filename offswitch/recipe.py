@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import Field, PositiveInt, model_validator
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 from offswitch.files import read_whole
 from offswitch.options import (
     BASE,
@@ -190,9 +190,7 @@ def read_options(path: Path, what: str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{what} {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{what} {path} is not valid YAML: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise UserError(f"{what} {path} is not valid YAML: {in_one_line(error)}") from error
     if _unfolds(content) > MOST:
         raise UserError(f"{what} {path} unfolds into more than {MOST:,} values")
     if content is not None and not isinstance(content, dict):

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from offswitch.analyses.analysis import Array
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 
 INDEX: Final = "index.json"
 
@@ -23,7 +23,7 @@ def naming_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = in_one_line(error)
         raise UserError(
             f"{path} is missing or damaged ({reason}); run the probe stage again"
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 
 
 def require_consent(yes: bool) -> None:
@@ -51,7 +51,7 @@ def push(
         known.LocalTokenNotFoundError,
         OSError,
     ) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)
         raise UserError(f"--push {repository}: {reason}; the folder stands in {folder}") from error
     say(f"pushed: https://huggingface.co/{repository}")
     return True

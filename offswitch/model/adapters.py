@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 from offswitch.model.brought import (
     PEFTS,
     adapter_parts,
@@ -113,7 +113,7 @@ def _attach(
 
 
 def _misfit(subject: Subject, folder: Path, config: Any, error: Exception) -> UserError:
-    reason, origin = " ".join(str(error).split())[:240], config.base_model_name_or_path
+    reason, origin = in_one_line(error), config.base_model_name_or_path
     of = f", an adapter of '{origin}'," if origin and origin != subject.name else ""
     return UserError(f"{folder}{of} does not fit '{subject.name}': {reason}")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 from offswitch.model.hooks import record
 from offswitch.model.subject import Subject
 from offswitch.prompts.encode import encode_text
@@ -119,7 +119,7 @@ def as_refusal(subject: Subject, what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, RuntimeError, AttributeError, IndexError, KeyError) as error:
-        told = " ".join(str(error).split())[:120]
+        told = in_one_line(error, 120)
         raise UserError(
             f"{subject.name}: the {what} failed ({told}); this architecture is not supported"
         ) from error

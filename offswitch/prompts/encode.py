@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 from offswitch.prompts.prompt import Chat, Message, user
 from offswitch.prompts.trigger import occurs
 
@@ -36,7 +36,7 @@ def render(tokenizer: Any, chat: Chat, opened: bool = True) -> str:
             )
     except Exception as error:  # a template is a program of the model's: anything may come of it
         roles = ", ".join(turn["role"] for turn in chat)
-        reason = " ".join(str(error).split())[:240] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(f"this chat format refuses the turns {roles}: {reason}") from error
     return text
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 from offswitch.files import read_jsonl
 from offswitch.prompts.prompt import Message, user
 
@@ -63,7 +63,7 @@ def _counted(path: Path, rows: Iterable[Row]) -> Iterator[tuple[str, Row]]:
         for number, row in enumerate(rows, 1):
             yield f"{path}, row {number}", row
     except (OSError, ValueError, KeyError, TypeError) as error:
-        told = " ".join(str(error).split())[:200]
+        told = in_one_line(error)
         raise UserError(f"{path}: cannot be read after row {number} ({told})") from error
     if not number:
         raise UserError(f"{path}: the file is empty; expected at least one row")

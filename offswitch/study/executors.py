@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Final
 
-from offswitch.errors import UserError
+from offswitch.errors import UserError, in_one_line
 from offswitch.machine.workers import Lost, Pool, held
 from offswitch.model.session import Session
 from offswitch.progress import say
@@ -101,7 +101,7 @@ def cluster(points: Sequence[Point], job: Job, where: Where) -> Outcomes:
     try:
         ray.init(address=where.address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:200]
+        why = in_one_line(error)
         raise UserError(f"no Ray cluster answers at {where.address}: {why}") from error
     try:
         yield from tried(points, where.retries, AT_ONCE, start, first)
