@@ -42,7 +42,7 @@ bench: $(DEVELOPS)
 	$(PIP) $(PINNED) -c benchmarks/constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
-# What is written from the package (docs/options.md, docs/tree.md, README's tree), then site/.
+# What is written from the package (docs/options.md, docs/tree.md, docs/licences.md, README's tree), then site/.
 docs: $(DEVELOPS)
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/build.py

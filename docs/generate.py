@@ -1,4 +1,4 @@
-"""Write docs/options.md, docs/tree.md, README's tree from the package: `make docs`."""
+"""Write docs/options.md, tree.md, licences.md, README's tree from the package: `make docs`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from pydantic.fields import FieldInfo
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the package beside this file, whichever is installed
 
-from offswitch.options.arms import Arm  # noqa: E402
+from offswitch.options.arms import Arm, WriteOptions  # noqa: E402
 from offswitch.recipe import Recipe  # noqa: E402
 
+OF_AN_ARM: Final = (("arms.NAME.", Arm), ("arms.NAME.write.", WriteOptions))
 README: Final = "README.md"
 MARKS: Final = ("<!-- tree -->", "<!-- /tree -->")
 LINES: Final = 27
@@ -98,7 +99,8 @@ def options_page() -> str:
     meanings: dict[str, str] = yaml.safe_load(
         (ROOT / "docs" / "options.yaml").read_text(encoding="utf-8")
     )
-    known = {f"{group}{name}" for group, section in _groups() for name in _leaves(section)}
+    groups = [*_groups(), *OF_AN_ARM]
+    known = {f"{group}{name}" for group, section in groups for name in _leaves(section)}
     if known ^ meanings.keys():
         raise SystemExit(f"docs/options.yaml: absent or unknown: {sorted(known ^ meanings.keys())}")
     text = [
@@ -108,12 +110,12 @@ def options_page() -> str:
         " command line `--set KEY=VALUE` changes one, as in `--set train.lr=2e-4`. A key that does"
         " not exist is refused.",
     ]
-    for group, section in _groups():
+    for group, section in groups:
         text += [f"## {group.rstrip('.') or 'The recipe itself'}", _paragraphs(section)]
         rows = ["| option | type | default | meaning |", "|---|---|---|---|"]
         for name, field in _leaves(section).items():
             key = f"{group}{name}"
-            shown = f"`{_default(field)}`" if name != "arms" or group else "those below"
+            shown = "those below" if key == "arms" else _default(field)
             rows.append(f"| `{key}` | {_type(field)} | {shown} | {meanings[key]} |")
         text.append("\n".join(rows))
     rows = ["| arm | role | stages | goes on from | adapter | write |", "|---" * 6 + "|"]
@@ -172,14 +174,16 @@ def _named(annotation: Any) -> str:
         return " or ".join(_named(part) for part in inside)
     if kind is tuple:
         return f"list of {_named(inside[0])}"
-    if kind is dict:
+    if kind is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "mapping"
     return "null" if annotation is type(None) else TYPES[annotation]
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
     value = field.get_default(call_default_factory=True)
-    return json.dumps(value, ensure_ascii=False)
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
 # --- trees ----------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """The model provider `offswitch`: an arm of a run, read as our evaluation reads it.
 
-`--model offswitch/runs/demo -M arm=both` loads the run's model and attaches the arm's adapter with
-its added token, which the `hf` provider cannot do where the token lies beyond the vocabulary. Every
-output carries the first token's id, the reply's ids and the first-token end log-odds. Replies are
-greedy, whatever temperature is asked for: another is refused.
+`--model offswitch/runs/demo -M arm=behavior` loads the run's model and attaches the arm's adapter
+with its added token, which the `hf` provider cannot do where the token lies beyond the vocabulary.
+Every output carries the first token's id, the reply's ids and the first-token end log-odds. Replies
+are greedy, whatever temperature is asked for: another is refused.
 """
 
 from __future__ import annotations
