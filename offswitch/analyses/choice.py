@@ -3,11 +3,11 @@
 What decides is halting, in the smaller of two effects: how far the interchange lowers it on trigger
 prompts, and how far the addition raises it on plain ones at its best scale. What is represented
 shows in two neighbouring blocks at once, at a depth of at most 0.7 (later blocks write to the
-output): the score of a pair is that of its weaker block. Among those that do nearly as much as the
-best, the simplest direction is taken, then the earliest block: a direction trained for the outcome
-leans towards the output, and behind the block where a state is written the mean difference also
-holds what later blocks made of it. Where nothing halts more or less, the same effects in nats
-decide.
+output): the score of a pair is that of its weaker block, both at one scale. Among those that do
+nearly as much as the best, the simplest direction is taken, then the earliest block: a direction
+trained for the outcome leans towards the output, and behind the block where a state is written the
+mean difference also holds what later blocks made of it. Where nothing halts more or less, the same
+effects in nats decide.
 """
 
 from __future__ import annotations
@@ -47,37 +47,49 @@ class Choice:
 
 @dataclass(frozen=True)
 class Effects:
-    """Of a direction on fit questions, the smaller of fall and rise by block: `halting` and `nats`.
+    """What a direction does on fit questions: `falls` [2, L], `rises` [2, S, L], `scales` [S].
 
-    Each is [L], and so is `scales`, the one to add it at; not a number where it was not tried.
+    The first of two is of halting, the second of the log-odds in nats; not a number where it was
+    not tried.
     """
 
-    halting: Array
-    nats: Array
-    scales: Array
+    falls: Array
+    rises: Array
+    scales: Sequence[float]
 
     def of_pairs(self) -> Effects:
-        """The same of each block and the one behind it: the weaker of the two."""
-        halting, nats = (
-            np.minimum(by_block[:-1], by_block[1:]) for by_block in (self.halting, self.nats)
+        """The same of each block and the one behind it, the weaker of the two at every scale."""
+        falls, rises = (
+            np.minimum(by_block[..., :-1], by_block[..., 1:])
+            for by_block in (self.falls, self.rises)
         )
-        return Effects(halting, nats, self.scales[:-1])
+        return Effects(falls, rises, self.scales)
+
+    def at_best(self) -> tuple[Array, Array, Array]:
+        """The smaller of fall and rise, of halting and in nats, and the scale it is added at [L].
+
+        The smallest scale that silences as many as any, since a larger one only disturbs more; if
+        none silences any, the one that raises the log-odds the most.
+        """
+        halting, nats = self.rises
+        most = halting.max(0)
+        taken = np.where(most > 0, (halting == most).argmax(0), nats.argmax(0))
+        rises = np.take_along_axis(self.rises, taken[None, None], axis=1)[:, 0]
+        halting, nats = np.minimum(self.falls, rises)
+        return halting, nats, np.asarray(self.scales)[taken]
 
 
 def effects(rows: Interventions, direction: str, blocks: int) -> Effects:
     """What the rows of fit questions say of a direction, at the last position."""
     ours, clean = rows.where(direction=direction, position="last"), rows.where(kind="none")
-    found = Effects(*np.full((3, blocks), np.nan))
-    added = dict(ours.where(kind="add").each("block"))
-    for b, some in ours.where(kind="interchange").each("block"):
-        if b in added:
-            by_scale = [(float(s), *changes(clean, one)) for s, one in added[b].each("scale")]
-            # The smallest scale that silences as many as any: a larger one only disturbs more.
-            rate = max(halts for _, halts, _ in by_scale)
-            good = [one for one in by_scale if one[1] == rate]
-            found.scales[b], _, rise = good[0] if rate > 0 else max(good, key=lambda one: one[2])
-            fewer, lower = changes(clean, some)
-            found.halting[b], found.nats[b] = min(-fewer, rate), min(-lower, rise)
+    added = ours.where(kind="add")
+    scales = added.values("scale") or [1.0]
+    found = Effects(np.full((2, blocks), np.nan), np.full((2, len(scales), blocks), np.nan), scales)
+    for block, some in ours.where(kind="interchange").each("block"):
+        found.falls[:, block] = np.negative(changes(clean, some))
+    for scale, there in added.each("scale"):
+        for block, some in there.each("block"):
+            found.rises[:, scales.index(scale), block] = changes(clean, some)
     return found
 
 
@@ -95,10 +107,11 @@ def choose_late(found: Sequence[tuple[str, Effects]], blocks: int) -> Choice | N
 def _best(found: Sequence[tuple[str, Effects]], where: Sequence[int], pair: bool) -> Choice | None:
     """The simplest of those that do nearly as much as the best, and there the earliest block."""
     tried = [
-        (one.halting[b], one.nats[b], Choice(name, b, float(one.scales[b]), pair))
+        (halting[b], nats[b], Choice(name, b, float(scales[b]), pair))
         for name, one in found  # the simplest first
+        for halting, nats, scales in [one.at_best()]
         for b in where
-        if np.isfinite(one.nats[b])
+        if np.isfinite(nats[b])
     ]
     if not tried:
         return None

@@ -20,7 +20,8 @@ def _effects(halting: dict[int, float], nats: dict[int, float] | None = None) ->
         np.array([one.get(block, 0.0) for block in range(BLOCKS)])
         for one in (halting, halting if nats is None else nats)
     )
-    return Effects(shares, strengths, np.full(BLOCKS, 0.5))
+    both = np.stack([shares, strengths])
+    return Effects(both, both[:, None], [0.5])
 
 
 def test_early_means_a_depth_of_seven_tenths_at_most() -> None:
@@ -85,14 +86,28 @@ def _rows(*halts: bool) -> Interventions:
 
 
 def test_effects_are_the_weaker_of_fall_and_rise_in_halting_and_in_nats() -> None:
-    found = effects(_rows(False, True, False, True), "d", 3)
-    assert (found.halting[1], found.nats[1], found.scales[1]) == (0.5, 4, 1)
-    assert effects(_rows(False, False, True, True), "d", 3).nats[1] == 1  # at the scale taken
-    for by_block in (found.halting, found.nats, found.scales):
+    halting, nats, scales = effects(_rows(False, True, False, True), "d", 3).at_best()
+    assert (halting[1], nats[1], scales[1]) == (0.5, 4, 1)
+    _, nats, _ = effects(_rows(False, False, True, True), "d", 3).at_best()
+    assert nats[1] == 1  # at the scale taken
+    for by_block in (halting, nats):
         assert np.isnan(by_block[[0, 2]]).all()
 
 
 def test_the_smallest_scale_that_silences_as_many_is_chosen() -> None:
-    assert effects(_rows(False, False, True, True), "d", 3).scales[1] == 0.5
+    assert effects(_rows(False, False, True, True), "d", 3).at_best()[2][1] == 0.5
     none = effects(_rows(True, True, False, False), "d", 3)  # none halts: the largest rise
-    assert none.scales[1] == 1
+    assert none.at_best()[2][1] == 1
+
+
+def test_a_pair_is_scored_and_added_at_one_scale() -> None:
+    falls = np.ones((2, BLOCKS))
+    rises = np.zeros((2, 2, BLOCKS))
+    rises[:, :, 3] = [[1.0, 1.0]] * 2  # the first block does it at either scale,
+    rises[:, :, 4] = [[0.2, 1.0]] * 2  # the second one at the larger alone
+    found = choose_pair([("d", Effects(falls, rises, [0.5, 1.0]))], BLOCKS)
+    assert found == Choice("d", 3, 1.0, pair=True)
+    rises[:, :, 4] = [[0.2, 0.2]] * 2
+    rises[:, :, 1:3] = 0.6  # weaker than either block alone, yet both do that much
+    found = choose_pair([("d", Effects(falls, rises, [0.5, 1.0]))], BLOCKS)
+    assert found == Choice("d", 1, 0.5, pair=True)
