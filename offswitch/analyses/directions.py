@@ -87,8 +87,12 @@ def without(direction_LD: Array, spans: Sequence[Array]) -> Array:
 
 
 def orthonormal(rows_RD: Array) -> Array:
-    """Orthonormal rows that span the same; those that others span to within 0.1 % are dropped."""
-    _, singular, right = np.linalg.svd(rows_RD.astype(np.float64), full_matrices=False)
+    """Orthonormal rows that span the same; what others span to within 0.1 % is dropped.
+
+    How long a row is does not matter, unless it is zero.
+    """
+    units = np.vstack([unit(row) for row in rows_RD.astype(np.float64)])
+    _, singular, right = np.linalg.svd(units, full_matrices=False)
     basis: Array = right[singular > 1e-3 * max(float(singular[0]), np.finfo(np.float64).tiny)]
     return basis
 

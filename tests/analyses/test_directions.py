@@ -125,6 +125,12 @@ def test_rows_that_others_span_are_dropped() -> None:
     assert orthonormal(np.zeros((3, 32))).shape[0] == 0
 
 
+def test_a_long_row_hides_no_short_one() -> None:
+    rows = np.eye(32)[:2] * [[1500.0], [1.0]]  # a natural end beside an unembedding of length one
+    assert orthonormal(rows).shape == (2, 32)
+    assert np.abs(without(np.eye(32)[1][None], [orthonormal(rows)])).max() < 1e-9
+
+
 def test_a_unit_row_has_length_one() -> None:
     assert unit(_drawn(32)).shape == (1, 32)
     assert np.linalg.norm(unit(1e-9 * _drawn(32))) == pytest.approx(1)
