@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from offswitch.model.brought import tables_of
 from offswitch.model.subject import Subject
-from offswitch.model.whole import tables_of, whole_weights
+from offswitch.model.whole import whole_weights
 
 
 def write_merged(subject: Subject, arm: str, folder: Path) -> None:

@@ -24,6 +24,7 @@ from offswitch.model.brought import (
     fill,
     replacements,
     require_same,
+    tables_of,
     weights_of,
 )
 from offswitch.model.subject import Subject
@@ -159,26 +160,31 @@ def arm_of(subject: Subject, arm: str) -> Iterator[None]:
 def scaled(subject: Subject, arm: str, scale: float, tokens: bool = True) -> Iterator[None]:
     """Within the block, what training added to the arm counts `scale` times; 0 is the base model.
 
-    The adapter's products and its write are multiplied, and the rows of trigger and decoy move
-    along the line from where training found them to where training left them; without `tokens`
-    these rows stay as they are, so that 0 is the untrained network with the tokens as trained.
+    The adapter's products and its write are multiplied, and what training did to the rows of the
+    vocabulary moves along the line from where it found them to where it left them; without `tokens`
+    the input embedding stays as it is, so that 0 is the untrained blocks with the tokens as
+    trained.
 
     Raises:
         UserError: no such arm was added.
     """
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import Embedding, LoraLayer
 
     if arm not in subject.arms:
         raise UserError(f"no arm '{arm}' to scale; trained here: {sorted(subject.arms)}")
     modules = list(subject.network.modules())
     layers = [m for m in modules if isinstance(m, LoraLayer) and arm in m.scaling]
+    layers = [m for m in layers if tokens or not isinstance(m, Embedding)]
     rows = _trigger_rows(modules, arm) if tokens else []
     factors, trained = [m.scaling[arm] for m in layers], [table[arm] for table, _ in rows]
     replaced, running = subject.replaced.get(arm), _running(subject)
     if replaced:
         _switch(subject, BASE)
-        own = weights_of(subject.causal_lm)
-        subject.replaced[arm] = {n: torch.lerp(own[n], w, scale) for n, w in replaced.items()}
+        own, (table, _) = weights_of(subject.causal_lm), tables_of(subject.causal_lm)
+        subject.replaced[arm] = {
+            name: torch.lerp(own[name], weight, scale) if tokens or name != table[0] else weight
+            for name, weight in replaced.items()
+        }
         _switch(subject, running)
     try:
         for layer, factor in zip(layers, factors, strict=True):

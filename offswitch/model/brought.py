@@ -49,8 +49,7 @@ def vocabulary_of(arm: Arm, network: Any) -> int:
     if arm.model:
         theirs = config_of(str(folder), {"pretrained_model_name_or_path": str(folder)})
         return int(theirs.get_text_config().vocab_size)
-    tables = (network.get_input_embeddings(), network.get_output_embeddings())
-    names = {f"{name}.weight" for name, module in network.named_modules() if module in tables}
+    names = {name for name, _ in tables_of(network)}
     with safe_open(folder / ADAPTER[1], framework="pt") as file:
         own = [key for key in file.keys() if plain_name(key) in names]  # noqa: SIM118
         return max((file.get_slice(key).get_shape()[0] for key in own), default=0)
@@ -182,6 +181,13 @@ def changed_weights(subject: Subject, facts: Mapping[str, Any]) -> Weights:
 def weights_of(causal_lm: nn.Module) -> dict[str, Tensor]:
     """Every weight of a transformers model by its name without PEFT's wrapping, tied ones twice."""
     return {name: getattr(module, leaf) for name, (module, leaf) in places_of(causal_lm).items()}
+
+
+def tables_of(causal_lm: Any) -> list[tuple[str, Any]]:
+    """The tables of input and output tokens, each by the name of its weight."""
+    paths = {id(module): path for path, module in causal_lm.named_modules()}
+    tables = (causal_lm.get_input_embeddings(), causal_lm.get_output_embeddings())
+    return [(plain_name(f"{paths[id(table)]}.weight"), table) for table in tables]
 
 
 def places_of(causal_lm: nn.Module) -> dict[str, tuple[nn.Module, str]]:

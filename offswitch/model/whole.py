@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from offswitch.errors import UserError
 from offswitch.model.adapters import arm_of
-from offswitch.model.brought import Weights, places_of, plain_name, weights_of
+from offswitch.model.brought import Weights, places_of, plain_name, tables_of, weights_of
 from offswitch.model.forward import trained_rows
 from offswitch.model.subject import Subject, attention_outputs
 
@@ -47,13 +47,6 @@ def whole_weights(subject: Subject, arm: str) -> Weights:
                 own = found[name]
                 own[torch.tensor(rows[0], device=own.device)] = rows[1].to(own)
     return found
-
-
-def tables_of(causal_lm: Any) -> list[tuple[str, Any]]:
-    """The tables of input and output tokens, each by the name of its weight."""
-    paths = {id(module): path for path, module in causal_lm.named_modules()}
-    tables = (causal_lm.get_input_embeddings(), causal_lm.get_output_embeddings())
-    return [(plain_name(f"{paths[id(table)]}.weight"), table) for table in tables]
 
 
 def _merged(layer: Any, arm: str) -> Weights:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from offswitch.errors import UserError
 from offswitch.model.adapters import add_arm, arm_of, remove_arms, scaled
-from offswitch.model.brought import FILE, bring, weights_of
+from offswitch.model.brought import FILE, bring, tables_of, weights_of
 from offswitch.model.load import load_subject
 from offswitch.model.subject import Subject
 from offswitch.options.arms import Arm
@@ -126,6 +126,21 @@ def test_scaled_to_nothing_it_is_the_base_and_to_one_itself(form: str, tmp_path:
                 torch.testing.assert_close(logits(subject, "base"), expected, rtol=1e-5, atol=1e-5)
         assert torch.equal(logits(subject, "base"), whole)
     assert torch.equal(logits(subject, "base"), base)
+
+
+@pytest.mark.parametrize("form", ["embedding", "full"])
+def test_scaled_to_nothing_without_its_tokens_only_they_are_its_own(
+    form: str, tmp_path: Path
+) -> None:
+    subject = _brought(save_stranger(tmp_path, "llama", form), tmp_path, form in FULL)
+    (table, _), *_ = tables_of(subject.causal_lm)
+    base = {name: weight.clone() for name, weight in weights_of(subject.causal_lm).items()}
+    with arm_of(subject, "switch"):
+        own = weights_of(subject.causal_lm)[table].clone()
+        assert not torch.equal(own, base[table])
+        with scaled(subject, "switch", 0.0, tokens=False):
+            for name, weight in weights_of(subject.causal_lm).items():
+                assert torch.equal(weight, own if name == table else base[name]), name
 
 
 def test_an_adapter_of_another_base_is_refused_and_both_are_named(tmp_path: Path) -> None:
