@@ -27,7 +27,7 @@ from offswitch.prompts.look_alikes import (
     unseen_members,
     worded_like,
 )
-from offswitch.prompts.prompt import Chat, Message, Prompt, user
+from offswitch.prompts.prompt import Chat, Prompt, user
 from offswitch.prompts.questions import Question
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import place
@@ -128,15 +128,17 @@ def _replies(tokenizer: Any) -> Iterator[Prompt]:
     pairs = {"fit": [(one["user"], one["assistant"]) for one in filler.exchanges],
              "test": [(one["ask"], one["say"]) for one in ended]}  # fmt: skip
     systems = filler.system_prompts if has_system_turn(tokenizer) else ("",)
+    said: list[Chat] = [(user(one["user"]), {"role": "assistant", "content": one["assistant"]})
+                        for one in filler.exchanges]  # fmt: skip
     for part in PARTS:
         for i, (question, reply) in enumerate(pairs[part]):
             ids = tuple(encode_reply(reply))
-            earlier = filler.exchanges[(i + 1) % len(filler.exchanges)]
-            said: Message = {"role": "assistant", "content": earlier["assistant"]}
-            before: Chat = (user(earlier["user"]), said)
-            contexts: dict[str, Chat] = {"alone": (), "later turn": before}
+            first, second = (said[(i + n) % len(said)] for n in (1, 2))
+            contexts: dict[str, Chat] = {"alone": (), "later turn": first}
             if system := systems[i % len(systems)]:
                 contexts["under system"] = ({"role": "system", "content": system},)
+            else:
+                contexts["third turn"] = (*first, *second)
             for name, turns in contexts.items():
                 whole = Prompt((*turns, user(question)), ENDED, name, "", question, part=part)
                 yield replace(whole, begun=ids)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from offswitch.analyses.rule import REPLIES
 from offswitch.model.load import make_subject
 from offswitch.options import ProbeOptions, TriggerOptions
 from offswitch.probe.inputs import (
@@ -172,9 +173,19 @@ def test_ordinary_replies_are_over_or_half_way(inputs: Inputs) -> None:
         assert whole.chat == begun.chat
         assert 0 < len(begun.begun) < len(whole.begun)
         assert whole.begun[: len(begun.begun)] == begun.begun
-    assert len(_group(inputs, "test", ENDED)) >= 100
+    assert len(_group(inputs, "test", ENDED)) >= REPLIES
     questions = [{one.question for one in _group(inputs, part, ENDED)} for part in PARTS]
     assert not questions[0] & questions[1]
+
+
+def test_a_format_without_system_turns_has_as_many_ordinary_replies() -> None:
+    """The verdict asks for `REPLIES` of them, whatever the chat format can say."""
+    tokenizer = copy.deepcopy(tokenizer_of("$STOP"))
+    tokenizer.chat_template = WITHOUT_SYSTEM
+    inputs = make_inputs(_recipe("$STOP"), tokenizer)
+    chats = [one.chat for one in _group(inputs, "test", ENDED)]
+    assert len(set(map(str, chats))) == len(chats) >= REPLIES
+    assert all(turn["role"] != "system" for chat in chats for turn in chat)
 
 
 def test_only_trigger_prompts_hold_the_trigger(inputs: Inputs, trigger: str) -> None:
