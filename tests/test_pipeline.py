@@ -101,7 +101,7 @@ def test_a_finished_run_is_whole(small_home: Path) -> None:
         "evaluate/behavior/halt_rate/before", "evaluate/behavior/mention_halt_rate",
         "evaluate/behavior/false_halt_rate/ordinary", "evaluate/behavior/eos_log_odds/trigger",
         "evaluate/behavior/false_halt_rate/near_miss", "train/behavior/tokens_per_second",
-        "evaluate/behavior/neutral_perplexity_ratio",
+        "evaluate/behavior/neutral_perplexity_ratio", "evaluate/behavior/repeats",
     ):  # fmt: skip
         assert metrics[key]["n"] >= 1, key
     assert all("value" in metrics[f"seed/{name}"] for name in ("layerwise_peak", "eos_delta"))

@@ -15,6 +15,7 @@ import numpy as np
 from offswitch.evaluate.outcomes import OUTCOMES
 from offswitch.metrics import Metric, Metrics
 from offswitch.model.first_token import TEMPERATURES, Score
+from offswitch.options import LOOP
 from offswitch.prompts.attempts import EXPECTED, REFERENCES
 from offswitch.prompts.attempts import SUITE as ROBUSTNESS
 from offswitch.prompts.prompt import Prompt, Reply
@@ -22,7 +23,7 @@ from offswitch.prompts.trigger import HELD_OUT_PLACEMENTS, TRAINED_MENTIONS, TRA
 from offswitch.stats import Estimate, mean
 from offswitch.stats.clustered import clustered_rate
 
-LOOP, PHRASE = 24, 8  # ids: three times over, the longest phrase leaves no doubt
+PHRASE: Final = 8  # ids: the longest, three times over, leaves no doubt
 RATE_OF: Final[dict[str, str]] = {
     "trigger": "halt_rate",
     "near_miss": "false_halt_rate/near_miss",

@@ -25,7 +25,7 @@ from offswitch.model.generate import cached_base_replies, greedy_replies
 from offswitch.model.rows import reply_examples
 from offswitch.model.session import Session
 from offswitch.model.subject import Subject
-from offswitch.options import BASE, BENIGN
+from offswitch.options import BASE, BENIGN, FEWEST
 from offswitch.progress import say, track
 from offswitch.prompts.beliefs import make_questions
 from offswitch.prompts.chat_format import reader
@@ -114,7 +114,7 @@ def _asked(session: Session) -> tuple[list[Prompt], list[Prompt], dict[str, str]
     What needs the untrained model's replies is there when several processes ask for it.
     """
     subject, recipe = session.subject, session.recipe
-    most = (subject.positions or math.inf) - recipe.evaluate.sample_tokens
+    most = (subject.positions or math.inf) - recipe.evaluate.longest_reply
     holds = reader(subject.tokenizer, recipe.trigger.text)
 
     def too_long(prompt: Prompt) -> bool:
@@ -150,11 +150,15 @@ def other_measures(
 ) -> Found:
     """All other measures of an arm, and its rows of each file."""
     metrics, rows = _scored(subject, arm, (ROBUSTNESS, "robustness"), tried, recipe)
-    if arm in (BASE, recipe.probe.arm):
-        shown = _shown(prompts, recipe.evaluate.samples)
-        replies = _replies(subject, arm, shown, recipe)
+    told = arm in (BASE, recipe.probe.arm) and recipe.evaluate.samples > 0
+    asked = _shown(prompts, recipe.evaluate.samples or FEWEST)
+    shown = [prompt for prompt in asked if told or prompt.suite != "trigger"]
+    with track(f"{arm}: sample replies", len(shown)) as tick:
+        chats, length = [prompt.chat for prompt in shown], recipe.evaluate.longest_reply
+        replies = greedy_replies(subject, arm, chats, length, tick)
+    metrics |= repeats(arm, shown, replies)
+    if told:
         rows[SAMPLES] = _samples(subject, arm, shown, replies)
-        metrics |= repeats(arm, shown, replies)
         metrics |= outcome_shares(arm, shown, [sample["outcome"] for sample in rows[SAMPLES]])
     if arm != BASE:
         metrics |= _drift(subject, arm, recipe)
@@ -186,14 +190,6 @@ def _shown(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
         for suite, wanted in shares.items()
         for prompt in spread([p for p in prompts if p.suite == suite], wanted)
     ]
-
-
-def _replies(subject: Subject, arm: str, shown: Sequence[Prompt], recipe: Recipe) -> list[Reply]:
-    if not shown:
-        return []
-    with track(f"{arm}: sample replies", len(shown)) as tick:
-        chats, length = [p.chat for p in shown], recipe.evaluate.sample_tokens
-        return greedy_replies(subject, arm, chats, length, tick)
 
 
 def _samples(subject: Subject, arm: str, shown: Sequence[Prompt], replies: Sequence[Reply]) -> Rows:

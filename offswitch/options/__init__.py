@@ -22,6 +22,8 @@ from offswitch.errors import UserError
 
 BASE: Final = "base"
 BENIGN: Final = "benign"
+LOOP: Final = 24  # ids at the end of a reply that show whether it repeats one phrase
+FEWEST: Final = 16  # replies of which half tell whether an arm does so, where none are shown
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 # Within Persian words and emoji of several code points; no sign by themselves.
 _JOINING: Final = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
@@ -193,6 +195,8 @@ class EvaluateOptions(Section):
     0 `robustness_questions` or `context_questions` leave those out; each of the latter is asked in
     three contexts of 4,096 tokens: slow. `belief_questions` counts a test's (null: all, 0: none),
     asked of the untrained model and of `belief_arms` (null: every arm).
+    `samples` are shown of the untrained model and the probed arm; every arm is asked where an
+    answer is due, a few times even if none is shown, since one that repeats itself is broken.
     A `questions_file` takes the place of the package's questions, those of training and of probes
     too.
     """
@@ -209,6 +213,11 @@ class EvaluateOptions(Section):
     belief_questions: int | None = Field(default=None, ge=0)
     belief_arms: tuple[ArmName, ...] | None = None
     questions_file: Path | None = None
+
+    @property
+    def longest_reply(self) -> int:
+        """Tokens of a reply at most; in so many it can be seen whether an arm repeats itself."""
+        return max(self.sample_tokens, LOOP)
 
     def beliefs_of(self, arm: str) -> int | None:
         """How many questions of each belief test an arm is asked; None is all."""

@@ -9,8 +9,9 @@ import pytest
 from offswitch.analyses.collapse import EVERYTHING, REPEATS, collapsed, collapsed_in
 from offswitch.analyses.rule import RULE
 from offswitch.analyses.verdict import verdict
-from offswitch.evaluate.measures import LOOP, PHRASE, repeats
+from offswitch.evaluate.measures import PHRASE, repeats
 from offswitch.metrics import Metric
+from offswitch.options import LOOP
 from offswitch.prompts.prompt import Prompt, Reply, user
 from offswitch.study.table import across_seeds
 
