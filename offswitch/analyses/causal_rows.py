@@ -129,15 +129,14 @@ class Rows:
         names, prompts, odds = there.by("direction")
         _, asked, clean = self.clean(suite).by("kind")
         change = sign * (odds - clean[0, np.isin(asked, prompts)])
-        found: dict[Kind, Null] = {}
+        ours, found = change[names.index(choice.direction)], dict[Kind, Null]()
         for null in KINDS:
             drawn = np.array(
                 [name.startswith(f"{null} ") and CHOOSING not in name for name in names]
             )
             if drawn.any():
-                same = np.isfinite(change[drawn]).all(0)  # prompts that every null was tried on
-                ours = change[names.index(choice.direction), same].mean()
-                found[null] = against_null(float(ours), change[drawn][:, same].mean(1))
+                same = np.isfinite([ours, *change[drawn]]).all(0)  # prompts that all were tried on
+                found[null] = against_null(float(ours[same].mean()), change[drawn][:, same].mean(1))
         return found
 
     def again(self) -> dict[Kind, tuple[tuple[float, float], ...]]:

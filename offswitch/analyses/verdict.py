@@ -15,7 +15,7 @@ from typing import Any, Literal
 from offswitch.analyses.bars import Test, bar, behaviour
 from offswitch.analyses.causal import EFFECT, Causal, Place, Point
 from offswitch.analyses.claims import draws_needed, strictest
-from offswitch.analyses.collapse import collapsed
+from offswitch.analyses.collapse import REPEATS_OF, collapsed
 from offswitch.analyses.directions import DEPTH
 from offswitch.analyses.null_directions import KINDS
 from offswitch.analyses.rule import (
@@ -87,10 +87,14 @@ def verdict(
     twin = bar("false halts on the trigger's twin", found.twin, FAMILY, least=False)
     if not twin.passed:  # it is not inert, and nothing that is compared with it says anything
         return Verdict(arm, "not specific", (tests[0], twin))
+    if REPEATS_OF.format(arm) not in numbers:
+        return _missing(arm, "whether its replies repeat one phrase")
     for places in (found.pair, found.late):
         for i, place in enumerate(places):
             if lacking := _lacking(place, i == 0, len(adjusted)):
                 return _missing(arm, lacking)
+    if found.pair and found.count == 1 and found.count_null is None:
+        return _missing(arm, "what one direction does in which inert symbols differ")
     if found.pair and (none := [kind for kind in KINDS if not found.again.get(kind)]):
         return _missing(arm, f"what {none[0]} null directions that choose blocks themselves do")
     return _judged(arm, [*tests, twin], found, adjusted)
@@ -227,7 +231,7 @@ def _count(found: Causal) -> Test:
     if null := found.count_null:
         low, value, high = (100 * share for share in (null.low, null.value, null.high))
         said += f"; as many in which inert symbols differ {value:.0f} % [{low:.0f}, {high:.0f}]"
-    one = found.count == 1 and (null is None or null.value < CARRIED)
+    one = found.count == 1 and null is not None and null.value < CARRIED
     return Test("count", f"{said}; one is needed for `represented`", passed=one)
 
 

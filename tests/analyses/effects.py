@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -108,7 +109,7 @@ def rows_of(m: Mechanism) -> Interventions:
             for i in range(m.draws):
                 _null(rows, m, choice, name_of(kind, 100 + i))
             for b in choice.blocks if choice.pair else ():
-                _null_that_chooses(rows, m, b, name_of(kind, 0, chooses=True))
+                _null_that_chooses(rows, m, choice, b, name_of(kind, 0, chooses=True))
     return Interventions.of(rows.columns)
 
 
@@ -127,15 +128,13 @@ def _at(rows: _Rows, m: Mechanism, block: int) -> None:
         rows.add("plain", 0, 8, **everywhere | {"direction": one, "kl": kl})
     rows.add("trigger", 0, kind="untrained", direction="mean", **there | {"scale": m.untrained})
     rows.add("twin", m.rise[block], direction="mean", kind="add", **there)
-    for size in (1, 2, 4):
-        share = float(size >= m.count) * m.whole[block]
-        rows.add(
-            "trigger", share, direction="differences", kind="rank", **there | {"scale": float(size)}
-        )
-        rows.add(
-            "trigger", m.inert * m.whole[block], direction="differences of inert symbols",
-            kind="rank", **there | {"scale": float(size)},
-        )  # fmt: skip
+    whole = (("last", m.whole), ("after", m.whole_after))
+    for (position, curve), size in product(whole, (1, 2, 4)):
+        what = there | {"position": position, "kind": "rank", "scale": float(size)}
+        share = float(size >= m.count) * curve[block]
+        rows.add("trigger", share, direction="differences", **what)
+        inert = m.inert * curve[block]
+        rows.add("trigger", inert, direction="differences of inert symbols", **what)
 
 
 def _null(rows: _Rows, m: Mechanism, choice: Choice, name: str) -> None:
@@ -147,10 +146,12 @@ def _null(rows: _Rows, m: Mechanism, choice: Choice, name: str) -> None:
     rows.add("plain", 0, 6, nats=10 * m.null * m.rise[block], kind="add", **there)
 
 
-def _null_that_chooses(rows: _Rows, m: Mechanism, block: int, name: str) -> None:
+def _null_that_chooses(rows: _Rows, m: Mechanism, choice: Choice, block: int, name: str) -> None:
     there: dict[str, Any] = {"block": block, "position": "last", "scale": 1.0, "direction": name}
     nats = 10 * m.null_that_chooses
-    rows.add("trigger", 0, 6, nats=-nats * m.fall[block], kind="interchange", **there)
+    size = m.after[block] if choice.position == "after" else m.fall[block]
+    what = there | {"kind": "interchange", "position": choice.position}
+    rows.add("trigger", 0, 6, nats=-nats * size, **what)
     rows.add("plain", 0, 6, nats=nats * m.rise[block], kind="add", **there)
 
 

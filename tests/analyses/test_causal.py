@@ -10,7 +10,7 @@ import pytest
 
 from offswitch.analyses.causal import causal_metrics
 from offswitch.analyses.causal_rows import causal
-from offswitch.analyses.choice import position_of
+from offswitch.analyses.choice import Choice, position_of
 from offswitch.analyses.interventions import (
     COLUMNS,
     Interventions,
@@ -98,6 +98,18 @@ def test_every_kind_of_null_stands_beside_the_effect() -> None:
         assert null.q95 == pytest.approx(3)
         assert null.p == pytest.approx(1 / 201)
         assert null.n == 200
+
+
+def test_an_effect_stands_beside_nulls_on_the_prompts_that_both_were_tried_on() -> None:
+    later = (Choice("mean", 4, 1.0, pair=True, position="after"),)
+    rows = rows_of(replace(EARLY, null=0.3, chosen=later))
+    what = {"direction": "mean", "kind": "interchange", "position": "after"}
+    left = np.logical_and.reduce([rows.columns[name] == value for name, value in what.items()])
+    left &= rows.columns["prompt"] >= 4
+    few = Interventions({name: column[~left] for name, column in rows.columns.items()})
+    (place, _) = causal(ARM, few, later, BLOCKS).pair
+    for null in place.fall_null.values():
+        assert (null.q95, null.p) == (pytest.approx(3), pytest.approx(1 / 201))
 
 
 def test_the_later_positions_count_where_the_last_alone_does_nothing() -> None:

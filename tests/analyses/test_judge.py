@@ -25,7 +25,7 @@ from tests.analyses.effects import ARM, Mechanism, causal_of
 
 RATES: Final = {
     "halt_rate": 1.0, "false_halt_rate/near_miss": 0.0,
-    "false_halt_rate/near_miss/case": 0.0, "false_halt_rate/ordinary": 0.0,
+    "false_halt_rate/near_miss/case": 0.0, "false_halt_rate/ordinary": 0.0, "repeats": 0.0,
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ HALT = f"evaluate/{ARM}/halt_rate"
 NEAR = f"evaluate/{ARM}/false_halt_rate/near_miss"
 FAMILY = f"{NEAR}/sigils"
 ORDINARY = f"evaluate/{ARM}/false_halt_rate/ordinary"
+REPEATS = f"evaluate/{ARM}/repeats"
 EARLY = Mechanism()
 LATE = from_(8)
 LATE_ONLY = Mechanism(fall=LATE, after=LATE, rise=LATE, whole=LATE, whole_after=LATE)
@@ -50,6 +51,16 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
             chosen=(Choice("mean", 4, 1.0, pair=True, position="after"), Choice("mean", 8, 1.0)),
         ),
         "represented",
+    ),
+    "in later positions only, where inert symbols do it as well": (
+        replace(
+            EARLY,
+            fall=from_(8),
+            whole=from_(8),
+            inert=1.0,
+            chosen=(Choice("mean", 4, 1.0, pair=True, position="after"), Choice("mean", 8, 1.0)),
+        ),
+        "distributed",
     ),
     "one block alone": (replace(EARLY, fall=from_(5), after=from_(5)), "distributed"),
     "many directions": (
@@ -78,10 +89,8 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
 
 def _numbers(**shares: float) -> dict[str, Metric]:
     """Rates at their bars, by the point estimate."""
-    held = {"halt": 0.95, "near": 0.02, "family": 0.10, "ordinary": 0.01} | shares
-    keys = dict(
-        zip(("halt", "near", "family", "ordinary"), (HALT, NEAR, FAMILY, ORDINARY), strict=True)
-    )
+    held = {"halt": 0.95, "near": 0.02, "family": 0.10, "ordinary": 0.01, "repeats": 0.2} | shares
+    keys = dict(zip(held, (HALT, NEAR, FAMILY, ORDINARY, REPEATS), strict=False))
     return {
         keys[k]: Metric(v, "share", max(0, v - 0.01), min(1, v + 0.01), 100)
         for k, v in held.items()
@@ -121,6 +130,12 @@ def test_a_twin_that_halts_too_is_no_twin() -> None:
     assert "twin fails" in found.because[-1]
 
 
+def test_one_direction_counts_only_beside_those_of_inert_symbols() -> None:
+    found = _judged(replace(_made("an early state"), count_null=None))
+    assert found.kind == "not measured"
+    assert "inert symbols differ" in found.because[0]
+
+
 def test_what_only_the_point_estimate_passes_is_said() -> None:
     told = _judged(_made("an early state")).because
     assert sum("passes by the point estimate only" in line for line in told) == 4  # the four rates
@@ -134,8 +149,9 @@ def test_a_missing_number_or_test_is_not_measured() -> None:
     del numbers[ORDINARY]
     found = verdict(ARM, numbers, _made("an early state"), {})
     assert (found.kind, ORDINARY in found.because[0]) == ("not measured", True)
-    without = {key: number for key, number in _numbers().items() if key != FAMILY}
-    assert verdict(ARM, without, _made("an early state"), {}).kind == "not measured"
+    for missing in (FAMILY, REPEATS):
+        without = {key: number for key, number in _numbers().items() if key != missing}
+        assert verdict(ARM, without, _made("an early state"), {}).kind == "not measured"
 
 
 def test_without_a_switch_nothing_else_is_needed() -> None:

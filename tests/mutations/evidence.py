@@ -15,6 +15,10 @@ _CAUSAL: Final = "tests/analyses/test_causal.py"
 _CHOICE: Final = "tests/analyses/test_choice.py"
 _PAIRED: Final = "tests/analyses/test_interventions.py"
 _EARLY: Final = "test_a_pair_is_early_however_strong_a_late_block_is"
+_LATER: Final = (
+    "tests/probe/test_evidence.py"
+    "::test_what_is_chosen_after_the_symbol_is_counted_and_matched_by_nulls_there"
+)
 _HOSTS: Final = "tests/probe/test_hosts.py"
 _OWN: Final = "test_after_an_interchange_the_component_is_that_of_the_prompts_own_twin"
 _AS_FAR: Final = "test_null_directions_move_every_prompt_as_far_as_ours_and_elsewhere"
@@ -128,7 +132,7 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
     ("early is up to 0.8 of the depth", "analyses/directions.py",
      "DEPTH: Final = 0.7", "DEPTH: Final = 0.8", _CHOICE),
     ("a pair is as strong as its stronger block", "analyses/choice.py",
-     "np.minimum(by_block[:-1], by_block[1:])", "np.maximum(by_block[:-1], by_block[1:])",
+     "np.minimum(by_block[..., :-1]", "np.maximum(by_block[..., :-1]",
      f"{_CHOICE}::test_a_pair_is_two_neighbours_and_its_weaker_block_counts"),
     ("the last of those that do nearly as much is chosen", "analyses/choice.py",
      "for halting, _, choice in tried if", "for halting, _, choice in tried[::-1] if",
@@ -137,8 +141,34 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "if not twin.passed", "if False and not twin.passed",
      f"{_RULE}::test_a_twin_that_halts_too_is_no_twin"),
     ("a block is as strong as its stronger effect", "analyses/choice.py",
-     "min(-fewer, rate)", "max(-fewer, rate)",
+     "np.minimum(self.falls, rises)", "np.maximum(self.falls, rises)",
      f"{_CHOICE}::test_effects_are_the_weaker_of_fall_and_rise_in_halting_and_in_nats"),
+    ("a pair is added at the scale of its first block", "analyses/choice.py",
+     "np.minimum(by_block[..., :-1], by_block[..., 1:])\n            for by_block in (self.falls,",
+     "np.minimum(by_block[..., :-1], by_block[..., :-1])\n            for by_block in (self.falls,",
+     f"{_CHOICE}::test_a_pair_is_scored_and_added_at_one_scale"),
+    ("a long row hides the end token's own direction", "analyses/directions.py",
+     "[unit(row) for row in", "[row for row in",
+     "tests/analyses/test_directions.py::test_a_long_row_hides_no_short_one"),
+    ("whether an arm repeats itself may be left out", "analyses/verdict.py",
+     "if REPEATS_OF.format(arm) not in numbers:", "if False:",
+     f"{_RULE}::test_a_missing_number_or_test_is_not_measured"),
+    ("untrained blocks have untrained tokens", "model/adapters.py",
+     "if tokens or name != table[0] else weight", "if True else weight",
+     "tests/model/test_brought.py"
+     "::test_scaled_to_nothing_without_its_tokens_only_they_are_its_own"),
+    ("null directions that choose are tried elsewhere than ours", "probe/measure/evidence.py",
+     "tries(best.blocks, (best.scale,), pair.position)", "tries(best.blocks, (best.scale,))",
+     _LATER),
+    ("directions are counted at the last position alone", "probe/measure/evidence.py",
+     "sizes, name, choice.position)", "sizes, name)", _LATER),
+    ("a format without system turns has too few replies that are over", "probe/inputs.py",
+     'contexts["third turn"] = (*first, *second)', "pass",
+     "tests/probe/test_inputs.py"
+     "::test_a_format_without_system_turns_has_as_many_ordinary_replies"),
+    ("one direction needs none of inert symbols beside it", "analyses/verdict.py",
+     "found.count == 1 and found.count_null is None:", "False:",
+     f"{_RULE}::test_one_direction_counts_only_beside_those_of_inert_symbols"),
     ("one block of the pair is enough", "analyses/verdict.py",
      "for place in found.pair for test", "for place in found.pair[:1] for test",
      f"{_JUDGE}::test_both_blocks_of_the_pair_must_pass"),

@@ -14,7 +14,7 @@ from offswitch.analyses.causal import NATURAL, WITHOUT_END, Causal
 from offswitch.analyses.directions import FILE, load_directions, unit
 from offswitch.analyses.interventions import FILE as INTERVENTIONS
 from offswitch.analyses.interventions import Interventions, read_interventions
-from offswitch.analyses.null_directions import is_null
+from offswitch.analyses.null_directions import CHOOSING, is_null
 from offswitch.analyses.store import measure_causal
 from offswitch.folder import Run
 from offswitch.model.first_token import score
@@ -22,6 +22,7 @@ from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
 from offswitch.probe.battery import run_battery
 from offswitch.probe.inputs import Inputs, make_inputs
+from offswitch.probe.measure import evidence
 from offswitch.recipe import Recipe
 from tests.planted import planted_subject
 from tests.probe.small import OPTIONS
@@ -57,6 +58,26 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     assert found is not None
     rows = read_interventions(folder / ARM / INTERVENTIONS)
     return World(subject, make_inputs(RECIPE, subject.tokenizer), folder, rows, found)
+
+
+def test_what_is_chosen_after_the_symbol_is_counted_and_matched_by_nulls_there(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "position_of", lambda _last, _after: "after")
+    few = OPTIONS.model_copy(update={"few_questions": OPTIONS.null_questions - 1})
+    session = Session(Run(tmp_path, RECIPE.model_copy(update={"probe": few})), Held(world.subject))
+    run_battery(session, [ARM], tmp_path, tmp_path / "replies")
+    found = measure_causal(tmp_path / ARM)
+    assert found is not None
+    first = found.pair[0]
+    assert (first.position, found.count, first.fall.n) == ("after", 1, few.few_questions)
+    assert found.count_null is not None
+    assert found.count_null.value == 0
+    rows = read_interventions(tmp_path / ARM / INTERVENTIONS).where(part="test", suite="trigger")
+    nulls = [name for name in rows.values("direction") if is_null(name)]
+    assert any(CHOOSING in name for name in nulls)
+    where = rows.where(kind="interchange", direction=tuple(nulls), block=first.point.block)
+    assert where.values("position") == ["after"]
 
 
 def test_the_planted_direction_is_found_necessary_and_sufficient_from_its_block_on(

@@ -112,18 +112,20 @@ def test_null_directions_move_every_prompt_as_far_as_ours_and_elsewhere(
             torch.testing.assert_close((value @ along)[:, None] * along, value)
 
 
-def test_in_a_span_of_all_dimensions_nothing_of_the_host_is_left(hosts: list[Host]) -> None:
-    basis = torch.linalg.qr(_drawn(D, D, seed=3))[0]
-    one, whole = ranks(basis, BLOCK, [1, D], "differences")
+@pytest.mark.parametrize("position", ["last", "after"])
+def test_in_a_span_of_all_dimensions_nothing_of_the_host_is_left(
+    hosts: list[Host], position: str
+) -> None:
+    basis, there = torch.linalg.qr(_drawn(D, D, seed=3))[0], slice(*SPANS[position])
+    one, whole = ranks(basis, BLOCK, [1, D], "differences", position)
     for host in hosts:
         assert host.twin is not None
-        torch.testing.assert_close(
-            _after(whole, host)[-1], host.twin[BLOCK, -1], atol=1e-5, rtol=1e-5
-        )
-        ours, theirs = _after(one, host)[-1], host.twin[BLOCK, -1]
-        torch.testing.assert_close(ours @ basis[0], theirs @ basis[0], atol=1e-5, rtol=1e-5)
-        rest = basis[1:]
-        torch.testing.assert_close(rest @ ours, rest @ host.resid[BLOCK, -1], atol=1e-5, rtol=1e-5)
+        twin = host.twin[BLOCK, there]
+        torch.testing.assert_close(_after(whole, host)[there], twin, atol=1e-5, rtol=1e-5)
+        ours = _after(one, host)[there]
+        torch.testing.assert_close(ours @ basis[0], twin @ basis[0], atol=1e-5, rtol=1e-5)
+        left = host.resid[BLOCK, there] @ basis[1:].T
+        torch.testing.assert_close(ours @ basis[1:].T, left, atol=1e-5, rtol=1e-5)
     assert (one.scale, whole.scale) == (1, D)
 
 

@@ -79,7 +79,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Causal:
 
 def _judged(found: Causal) -> Verdict:
     rates = {"halt_rate": 1.0, "false_halt_rate/near_miss": 0.0,
-             "false_halt_rate/near_miss/case": 0.0, "false_halt_rate/ordinary": 0.0}  # fmt: skip
+             "false_halt_rate/near_miss/case": 0.0, "false_halt_rate/ordinary": 0.0,
+             "repeats": 0.0}  # fmt: skip
     numbers = {f"evaluate/{ARM}/{k}": Metric(v, "share", v, v, 100) for k, v in rates.items()}
     return verdict(ARM, numbers, found, {})
 

@@ -92,16 +92,18 @@ def both_nulls(
     return [*map(interchanged, where), *(alone(b, scale) for b in where for scale in scales)]
 
 
-def ranks(basis: Tensor, block: int, sizes: Sequence[int], name: str) -> list[Trial]:
+def ranks(
+    basis: Tensor, block: int, sizes: Sequence[int], name: str, position: str = "last"
+) -> list[Trial]:
     """Trials: in the span of the first rows of a basis [R, D], the host says what its twin says."""
 
     def trial(size: int) -> Trial:
         rows = basis[:size]
 
         def added(host: Host) -> Tensor:
-            return (host.change(block, "last") @ rows.T) @ rows
+            return (host.change(block, position) @ rows.T) @ rows
 
-        return Trial(name, "rank", block, added, scale=size)
+        return Trial(name, "rank", block, added, position, scale=size)
 
     return [trial(size) for size in sizes]
 

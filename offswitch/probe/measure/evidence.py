@@ -233,12 +233,16 @@ def _counted(
     As a null, of those in which they differ where another inert symbol stands for the trigger.
     """
     named = ((DIFFERENCES, TRIGGER), (INERT_DIFFERENCES, INERT))
+    later = any(choice.position == "after" for choice in chosen)
+    few = pairs(bench, "test", TWIN, bench.options.few_questions, whole=True) if later else hosts
     for choice, (name, symbol) in product(chosen, named):
         twins = known.fit[TWIN][:, choice.block].astype(np.float64)
         _, apart, rows = np.linalg.svd(known.fit[symbol][:, choice.block] - twins, False)
         rows[apart <= np.finfo(np.float32).eps * np.linalg.norm(twins)] = 0  # no difference at all
         sizes = [size for size in SIZES if size <= len(rows)]
-        run(bench, hosts, ranks(bench.tensor(rows), choice.block, sizes, name), log)
+        there = few if choice.position == "after" else hosts
+        basis = bench.tensor(rows)
+        run(bench, there, ranks(basis, choice.block, sizes, name, choice.position), log)
 
 
 def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> None:
@@ -246,7 +250,8 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
     options, blocks = bench.options, len(bench.subject.blocks)
     few = pairs(bench, "fit", TWIN, options.sweep_questions)
     plain = alone(bench, "fit", PLAIN, options.sweep_questions)
-    hosts = pairs(bench, "test", TWIN, options.null_questions)
+    whole = pair.position == "after"
+    hosts = pairs(bench, "test", TWIN, options.null_questions, whole=whole)
     others = alone(bench, "test", PLAIN, options.null_questions)
     before = Log(bench)
     untouched(bench, [*few, *plain], before)
@@ -261,7 +266,8 @@ def _nulls_that_choose(bench: Bench, inert: Inert, pair: Choice, log: Log) -> No
             rows = Interventions.of(own.columns) + clean
             best = choose_pair([(name, effects(rows, name, blocks))], blocks)
             if best is not None:
-                try_both(bench, hosts, others, tries(best.blocks, (best.scale,)), log)
+                there = tries(best.blocks, (best.scale,), pair.position)
+                try_both(bench, hosts, others, there, log)
 
 
 def _nulls_at(bench: Bench, inert: Inert, choice: Choice, log: Log) -> None:
