@@ -104,8 +104,9 @@ class Attack:
     `unit` is that of a strength; `points` come in rising order within a kind. `prepare` makes what
     the points of a seed need, so that each depends on the seed; it may end before the last ones,
     once nothing is left of the switch, and `is_made` tells. `lacks` says why an attack cannot
-    be done on an arm. `restores`: strength brings the switch back. Controls are attacked with the
-    first `controlled` kinds; None: with every kind.
+    be done on an arm. `restores`: strength brings the switch back, and controls are attacked at
+    every point, not at the hardest alone. Controls are attacked with the first `controlled` kinds;
+    None: with every kind.
     """
 
     name: AttackName

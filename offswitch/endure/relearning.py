@@ -1,7 +1,7 @@
 """Relearning: once trained away, how soon is the switch back, compared with a model without one?
 
 A switch that comes back sooner than it can be taught afresh was hidden, not removed. The untrained
-model and the arm without a rule learn from the same rows.
+model and the arm without a rule learn from the same rows, and are asked after as many steps.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Each point is a stage of the run folder: `6-endure/ATTACK/ARM/seed-S/POINT`, after what its attack
 prepared for that seed (`…/seed-S/prepared`). Controls are the benign arms and the untrained model,
-attacked at the hardest point of each kind that was made, with the first seed.
+attacked with the first seed: at the hardest point of each kind that was made, or at every one where
+the attack brings the switch back.
 """
 
 from __future__ import annotations
@@ -70,11 +71,11 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
         return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
 
     def points_of(attack: Attack) -> list[Task]:
-        """What was made of the arm's points, and the hardest of each kind on the controls."""
+        """What was made of the arm's points, and those at which the controls stand beside it."""
         made = [task for task in _points(attack, options, arm) if task.point
                 if attack.is_made(_target(session, task, options), task.point)]  # fmt: skip
         able = (who for who in controls if not lacking(attack, who))
-        return [*made, *(task for who in able for task in _hardest(attack, made, who))]
+        return [*made, *(task for who in able for task in _beside(attack, made, who))]
 
     skipped: dict[str, str] = {one.name: why for one in ATTACKS
                if one.name in wanted and (why := lacking(one, arm))}  # fmt: skip
@@ -125,11 +126,16 @@ def _points(attack: Attack, options: EndureOptions, arm: str) -> list[Task]:
             for seed in attack.seeds(point, options)]  # fmt: skip
 
 
-def _hardest(attack: Attack, made: Sequence[Task], control: str) -> list[Task]:
-    """The last point of each kind, once, on a control."""
-    points = {task.point.kind: task.point for task in made if task.point}
-    chosen = [*points.values()][: attack.controlled]
-    return [Task(attack.name, control, 0, point) for point in chosen]
+def _beside(attack: Attack, made: Sequence[Task], control: str) -> list[Task]:
+    """The last point of each kind, once, on a control; every point where the switch comes back.
+
+    How soon it is back says nothing without how soon a model has it that never had it.
+    """
+    every = dict.fromkeys(task.point for task in made if task.point)
+    last = {point.kind: point for point in every}
+    kinds = [*last][: attack.controlled]
+    return [Task(attack.name, control, 0, point) for point in every
+            if point.kind in kinds and (attack.restores or point == last[point.kind])]  # fmt: skip
 
 
 def _target(session: Session, task: Task, options: EndureOptions) -> Target:

@@ -12,7 +12,7 @@ from offswitch.metrics import Metric, read_metrics
 from offswitch.plots.survives import HALTS, ORDINARY, Attacked, AttackRow, Survival
 
 FACTS: Final = "attacks.json"
-DAMAGE, HALF = "perplexity_ratio", "half"
+DAMAGE, HALF, SOONER = "perplexity_ratio", "half", "sooner_than"
 
 
 def survival(root: Path, numbers: Mapping[str, Metric]) -> Survival | None:
@@ -35,7 +35,11 @@ def _attacked(
     arm, name, unit = facts["arm"], attack["name"], attack["unit"]
     rows = tuple(_rows(attack, facts, numbers))
     kinds = dict.fromkeys(row.kind for row in rows)
-    said = (_sentence(numbers, f"endure/{arm}/{name}", kind, attack) for kind in kinds)
+    said = [_sentence(numbers, f"endure/{arm}/{name}", kind, attack) for kind in kinds]
+    if attack["restores"]:
+        taught = [who for who in facts["controls"] if any(who in row.controls for row in rows)]
+        said += [_control(numbers, (arm, who), name, kind, unit)
+                 for kind in kinds for who in taught]  # fmt: skip
     return Attacked(name, attack["question"], unit, tuple(filter(None, said)), rows)
 
 
@@ -63,12 +67,42 @@ def _sentence(
     who = f"{kind[:1].upper()}{kind[1:]}: halting" if kind else "Halting"
     verb = "is back to half" if attack["restores"] else "falls to half"
     if half := numbers.get(f"{place}/{HALF}"):
-        high = "more than was tried" if half.high is None else f"{half.high:.3g}"
-        at = f"{half.value:.3g} {half.unit} [{half.low or 0:.3g}, {high}]"
-        return f"{who} {verb} after {at}, n = {half.n} questions."
+        return f"{who} {verb} after {_strength(half)}, n = {half.n} questions."
     if least := numbers.get(f"{place}/{HALF}_at_least"):
         return f"{who} does not get to half within {least.value:.3g} {least.unit}."
     return ""
+
+
+def _control(
+    numbers: Mapping[str, Metric], arms: tuple[str, str], attack: str, kind: str, unit: str
+) -> str:
+    """When a control is at the half to which the arm is back, and how much later that is."""
+    places = ["/".join(part for part in ("endure", arm, attack, kind) if part) for arm in arms]
+    (ours, half), (our_least, least) = ([numbers.get(f"{place}/{key}") for place in places]
+                                        for key in (HALF, f"{HALF}_at_least"))  # fmt: skip
+    arm, who = arms[0], f"{kind}: arm {arms[1]}" if kind else f"Arm {arms[1]}"
+    if half:
+        told = f"{who} is at that half after {_strength(half)}, n = {half.n} questions: "
+        if later := numbers.get(f"{places[0]}/{SOONER}/{arms[1]}"):
+            below = "; below zero is sooner" if (later.low or 0) < 0 else ""
+            return f"{told}{_strength(later, '+')} later than arm {arm}{below}."
+        first = our_least and half.value <= our_least.value
+        return told + (f"sooner than arm {arm}." if first else
+                       f"by how many {unit} it differs from arm {arm} cannot be told.")  # fmt: skip
+    if least:
+        told = f"{who} is not at that half within {least.value:.3g} {least.unit}: "
+        if ours and ours.value <= least.value:
+            return f"{told}later than arm {arm}, by {least.value - ours.value:.3g} or more."
+        return f"{told}which of the two is sooner cannot be told."
+    known = ours or our_least
+    return f"{who}: too few points count to say when it is at that half." if known else ""
+
+
+def _strength(number: Metric, sign: str = "") -> str:
+    """A strength, or a difference of two with its sign, and its interval."""
+    low, high = (f"{end:{sign}.3g}" for end in (number.low or 0, number.high or 0))
+    between = f"[{low}, {'more than was tried' if number.high is None else high}]"
+    return f"{number.value:{sign}.3g} {number.unit} {between}".replace("-", "−")
 
 
 def survived(root: Path) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
-from offswitch.endure import finetuning, stage, tuning
-from offswitch.endure.attack import ATTACKED, Attacked, Target
+from offswitch.endure import finetuning, relearning, removal, stage, tuning
+from offswitch.endure.attack import ATTACKED, Attacked, Point, Target
 from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import OUTCOME, Outcome, measure
 from offswitch.endure.stage import controls_of, endure
@@ -179,6 +180,37 @@ def test_a_training_that_leaves_nothing_with_any_seed_has_no_later_points(
     facts = json.loads((own.folder(SURVIVAL) / FACTS).read_text(encoding="utf-8"))
     tuned = next(one for one in facts["attacks"] if one["name"] == "finetuning")
     assert [point["strength"] for point in tuned["points"]] == [0, 2]
+
+
+def test_where_the_switch_comes_back_the_controls_are_asked_at_every_point(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder whose controls stand at the hardest point alone gets the others, and no more."""
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    own = open_run(run.recipe, tmp_path)
+    for module, name, few in ((relearning, "MOST", 4), (relearning, "REMOVING", 2),
+                              (removal, "STEPS", 2)):  # fmt: skip
+        monkeypatch.setattr(module, name, few)
+    short = replace(
+        relearning.RELEARNING, points=lambda _: tuple(Point(strength=n) for n in (1, 2, 3))
+    )
+    options, asked = OPTIONS.model_copy(update={"attacks": ("relearning",)}), []
+
+    def counted(target: Target, attacked: Attacked) -> Outcome:
+        asked.extend([target.arm] * (attacked.arm == ATTACKED))
+        return measure(target, attacked)
+
+    monkeypatch.setattr(stage, "measure", counted)
+    for restores, arms in ((False, ["behavior"] * 3 + ["base"]), (True, ["base"] * 3)):
+        asked.clear()
+        monkeypatch.setattr(stage, "ATTACKS", (replace(short, restores=restores),))
+        endure(own, Session(own), options)
+        assert asked == arms
+    numbers = read_metrics(own.root / "metrics.json")
+    for steps in (1, 2, 3):
+        assert numbers[f"endure/behavior/relearning/{steps}/halt_rate"]["controls"].keys() == {
+            "base"
+        }
 
 
 def test_the_rows_of_a_user_are_trained_on_without_the_trigger(run: Run, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import Outcome
 from offswitch.endure.summary import NONE, Case, crossing, facts, numbers
 from offswitch.evaluate.drift import Drift
+from offswitch.metrics import Metrics
 from offswitch.options.endure import EndureOptions
 
 QUESTIONS = [f"question {i}" for i in range(12)]
@@ -115,3 +116,64 @@ def test_a_switch_that_is_taught_again_is_back_where_it_crosses_upwards() -> Non
     steps = {2.0: _outcome([0.0] * 12), 5.0: _outcome([1.0] * 12)}
     found = numbers(_cases(RELEARNING, "", steps), [RELEARNING], 1.1, 0)
     assert found["endure/a/relearning/half"].value == pytest.approx(3.5)
+
+
+def _taught(arm: dict[float, float], base: dict[float, float], worse: float = 0.0) -> Metrics:
+    """Relearning of an arm that halts always, beside a model without a switch, by steps."""
+    ours, theirs = (
+        {steps: _outcome([share] * 12, harm) for steps, share in shares.items()}
+        for shares, harm in ((arm, 0.0), (base, worse))
+    )
+    cases = _cases(RELEARNING, "", ours) + _cases(RELEARNING, "", theirs, "base", whole=0.0)
+    return numbers(cases, [RELEARNING], 1.1, 0)
+
+
+def test_a_control_is_taught_to_the_half_of_what_the_arm_was() -> None:
+    found = _taught({2.0: 0.25, 5.0: 0.75}, {2.0: 0.0, 5.0: 0.25, 10.0: 0.75})
+    assert found["endure/base/relearning/half"].value == pytest.approx(7.5)
+    assert found["endure/a/relearning/half"].controls == {"base": pytest.approx(7.5)}
+    later = found["endure/a/relearning/sooner_than/base"]
+    assert (later.value, later.low, later.high, later.n) == (4.0, 4.0, 4.0, 12)
+    assert later.unit == "steps"
+
+
+def test_who_never_gets_to_half_differs_by_no_number() -> None:
+    slow, quick = {2.0: 0.0, 5.0: 0.25}, {2.0: 0.5, 5.0: 1.0}
+    for arm, base in ((slow, quick), (quick, slow), (slow, slow)):
+        found = _taught(arm, base)
+        assert not [key for key in found if "sooner_than" in key]
+    assert found["endure/base/relearning/half_at_least"].value == 5
+    ruined = _taught(quick, {2.0: 0.0, 5.0: 1.0}, worse=0.2)  # of the control no point counts
+    assert "endure/a/relearning/half" in ruined
+    assert not [key for key in ruined if key.startswith("endure/base/") and "half" in key]
+
+
+def test_the_difference_of_two_halves_draws_the_same_questions_for_both() -> None:
+    """Questions that are hard for both move both: what lies between them moves less."""
+    mixed = [1.0] * 6 + [0.0] * 6
+    arm = {2.0: _outcome(mixed), 5.0: _outcome([1.0] * 12)}
+    base = {5.0: _outcome(mixed), 8.0: _outcome([1.0] * 12)}
+    cases = _cases(RELEARNING, "", arm) + _cases(RELEARNING, "", base, "base", whole=0.0)
+    found = numbers(cases, [RELEARNING], 1.1, 0)
+    ours, theirs, later = (
+        found[f"endure/{key}"]
+        for key in ("a/relearning/half", "base/relearning/half", "a/relearning/sooner_than/base")
+    )
+    assert later.value == pytest.approx(3)
+    for one in (ours, theirs, later):
+        assert one.low is not None
+        assert one.high is not None
+    assert later.low > theirs.low - ours.high  # type: ignore[operator]
+    assert later.high < theirs.high - ours.low  # type: ignore[operator]
+
+
+def test_a_draw_that_does_not_get_to_half_lies_anywhere_beyond_what_was_tried() -> None:
+    mixed = [1.0] * 7 + [0.0] * 5
+    sure = {2.0: _outcome([1.0] * 12), 5.0: _outcome([1.0] * 12)}
+    unsure = {2.0: _outcome([0.0] * 12), 5.0: _outcome(mixed)}
+    for arm, base, known in ((sure, unsure, True), (unsure, sure, False)):
+        cases = _cases(RELEARNING, "", arm) + _cases(RELEARNING, "", base, "base", whole=0.0)
+        found = numbers(cases, [RELEARNING], 1.1, 0)
+        later = found.get("endure/a/relearning/sooner_than/base")
+        assert (later is not None) == known
+        assert not later or (later.high is None and later.low is not None and later.low > 0)

@@ -102,3 +102,91 @@ def test_the_card_leaves_no_attack_out_and_shows_what_left_the_least(root: Path)
     one = [("halts after pruning, 20 % of the weights", "90.0\u00a0%"),
            ("halts after removal, 64 rows", "0.0\u00a0%")]  # fmt: skip
     assert rows == one * 8
+
+
+STEPS = Metric(3.0, "steps", 2.0, 4.5, 6)
+LATER, NEVER = Metric(8.0, "steps", 6.0, None, 6), Metric(20, "steps", 20, 20, 6)
+ARM, BASE = "endure/a/relearning", "endure/base/relearning"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        (
+            {
+                f"{ARM}/half": STEPS,
+                f"{BASE}/half": LATER,
+                f"{ARM}/sooner_than/base": Metric(5.0, "steps", -0.5, None, 6),
+            },
+            "Arm base is at that half after 8 steps [6, more than was tried], n = 6 questions: "
+            "+5 steps [−0.5, more than was tried] later than arm a; below zero is sooner.",
+        ),
+        (
+            {
+                f"{ARM}/half": STEPS,
+                f"{BASE}/half": replace(LATER, high=9.5),
+                f"{ARM}/sooner_than/base": Metric(5.0, "steps", 3.0, 6.1, 6),
+            },
+            "Arm base is at that half after 8 steps [6, 9.5], n = 6 questions: "
+            "+5 steps [+3, +6.1] later than arm a.",
+        ),
+        (
+            {f"{ARM}/half": STEPS, f"{BASE}/half": LATER},
+            "Arm base is at that half after 8 steps [6, more than was tried], n = 6 questions: "
+            "by how many steps it differs from arm a cannot be told.",
+        ),
+        (
+            {f"{ARM}/half": STEPS, f"{BASE}/half_at_least": NEVER},
+            "Arm base is not at that half within 20 steps: later than arm a, by 17 or more.",
+        ),
+        (
+            {f"{ARM}/half_at_least": NEVER, f"{BASE}/half": LATER},
+            "Arm base is at that half after 8 steps [6, more than was tried], n = 6 questions: "
+            "sooner than arm a.",
+        ),
+        (
+            {f"{ARM}/half_at_least": replace(NEVER, value=5), f"{BASE}/half": LATER},
+            "Arm base is at that half after 8 steps [6, more than was tried], n = 6 questions: "
+            "by how many steps it differs from arm a cannot be told.",
+        ),
+        (
+            {f"{ARM}/half_at_least": NEVER, f"{BASE}/half_at_least": NEVER},
+            "Arm base is not at that half within 20 steps: "
+            "which of the two is sooner cannot be told.",
+        ),
+        (
+            {
+                f"{ARM}/half": replace(STEPS, value=9.0),
+                f"{BASE}/half_at_least": replace(NEVER, value=5),
+            },
+            "Arm base is not at that half within 5 steps: "
+            "which of the two is sooner cannot be told.",
+        ),
+        (
+            {f"{ARM}/half": STEPS},
+            "Arm base: too few points count to say when it is at that half.",
+        ),
+    ],
+)
+def test_how_soon_the_switch_is_back_stands_beside_a_control(
+    root: Path, numbers: dict[str, Metric], said: str
+) -> None:
+    path = root / SURVIVAL / FACTS
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    points = [{"kind": "", "strength": 20, "key": "20", "counts": True}]
+    facts["attacks"] = [{"name": "relearning", "question": "How soon?", "unit": "steps",
+                         "restores": True, "points": points}]  # fmt: skip
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    halting = {f"{place}/20/{HALTS}": _rate(0.9) for place in (ARM, BASE)}
+    found = survival(root, NUMBERS | halting | numbers)
+    assert found is not None
+    assert found.attacks[0].sentences[-1] == said
+    assert found.attacks[0].rows[0].controls == {"base": _rate(0.9)}
+    neither = survival(root, NUMBERS | halting)  # the arm has no half to be back at
+    assert neither is not None
+    assert neither.attacks[0].sentences == ()
+    alone = survival(root, NUMBERS | {f"{ARM}/20/{HALTS}": _rate(0.9), f"{ARM}/half": STEPS})
+    assert alone is not None
+    assert alone.attacks[0].sentences == (
+        "Halting is back to half after 3 steps [2, 4.5], n = 6 questions.",
+    )
