@@ -108,13 +108,15 @@ def organism_row(point: Point, record: Mapping[str, Any]) -> Row:
     """A row of a sweep's table: an organism's place, what became of it, verdicts and headlines.
 
     Headlines are those of the arm that the recipe probes. The benign arm's verdict stands beside
-    its own: the same rule must not find the trigger represented there.
+    its own: the same rule must not find the trigger represented there. `collapsed` says in words
+    what training broke, which the evaluation alone tells.
     """
     metrics, arm = record.get("metrics", {}), point.recipe.probe.arm
     row: Row = {"organism": point.name, **point.place, "state": "not run"}
     row |= {key: record[key] for key in ("state", "reason", "tries", "seconds") if key in record}
     for key, judged in {"verdict": arm, "verdict/benign": "benign"}.items():
         row[key] = metrics.get(f"verdict/{judged}", {}).get("value")
+    row["collapsed"] = collapsed_in(metrics, arm) or None
     for name in MEASURES:
         entry = metrics.get(f"evaluate/{arm}/{name}") or metrics.get(f"probe/{arm}/{name}")
         metric = Metric.read(entry) if entry else None
@@ -129,7 +131,7 @@ def seed_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     """A row a condition, over the seeds that finished; none where no axis is one of seeds.
 
     A measure is the mean over organisms that have it and did not collapse, and so are its controls
-    and null.
+    and null. Where nothing was probed there are no verdicts to count.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows if len(plan.conditions) < len(plan.sweep.axes) else ():
@@ -137,18 +139,19 @@ def seed_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     found = []
     for group in groups.values():
         done = [row for row in group if row["state"] == "finished"]
-        verdicts = [row["verdict"] for row in done]
+        verdicts = [row["verdict"] for row in done if row["verdict"]]
         counted = (f"{v} {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
         row = {axis: group[0][axis] for axis in plan.conditions}
-        row |= {"finished": len(done), "of": len(group), "verdicts": ", ".join(counted)}
-        done = [row for row in done if row["verdict"] != "collapsed"]
+        whole = [row for row in done if not row["collapsed"]]
+        row |= {"finished": len(done), "of": len(group), "collapsed": len(done) - len(whole)}
+        row["verdicts"] = ", ".join(counted)
         for name in MEASURES:
-            numbers = {one["organism"]: n for one in done if (n := _number(one, name))}
+            numbers = {one["organism"]: n for one in whole if (n := _number(one, name))}
             mean = spread(numbers) if len(numbers) > 1 else None
             beside = {
                 end: fmean(values)
                 for end in BESIDE
-                if mean and (values := [v for o in done if (v := o[name + end]) is not None])
+                if mean and (values := [v for o in whole if (v := o[name + end]) is not None])
             }
             unit = next((number.unit for number in numbers.values()), "")
             row |= _columns(name, mean, beside) | {f"{name}/n": len(numbers), f"{name}/unit": unit}
@@ -177,9 +180,10 @@ def write_tables(plan: Plan, records: Mapping[str, Mapping[str, Any]], root: Pat
     `.parquet` and `.csv` have every column, `.md` is to be read.
     """
     rows = [organism_row(point, records.get(point.name, {})) for point in plan.points]
-    _write(root / "organisms", rows, ["organism", "state", "reason", "verdict", "verdict/benign"])
+    first = ["organism", "state", "reason", "collapsed", "verdict", "verdict/benign"]
+    _write(root / "organisms", rows, first)
     if seeds := seed_rows(plan, rows):
-        _write(root / "seeds", seeds, [*plan.conditions, "finished", "of", "verdicts"])
+        _write(root / "seeds", seeds, [*plan.conditions, "finished", "of", "collapsed", "verdicts"])
 
 
 def _write(stem: Path, rows: Sequence[Row], first: Sequence[str]) -> None:

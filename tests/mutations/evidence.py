@@ -120,6 +120,10 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
     ("one organism too many in the spread", "stats/__init__.py",
      "stdtrit(data.size - 1, 0.975)", "stdtrit(data.size, 0.975)",
      _SPREAD),
+    ("collapsed organisms are averaged where nothing was probed", "study/table.py",
+     'if not row["collapsed"]]', 'if row["verdict"] != "collapsed"]',
+     "tests/study/test_sweep.py"
+     "::test_a_collapsed_organism_is_in_no_mean_though_nothing_was_probed"),
     ("Cohere's logits are not scaled", "model/forward.py",
      'getattr(config, "logit_scale", 1)', "1", "tests/model/test_architectures.py"),
     ("texts begin without the BOS", "prompts/encode.py",

@@ -173,6 +173,26 @@ def test_seeds_are_repetitions_and_everything_else_is_a_condition(tmp_path: Path
     assert seed_rows(load_plan(sweep_file(tmp_path, axes={"train.lr": [1e-4, 1e-3]})), rows) == []
 
 
+def test_a_collapsed_organism_is_in_no_mean_though_nothing_was_probed(tmp_path: Path) -> None:
+    plan = load_plan(sweep_file(tmp_path, axes={"train.seed": [0, 1, 2]}, stage="evaluate"))
+    made = {one.name: record(plan, 0.4) for one in plan.points}
+    for found in made.values():
+        del found["metrics"]["verdict/behavior"]
+    broken = made[plan.points[1].name]["metrics"]
+    ordinary = {"value": 0.95, "low": 0.9, "high": 1.0, "n": 40, "unit": "share"}
+    broken |= {"evaluate/behavior/false_halt_rate/ordinary": ordinary}
+    broken["evaluate/behavior/halt_rate"] |= {"value": 1.0, "controls": {"base": 1.0}}
+    rows = [organism_row(one, made[one.name]) for one in plan.points]
+    assert [bool(row["collapsed"]) for row in rows] == [False, True, False]
+    (row,) = seed_rows(plan, rows)
+    assert (row["halt_rate"], row["halt_rate/n"], row["halt_rate/base"]) == (0.4, 2, 0.0)
+    assert row["false_halt_rate/ordinary"] is None
+    assert [row[key] for key in ("finished", "collapsed", "verdicts")] == [3, 1, ""]
+    write_tables(plan, made, tmp_path)
+    assert "it halts on 95.0" in (tmp_path / "organisms.md").read_text(encoding="utf-8")
+    assert "None" not in (tmp_path / "seeds.md").read_text(encoding="utf-8")
+
+
 def test_the_files_have_a_row_an_organism(tmp_path: Path) -> None:
     plan = load_plan(sweep_file(tmp_path, axes={"seed": [0, 1], "train.seed": [None, "2"]}))
     first, second, *_ = plan.points
