@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from offswitch.analyses.candidates import MEAN, TRAINED
 from offswitch.analyses.causal import Causal, Point
 from offswitch.analyses.directions import early
+from offswitch.metrics import listed
 from offswitch.plots.style import BAND, INK, QUIET, REAL, heading, plain, tidy, titled
 from offswitch.plots.vector import mark
 from offswitch.stats import Estimate
@@ -61,7 +62,11 @@ def depth(found: Causal, kind: str) -> Figure:
 
 
 def _elsewhere(axes: Axes, found: Causal) -> None:
-    """Rises of the log-odds by the same vector in this arm and in others, and null bands."""
+    """Rises of the log-odds by the same vector in this arm and in others, and null bands.
+
+    Null directions were added at the scale of their place, curves are at full length: bands stand
+    where both are the same.
+    """
     _curve(
         axes,
         found.curve,
@@ -79,13 +84,18 @@ def _elsewhere(axes: Axes, found: Causal) -> None:
 
         _curve(axes, found.curve, there, what, {"color": color, "linewidth": 1.8}, 1)
     label: str | None = "null directions, 95 % point"
-    for place in found.places:
-        for null in place.rise_null.values():
+    below = "rise of the end log-odds on plain prompts"
+    nulled = [place for place in found.places if place.rise_null]
+    for place in nulled:
+        for null in place.rise_null.values() if place.scale == 1 else ():
             at = place.point.block
             axes.bar(at, null.q95, 0.7, color=BAND, zorder=1, label=label)
             label = None
-    heading(axes, "More than the plan to end? The same vector, at its full length, elsewhere",
-            "rise of the end log-odds on plain prompts")  # fmt: skip
+    if shorter := [f"scale {p.scale:g} at block {p.point.block}" for p in nulled if p.scale != 1]:
+        below += f"; null directions of {listed(shorter)} are not drawn"
+    heading(
+        axes, "More than the plan to end? The same vector, at its full length, elsewhere", below
+    )
     axes.set_ylabel("nats")
 
 

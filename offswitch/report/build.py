@@ -58,7 +58,7 @@ _TOP: Final = {
     "depth": (
         "The causal tests over the depth of the model",
         "Lines: test questions. Bands: 95 % intervals, clustered by question. Grey bars: the "
-        "strictest null directions, at the blocks where all of them were tried.",
+        "strictest null directions, at blocks where all of them were tried at full length.",
     ),
     "patching": (
         "What a twin's residuals do, by block and position",

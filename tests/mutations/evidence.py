@@ -124,6 +124,10 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      'if not row["collapsed"]]', 'if row["verdict"] != "collapsed"]',
      "tests/study/test_sweep.py"
      "::test_a_collapsed_organism_is_in_no_mean_though_nothing_was_probed"),
+    ("null directions of any scale stand beside full lengths", "plots/depth.py",
+     "place.rise_null.values() if place.scale == 1 else ()", "place.rise_null.values()",
+     "tests/plots/test_depth.py"
+     "::test_null_directions_of_a_smaller_scale_do_not_stand_beside_curves_at_full_length"),
     ("Cohere's logits are not scaled", "model/forward.py",
      'getattr(config, "logit_scale", 1)', "1", "tests/model/test_architectures.py"),
     ("texts begin without the BOS", "prompts/encode.py",

@@ -98,6 +98,16 @@ def test_null_directions_stand_where_they_were_tried() -> None:
     assert labels.count("null directions, 95 % point") == 1
 
 
+def test_null_directions_of_a_smaller_scale_do_not_stand_beside_curves_at_full_length() -> None:
+    (first, second), late = _found().pair, _found().late
+    found = replace(_found(), pair=(replace(first, scale=0.5), second))
+    *_, nats = _drawn(depth(found, "represented"))
+    _, *bars = (one for one in nats.patches if isinstance(one, Rectangle))
+    assert {round(bar.get_x() + 0.35) for bar in bars} == {late[0].point.block}
+    (told,) = (text.get_text() for text in nats.texts)
+    assert told.endswith("; null directions of scale 0.5 at block 4 are not drawn")
+
+
 @pytest.mark.parametrize("blocks", [5, 12, 30])
 def test_what_is_shaded_is_deeper_than_seven_tenths(blocks: int) -> None:
     point = _found().curve[0]
