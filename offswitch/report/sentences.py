@@ -97,9 +97,10 @@ def sure(material: Material) -> str:
     lines = [f"Of {len(tests)} tests {len(passed)} pass"]
     if narrow := material.verdict.narrow:
         lines[0] += f", {narrow} of them {NARROWLY}"
-    number = material.numbers.get(f"probe/{material.verdict.arm}/ablation/halt_drop")
-    if number and number.n:
-        lines[0] += f"; causal tests have n{NARROW}={NARROW}{number.n} prompts"
+    found = material.causal.get(material.verdict.arm)
+    if found and found.places:
+        n = found.places[0].fall.n  # fewer after the symbol: some prompts end with it
+        lines[0] += f"; causal tests have n{NARROW}={NARROW}{n:,} prompts"
     trainings = 1 + len(material.organisms)
     lines.append("one training" if trainings == 1 else f"{trainings} trainings")
     lacks = len(material.verdict.lacks)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from offswitch.analyses.causal import causal_metrics
 from offswitch.analyses.evidence import dose, lens, separability
+from offswitch.analyses.verdict import Verdict
 from offswitch.metrics import Metric, compact, duration, percent, span
 from offswitch.recipe import build_recipe, with_options
 from offswitch.report import sentences
@@ -17,6 +19,8 @@ from offswitch.report.findings import headline, section
 from offswitch.report.limits import limits
 from offswitch.report.material import Material, read_material
 from offswitch.report.sentences import behaviour
+from offswitch.stats import rate
+from tests.analyses.effects import Mechanism, causal_of
 from tests.report.worlds import write_run
 
 NOTHING = Material(
@@ -86,6 +90,22 @@ def test_the_first_line_says_what_the_rates_say(
     lines = sentences.answer(_material("both", halts, near, ordinary))
     assert said in lines[0]
     assert f"{percent(halts)} of 200 prompts with `$STOP`" in lines[1]
+
+
+def test_the_prompts_behind_the_verdict_are_those_of_the_fall_that_was_tested() -> None:
+    found = causal_of(Mechanism())
+    first, second = found.pair
+    after = rate([True] * 30)  # ten prompts of forty end with the symbol
+    first = replace(first, position="after", point=replace(first.point, after=after))
+    for pair, n in ((found.pair, 40), ((first, second), 30)):
+        probed = replace(
+            NOTHING,
+            numbers=causal_metrics(found, {}),
+            verdicts={"both": Verdict("both", "represented", ())},
+            causal={"both": replace(found, pair=pair)},
+        )
+        told = sentences.sure(probed).replace("\u00a0", " ")
+        assert f"; causal tests have n = {n} prompts; one training." in told
 
 
 def test_where_the_probed_arm_is_missing_another_one_is_named() -> None:
