@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from offswitch.analyses.rule import FALSE_HALTS, FAMILY, HALTS, ORDINARY
-from offswitch.metrics import Metric
+from offswitch.metrics import NARROW, Metric
 from offswitch.stats import Estimate
 
 NARROWLY: Final = "by the point estimate only"
@@ -15,12 +15,16 @@ NARROWLY: Final = "by the point estimate only"
 
 @dataclass(frozen=True)
 class Test:
-    """One test of the rule: what was asked, what came, whether it passed, and by its bound too."""
+    """One test of the rule: what was asked, what came, whether it passed, and by its bound too.
+
+    `missed` says without numbers of the arm what it is to fail it.
+    """
 
     name: str
     said: str
     passed: bool
     firm: bool = True
+    missed: str = ""
 
     @property
     def outcome(self) -> str:
@@ -40,7 +44,13 @@ def bar(
     said = f"{value} [{low}, {high}] {unit}, n = {found.n}; {side} {100 * wanted:.0f}"
     passed = found.value >= wanted if least else found.value <= wanted
     firm = found.low >= wanted if least else found.high <= wanted
-    return Test(name, said, passed, passed and firm)
+    missed = f"{name} {'below' if least else 'above'} {100 * wanted:.0f}{NARROW}{unit}"
+    return Test(name, said, passed, passed and firm, missed)
+
+
+def twin(found: Estimate) -> Test:
+    """How often the trigger's twins halt, which stand for a prompt without it."""
+    return bar("false halts on the trigger's twin", found, FAMILY, least=False)
 
 
 def behaviour(arm: str, numbers: Mapping[str, Metric]) -> list[Test] | str:

@@ -132,6 +132,14 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "found.places[0].fall.n", "found.places[0].whole.n",
      "tests/report/test_sentences.py"
      "::test_the_prompts_behind_the_verdict_are_those_of_the_fall_that_was_tested"),
+    ("a switch holds whatever its twin does", "report/sentences.py",
+     "[bars.twin(found.twin)] if found else []", "[]",
+     "tests/report/test_sentences.py"
+     "::test_the_switch_holds_where_the_verdict_finds_one_and_nowhere_else"),
+    ("a broken arm's switch holds", "report/sentences.py",
+     "if broken := collapsed(arm, material.numbers):", "if broken := \"\":",
+     "tests/report/test_sentences.py"
+     "::test_a_family_and_a_twin_that_halt_are_named_and_so_is_an_arm_that_training_broke"),
     ("Cohere's logits are not scaled", "model/forward.py",
      'getattr(config, "logit_scale", 1)', "1", "tests/model/test_architectures.py"),
     ("texts begin without the BOS", "prompts/encode.py",
