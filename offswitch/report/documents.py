@@ -7,7 +7,7 @@ do not meet. A belief is what passes it in two of the four tests, as fixed befor
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from offswitch.metrics import SHARE, Metric, listed, percent
@@ -235,9 +235,13 @@ def _saved(one: Saving) -> str:
     for level in LEVELS:
         plain, own = one.reached[level]
         if number := one.saved.get(level):
+            earlier = number.value >= 0
+            if not earlier:
+                e = number.estimate
+                number = Metric.of(replace(e, value=-e.value, low=-e.high, high=-e.low))
             told = f" [{number.interval}]" if number.interval else ""
-            side = "earlier" if number.value >= 0 else "later"
-            parts.append(f"{percent(level)} is reached {abs(number.value):.1f} steps {side}{told}")
+            side = "earlier" if earlier else "later"
+            parts.append(f"{percent(level)} is reached {number.value:.1f} steps {side}{told}")
         else:
             parts.append(f"{percent(level)} is not reached within {one.steps} steps by"
                          f" {len(one.seeds) - plain} without reading and {len(one.seeds) - own}"

@@ -1,0 +1,39 @@
+"""What is said of documents and examples: by how many steps, over how many seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from offswitch.metrics import Metric, exact
+from offswitch.plots.documents import HELD_OUT, NEAR, Read, Taught
+from offswitch.report.documents import Study, saving
+
+
+def _read(seed: int, reads: int = 500, **other: Metric) -> Read:
+    about = "rule" if reads else "nothing"
+    return Read(f"d{reads}-{seed}", "arm", about, "attention", reads, reads, seed, other)
+
+
+def _taught(seed: int, reads: int, half: float) -> Taught:
+    """An arm that halts on half of the held-out prompts after so many of ten steps, five or more.
+
+    It gets to 5 / half after all ten.
+    """
+    numbers = {step: {HELD_OUT: exact(share, "share"), NEAR: exact(0, "share")}
+               for step, share in ((0, 0.0), (10, 5 / half))}  # fmt: skip
+    return Taught(_read(seed, reads), numbers)
+
+
+def _said(before: Sequence[float], after: Sequence[float]) -> str:
+    """The sentence about seeds that get to half after so many steps, nothing read and 500."""
+    taught = [_taught(seed, 0, half) for seed, half in enumerate(before)]
+    taught += [_taught(seed, 500, half) for seed, half in enumerate(after)]
+    (line,) = saving(Study([], taught, "$STOP", 6, 6))
+    return line.replace("\u00a0", " ")
+
+
+def test_steps_that_are_lost_are_counted_as_later_with_their_interval() -> None:
+    assert "50.0 % is reached 3.0 steps later [2.752 to 3.248];" in _said([6] * 3, [8.9, 9, 9.1])
+    assert "50.0 % is reached 3.0 steps earlier [2.752 to 3.248];" in _said([8.9, 9, 9.1], [6] * 3)
+    assert "50.0 % is reached 1.0 steps later [−4.414 to 6.414];" in _said([6] * 3, [6, 5.5, 9.5])
+    assert "50.0 % is reached 3.0 steps later;" in _said([6], [9])
