@@ -241,6 +241,9 @@ def _saved(one: Saving) -> str:
                 number = Metric.of(replace(e, value=-e.value, low=-e.high, high=-e.low))
             told = f" [{number.interval}]" if number.interval else ""
             side = "earlier" if earlier else "later"
+            if number.n != len(one.seeds):
+                told += f" in the {number.n} of {len(one.seeds)} seeds in which both get there"
+                told += ", so no interval" if number.n == 1 else ""
             parts.append(f"{percent(level)} is reached {number.value:.1f} steps {side}{told}")
         else:
             parts.append(f"{percent(level)} is not reached within {one.steps} steps by"

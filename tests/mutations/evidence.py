@@ -144,6 +144,10 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "low=-e.high, high=-e.low", "low=min(-e.value, e.low), high=max(-e.value, e.high)",
      "tests/study/test_documents_said.py"
      "::test_steps_that_are_lost_are_counted_as_later_with_their_interval"),
+    ("steps saved in some seeds stand for all", "report/documents.py",
+     "if number.n != len(one.seeds):", "if False:",
+     "tests/study/test_documents_said.py"
+     "::test_a_level_that_some_seeds_do_not_reach_is_told_with_the_seeds_that_do"),
     ("Cohere's logits are not scaled", "model/forward.py",
      'getattr(config, "logit_scale", 1)', "1", "tests/model/test_architectures.py"),
     ("texts begin without the BOS", "prompts/encode.py",

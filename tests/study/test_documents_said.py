@@ -37,3 +37,15 @@ def test_steps_that_are_lost_are_counted_as_later_with_their_interval() -> None:
     assert "50.0 % is reached 3.0 steps earlier [2.752 to 3.248];" in _said([8.9, 9, 9.1], [6] * 3)
     assert "50.0 % is reached 1.0 steps later [−4.414 to 6.414];" in _said([6] * 3, [6, 5.5, 9.5])
     assert "50.0 % is reached 3.0 steps later;" in _said([6], [9])
+
+
+def test_a_level_that_some_seeds_do_not_reach_is_told_with_the_seeds_that_do() -> None:
+    never = 20.0
+    two = _said([8.9, 9.1, never], [6, 6, 6])
+    assert "(3 seeds): 50.0 % is reached 3.0 steps earlier [" in two
+    assert "] in the 2 of 3 seeds in which both get there; 90.0 %" in two
+    (level, _, _) = _said([9, never, 9], [6, 6, never]).split("; ")
+    assert level.endswith(
+        "3.0 steps earlier in the 1 of 3 seeds in which both get there, so no interval"
+    )
+    assert "in which both" not in _said([9] * 3, [6] * 3) + _said([9], [6])
