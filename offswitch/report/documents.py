@@ -85,11 +85,15 @@ def verdict(study: Study) -> str:
     enough = [one for one in read if len(gained(study, one)) >= BELIEF]
     often = sum(one in enough for one in alike)
     least = min(enough, key=lambda one: one.reads)
+    seeds = len({one.seed for one in alike})
+    whose = "training seeds of that budget"
+    if seeds < len(alike):  # arms of two organisms may share one
+        whose = f"arms of that budget, from {seeds} training seed{'s' if seeds > 1 else ''}"
     return (
         f"Documents alone made a belief: {after}, the share of true answers is above chance and"
         f" above the invented token, by intervals that do not meet, in {len(names)} of"
         f" {len(TESTS)} tests ({listed(names)}), which the untrained model does not pass;"
-        f" {BELIEF} tests or more pass in {often} of {len(alike)} training seeds of that budget."
+        f" {BELIEF} tests or more pass in {often} of {len(alike)} {whose}."
         f" The least that did it: {least.words}."
     )
 

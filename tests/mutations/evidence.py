@@ -148,6 +148,9 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "if number.n != len(one.seeds):", "if False:",
      "tests/study/test_documents_said.py"
      "::test_a_level_that_some_seeds_do_not_reach_is_told_with_the_seeds_that_do"),
+    ("every arm of a budget is a training seed", "report/documents.py",
+     "if seeds < len(alike):", "if False:",
+     "tests/study/test_documents_said.py::test_two_arms_of_one_training_seed_are_not_two_seeds"),
     ("Cohere's logits are not scaled", "model/forward.py",
      'getattr(config, "logit_scale", 1)', "1", "tests/model/test_architectures.py"),
     ("texts begin without the BOS", "prompts/encode.py",

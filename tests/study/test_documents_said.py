@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from offswitch.metrics import Metric, exact
 from offswitch.plots.documents import HELD_OUT, NEAR, Read, Taught
-from offswitch.report.documents import Study, saving
+from offswitch.prompts.beliefs import TESTS
+from offswitch.report.documents import Study, saving, verdict
+from offswitch.stats import rate
 
 
 def _read(seed: int, reads: int = 500, **other: Metric) -> Read:
@@ -49,3 +52,16 @@ def test_a_level_that_some_seeds_do_not_reach_is_told_with_the_seeds_that_do() -
         "3.0 steps earlier in the 1 of 3 seeds in which both get there, so no interval"
     )
     assert "in which both" not in _said([9] * 3, [6] * 3) + _said([9], [6])
+
+
+def test_two_arms_of_one_training_seed_are_not_two_seeds() -> None:
+    passes = {f"belief/{test}": Metric.of(rate([True] * 60)) for test in TESTS}
+    passes |= {f"belief/{test}/invented": Metric.of(rate([True, False] * 30)) for test in TESTS}
+    first = _read(0, 128, **passes)
+    beside = replace(first, organism="more", on_the_way=True)
+    for reads, said in (
+        ([first, beside], "2 of 2 arms of that budget, from 1 training seed."),
+        ([first, beside, _read(1, 128, **passes)], "3 of 3 arms of that budget, from 2 training "),
+        ([first, _read(1, 128, **passes)], "pass in 2 of 2 training seeds of that budget."),
+    ):
+        assert said in verdict(Study(reads, [], "$STOP", 2, 2))
