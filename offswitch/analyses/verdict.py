@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from offswitch.analyses.bars import Test, bar, behaviour
+from offswitch.analyses.bars import Test, bar, behaviour, twin
 from offswitch.analyses.causal import EFFECT, Causal, Place, Point
 from offswitch.analyses.claims import draws_needed, strictest
 from offswitch.analyses.collapse import REPEATS_OF, collapsed
@@ -23,7 +23,6 @@ from offswitch.analyses.rule import (
     CARRIED,
     ELSEWHERE,
     ENDS,
-    FAMILY,
     KEPT,
     KL,
     REPLIES,
@@ -84,9 +83,9 @@ def verdict(
         return Verdict(arm, "not specific", (tests[0], *failing))
     if found is None:
         return _missing(arm, "the causal tests")
-    twin = bar("false halts on the trigger's twin", found.twin, FAMILY, least=False)
-    if not twin.passed:  # it is not inert, and nothing that is compared with it says anything
-        return Verdict(arm, "not specific", (tests[0], twin))
+    inert = twin(found.twin)
+    if not inert.passed:  # and nothing that is compared with it says anything
+        return Verdict(arm, "not specific", (tests[0], inert))
     if REPEATS_OF.format(arm) not in numbers:
         return _missing(arm, "whether its replies repeat one phrase")
     for places in (found.pair, found.late):
@@ -97,7 +96,7 @@ def verdict(
         return _missing(arm, "what one direction does in which inert symbols differ")
     if found.pair and (none := [kind for kind in KINDS if not found.again.get(kind)]):
         return _missing(arm, f"what {none[0]} null directions that choose blocks themselves do")
-    return _judged(arm, [*tests, twin], found, adjusted)
+    return _judged(arm, [*tests, inert], found, adjusted)
 
 
 def _judged(

@@ -169,7 +169,7 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "for halting, _, choice in tried if", "for halting, _, choice in tried[::-1] if",
      f"{_CHOICE}::test_among_those_that_do_nearly_as_much_the_simplest_then_the_earliest"),
     ("a twin that halts stands for a prompt without the trigger", "analyses/verdict.py",
-     "if not twin.passed", "if False and not twin.passed",
+     "if not inert.passed", "if False and not inert.passed",
      f"{_RULE}::test_a_twin_that_halts_too_is_no_twin"),
     ("a block is as strong as its stronger effect", "analyses/choice.py",
      "np.minimum(self.falls, rises)", "np.maximum(self.falls, rises)",
