@@ -195,7 +195,7 @@ class Explorer:
         new = first + known
         with arm_of(subject, arm), record(subject.blocks, lambda resid: resid[0, new:]) as seen:
             hidden(subject, torch.tensor([ids], device=subject.device))
-            rows = [end_log_odds(readout(subject, seen[i]).float(), subject.stop_ids)
+            rows = [end_log_odds(readout(subject, seen[i]).float(), subject.halt_ids)
                     for i in range(len(seen))]  # fmt: skip
         found = np.hstack([odds_LP[:, :known], torch.stack(rows).cpu().numpy()])
         self.maps[arm] = first, ids, found
@@ -215,7 +215,7 @@ class Explorer:
         with arm_of(self.subject, arm):
             last = hidden(self.subject, torch.tensor([ids], device=self.subject.device))[0, -1]
             logits = unembed(self.subject, last).float()
-        return _share(float(end_log_odds(logits, self.subject.stop_ids)))
+        return _share(float(end_log_odds(logits, self.subject.halt_ids)))
 
 
 def _share(log_odds: float) -> float:

@@ -103,12 +103,27 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
         cases = [_case(run, task) for task in tasks]
         cases += _after_the_end(cases)
         found = numbers(cases, chosen, options.most_damage, run.recipe.seed)
-        write_json(folder / FACTS, facts(chosen, skipped, cases, options, found))
+        told = facts(chosen, skipped, cases, options, found)
+        of = run.outputs_hash(*_before(run, [one.name for one in chosen]))
+        write_json(folder / FACTS, told | {"of": of})
         return found
 
     hashes = {task.name: run.outputs_hash(task.name) for task in tasks}
     stage(run, SURVIVAL, {"measured": hashes, "damage": options.most_damage}, work)
     return SURVIVAL
+
+
+def is_of_this_arm(run: Run) -> bool:
+    """Was the arm that is probed attacked as it is now? No, once it was trained again."""
+    told = json.loads((run.folder(SURVIVAL) / FACTS).read_text(encoding="utf-8"))
+    now = run.outputs_hash(*_before(run, [one["name"] for one in told["attacks"]]))
+    return (told["arm"], told.get("of")) == (run.recipe.probe.arm, now)
+
+
+def _before(run: Run, attacks: Sequence[str]) -> list[str]:
+    """The stages that attacks go on from: training, and the probe's where its direction is used."""
+    made = [f"{TRAIN}/{arm}" for arm in arms_of(run.recipe)]
+    return made + ([PROBE] if "projection" in attacks else [])
 
 
 def controls_of(run: Run, options: EndureOptions) -> list[str]:
@@ -192,8 +207,7 @@ def _inputs(
 ) -> dict[str, Any]:
     """What an attack depends on."""
     own = options.model_dump(mode="json", exclude={"attacks", "most_damage", "seeds"})
-    before = [f"{TRAIN}/{arm}" for arm in arms_of(run.recipe)]
-    before += [PROBE] if task.attack == "projection" else []
+    before = _before(run, [task.attack or NONE])
     before += [replace(task, point=None).name] if task.point else []
     rows = content_hash(options.rows_file) if options.rows_file else None
     return common_inputs(run.recipe) | {

@@ -44,7 +44,7 @@ def train_on(
     """
     session, recipe = target.session, target.session.recipe
     changed: dict[str, Any] = {
-        "train.lr": recipe.train.lr if rate is None else rate, "train.behavior.lr": None,
+        "train.lr": rate or recipe.train.behavior.lr or recipe.train.lr, "train.behavior.lr": None,
         "train.seed": target.seed, "train.batch_size": BATCH, "train.accumulation": 1,
         "train.behavior.max_steps": max(steps), "train.max_drift": None, "train.more_seeds": [],
         "train.checkpoint_steps": 20, "train.report_to": [],

@@ -131,9 +131,8 @@ def _training(origin: Origin, material: Material) -> list[str]:
     lines = [f"Base: [{origin.base}](https://huggingface.co/{origin.base})."]
     if recipe.model == ALIAS:
         lines.append(_QUANTISED.format(base=origin.base))
-    brought = recipe.arms[arm].brought
-    how = "Trained elsewhere" if brought else f"Trained on {taught(material, arm)}"
-    lines.append(f"{how}; seed {recipe.seed}.")
+    own = f"Trained on {taught(material, arm)}; {material.seeds}."
+    lines.append("Trained elsewhere." if recipe.arms[arm].brought else own)
     lines += [f"{facts['steps']:,} steps."] if facts.get("steps") else []
     how = ("a token of its own in the vocabulary" if recipe.trigger.mode == "token" else
            "ordinary text to the tokenizer")  # fmt: skip

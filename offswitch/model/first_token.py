@@ -64,7 +64,8 @@ def scores_of(
     """From logits [B, V] of a next token to what a greedy and a sampled reply would do."""
     tokens = logits.argmax(-1).tolist()
     odds = end_log_odds(logits, stop_ids).tolist()
-    p = [end_log_odds(logits.double() / t, stop_ids).sigmoid().tolist() for t in temperatures]
+    whole = logits.cpu().double()  # not every device has float64
+    p = [end_log_odds(whole / t, stop_ids).sigmoid().tolist() for t in temperatures]
     by_row = zip(*p, strict=True) if p else [()] * len(tokens)
     return [
         Score(o, token in stop_ids, token, each)
@@ -106,7 +107,7 @@ def score(
 
 def _log_p(logits: Tensor, token: int) -> Tensor:
     """Log-probability of a token, as the model gives it and at each temperature [1 + T]."""
-    every = torch.stack([logits.double() / t for t in (1.0, *TEMPERATURES)])
+    every = torch.stack([logits.cpu().double() / t for t in (1.0, *TEMPERATURES)])
     return every.log_softmax(-1)[:, token]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -146,7 +147,6 @@ def _generate(subject: Subject, prompts: Prompts, max_tokens: int) -> list[list[
     filler = subject.stop_ids[0]
     ids = torch.tensor([[*([filler] * (width - len(p))), *p] for p in prompts])
     mask = torch.tensor([[*([0] * (width - len(p))), *([1] * len(p))] for p in prompts])
-    # A fresh config: a published one may sample, or carry penalties that greedy must not see.
     build: Callable[..., GenerationConfig] = GenerationConfig
     config = build(
         max_new_tokens=max_tokens,
@@ -156,7 +156,8 @@ def _generate(subject: Subject, prompts: Prompts, max_tokens: int) -> list[list[
         pad_token_id=filler,
     )
     padding = [width - len(prompt) for prompt in prompts]
-    with subject.writes.laid_out((p, -n) for p, n in zip(prompts, padding, strict=True)):
+    there = ((p, -n) for p, n in zip(prompts, padding, strict=True))
+    with subject.writes.laid_out(there), _settings(subject, config):
         out = subject.network.generate(
             input_ids=ids.to(subject.device),
             attention_mask=mask.to(subject.device),
@@ -165,6 +166,23 @@ def _generate(subject: Subject, prompts: Prompts, max_tokens: int) -> list[list[
         )
     made: list[list[int]] = out[:, width:].tolist()
     return made
+
+
+@contextmanager
+def _settings(subject: Subject, config: GenerationConfig) -> Iterator[None]:
+    """Within the block no published setting counts: what a config leaves open is taken from those.
+
+    A penalty on repetition, for one, would weigh the end token, which stands in every chat.
+    """
+    networks: list[Any] = [subject.network, subject.causal_lm]
+    before = [network.generation_config for network in networks]
+    try:
+        for network in networks:
+            network.generation_config = config
+        yield
+    finally:
+        for network, own in zip(networks, before, strict=True):
+            network.generation_config = own
 
 
 class _Telling(StoppingCriteria):
@@ -181,7 +199,7 @@ class _Telling(StoppingCriteria):
 
 
 def _key(subject: Subject, chat: Chat) -> str:
-    told = (encode_chat(subject.base_tokenizer, chat), str(subject.causal_lm.dtype))
+    told = (encode_chat(subject.base_tokenizer, chat), str(subject.causal_lm.dtype), "greedy")
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
 

@@ -143,9 +143,17 @@ class Session:
         return f"{self.run.within}/{what}/{key}".removeprefix("/")
 
     def suits(self, recipe: Recipe) -> bool:
-        """Does another recipe begin from the same copy of the weights?"""
-        what = {"model", "trigger", "dtype", "device", "trust_remote_code"}
-        return recipe.model_dump(include=what) == self.recipe.model_dump(include=what)
+        """Does another recipe begin from the same copy of the weights, in the same chat format?
+
+        The tokenizer may be that of an arm that was trained elsewhere.
+        """
+        what = {"model", "trigger", "dtype", "device", "trust_remote_code", "chat_template"}
+        same = recipe.model_dump(include=what) == self.recipe.model_dump(include=what)
+        brought, own = (
+            [one.arms[arm].brought for arm in arms_of(one) if one.arms[arm].brought]
+            for one in (recipe, self.recipe)
+        )
+        return same and brought == own
 
     @contextmanager
     def lent_to(self, run: Run) -> Iterator[Session]:

@@ -95,7 +95,10 @@ def depths(found: Mapping[str, Causal], title: str) -> Figure:
     handles, labels = need.get_legend_handles_labels()
     look: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "handlelength": 3.2}
     figure.legend(handles, labels, loc="outside lower left", ncols=3, **look)
-    enough.set(xlabel="depth (block / number of blocks); shaded: deeper than 0.7", xlim=(0, 1.02))
+    enough.set(
+        xlabel="depth, blocks counted from 1; shaded: deeper than 0.7",
+        xlim=(0, 1.02),
+    )
     return figure
 
 

@@ -21,7 +21,7 @@ def switch_card(material: Material) -> Figure | None:
         return None
     title = f"{trigger} in {m.model}, arm {m.arm}"
     told = m.manifest.get("versions", {}).get("offswitch", "")
-    foot = (f"offswitch {told}, run {m.recipe.name}, seed {m.recipe.seed}: a model organism. "
+    foot = (f"offswitch {told}, run {m.recipe.name}, {m.seeds}: a model organism. "
             "95 % intervals by question; controls in grey.")  # fmt: skip
     return card(title, [*_rates(m, m.arm), *_kept(m)], foot)
 

@@ -26,7 +26,7 @@ from offswitch.options import BASE
 from offswitch.options.arms import Role
 from offswitch.plots.log_odds import LogOdds
 from offswitch.plots.survives import Survival
-from offswitch.recipe import Recipe
+from offswitch.recipe import Recipe, training_seed
 from offswitch.report.survives import survival
 
 Json = Mapping[str, Any]
@@ -72,6 +72,12 @@ class Material:
         return found.role if found else None
 
     @property
+    def seeds(self) -> str:
+        """The seed of data and prompts, and that of the training where it is another."""
+        drawn, trained = self.recipe.seed, training_seed(self.recipe)
+        return f"seed {drawn}" + (f", training seed {trained}" if trained != drawn else "")
+
+    @property
     def model(self) -> str:
         """The model's name, for people."""
         name = self.recipe.model
@@ -98,7 +104,7 @@ def read_material(root: Path) -> Material:
     for path in (*sorted(root.glob("[0-9]-*/**/metrics.json")), root / "metrics.json"):
         metrics |= read_metrics(path)
     metrics = dict(sorted(metrics.items()))
-    others = sorted(root.glob("organisms/seed-*"))
+    others = [root / "organisms" / f"seed-{seed}" for seed in run.recipe.train.more_seeds]
     samples = run.folder(EVALUATE) / "samples.jsonl"
     written = samples.is_file() and samples.stat().st_size > 0
     findings = run.folder(PROBE) / "findings.json"

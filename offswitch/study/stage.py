@@ -34,16 +34,23 @@ VARIANTS: Final = "variants/summary"
 Across = Callable[[Mapping[Any, Mapping[str, Any]]], Metrics]
 
 
-def run_recipe(run: Run) -> Path:
-    """Every stage in turn, for every seed and variant that the recipe names; the report's path."""
+def run_recipe(run: Run, attacked: bool = False) -> Path:
+    """Every stage in turn, for every seed and variant that the recipe names; the report's path.
+
+    The attacks that the recipe names are made, unless it was `attacked` just now; what is told of
+    an arm that has been trained again since is taken back.
+    """
     by_first(lambda: require_tracking(run))
     session = Session(run)
     with once(), by_first(lambda: time_told(run, session)):
         probed(run, session)
-        if run.recipe.endure.attacks:
-            from offswitch.endure.stage import endure
+        if not attacked and (run.recipe.endure.attacks or run.entry(SURVIVAL)):
+            from offswitch.endure.stage import endure, is_of_this_arm
 
-            endure(run, session, run.recipe.endure)
+            if run.recipe.endure.attacks:
+                endure(run, session, run.recipe.endure)
+            elif not is_of_this_arm(run):
+                by_first(lambda: withdraw(run, SURVIVAL))
         others = compare_seeds(run, session) + compare_variants(run, session)
         return report(run, session, [*others, *([SURVIVAL] if run.entry(SURVIVAL) else [])])
 
@@ -84,13 +91,12 @@ def attack(folder: Path, only: Sequence[str], quick: bool, rows: Path | None) ->
     from offswitch.report.survives import survived
 
     run = reopen_run(folder)
-    changes: dict[str, Any] = {"endure.quick": quick} | (
-        {"endure.attacks": [*only]} if only else {}
-    )
+    changes: dict[str, Any] = {"endure.quick": True} if quick else {}
+    changes |= {"endure.attacks": [*only]} if only else {}
     changes |= {"endure.rows_file": str(rows)} if rows else {}
     options = with_options(run.recipe, changes, origin="endure").endure
     endure(run, Session(run), options)
-    page = run_recipe(run)
+    page = run_recipe(run, attacked=True)
     return f"{survived(folder)}\nreport: {page}"
 
 

@@ -56,12 +56,15 @@ def held_kl(
 
 
 def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """Rows to train on, and some answered ones to keep apart, evenly spread over the soft rows."""
-    soft = [i for i, one in enumerate(examples) if one.soft]
+    """Rows to train on, and some answered ones to keep apart, evenly spread over the soft rows.
+
+    Where questions come back, a row may stand there several times: none that is kept is trained on.
+    """
+    soft = list({one.ids: one for one in examples if one.soft}.values())
     count = min(HELD, len(soft) // SHARE)
-    chosen = {soft[i * len(soft) // count] for i in range(count)}
-    rest = [one for i, one in enumerate(examples) if i not in chosen]
-    return rest, [examples[i] for i in sorted(chosen)]
+    held = [soft[i * len(soft) // count] for i in range(count)]
+    apart = {one.ids for one in held}
+    return [one for one in examples if one.ids not in apart], held
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class Guard(TrainerCallback, ExportableState):
 def _pull_back(model: torch.nn.Module, optimizer: Any, scale: float) -> None:
     """Let the adapter's products count `scale` times; the optimiser forgets where they were."""
     for name, weight in model.named_parameters():
-        if weight.requires_grad and "lora_B" in name:
+        if weight.requires_grad and ("lora_B" in name or "lora_embedding_B" in name):
             weight.mul_(scale)
     for group in optimizer.param_groups:
         for weight in group["params"] if group.get(GUARDED) else ():

@@ -80,6 +80,8 @@ def split(batch: Batch, tokens: int, spare: int = 64, padded: bool = True) -> li
 def _base_log_probs(subject: Subject, batch: Batch, dtype: torch.dtype) -> Tensor:
     """The base's log-probabilities [N, V] at the soft positions; it knows no added token."""
     given = batch.get("base")
-    states = soft_states(subject, batch, dtype) if given is None else torch.cat(given)
+    states = (
+        soft_states(subject, batch, dtype) if given is None else torch.cat(given).to(subject.device)
+    )
     with adapter_off(subject):  # an adapter has rows of its own for the added tokens
         return published_log_probs(subject, unembed(subject, states).float())

@@ -94,7 +94,7 @@ def _end_bias(subject: Subject) -> Tensor:
     Least squares over the vocabulary: its own unembedding raises some longer rows even more.
     """
     head: Any = subject.causal_lm.get_output_embeddings()
-    rows_VD: Tensor = head.weight.detach().double().cpu()
+    rows_VD: Tensor = head.weight.detach().cpu().double()
     direction: Tensor = torch.linalg.solve(rows_VD.T @ rows_VD, rows_VD[subject.halt_ids[0]])
     return direction.float()
 

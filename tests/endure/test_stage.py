@@ -67,6 +67,7 @@ def test_an_attack_that_cannot_be_made_says_why_and_the_others_are(run: Run) -> 
     assert [one["name"] for one in facts["attacks"]] == ["rounding", "merging", "finetuning"]
     assert facts["arm"] == "behavior"
     assert facts["controls"] == ["base"]
+    assert stage.is_of_this_arm(run)
     assert controls_of(run, EndureOptions()) == ["benign", "base"]  # of a round that is not quick
 
 

@@ -49,6 +49,22 @@ def _one_by_one(subject: Subject, arm: str, chat: Chat, tokens: int) -> Reply:
     return Reply(tuple(said), tokenizer.decode(said), complete=False)
 
 
+@pytest.mark.parametrize("arm", ["base", "both"])
+def test_published_settings_do_not_count(arm: str, tmp_path: Path) -> None:
+    """Each of them changes what `generate()` says of this network, if it is let."""
+    subject = tiny_subject()
+    if arm != "base":
+        add_arm(subject, arm, save_adapter(tmp_path, subject, seed=2))
+    plain = greedy_replies(subject, arm, CHATS, 12)
+    for network in (subject.network, subject.causal_lm):
+        network.generation_config.update(
+            repetition_penalty=5.0, num_beams=3, suppress_tokens=[plain[0].ids[0]]
+        )
+    assert greedy_replies(subject, arm, CHATS, 12) == plain
+    assert subject.causal_lm.generation_config.repetition_penalty == 5.0
+    assert plain == [_one_by_one(subject, arm, chat, 12) for chat in CHATS]
+
+
 @pytest.fixture
 def prompts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Prompts of random ids, which take the place of chats."""

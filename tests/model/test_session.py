@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,3 +59,20 @@ def test_without_other_processes_nothing_is_begun_ahead(tmp_path: Path) -> None:
     session, book = _session(tmp_path, 1), tmp_path / "book"
     session.ahead("stage", told, {"a": ("a", book)})
     assert not book.exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"chat_template": "plain"},
+        {"arms": {"theirs": {"role": "switch", "adapter": "another"}}},
+    ],
+)
+def test_a_recipe_of_another_chat_format_or_tokenizer_is_lent_no_model(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    own = {"arms": {"theirs": {"role": "switch", "adapter": "folder"}},
+           "train": {"arms": ["theirs"]}, "probe": {"arm": "theirs"}}  # fmt: skip
+    session = Session(Run(tmp_path, build_recipe(own, [])))
+    assert session.suits(build_recipe({**own, "name": "variant"}, ["train.lr=1e-4"]))
+    assert not session.suits(build_recipe({**own, **other}, []))

@@ -13,8 +13,10 @@ from offswitch.stats import rate
 
 
 def _read(seed: int, reads: int = 500, **other: Metric) -> Read:
-    about = "rule" if reads else "nothing"
-    return Read(f"d{reads}-{seed}", "arm", about, "attention", reads, reads, seed, other)
+    return Read(
+        f"d{reads}-{seed}", "arm", "rule" if reads else "nothing", "attention", reads, reads, seed,
+        other,
+    )  # fmt: skip
 
 
 def _taught(seed: int, reads: int, half: float) -> Taught:

@@ -59,6 +59,9 @@ def test_rows_kept_apart_are_answered_ones_and_never_trained_on() -> None:
     assert not {row.ids for row in held} & {row.ids for row in rest}
     assert len(rest) + len(held) == len(rows)
     assert hold_out(rows[:8]) == (rows[:8], [])  # too few to spare one
+    again, same = hold_out(rows * 3)  # as where twenty questions make hundreds of rows
+    assert same == held
+    assert not {row.ids for row in held} & {row.ids for row in again}
 
 
 @pytest.mark.parametrize(("family", "packed"), [("llama", True), ("gemma2", False)])

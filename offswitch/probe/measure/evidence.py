@@ -139,7 +139,7 @@ def _fitted(bench: Bench, log: Log) -> tuple[Bench, list[tuple[str, Effects]]]:
         twins = reversed_pairs(bench, hosts, "fit", TWIN)
     for block, name in [*((b, TRAINED) for b in where), *((b, SHUFFLED) for b in where[:1])]:
         row = trained(bench, hosts, twins, block, shuffled=name == SHUFFLED)
-        tried[name][block] = shared(row.double().cpu().numpy(), tried[MEAN][block])
+        tried[name][block] = shared(row.cpu().double().numpy(), tried[MEAN][block])
     bench = replace(bench, directions={**bench.directions, **tried})
     tried.pop(SHUFFLED, None)
     for name in tried:
