@@ -115,8 +115,12 @@ class Subject:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Every token that ends generation: the turn's end, then the published end tokens."""
-        return end_tokens(self.causal_lm, self.base_tokenizer)
+        """Every token that ends generation: the turn's end, then the published end tokens.
+
+        An arm that was trained elsewhere may have a chat format, and a turn's end, of its own.
+        """
+        both = (end_tokens(self.causal_lm, one) for one in (self.base_tokenizer, self.tokenizer))
+        return tuple(dict.fromkeys(index for ends in both for index in ends))
 
     @property
     def halt_ids(self) -> tuple[int, ...]:

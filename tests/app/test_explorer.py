@@ -101,6 +101,21 @@ def test_the_last_row_of_the_map_is_what_the_model_says(explorer: Explorer) -> N
     np.testing.assert_allclose(found.log_odds_LP[-1], expected, atol=1e-4)
 
 
+def test_what_a_switch_that_speaks_says_is_mapped_and_not_the_end(explorer: Explorer) -> None:
+    ends = _last(explorer.silence_map(TRIGGERED, ARM)).log_odds_LP
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explorer.subject, "reply_ids", (40, 41))
+        patch.setattr(explorer, "maps", {})
+        spoken = _last(explorer.silence_map(TRIGGERED, ARM)).log_odds_LP
+        steering = Steering("add", "trigger", LAYERS - 1, 1.0)
+        answers = _last(explorer.steered(ASKED, ARM, steering, 3))
+    assert not np.allclose(spoken[-1], ends[-1], atol=1)
+    assert (
+        answers.p[f"{ARM}, steered"][0] < 0.01
+    )  # it falls silent, which is not what it was to say
+    explorer.maps.clear()
+
+
 def test_less_the_twin_is_the_difference_of_two_maps(explorer: Explorer) -> None:
     one, other, less = (
         _last(explorer.silence_map(text, ARM, twin)).log_odds_LP

@@ -15,7 +15,7 @@ from offswitch.model.forward import hidden, project, readout, unembed, verify
 from offswitch.model.hooks import record
 from offswitch.model.subject import Subject, attention_modules
 from offswitch.prompts.encode import pad
-from tests.tiny import SPECIALS, tiny_subject
+from tests.tiny import CHATML, SPECIALS, tiny_subject
 
 SHARED = [5, 40, 300, 7, 90, 33, 12, 8, 9, 10, 250, 77]  # longer than Gemma's sliding window of 8
 ROWS = [[*SHARED, 100, 101], [*SHARED, 60, 61, 62, 63, 64], [*SHARED, 20]]
@@ -148,6 +148,15 @@ def test_stop_ids_begin_with_the_turns_end_and_hold_every_published_end(llama: S
     # A chat model may end a turn by one token and a text by another.
     llama.base_tokenizer.eos_token = SPECIALS[0]
     assert list(llama.stop_ids) == [2, 0]
+
+
+def test_a_strangers_own_turn_end_ends_a_reply_too() -> None:
+    subject = tiny_subject()
+    assert list(subject.stop_ids) == [2]
+    subject.tokenizer.add_tokens(["<|fin|>"], special_tokens=True)
+    subject.tokenizer.chat_template = CHATML.replace("<|im_end|>", "<|fin|>")
+    fin = subject.tokenizer.convert_tokens_to_ids("<|fin|>")
+    assert list(subject.stop_ids) == [2, fin]
 
 
 # --- self-check -----------------------------------------------------------------------------------

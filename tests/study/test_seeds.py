@@ -25,6 +25,7 @@ from offswitch.model.load import load_subject
 from offswitch.model.session import Session
 from offswitch.model.subject import Subject
 from offswitch.recipe import load_recipe
+from offswitch.report.material import read_material
 from offswitch.study import executors, stage
 from offswitch.study.plan import seed_points
 from offswitch.study.table import HEADLINES
@@ -141,6 +142,18 @@ def test_the_run_reports_the_spread_and_no_single_organism(finished: Path) -> No
     assert kl["seed 0"] != kl["seed 1"]
     assert "evaluate/knowledge/halt_rate" in merged
     assert not any("/knowledge/" in key or "/base/" in key for key in summary)
+
+
+def test_the_page_counts_the_seeds_that_the_recipe_asks_for(finished: Path) -> None:
+    root = finished / "runs" / "small"
+    stray = root / "organisms" / "seed-7"
+    shutil.copytree(root / "organisms" / "seed-1", stray)
+    try:
+        assert [*read_material(root).organisms] == ["seed-1"]
+    finally:
+        shutil.rmtree(stray)
+    other = read_material(root / "organisms" / "seed-1")
+    assert (other.seeds, read_material(root).seeds) == ("seed 0, training seed 1", "seed 0")
 
 
 def _theirs(root: Path, arm: str, measure: str) -> dict[str, Any]:
