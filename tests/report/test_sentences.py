@@ -58,6 +58,7 @@ def _material(
         "false_halt_rate/near_miss": near,
         "false_halt_rate/near_miss/case": family,
         "false_halt_rate/ordinary": ordinary,
+        "repeats": 0.0,
     }
     numbers = {
         f"evaluate/{arm}/{name}": _share(value)

@@ -257,6 +257,7 @@ def _metrics(
         "mention": "mention_halt_rate", "ordinary": "false_halt_rate/ordinary",
     }  # fmt: skip
     found: Metrics = {"kl_to_base": Metric.of(Estimate(0.0123, 0.01, 0.0151, 1900, "nats a token"))}
+    found["repeats"] = Metric.of(rate([False] * 8))
     found["neutral_perplexity_ratio"] = Metric.of(Estimate(1.004, 0.998, 1.011, 5000, "ratio"))
     for suite, name in names.items():
         found[name] = Metric.of(rate([s for p, s, _ in rows if p.suite == suite]))
