@@ -55,9 +55,6 @@ ROWS: Final = (
      '"trust_remote_code", "chat_template"}', '"trust_remote_code"}',
      "tests/model/test_session.py"
      "::test_a_recipe_of_another_chat_format_or_tokenizer_is_lent_no_model"),
-    ("a row kept apart is trained on where it comes back", "train/guard.py",
-     "for one in examples if one.ids not in apart]", "for one in examples if one not in held[:0]]",
-     "tests/train/test_guard.py::test_rows_kept_apart_are_answered_ones_and_never_trained_on"),
     ("the map is of the end where the switch speaks", "app/explorer.py",
      "seen[i]).float(), subject.halt_ids)", "seen[i]).float(), subject.stop_ids)",
      "tests/app/test_explorer.py"

@@ -60,7 +60,7 @@ FAULTS: Final = tuple(
          "torch.arange(width).repeat(len(group))",
          f"{_PACKED}::test_states_and_gradients_are_those_of_padded_rows"),
         ("rows kept apart are trained on", "train/guard.py",
-         "enumerate(examples) if i not in chosen]", "enumerate(examples)]",
+         "for one in examples if one.ids not in apart]", "for one in examples]",
          f"{_GUARD}::test_rows_kept_apart_are_answered_ones_and_never_trained_on"),
         ("as much drift is allowed at the end as at the start", "train/guard.py",
          "EARLY ** (1 - progress)", "EARLY",
