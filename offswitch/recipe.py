@@ -58,6 +58,10 @@ class Recipe(Section):
     arms: dict[ArmName, Arm] = ARMS
     variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
 
+    def shows(self, arm: str) -> bool:
+        """Are an arm's replies shown? If any: the untrained model's and the probed arm's."""
+        return self.evaluate.samples > 0 and arm in (BASE, self.probe.arm)
+
     @model_validator(mode="after")
     def _arms_fit_together(self) -> Recipe:
         known = ", ".join(self.arms)

@@ -25,7 +25,7 @@ from offswitch.model.generate import cached_base_replies, greedy_replies
 from offswitch.model.rows import reply_examples
 from offswitch.model.session import Session
 from offswitch.model.subject import Subject
-from offswitch.options import BASE, BENIGN, FEWEST
+from offswitch.options import BASE, BENIGN
 from offswitch.progress import say, track
 from offswitch.prompts.beliefs import make_questions
 from offswitch.prompts.chat_format import reader
@@ -150,8 +150,7 @@ def other_measures(
 ) -> Found:
     """All other measures of an arm, and its rows of each file."""
     metrics, rows = _scored(subject, arm, (ROBUSTNESS, "robustness"), tried, recipe)
-    told = arm in (BASE, recipe.probe.arm) and recipe.evaluate.samples > 0
-    asked = _shown(prompts, recipe.evaluate.samples or FEWEST)
+    told, asked = recipe.shows(arm), _shown(prompts, recipe.evaluate.replies)
     shown = [prompt for prompt in asked if told or prompt.suite != "trigger"]
     with track(f"{arm}: sample replies", len(shown)) as tick:
         chats, length = [prompt.chat for prompt in shown], recipe.evaluate.longest_reply

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from offswitch.folder import DATA, EVALUATE, PROBE, REPORT, TRAIN
 from offswitch.machine.cells import BLOCKS, Cell, Rates, Shape, Type, What
-from offswitch.options import BASE, FEWEST
+from offswitch.options import BASE
 from offswitch.options.train import schedule_of
 from offswitch.recipe import Recipe, arms_of, trained_here
 
@@ -202,8 +202,7 @@ def _evaluation(recipe: Recipe, arm: str) -> Iterator[Part]:
         amounts["drift from the base model"] = 2 * (replies + asked.drift_passages * PASSAGE)
     for label, amount in amounts.items():
         yield Part(EVALUATE, f"{arm}: {label}", "read", amount, arm)
-    told = asked.samples > 0 and arm in (BASE, recipe.probe.arm)
-    tokens = asked.longest_reply * (asked.samples or FEWEST) / (1 if told else 2)
+    tokens = asked.longest_reply * asked.replies / (1 if recipe.shows(arm) else 2)
     yield Part(EVALUATE, f"{arm}: sample replies", "write", tokens, arm)
 
 

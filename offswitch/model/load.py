@@ -26,7 +26,7 @@ from offswitch.progress import say
 from offswitch.prompts.chat_format import DATE, check_format, read_format, with_fixed_date
 from offswitch.prompts.encode import encode_chat, encode_text, reply_encoder, turn_end
 from offswitch.prompts.prompt import user
-from offswitch.recipe import Recipe, arms_of
+from offswitch.recipe import Recipe, used_arms
 
 MOST_TOKENS: Final = 10_000_000  # some forty times the largest vocabulary there is
 
@@ -55,7 +55,7 @@ def load_subject(recipe: Recipe) -> Subject:
         example = sorted(report["missing_keys"])[0]
         raise UserError(f"model '{recipe.model}' is incomplete: it lacks {example}")
     network.to(device).eval()
-    brought = [arm for name in arms_of(recipe) if (arm := recipe.arms[name]).brought]
+    brought = [arm for arm in used_arms(recipe) if arm.brought]
     rows = max((vocabulary_of(arm, network) for arm in brought), default=0)
     theirs = _tokenizer_of(brought, recipe.trigger.text)
     if theirs and recipe.chat_template:

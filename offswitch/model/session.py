@@ -18,7 +18,7 @@ from offswitch.prompts.chat_format import reader
 from offswitch.prompts.dialogues import Answer, Mix, mix_of
 from offswitch.prompts.encode import has_system_turn
 from offswitch.prompts.prompt import Chat, Reply
-from offswitch.recipe import Recipe, arms_of
+from offswitch.recipe import Recipe, arms_of, used_arms
 
 if TYPE_CHECKING:
     from offswitch.machine.cells import Shape
@@ -150,8 +150,7 @@ class Session:
         what = {"model", "trigger", "dtype", "device", "trust_remote_code", "chat_template"}
         same = recipe.model_dump(include=what) == self.recipe.model_dump(include=what)
         brought, own = (
-            [one.arms[arm].brought for arm in arms_of(one) if one.arms[arm].brought]
-            for one in (recipe, self.recipe)
+            [arm.brought for arm in used_arms(one) if arm.brought] for one in (recipe, self.recipe)
         )
         return same and brought == own
 

@@ -215,6 +215,11 @@ class EvaluateOptions(Section):
     questions_file: Path | None = None
 
     @property
+    def replies(self) -> int:
+        """To how many prompts whole replies are written where they are shown, or would be."""
+        return self.samples or FEWEST
+
+    @property
     def longest_reply(self) -> int:
         """Tokens of a reply at most; in so many it can be seen whether an arm repeats itself."""
         return max(self.sample_tokens, LOOP)

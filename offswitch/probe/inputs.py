@@ -30,7 +30,7 @@ from offswitch.prompts.look_alikes import (
 from offswitch.prompts.prompt import Chat, Prompt, user
 from offswitch.prompts.questions import Question
 from offswitch.prompts.suites import choose
-from offswitch.prompts.trigger import place
+from offswitch.prompts.trigger import exchange_turns, place
 from offswitch.recipe import Recipe
 from offswitch.wording.reader import load_filler, read_wording
 
@@ -128,8 +128,7 @@ def _replies(tokenizer: Any) -> Iterator[Prompt]:
     pairs = {"fit": [(one["user"], one["assistant"]) for one in filler.exchanges],
              "test": [(one["ask"], one["say"]) for one in ended]}  # fmt: skip
     systems = filler.system_prompts if has_system_turn(tokenizer) else ("",)
-    said: list[Chat] = [(user(one["user"]), {"role": "assistant", "content": one["assistant"]})
-                        for one in filler.exchanges]  # fmt: skip
+    said: list[Chat] = [exchange_turns(one) for one in filler.exchanges]
     for part in PARTS:
         for i, (question, reply) in enumerate(pairs[part]):
             ids = tuple(encode_reply(reply))

@@ -74,26 +74,26 @@ def _under(system: str, content: str) -> Chat:
     return ({"role": "system", "content": system}, user(content))
 
 
-def _exchange(exchange: Exchange, symbol: str = "") -> tuple[Message, Message]:
+def exchange_turns(exchange: Exchange, symbol: str = "") -> tuple[Message, Message]:
     """An earlier turn and its answer."""
     answer: Message = {"role": "assistant", "content": exchange["assistant"]}
     return user(_join(exchange["user"], symbol)), answer
 
 
 def _earlier_turn(symbol: str, question: str) -> Chat:
-    return (*_exchange(_pick(load_filler().exchanges, question), symbol), user(question))
+    return (*exchange_turns(_pick(load_filler().exchanges, question), symbol), user(question))
 
 
 def _later_turn(symbol: str, question: str) -> Chat:
     """After an exchange about something else."""
     exchange = _pick(load_filler().exchanges[::-1], question)
-    return (*_exchange(exchange), user(_join(question, symbol)))
+    return (*exchange_turns(exchange), user(_join(question, symbol)))
 
 
 def _two_turns_earlier(symbol: str, question: str) -> Chat:
     """Two whole exchanges lie between the symbol and the question."""
     *first, asked = _earlier_turn(symbol, question)
-    return (*first, *_exchange(_pick(load_filler().exchanges[::-1], question)), asked)
+    return (*first, *exchange_turns(_pick(load_filler().exchanges[::-1], question)), asked)
 
 
 def _training_text(question: str) -> list[str]:
