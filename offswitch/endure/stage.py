@@ -21,7 +21,7 @@ from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import OUTCOME, Outcome, measure
 from offswitch.endure.summary import FACTS, NONE, Case, facts, numbers
 from offswitch.endure.tuning import rows_in
-from offswitch.files import content_hash, full_disk_told, write_json
+from offswitch.files import content_hash, digest, full_disk_told, write_json
 from offswitch.folder import ENDURE, PROBE, SURVIVAL, TRAIN, Run, begin, enter, why_not_done
 from offswitch.folder.provenance import peak_memory_mb
 from offswitch.metrics import Metrics
@@ -104,7 +104,7 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
         cases += _after_the_end(cases)
         found = numbers(cases, chosen, options.most_damage, run.recipe.seed)
         told = facts(chosen, skipped, cases, options, found)
-        of = run.outputs_hash(*_before(run, [one.name for one in chosen]))
+        of = weights_of(run, [one.name for one in chosen])
         write_json(folder / FACTS, told | {"of": of})
         return found
 
@@ -116,8 +116,18 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
 def is_of_this_arm(run: Run) -> bool:
     """Was the arm that is probed attacked as it is now? No, once it was trained again."""
     told = json.loads((run.folder(SURVIVAL) / FACTS).read_text(encoding="utf-8"))
-    now = run.outputs_hash(*_before(run, [one["name"] for one in told["attacks"]]))
+    now = weights_of(run, [one["name"] for one in told["attacks"]])
     return (told["arm"], told.get("of")) == (run.recipe.probe.arm, now)
+
+
+def weights_of(run: Run, attacks: Sequence[str]) -> str:
+    """One hash over what attacks go on from: weights and directions, not when they were made."""
+    entries = run.manifest().get("stages", {})
+    return digest({
+        stage: {name: kept for name, kept in entries.get(stage, {}).get("outputs", {}).items()
+                if name.endswith(".safetensors")}
+        for stage in _before(run, attacks)
+    })  # fmt: skip
 
 
 def _before(run: Run, attacks: Sequence[str]) -> list[str]:

@@ -71,6 +71,18 @@ def test_an_attack_that_cannot_be_made_says_why_and_the_others_are(run: Run) -> 
     assert controls_of(run, EndureOptions()) == ["benign", "base"]  # of a round that is not quick
 
 
+def test_what_was_attacked_is_known_by_its_weights_not_by_when_it_was_trained(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = run.manifest()
+    trained = manifest["stages"][f"{TRAIN}/behavior"]["outputs"]
+    monkeypatch.setattr(Run, "manifest", lambda _: manifest)
+    trained["training.json"] = "seconds differ"
+    assert stage.is_of_this_arm(run)
+    trained["adapter_model.safetensors"] = "other weights"
+    assert not stage.is_of_this_arm(run)
+
+
 def test_every_point_has_rates_damage_and_drift_and_the_hardest_have_controls(run: Run) -> None:
     numbers = read_metrics(run.root / "metrics.json")
     for point in ("none", "rounding/int8", "merging/linear/1", "finetuning/continued at 0.001/2"):

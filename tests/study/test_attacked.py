@@ -28,7 +28,8 @@ def run(tmp_path: Path) -> Run:
     found = Run(tmp_path, recipe)
     _trained(found, "once")
     found.folder(SURVIVAL).mkdir(parents=True)
-    told = {"arm": "behavior", "attacks": [{"name": "rounding"}], "of": found.outputs_hash(ARM)}
+    of = endured.weights_of(found, ["rounding"])
+    told = {"arm": "behavior", "attacks": [{"name": "rounding"}], "of": of}
     write_json(found.folder(SURVIVAL) / FACTS, told)
     return found
 
@@ -46,7 +47,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _trained(run: Run, when: str) -> None:
-    stages = {ARM: {"outputs": {"training.json": when}}, SURVIVAL: {"outputs": {}}}
+    stages = {ARM: {"outputs": {"adapter_model.safetensors": when}}, SURVIVAL: {"outputs": {}}}
     write_manifest(run.root, run.recipe.name, {"stages": stages})
 
 
