@@ -21,7 +21,8 @@ from offswitch.machine.cells import BLOCKS, Cell, What
 ROWS: Final = 4
 TOKENS: Final = 384  # of all rows; about what a micro-batch of short chats holds
 VOCABULARY: Final = 64
-SIDE: Final = 1024  # of the two square matrices whose product is timed
+SIDES: Final = (128, 256, 512, 1024)  # of the two square matrices whose product is timed
+LONG: Final = 0.02  # seconds a product: one that takes as long says enough at this side
 NEAR: Final = 0.02  # how far a bfloat16 product of random matrices may be off, relative
 
 
@@ -78,11 +79,17 @@ def in_small(config: str) -> Any:
 
 
 def _product(dtype: torch.dtype) -> _Prepared:
-    left, right = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
-    exact, a, b = left @ right, left.to(dtype), right.to(dtype)
-    if float(((a @ b).float() - exact).norm() / exact.norm()) > NEAR:
-        raise ArithmeticError(f"products in {dtype} are wrong here")
-    return _Prepared(lambda: a @ b, 2 * SIDE**3 / 1e9)
+    """Matrices as large as can be timed at once: in a type that is emulated, small ones."""
+    for side in SIDES:
+        left, right = torch.randn(side, side), torch.randn(side, side)
+        exact, a, b = left @ right, left.to(dtype), right.to(dtype)
+        if float(((a @ b).float() - exact).norm() / exact.norm()) > NEAR:
+            raise ArithmeticError(f"products in {dtype} are wrong here")
+        begun = time.perf_counter()
+        a @ b
+        if time.perf_counter() - begun > LONG:
+            break
+    return _Prepared(lambda: a @ b, 2 * side**3 / 1e9)
 
 
 def _passes(config: str, what: What, dtype: torch.dtype) -> _Prepared:

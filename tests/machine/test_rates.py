@@ -16,7 +16,7 @@ from offswitch.machine.cells import Cell, Rates, Type
 from offswitch.machine.rates import kept_in, measure, rates_of, settings, usable_cores
 from offswitch.machine.trial import in_small
 from offswitch.model.load import shape_of
-from tests.machine import dying, lighter
+from tests.machine import dying
 from tests.tiny import ARCHITECTURES, tiny_network
 
 
@@ -27,7 +27,6 @@ def config_of(architecture: str = "llama") -> str:
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "SECONDS", 0.02)
-    monkeypatch.setattr(trial, "prepare", lighter.prepare)
 
 
 def test_processes_and_threads_never_take_more_than_the_cores() -> None:
@@ -87,12 +86,22 @@ def test_a_type_that_ends_the_process_loses_its_figures_alone(
     assert max(found[cell] for cell in read) > max(found[cell] for cell in train)
 
 
+@pytest.mark.parametrize(("seconds", "side"), [(0.0, 128), (math.inf, 1024)])
+def test_a_slow_product_is_timed_with_small_matrices(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, side: int
+) -> None:
+    monkeypatch.setattr(trial, "LONG", seconds)
+    trial.prepare(config_of(), Cell("product", "float32", 1, 1))
+    (work,) = trial._READY
+    assert work.amount == 2 * side**3 / 1e9
+
+
 def test_a_model_that_transformers_does_not_know_is_refused_in_the_child() -> None:
     """So that it has products alone: what a child refuses is lost like what ends it."""
     unknown = '{"model_type": "of my own"}'
-    lighter.prepare(unknown, Cell("product", "float32", 1, 1))
+    trial.prepare(unknown, Cell("product", "float32", 1, 1))
     with pytest.raises(ValueError, match="of my own"):
-        lighter.prepare(unknown, Cell("train", "float32", 1, 1))
+        trial.prepare(unknown, Cell("train", "float32", 1, 1))
 
 
 def test_figures_are_kept_and_measured_again_where_they_are_damaged(
