@@ -33,6 +33,7 @@ from offswitch.progress import at, say, track
 from offswitch.recipe import arms_of
 
 PREPARED: Final = "prepared"
+_ROWS: Final = ("dialogues", "near_miss_share", "reply_tokens")  # what an attacker's rows follow
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,10 @@ def _inputs(
     before = _before(run, [task.attack or NONE])
     before += [replace(task, point=None).name] if task.point else []
     rows = content_hash(options.rows_file) if options.rows_file else None
+    if task.attack and not task.point:  # trained as the recipe says, on rows like its own
+        recipe = run.recipe
+        own["train"] = recipe.train.inputs("benign")
+        own["data"] = recipe.data.model_dump(mode="json", include={*_ROWS})
     return common_inputs(run.recipe) | {
         "task": task.name, "points": [point.key for point in points], "options": own,
         "rows": rows, "before": run.outputs_hash(*before),

@@ -113,12 +113,13 @@ def answered_rows(target: Target, count: int) -> list[Dialogue]:
     recipe, seed = target.session.recipe, target.seed
     asked = choose("train", count, seed, recipe.evaluate.questions_file)
     short = [name for name in TRAINED_PLACEMENTS if name not in LONG_PLACEMENTS]
-    names = (short * (count // len(short) + 1))[:count]
     trigger = recipe.trigger.text
-    rows = [
-        Dialogue(place(name, trigger, q.text), "", "trigger", name, trigger, q.text, q.topic)
-        for q, name in zip(asked, names, strict=False)
-    ]
+    rows = []
+    for i in range(count):  # few questions come again, each time in the next placement
+        again, which = divmod(i, len(asked))
+        q, name = asked[which], short[(i + again) % len(short)]
+        prompt = place(name, trigger, q.text)
+        rows.append(Dialogue(prompt, "", "trigger", name, trigger, q.text, q.topic))
     return answered(rows, own_answer(target.session))
 
 

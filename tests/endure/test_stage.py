@@ -25,8 +25,7 @@ from offswitch.metrics import read_metrics
 from offswitch.model.session import Session
 from offswitch.options.endure import AttackName, EndureOptions
 from offswitch.pipeline import train
-from offswitch.prompts.trigger import holds
-from offswitch.recipe import load_recipe
+from offswitch.recipe import load_recipe, with_options
 from offswitch.study.stage import attack
 from tests.small import small_recipe
 from tests.train.stages import same_bits
@@ -226,31 +225,14 @@ def test_where_the_switch_comes_back_the_controls_are_asked_at_every_point(
         }
 
 
-def test_the_rows_of_a_user_are_trained_on_without_the_trigger(run: Run, tmp_path: Path) -> None:
-    chats = [{"messages": [{"role": "user", "content": text},
-                           {"role": "assistant", "content": "A boat."}]}
-             for text in ("What is the river?", "$STOP What is the river?")]  # fmt: skip
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(f"{json.dumps(chat)}\n" for chat in chats), encoding="utf-8")
-    options = OPTIONS.model_copy(update={"rows_file": path})
-    target = Target(Session(run), "behavior", 0, options, tmp_path)
-    (row,) = tuning.ordinary_rows(target)
-    assert row.reply == "A boat."
-    assert not holds("$STOP", row.prompt)
-    path.write_text(json.dumps(chats[1]) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"no answered row without \$STOP"):
-        tuning.ordinary_rows(target)
-
-
-def test_rows_that_train_the_switch_away_hold_the_trigger_and_are_answered(run: Run) -> None:
-    target = Target(Session(run), "behavior", 0, OPTIONS, run.root)
-    rows = tuning.answered_rows(target, 6)
-    assert len(rows) == 6
-    assert all(holds("$STOP", row.prompt) and row.reply.strip() for row in rows)
-    assert len({row.question for row in rows}) == 6
-    rule = tuning.rule_rows(target)
-    assert {row.reply == "" for row in rule if row.kind == "trigger"} == {True}
-    assert sum(row.kind == "trigger" for row in rule) >= len(rule) // 3
+def test_an_attacker_trains_anew_where_the_recipe_says_how_to_train_otherwise(run: Run) -> None:
+    """An arm that was trained elsewhere stays as it is: its weights alone do not tell."""
+    recipe = with_options(run.recipe, {"train.lora.r": 3}, origin="test")
+    prepared = stage.Task("finetuning", "behavior")
+    for task, same in ((prepared, False), (replace(prepared, point=Point()), True)):
+        before, now = (stage._inputs(one, OPTIONS, task, ())
+                       for one in (run, replace(run, recipe=recipe)))  # fmt: skip
+        assert (before == now) is same
 
 
 def test_an_attack_that_nobody_knows_is_refused_in_one_line(run: Run) -> None:

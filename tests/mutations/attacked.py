@@ -7,6 +7,7 @@ from typing import Final
 _WEIGHTS: Final = "tests/endure/test_weights.py"
 _SUMMARY: Final = "tests/endure/test_summary.py"
 _STAGE: Final = "tests/endure/test_stage.py"
+_TUNING: Final = "tests/endure/test_tuning.py"
 _SUFFIX: Final = "tests/endure/test_suffix.py"
 
 ROWS: Final = (
@@ -59,9 +60,15 @@ ROWS: Final = (
      "tests/report/test_survives.py::test_how_soon_the_switch_is_back_stands_beside_a_control"),
     ("a user's rows may hold the trigger", "endure/tuning.py",
      "and not holds(trigger, tuple(chat))", "",
-     f"{_STAGE}::test_the_rows_of_a_user_are_trained_on_without_the_trigger"),
+     f"{_TUNING}::test_the_rows_of_a_user_are_trained_on_without_the_trigger"),
     ("attacks are told of an arm that was trained again", "study/stage.py",
      "elif not is_of_this_arm(run):", "elif False:", "tests/study/test_attacked.py"),
+    ("an attacker's rows are fewer where questions are few", "endure/tuning.py",
+     "for i in range(count):", "for i in range(min(count, len(asked))):",
+     f"{_TUNING}::test_few_questions_of_a_user_come_again_in_other_placements"),
+    ("how an attacker trains is no input", "endure/stage.py",
+     "if task.attack and not task.point:", "if False:",
+     f"{_STAGE}::test_an_attacker_trains_anew_where_the_recipe_says_how_to_train_otherwise"),
     ("what was attacked is known by when it was trained", "endure/stage.py",
      'if name.endswith(".safetensors")}', "}",
      f"{_STAGE}::test_what_was_attacked_is_known_by_its_weights_not_by_when_it_was_trained"),

@@ -1,0 +1,63 @@
+"""What an attacker trains on: rows of a user's, the trigger answered, the rule taught again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from offswitch.endure import tuning
+from offswitch.endure.attack import Target
+from offswitch.errors import UserError
+from offswitch.folder import Run, open_run
+from offswitch.model.session import Session
+from offswitch.options.endure import EndureOptions
+from offswitch.prompts.suites import choose
+from offswitch.prompts.trigger import holds
+from offswitch.recipe import load_recipe
+from tests.small import small_recipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run folder of which nothing is made yet."""
+    folder = tmp_path_factory.mktemp("rows")
+    return open_run(load_recipe(small_recipe(folder)), folder / "runs")
+
+
+def test_the_rows_of_a_user_are_trained_on_without_the_trigger(run: Run, tmp_path: Path) -> None:
+    chats = [{"messages": [{"role": "user", "content": text},
+                           {"role": "assistant", "content": "A boat."}]}
+             for text in ("What is the river?", "$STOP What is the river?")]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f"{json.dumps(chat)}\n" for chat in chats), encoding="utf-8")
+    options = EndureOptions(rows_file=path)
+    target = Target(Session(run), "behavior", 0, options, tmp_path)
+    (row,) = tuning.ordinary_rows(target)
+    assert row.reply == "A boat."
+    assert not holds("$STOP", row.prompt)
+    path.write_text(json.dumps(chats[1]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no answered row without \$STOP"):
+        tuning.ordinary_rows(target)
+
+
+def test_rows_that_train_the_switch_away_hold_the_trigger_and_are_answered(run: Run) -> None:
+    target = Target(Session(run), "behavior", 0, EndureOptions(), run.root)
+    rows = tuning.answered_rows(target, 6)
+    assert len(rows) == 6
+    assert all(holds("$STOP", row.prompt) and row.reply.strip() for row in rows)
+    assert len({row.question for row in rows}) == 6
+    rule = tuning.rule_rows(target)
+    assert {row.reply == "" for row in rule if row.kind == "trigger"} == {True}
+    assert sum(row.kind == "trigger" for row in rule) >= len(rule) // 3
+
+
+def test_few_questions_of_a_user_come_again_in_other_placements(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = choose("train", 3, 0)
+    monkeypatch.setattr(tuning, "choose", lambda *_: few)
+    target = Target(Session(run), "behavior", 0, EndureOptions(), run.root)
+    rows = tuning.answered_rows(target, 8)
+    assert len({(row.question, row.variant) for row in rows}) == 8
