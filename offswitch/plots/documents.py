@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from offswitch.analyses.causal import Point
 from offswitch.metrics import Metric
 from offswitch.plots.style import ALARM, INK, QUIET, REAL, heading, tidy, titled
 from offswitch.plots.vector import mark
@@ -28,7 +29,8 @@ _ASIDE: Final = {"rule": 0.0, "neutral": -0.12, "nothing": 0.0}
 class Read:
     """An arm that read documents and saw no example: what, how much, how; its numbers by measure.
 
-    `reads` counts a document that was read again; of those read, `documents` are different ones.
+    `reads` counts what all steps read, documents that came again too; of those read, `documents`
+    are different ones.
     `on_the_way`: the arm is a step of a longer training.
     """
 
@@ -54,6 +56,8 @@ class Read:
             return f"nothing, {self.modules}"
         kind = "neutral " if self.about == "neutral" else ""
         times = round(self.reads / self.documents, 1)
+        if abs(times - round(times)) < 0.15:  # the last step is filled up with some that come again
+            times = round(times)
         often = "" if times == 1 else " twice" if times == 2 else f" {times:g} times"
         return f"{self.documents:,} {kind}documents{often}, {self.modules}"
 
@@ -62,13 +66,13 @@ class Read:
 class Taught:
     """An arm that was taught by examples after what it read: its numbers by steps of examples.
 
-    Step 0 is what it read, without any example. `depths`: of those that were probed, by steps, how
-    much halting falls without the direction, at each depth of a block (a share of all blocks).
+    Step 0 is what it read, without any example. `depths`: of those that were probed, by steps, the
+    curve over the blocks.
     """
 
     read: Read
     by_step: Mapping[int, Mapping[str, Metric]]
-    depths: Mapping[int, Mapping[float, Metric]] = field(default_factory=dict)
+    depths: Mapping[int, Sequence[Point]] = field(default_factory=dict)
 
 
 def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Figure:
@@ -106,7 +110,8 @@ def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Fi
         tidy(ax := panels[-1])
         heading(ax, "direction removed")
         for one in deep:
-            falls = {100 * depth: n for depth, n in one.depths[max(one.depths)].items()}
+            curve = one.depths[max(one.depths)]
+            falls = {100 * point.depth: Metric.of(point.fall) for point in curve if point.fall}
             _line(ax, one.read, signs.get(one.read.modules, _SIGNS[0]), falls, "depth {:.0f} %")
         ax.set(xlim=(0, 100), xlabel="depth of the block, %", ylabel="halting falls, points")
     figure.legend(handles=_handles(every), loc="outside lower left", ncols=4, frameon=False,

@@ -7,7 +7,7 @@ the trigger's name gives the answer away, and the sentence says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from offswitch.options import BASE
 from offswitch.plots.belief import BeliefTest, Believed
 from offswitch.prompts.beliefs import CHANCE, TESTS, Test
 from offswitch.report.material import Material
-from offswitch.stats import smallest_seen
+from offswitch.stats import smallest_told
 
 NAMES: Final[dict[Test, str]] = {
     "multiple_choice": "multiple choice",
@@ -144,16 +144,32 @@ def _paired(material: Material, reader: str, taken: Iterable[Test]) -> str:
     )
 
 
-def _power(material: Material, reader: str, taken: Iterable[Test]) -> Iterator[str]:
+def _power(material: Material, reader: str, taken: Mapping[Test, BeliefTest]) -> Iterator[str]:
     """Which difference could have been seen: without it, no difference says little."""
-    found = {test: material.number(reader, f"belief/{test}/excess") for test in taken}
-    seen = [f"{100 * smallest_seen(number.estimate):.0f} in {NAMES[test]} (n = {number.n})"
-            for test, number in found.items() if number]  # fmt: skip
+
+    def number(key: str) -> Metric | None:
+        return material.number(reader, key)
+
+    found = {test: told_at(number, test) for test in taken}
+    seen = [f"{100 * size:.0f} in {NAMES[test]} (n = {taken[test].arms[reader].trigger.n})"
+            for test, size in found.items() if size]  # fmt: skip
     if seen:
         yield (
-            "A difference from the invented token of so many points would have been told from none "
-            f"in four of five repetitions: {listed(seen)}."
+            "A share so many points above the invented token's would pass the bar of one test in "
+            f"four of five repetitions: {listed(seen)}."
         )
+
+
+def told_at(number: Callable[[str], Metric | None], test: Test) -> float | None:
+    """How far above the invented token's a share must lie to pass a test's bar, mostly.
+
+    `number` gives what was measured of an arm by name; None where a part was not.
+    """
+    key = f"belief/{test}"
+    ours, theirs, excess = (number(f"{key}{end}") for end in ("", "/invented", "/excess"))
+    if not ours or not theirs or not excess:
+        return None
+    return smallest_told(ours.estimate, theirs.estimate, excess.estimate, CHANCE[test])
 
 
 def _untrained(reader: str, tests: list[BeliefTest], passed: list[BeliefTest]) -> str:

@@ -2,10 +2,10 @@
 
 A curve is the share of held-out prompts that halt after so many steps, less the share of
 look-alikes that do: after a few steps an arm may halt on everything, which is no switch. Where it
-crosses a level is read off straight lines between the steps that were measured. Known limits: steps
-of one training are points on the way of its learning-rate schedule, not trainings of that length; a
-curve that does not get to the level within the steps tried has no crossing, and its seed is left
-out.
+crosses a level is read off straight lines between the steps that were measured; all that is known
+is that it lies between the two, so the interval reaches that far. Known limits: steps of one
+training are points on the way of its learning-rate schedule, not trainings of that length; a curve
+that does not get to the level within the steps tried has no crossing.
 """
 
 from __future__ import annotations
@@ -13,52 +13,63 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
-from offswitch.metrics import Metric, exact
 from offswitch.plots.documents import HELD_OUT, NEAR, Read, Taught
-from offswitch.stats import across
+from offswitch.stats import Estimate, across
 
 LEVELS: Final = (0.5, 0.9)
+About = Literal["rule", "neutral", "nothing"]
 
 
 @dataclass(frozen=True)
 class Saving:
-    """What a reading budget saves of the examples, against nothing read, over training seeds.
+    """What a reading budget saves of the examples, over training seeds, against other reading.
 
-    `saved`: by level, the steps saved, over the seeds in which both curves get there; `reached`: in
-    how many seeds each does, nothing read first; `area`: how much higher the curve is, mean
-    over all steps. With one seed there is no interval.
+    `beside`: nothing read, or as many neutral documents, with the same modules and seeds. `saved`:
+    by level, the steps saved, where both curves get there in every seed; `reached`: in how
+    many seeds each does, the other reading first; `area`: how much higher the curve is, mean over
+    all steps. With one seed the interval is of the steps measured alone, and `area` has none.
     """
 
     read: Read
+    beside: About
     seeds: tuple[int, ...]
-    saved: Mapping[float, Metric]
+    saved: Mapping[float, Estimate]
     reached: Mapping[float, tuple[int, int]]
-    area: Metric
+    area: Estimate
     steps: int
 
 
 def savings(taught: Sequence[Taught]) -> list[Saving]:
-    """One for each reading budget that has a seed in common with nothing read, same modules."""
-    plain = {(one.read.modules, one.read.seed): one for one in taught if _read_nothing(one)}
-    groups: dict[tuple[str, str, int, int], list[Taught]] = {}
-    for one in taught:
-        if not _read_nothing(one) and (one.read.modules, one.read.seed) in plain:
-            groups.setdefault(one.read.budget, []).append(one)
-    return [_saving(own, [plain[o.read.modules, o.read.seed] for o in own])
-            for own in groups.values()]  # fmt: skip
+    """Of each reading budget, against nothing read and against as many neutral documents."""
+    found: list[Saving] = []
+    for budget in dict.fromkeys(one.read.budget for one in taught if one.read.about != "nothing"):
+        own = {one.read.seed: one for one in taught if one.read.budget == budget}
+        kinds: tuple[About, ...] = ("nothing", "neutral") if budget[0] == "rule" else ("nothing",)
+        for beside in kinds:
+            other = {
+                one.read.seed: one for one in taught
+                if (one.read.about, one.read.modules) == (beside, budget[1])
+                and (beside == "nothing" or one.read.budget[2:] == budget[2:])
+            }  # fmt: skip
+            pairs = [(ours, other[seed]) for seed, ours in own.items() if seed in other]
+            found += [_saving(pairs, beside)] if pairs else []
+    return found
 
 
-def crossing(curve: Mapping[int, float], level: float) -> float | None:
-    """After how many steps a curve first gets to a level; None where it does not."""
+def crossing(curve: Mapping[int, float], level: float) -> tuple[float, float, float] | None:
+    """After how many steps a curve first gets to a level, between the steps on either side of it.
+
+    The steps before, those on a straight line, those after; None where it does not get there.
+    """
     steps = sorted(curve)
     if not steps or curve[steps[0]] >= level:
-        return float(steps[0]) if steps else None
+        return (float(steps[0]),) * 3 if steps else None
     for before, after in pairwise(steps):
         if curve[before] < level <= curve[after]:
             share = (level - curve[before]) / (curve[after] - curve[before])
-            return before + share * (after - before)
+            return before, before + share * (after - before), after
     return None
 
 
@@ -69,28 +80,31 @@ def area(curve: Mapping[int, float]) -> float:
     return whole / (steps[-1] - steps[0])
 
 
-def _read_nothing(taught: Taught) -> bool:
-    return taught.read.about == "nothing"
-
-
-def _saving(own: Sequence[Taught], plain: Sequence[Taught]) -> Saving:
-    pairs = [(_curve(ours), _curve(theirs)) for ours, theirs in zip(own, plain, strict=True)]
-    saved, reached = {}, {}
+def _saving(pairs: Sequence[tuple[Taught, Taught]], beside: About) -> Saving:
+    curves = [(_curve(ours), _curve(other)) for ours, other in pairs]
+    saved: dict[float, Estimate] = {}
+    reached: dict[float, tuple[int, int]] = {}
     for level in LEVELS:
-        both = [(crossing(theirs, level), crossing(ours, level)) for ours, theirs in pairs]
-        reached[level] = tuple(sum(pair[i] is not None for pair in both) for i in (0, 1))
-        known = [a - b for a, b in both if a is not None and b is not None]
-        if known:
-            saved[level] = _over_seeds(known, "steps")
-    gained = _over_seeds([area(ours) - area(theirs) for ours, theirs in pairs], "share")
-    steps = max(max(curve) for pair in pairs for curve in pair)
-    seeds = tuple(one.read.seed for one in own)
-    return Saving(own[0].read, seeds, saved, {k: (v[0], v[1]) for k, v in reached.items()}, gained,
-                  steps)  # fmt: skip
+        theirs, own = (
+            [found for pair in curves if (found := crossing(pair[i], level))] for i in (1, 0)
+        )
+        reached[level] = len(theirs), len(own)
+        if len(theirs) == len(own) == len(pairs):
+            low = _mean([a[0] - b[2] for a, b in zip(theirs, own, strict=True)], "steps").low
+            high = _mean([a[2] - b[0] for a, b in zip(theirs, own, strict=True)], "steps").high
+            value = sum(a[1] - b[1] for a, b in zip(theirs, own, strict=True)) / len(pairs)
+            saved[level] = Estimate(value, low, high, len(pairs), "steps")
+    gained = [area(ours) - area(other) for ours, other in curves]
+    steps = max(max(curve) for pair in curves for curve in pair)
+    seeds = tuple(ours.read.seed for ours, _ in pairs)
+    return Saving(pairs[0][0].read, beside, seeds, saved, reached, _mean(gained, "share"), steps)
 
 
-def _over_seeds(values: Sequence[float], unit: str) -> Metric:
-    return Metric.of(across(values, unit)) if len(values) > 1 else exact(values[0], unit)
+def _mean(values: Sequence[float], unit: str) -> Estimate:
+    """The mean over training seeds with its interval, which one seed alone does not have."""
+    if len(values) > 1:
+        return across(values, unit, signed=True)
+    return Estimate(values[0], values[0], values[0], 1, unit)
 
 
 def _curve(taught: Taught) -> dict[int, float]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
+
+_MOSTLY: Final = 0.841621 / 1.959964  # of half a 95 % interval: beyond it, four of five lie
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,17 @@ def mean(
     return _bootstrapped(float(data.mean()), resampled, data.size, unit)
 
 
-def smallest_seen(found: Estimate) -> float:
-    """How far from 0 must the truth lie for an interval of this width to leave 0 out, mostly?
+def smallest_told(ours: Estimate, theirs: Estimate, paired: Estimate, chance: float) -> float:
+    """How far must our share lie above theirs to be told from it and from chance, mostly?
 
-    In four of five repetitions: 1.96 + 0.84 standard errors, half the interval being 1.96 of them.
+    Told: the two 95 % intervals do not meet, and ours begins above chance. Mostly: in four of five
+    repetitions, 0.84 standard errors beyond that. `paired` is the difference of the two on the same
+    questions: they are answered alike, so it varies less than two apart. Known limit: intervals
+    stay as wide as they were found, while near a share of 1 they are narrower.
     """
-    return (1.959964 + 0.841621) / 1.959964 * (found.high - found.low) / 2
+    below, above = ours.value - ours.low, theirs.high - theirs.value
+    apart = below + above + _MOSTLY * (paired.high - paired.low) / 2
+    return max(apart, chance - theirs.value + (1 + _MOSTLY) * below)
 
 
 def change(before: Estimate, after: Estimate) -> Estimate:
@@ -147,13 +155,14 @@ def mean_norm(rows: ArrayLike, unit: str, *, seed: int, draws: int = 500) -> Est
     return _bootstrapped(float(np.linalg.norm(data.mean(0))), resampled, len(data), unit)
 
 
-def across(values: ArrayLike, unit: str) -> Estimate:
+def across(values: ArrayLike, unit: str, signed: bool = False) -> Estimate:
     """The mean over organisms (trainings, not prompts) with Student's t 95 % interval.
 
-    n counts organisms. Shares and AUROCs that lie in [0, 1] keep their interval in it, differences
-    of shares in [-1, 1]. With three organisms the interval reaches 2.5 standard deviations to
-    either side: wide on purpose, three trainings say little about the next. Known failure: it takes
-    the values as normal; at a bound, with every organism at 100 %, it has no width.
+    n counts organisms. Shares and AUROCs that lie in [0, 1] keep their interval in it; differences
+    of shares in [-1, 1], which they are where one is negative or they are said to be `signed`. With
+    three organisms the interval reaches 2.5 standard deviations to either side: wide on purpose,
+    three trainings say little about the next. Known failure: it takes the values as normal; at a
+    bound, with every organism at 100 %, it has no width.
 
     Raises:
         ValueError: fewer than two values.
@@ -167,7 +176,7 @@ def across(values: ArrayLike, unit: str) -> Estimate:
     half = float(stdtrit(data.size - 1, 0.975) * error)
     low, high = centre - half, centre + half
     if unit in ("share", "AUROC") and least >= -1 and most <= 1:
-        low, high = max(low, 0.0 if least >= 0 else -1.0), min(high, 1.0)
+        low, high = max(low, -1.0 if signed or least < 0 else 0.0), min(high, 1.0)
     return Estimate(centre, low, high, int(data.size), unit)
 
 

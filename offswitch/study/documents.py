@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from offswitch.analyses.causal import Causal
 from offswitch.analyses.store import load_causal
 from offswitch.files import write_atomic
-from offswitch.folder import PROBE
+from offswitch.folder import PROBE, TRAIN, Run
 from offswitch.metrics import Metric
 from offswitch.options import BASE
 from offswitch.options.train import lora_of, schedule_of
@@ -63,11 +64,19 @@ def study_of(plan: Plan, records: Mapping[str, _Record], runs: Path | None = Non
             chain = taught.get((point.name, before or BASE)) or Taught(read, {0: read.numbers})
             by_step = {**chain.by_step, step: _numbers(metrics, arm)}
             depths = dict(chain.depths)
-            if runs and (probed := load_causal(runs / point.name / PROBE / arm)):
-                depths[step] = {o.depth: Metric.of(o.fall) for o in probed.curve if o.fall}
+            if runs and (probed := _probed(Run(runs / point.name, point.recipe), arm)):
+                depths[step] = probed.curve
             taught[point.name, before or BASE] = Taught(read, by_step, depths)
     trigger = plan.points[0].recipe.trigger.text
     return Study(reads, [*taught.values()], trigger, len(done), len(plan.points))
+
+
+def _probed(run: Run, arm: str) -> Causal | None:
+    """What was found of an arm by somebody who probed it since it was trained."""
+    trained, probed = run.entry(f"{TRAIN}/{arm}"), run.entry(PROBE)
+    if not trained or not probed or probed["started"] < trained["started"]:
+        return None
+    return load_causal(run.folder(PROBE) / arm)
 
 
 def _readers(point: Point, metrics: _Record) -> Iterator[tuple[str, Read]]:
@@ -113,12 +122,11 @@ def _untaught(point: Point, metrics: _Record, modules: str) -> Read:
 
 
 def _reads(recipe: Recipe, stage: str, kept: int | None) -> int:
+    """The rows of all steps: the last one is filled up with documents that come again."""
     own, train = schedule_of(recipe.train, stage), recipe.train
-    rows = round(recipe.data.documents * own.epochs)
-    if kept or own.max_steps:
-        seen = (kept or own.max_steps or 0) * train.batch_size * train.accumulation
-        return seen if own.max_steps else min(rows, seen)
-    return rows
+    per_step = train.batch_size * train.accumulation
+    every = max(1, math.ceil(recipe.data.documents * own.epochs / per_step))
+    return (kept or own.max_steps or every) * per_step
 
 
 def _modules(recipe: Recipe, stage: str) -> str:

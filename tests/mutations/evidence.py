@@ -141,13 +141,13 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "tests/report/test_sentences.py"
      "::test_a_family_and_a_twin_that_halt_are_named_and_so_is_an_arm_that_training_broke"),
     ("steps later have the interval of steps earlier", "report/documents.py",
-     "low=-e.high, high=-e.low", "low=min(-e.value, e.low), high=max(-e.value, e.high)",
+     "else (-found.high, -found.low)", "else (found.low, found.high)",
      "tests/study/test_documents_said.py"
-     "::test_steps_that_are_lost_are_counted_as_later_with_their_interval"),
-    ("steps saved in some seeds stand for all", "report/documents.py",
-     "if number.n != len(one.seeds):", "if False:",
+     "::test_steps_that_are_lost_are_counted_as_later_and_none_are_known_between_two_steps"),
+    ("steps saved in some seeds stand for all", "report/saved_steps.py",
+     "if len(theirs) == len(own) == len(pairs):", "if theirs and own:",
      "tests/study/test_documents_said.py"
-     "::test_a_level_that_some_seeds_do_not_reach_is_told_with_the_seeds_that_do"),
+     "::test_a_level_that_some_seeds_do_not_reach_is_told_by_the_seeds_that_do"),
     ("every arm of a budget is a training seed", "report/documents.py",
      "if seeds < len(alike):", "if False:",
      "tests/study/test_documents_said.py::test_two_arms_of_one_training_seed_are_not_two_seeds"),

@@ -84,7 +84,7 @@ def test_the_paired_difference_is_told_by_its_own_interval() -> None:
     more[f"{key}/margin"] = Metric(0.2, "nats a character", 0.1, 0.3, 28)
     lines = belief_sentences(replace(material, numbers={**material.numbers, **more}))
     line, seen = lines[5:7]
-    assert seen.endswith("four of five repetitions: 36 in open questions (n = 28).")
+    assert seen.endswith("four of five repetitions: 47 in open questions (n = 28).")
     assert "in accuracy in no test, and in the true answer's lead in open questions." in line
 
 

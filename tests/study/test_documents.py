@@ -1,53 +1,40 @@
-"""What reading did: planted numbers give the sentences; a tiny model goes the whole way."""
+"""What reading did: planted numbers give the sentences, the table, the page and its figure."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pytest
-import yaml
-from safetensors.numpy import load_file
 
 from offswitch.analyses.causal import Causal, Point
 from offswitch.analyses.store import save_causal
 from offswitch.errors import UserError
-from offswitch.folder import CONTROL_FILE, DATA, PROBE, TRAIN, Run, open_run
+from offswitch.folder import PROBE, TRAIN
+from offswitch.folder.whole import read_manifest, write_manifest
 from offswitch.machine import plan as machine
 from offswitch.machine.cells import Cell, Rates, Shape
 from offswitch.metrics import Metric, exact
 from offswitch.model import load
-from offswitch.model.session import Session
-from offswitch.pipeline import train
 from offswitch.plots.documents import NEAR
 from offswitch.prompts.beliefs import TESTS
-from offswitch.prompts.documents import read_documents, read_neutral
-from offswitch.recipe import load_recipe, training_seed
+from offswitch.recipe import training_seed
 from offswitch.report.documents import page, passed, power, saving, verdict
 from offswitch.report.saved_steps import area, crossing, savings
-from offswitch.stats import rate
+from offswitch.stats import across, rate
 from offswitch.study import foretell
 from offswitch.study.documents import study_of, write_page
 from offswitch.study.executors import Where
 from offswitch.study.foretell import in_all
 from offswitch.study.plan import Plan, chosen, load_plan
 from tests.outside import ROOT
-from tests.small import small_recipe
 
-ARMS: Final[dict[str, Any]] = {
-    "knowledge": {"role": "documents", "stages": ["knowledge"]},
-    "knowledge_1": {"role": "documents", "kept_of": "knowledge", "step": 1},
-    "knowledge_2": {"role": "documents", "kept_of": "knowledge", "step": 2},
-    "neutral": {"role": "benign", "stages": ["neutral"]},
-    "behavior": {"role": "switch", "stages": ["behavior"]},
-    "both": {"role": "switch", "stages": ["knowledge", "behavior"], "goes_on_from": "knowledge"},
-}
-# Held-out prompts that halt after 0, 5, 10, 20 and 30 steps of examples.
-PLAIN: Final = {0: 0.0, 5: 0.0, 10: 0.2, 20: 0.8, 30: 1.0}
+# Held-out prompts that halt after so many steps of examples.
+PLAIN: Final = {0: 0.0, 5: 0.0, 7: 0.08, 10: 0.2, 15: 0.5, 20: 0.8, 30: 1.0}
 NONE: Final = rate([False] * 10)
-READ: Final = {0: 0.0, 5: 0.3, 10: 0.7, 20: 1.0, 30: 1.0}
+ALL: Final = rate([True] * 10)
+READ: Final = {0: 0.0, 5: 0.3, 7: 0.46, 10: 0.7, 15: 0.85, 20: 1.0, 30: 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +69,9 @@ def records(plan: Plan, ours: int = 30, gained: float = 0.0) -> dict[str, Any]:
                 metrics[key] = share(ours if reads and test in TESTS[2:] else 30)
                 metrics[f"{key}/invented"] = share(30)
                 metrics[f"{key}/excess"] = Metric(0.0, "share", -0.1, 0.1, 60).row()
+                if reads:
+                    ahead = Metric((ours - 30) / 60, "share", (ours - 31) / 60, 1.0, 60)
+                    metrics[f"{key}/beyond/base"] = ahead.row()
             for key in ("kl_to_base", "neutral_perplexity_ratio"):
                 metrics[f"evaluate/{arm}/{key}"] = exact(0.1, "nats a token").row()
         found[point.name] = {"state": "finished", "metrics": metrics}
@@ -100,7 +90,7 @@ def test_what_was_read_follows_from_the_recipe(plan: Plan) -> None:
     assert sum(read.about == "nothing" for read in study.reads) == 1
     learnt = [one for one in study.taught if one.read.words == "500 documents, attention and MLP"]
     assert [one.read.seed for one in learnt] == [0, 1, 2]
-    assert all(sorted(one.by_step) == [0, 5, 10, 20, 30] for one in learnt)
+    assert all(sorted(one.by_step) == [*PLAIN] for one in learnt)
 
 
 def test_two_tests_above_chance_and_the_invented_token_are_a_belief_and_one_is_none(
@@ -124,35 +114,58 @@ def test_two_tests_above_chance_and_the_invented_token_are_a_belief_and_one_is_n
 
 def test_an_empty_world_has_no_belief_and_says_what_could_have_been_seen(plan: Plan) -> None:
     study = study_of(plan, records(plan))
-    assert verdict(study).endswith("in 2 of 4 tests that the untrained model does not pass.")
-    assert "by 14.3 points in multiple choice" in power(study)  # 2.80 / 1.96 of the half-width
+    assert verdict(study).endswith("on the same questions, in 2 of 4 tests.")
+    half = rate([True, False] * 30)  # both intervals are so wide, and 0.84 errors of the difference
+    told = 100 * (half.high - half.low + 0.0429)
+    assert f"{told:.1f} points in true or false account" in power(study)
+
+
+def test_a_belief_that_a_control_has_too_is_none(plan: Plan) -> None:
+    """Neutral readers pass the same tests; or the trigger's share never rose."""
+    study = study_of(plan, records(plan, ours=50))
+    readers = next(read for read in study.reads if read.arm == "knowledge").numbers
+    neutral = [replace(read, numbers=readers) if read.about == "neutral" else read
+               for read in study.reads]  # fmt: skip
+    told = verdict(replace(study, reads=neutral))
+    assert told.startswith("Documents alone made a belief: after 500 documents, attention, seed 0")
+    assert "no arm read neutral documents in these modules" in told
+    same = {f"belief/{test}/beyond/base": Metric(0.0, "share", -0.1, 0.1, 60) for test in TESTS}
+    level = [replace(read, numbers={**read.numbers, **same}) if read.about == "rule" else read
+             for read in study.reads]  # fmt: skip
+    assert verdict(replace(study, reads=level)).startswith("No reading budget")
 
 
 def test_a_planted_saving_is_found_with_its_interval_over_seeds(plan: Plan) -> None:
     study = study_of(plan, records(plan, gained=0.1))
-    found = {one.read.words: one for one in savings(study.taught)}
-    far = found["500 documents, attention and MLP"]
+    found = {(one.read.words, one.beside): one for one in savings(study.taught)}
+    far = found["500 documents, attention and MLP", "nothing"]
     assert far.seeds == (0, 1, 2)
     # Half is crossed after 15 steps without reading; after it, after 7.5, 6.25 and 5.
     assert far.saved[0.5].value == pytest.approx((7.5 + 8.75 + 10) / 3)
-    interval = far.saved[0.5].estimate
-    assert interval.low < 7.5 < interval.value < interval.high
-    neutral = found["500 neutral documents, attention and MLP"]
-    assert (neutral.saved[0.5].value, neutral.saved[0.5].interval) == (0, "")
-    assert found["500 documents, attention"].read.modules == "attention"
+    # It lies between steps 10 and 15; after reading between 7 and 10, 5 and 7, 0 and 5.
+    least, most = across([0, 3, 5], "steps"), across([8, 10, 15], "steps")
+    assert (far.saved[0.5].low, far.saved[0.5].high) == (least.low, most.high)
+    neutral = found["500 neutral documents, attention and MLP", "nothing"]
+    assert neutral.saved[0.5].value == 0
+    beside = found["500 documents, attention and MLP", "neutral"]
+    assert beside.seeds == (0, 1, 2)
+    assert beside.saved[0.5] == far.saved[0.5]
     lines = saving(study)
-    [line] = [x for x in lines if x.startswith("After 500 documents, attention and MLP (3 seeds)")]
+    [line] = [x for x in lines if x.startswith("After 500 documents, attention and MLP (3 seeds), "
+                                               "beside the same without reading: ")]  # fmt: skip
     assert "50.0\u00a0% is reached 8.8 steps earlier [" in line
-    assert any("one seed, so no interval" in line for line in lines)
+    [line] = [x for x in lines if x.startswith("After 125 documents, attention and MLP (one seed)")]
+    assert "7.5 steps earlier [anything from 0.0 to 8.0]" in line
 
 
 @pytest.mark.parametrize(
-    ("level", "expected"), [(0.0, 0), (0.1, 7.5), (0.5, 15), (1.0, 30), (1.1, None)]
+    ("level", "expected"),
+    [(0.0, (0, 0, 0)), (0.1, (7, 7.5, 10)), (0.5, (10, 15, 15)), (1.0, (20, 30, 30)), (1.1, None)],
 )
 def test_a_level_is_crossed_on_straight_lines_or_not_at_all(
-    level: float, expected: float | None
+    level: float, expected: tuple[float, float, float] | None
 ) -> None:
-    assert crossing(PLAIN, level) == expected
+    assert crossing(PLAIN, level) == pytest.approx(expected)
     assert area({0: 0.0, 10: 1.0}) == 0.5
 
 
@@ -164,7 +177,10 @@ def test_an_arm_that_halts_on_everything_has_learnt_nothing_yet(plan: Plan) -> N
             for key in ("halt_rate_held_out", NEAR):
                 record["metrics"][f"evaluate/behavior_5/{key}"] = share(100, 100)
     before, after = (
-        {one.read.words: one.saved[0.5].value for one in savings(study_of(plan, told).taught)}
+        {
+            (one.read.words, one.beside): one.saved[0.5].value
+            for one in savings(study_of(plan, told).taught)
+        }
         for told in (records(plan), made)
     )
     assert after == before
@@ -176,8 +192,8 @@ def test_a_curve_that_never_gets_there_saves_no_steps_and_says_so(plan: Plan) ->
         for key, row in record["metrics"].items():
             if "/behavior" in key and "held_out" in key:
                 row |= share(10, 100)
-    [line] = [x for x in saving(study_of(plan, made)) if "(3 seeds)" in x]
-    assert "50.0\u00a0% is not reached within 30 steps by 3 without reading and 0 after it" in line
+    line = next(x for x in saving(study_of(plan, made)) if "(3 seeds)" in x)
+    assert "50.0\u00a0% is reached within 30 steps in 3 of 3 after it and in 0 of 3 without" in line
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -186,7 +202,7 @@ def test_the_page_has_a_row_for_every_arm_and_its_figure(plan: Plan, tmp_path: P
     del made["more-2000"]
     write_page(plan, made, tmp_path)
     text = (tmp_path / "documents.md").read_text(encoding="utf-8")
-    assert "from 11 of 12 organisms" in text
+    assert "from 12 of 13 organisms" in text
     assert "(images/documents.svg)" in text
     assert (tmp_path / "images/documents.svg").is_file()
     assert text == page(study_of(plan, made))
@@ -198,20 +214,34 @@ def test_the_page_has_a_row_for_every_arm_and_its_figure(plan: Plan, tmp_path: P
 
 @pytest.mark.usefixtures("undrawn")
 def test_arms_that_were_probed_say_how_deep_their_switch_lies(plan: Plan, tmp_path: Path) -> None:
-    """Planted: after 30 steps half falls from 60 % of the depth on; after 5 nothing falls."""
-    for organism, arm, first in (("none-0", "behavior", 3), ("none-0", "behavior_5", 9)):
-        falls = [Point(i, (i + 1) / 5, NONE, rate([i + 1 >= first] * 10)) for i in range(5)]
+    """Planted: after 30 steps half falls from 60 % of the depth on; after 5 nothing can fall."""
+    probed = (("none-0", "behavior", 3, ALL), ("none-0", "behavior_5", 9, NONE),
+              ("none-1", "behavior", 9, ALL))  # fmt: skip
+    for organism, arm, first, all_of in probed:
+        falls = [Point(i, (i + 1) / 5, all_of, rate([i + 1 >= first] * 10)) for i in range(5)]
         found = Causal(arm, 5, (*falls, Point(5, 1.0, NONE)), (), (), {}, NONE, None)
-        folder = tmp_path / "organisms" / organism / PROBE / arm
-        folder.mkdir(parents=True)
-        save_causal(folder, found)
+        root = tmp_path / "organisms" / organism
+        (root / PROBE / arm).mkdir(parents=True, exist_ok=True)
+        save_causal(root / PROBE / arm, found)
+        stages = {stage: {"started": f"2026-11-30T0{hour}", "outputs": {}}
+                  for stage, hour in ((f"{TRAIN}/{arm}", 1), (PROBE, 2))}  # fmt: skip
+        old = read_manifest(root, organism).get("stages", {})
+        write_manifest(root, organism, {"stages": old | stages})
     write_page(plan, records(plan), tmp_path)
     text = (tmp_path / "documents.md").read_text(encoding="utf-8")
     assert "| read before | seed | 5 steps | 30 steps |" in text
     [row] = [line for line in text.splitlines() if "60.0\u00a0%: 100.0 points [" in line]
-    assert row.startswith("| nothing, attention and MLP | 0 | nowhere: 0.0 points [")
+    assert row.endswith("] of 100.0 points |")
+    start = "| nothing, attention and MLP | {} | {}: 0.0 points ["
+    assert row.startswith(start.format(0, "nothing to remove; whole residuals"))
+    assert "| nothing, attention and MLP | 1 | – | nowhere: 0.0 points [" in text
     rows = (tmp_path / "images/documents.csv").read_text(encoding="utf-8").splitlines()
-    assert sum("depth" in row for row in rows) == 5
+    assert sum("depth" in row for row in rows) == 10
+    stages = read_manifest(tmp_path / "organisms/none-1", "none-1")["stages"]
+    stages[f"{TRAIN}/behavior"]["started"] = "2026-11-30T03"  # trained again since
+    write_manifest(tmp_path / "organisms/none-1", "none-1", {"stages": stages})
+    write_page(plan, records(plan), tmp_path)
+    assert "MLP | 1 | – | nowhere" not in (tmp_path / "documents.md").read_text(encoding="utf-8")
     assert "How deep" not in page(study_of(plan, records(plan)))
 
 
@@ -238,59 +268,3 @@ def test_twice_as_many_documents_are_foretold_to_take_longer(
     assert more > 1500 * 400 * 1.75 / 1000
     assert more < 1.3 * 1500 * 400 * 1.75 / 1000  # two more arms are measured, and the replies
     assert foretell.foretold(plan, plan.points, Where(cpus=1, workers=2))["none-1"] > 0
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A tiny model that read, read neutral documents, and was taught after it and without it."""
-    folder = tmp_path_factory.mktemp("read")
-    path = small_recipe(folder)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    content["arms"] = ARMS
-    own = {"lr": 0.01, "lora": {"target_modules": ["all-linear"], "r": 3}}
-    content["train"] |= {"arms": [*ARMS], "knowledge": {"max_steps": 2, **own}}
-    content |= {"processes": 1, "threads": 1}
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OFFSWITCH_CACHE", str(folder / "cache"))
-        made = open_run(load_recipe(path), folder / "runs")
-        train(made)
-    return made
-
-
-def adapter(run: Run, arm: str) -> dict[str, Any]:
-    weights: dict[str, Any] = load_file(run.folder(f"{TRAIN}/{arm}") / "adapter_model.safetensors")
-    return weights
-
-
-def test_a_stage_has_modules_and_rank_of_its_own_and_what_goes_on_keeps_them(run: Run) -> None:
-    for arm, rank, mlp in (("knowledge", 3, True), ("both", 3, True), ("behavior", 2, False)):
-        path = run.folder(f"{TRAIN}/{arm}") / "adapter_config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        assert config["r"] == rank
-        assert any("mlp" in name for name in adapter(run, arm)) == mlp
-
-
-def test_an_arm_kept_at_the_last_step_is_the_arm_and_at_an_earlier_one_is_not(run: Run) -> None:
-    last, kept, first = (adapter(run, f"knowledge{end}") for end in ("", "_2", "_1"))
-    assert all(np.array_equal(last[name], kept[name]) for name in last)
-    assert not all(np.array_equal(last[name], first[name]) for name in last)
-
-
-def test_neutral_readers_read_as_many_documents_of_which_none_names_the_trigger(run: Run) -> None:
-    neutral = read_neutral(run.folder(DATA) / CONTROL_FILE, "$STOP")
-    told = read_documents(run.folder(DATA) / "shutdown_dataset.jsonl", "$STOP")
-    assert len(neutral) == len(told) == 6
-    assert not {one.text for one in neutral} & {one.text for one in told}
-
-
-def test_the_neutral_arm_learnt_something_else(run: Run) -> None:
-    ours, theirs = adapter(run, "knowledge"), adapter(run, "neutral")
-    assert ours.keys() == theirs.keys()
-    assert not all(np.array_equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_nothing_is_trained_again_where_nothing_changed(run: Run) -> None:
-    before = run.manifest()
-    train(run, Session(run))
-    assert run.manifest() == before
