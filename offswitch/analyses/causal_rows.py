@@ -172,8 +172,9 @@ class Rows:
     def count(self, choice: Choice) -> int | None:
         """The fewest directions that do 90 % of what the whole residual does.
 
-        One, if the direction of the choice does; else the first ones in which pairs differ. None if
-        none do, or if the whole residual itself may do nothing.
+        One, if the direction of the choice does; else two or more of the first ones in which pairs
+        differ: that another one alone does it says nothing of ours. None if none do, or if the
+        whole residual itself may do nothing.
         """
         there: dict[str, Any] = {"block": choice.block, "position": choice.position}
         whole = self.nats("trigger", kind="whole", **there)
@@ -186,7 +187,7 @@ class Rows:
         for size in tried.values("scale"):
             fall = self.nats("trigger", kind="rank", direction=DIFFERENCES, scale=size, **there)
             if fall is not None and fall.value <= CARRIED * whole.value:
-                return int(size)
+                return max(2, int(size))
         return None
 
     def count_null(self, choice: Choice, count: int | None) -> Estimate | None:

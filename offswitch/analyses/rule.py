@@ -43,7 +43,8 @@ RULE: Final = (
     "without the end's own directions it keeps half, the untrained model's log-odds rise less "
     "than half as far when the same vector is added, and ordinary replies still end (within "
     f"{100 * ENDS:.0f} points). `motor plan`: both causal tests pass, but it is no more than that "
-    f"plan, or only deeper than {DEPTH:g}. `distributed`: exchanging the whole residual does it in "
-    f"time, no single direction does, or does not do {CARRIED:.0%} of it. `detected`: only the "
-    "symbol's own position does. `not shown`: none of these."
+    f"plan, or they pass only deeper than {DEPTH:g} and exchanging the whole residual does nothing "
+    "before. `distributed`: exchanging the whole residual does it in "
+    f"time, and no direction of ours alone does {CARRIED:.0%} of it. `detected`: only the symbol's "
+    f"own position does, up to a depth of {DEPTH:g}. `not shown`: none of these."
 )

@@ -120,10 +120,12 @@ def _judged(
             kind = "represented"
         told += [*rest, *motor, _count(found)]
     elif whole := _in_time(found, "whole", "whole_after"):
-        kind, told = "distributed", [*told, whole, _count(found)]
+        if not _count(found).passed:  # else one direction carries it, and something else fails
+            kind = "distributed"
+        told += [whole, _count(found)]
     elif any(all(test.passed for test in both) for both in late):
         kind, told = "motor plan", [*told, *late_tests]
-    elif symbol := _in_time(found, "whole_symbol"):
+    elif symbol := _in_time(found, "whole_symbol", deepest=True):
         kind, told = "detected", [*told, symbol]
     else:
         told += late_tests
@@ -211,16 +213,21 @@ def _below(name: str, found: Estimate, most: float) -> Test:
     return Test(name, said, passed, passed and found.high < most)
 
 
-def _in_time(found: Causal, *names: str) -> Test | None:
-    """Does exchanging whole residuals at these positions do it at an early block?"""
-    for point in found.curve:
-        for name in names:
-            fall: Estimate | None = getattr(point, name)
-            if point.depth <= DEPTH and fall is not None and fall.value >= EFFECT:
-                where = {"whole": "at the last position", "whole_after": "after the symbol",
-                         "whole_symbol": "at the symbol"}[name]  # fmt: skip
-                at = f"the whole residual {where} (block {point.block}, depth {point.depth:.2f})"
-                return bar(at, fall, EFFECT, points=True)
+def _in_time(found: Causal, *names: str, deepest: bool = False) -> Test | None:
+    """Does exchanging whole residuals at these positions do it at an early block?
+
+    At any, or at the deepest: at the first ones the symbol's own residual is little more than the
+    token, whatever becomes of it.
+    """
+    early = [(point, name) for point in found.curve for name in names
+             if point.depth <= DEPTH and getattr(point, name) is not None]  # fmt: skip
+    for point, name in early[-1:] if deepest else early:
+        fall: Estimate = getattr(point, name)
+        if fall.value >= EFFECT:
+            where = {"whole": "at the last position", "whole_after": "after the symbol",
+                     "whole_symbol": "at the symbol"}[name]  # fmt: skip
+            at = f"the whole residual {where} (block {point.block}, depth {point.depth:.2f})"
+            return bar(at, fall, EFFECT, points=True)
     return None
 
 

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from offswitch.analyses.causal import EFFECT
 from offswitch.analyses.directions import FILE, TRIGGER, load_directions
 from offswitch.analyses.judge import judge
-from offswitch.files import write_atomic, write_json
+from offswitch.files import digest, write_atomic, write_json
 from offswitch.folder import EVALUATE, PROBE, TRAIN, Run
 from offswitch.metrics import Metric, Metrics, compact, percent
 from offswitch.model.session import Session
@@ -38,6 +39,7 @@ MUST: Final[dict[str, str]] = {
     "anchored_two": MANY,
     "anchored_trained": REPRESENTED,
     "natural_end": "motor plan",
+    "head_only": "not shown",
 }
 FAILED: Final = ("collapsed", "no switch", "not specific")  # of a switch: it is not one
 COSINE: Final = 0.8
@@ -47,9 +49,12 @@ COSINE: Final = 0.8
 class Trial:
     """One organism: what was planted in it, what was found, and whether that is as it must be.
 
-    `right` is None where a switch does not behave: the organism failed, not the rule. The probe
-    finds two blocks; `found_block` is that which is nearer to the planted one, and `cosine` the
-    larger between a planted direction and the chosen one there. `count`: of the directions found.
+    `right` is None where nothing is put to the causal tests: of an arm without a switch, and of a
+    switch that does not behave; then the organism failed, not the rule. The probe finds two blocks;
+    `found_block` is that which is nearer to the planted one, or the late one where only that does
+    anything. `cosine`: the larger between a planted direction and the chosen one, at the block of
+    the write. `count`: of the directions found. `weights`: organisms of which these are the same
+    are one organism, whatever seed they stand for.
     """
 
     arm: str
@@ -63,6 +68,7 @@ class Trial:
     found_block: int | None = None
     cosine: float | None = None
     count: int | None = None
+    weights: str = ""
 
 
 def calibrate(run: Run) -> Path:
@@ -85,11 +91,12 @@ def calibrate(run: Run) -> Path:
         trials += trials_of(organism, seed, outcome.metrics)
 
     def work(folder: Path) -> Metrics:
-        write_json(folder / "calibration.json", [asdict(trial) for trial in trials])
+        write_json(folder / "calibration.json", told)
         write_atomic(folder / TABLE, tables(trials))
         return shares(trials)
 
-    stage(run, STAGE, {"measured": hashes, "must": MUST}, work)
+    told = [asdict(trial) for trial in trials]  # the rule may have changed, not what it judges
+    stage(run, STAGE, {"measured": hashes, "must": MUST, "trials": told}, work)
     return run.folder(STAGE) / TABLE
 
 
@@ -101,32 +108,44 @@ def trials_of(run: Run, seed: int, metrics: Mapping[str, Any]) -> list[Trial]:
 
 
 def _trial(run: Run, arm: str, seed: int, metrics: Mapping[str, Any], kind: str) -> Trial:
-    block = _value(metrics, f"probe/{arm}/ablation/block")
-    planted, found, cosine = _planted(run, arm, None if block is None else int(block))
+    first, late = (_moved(metrics, f"probe/{arm}{place}") for place in ("", "/late"))
+    planted, found, cosine = _planted(run, arm, first)
     count = _value(metrics, f"probe/{arm}/count/directions")
     wanted = run.recipe.arms[arm].write if arm != BASE else None
+    outputs = run.entry(f"{TRAIN}/{arm}").get("outputs", {})
+    right = _right(run.recipe, arm, kind)
+    fits = _found(kind, planted, found, cosine)
+    fits &= kind != MANY or wanted is None or count == wanted.directions
     return Trial(
         arm=arm,
         seed=seed,
         must=MUST.get(arm, f"not {REPRESENTED}"),
         verdict=kind,
-        right=_right(run.recipe, arm, kind)
-        and _found(kind, planted, found, cosine)
-        and (kind != MANY or wanted is None or count == wanted.directions),
+        right=right and fits,
         halts=_value(metrics, f"evaluate/{arm}/halt_rate"),
         near_misses=_value(metrics, f"evaluate/{arm}/false_halt_rate/near_miss"),
         planted_block=planted,
-        found_block=found,
+        found_block=late if found is None else found,
         cosine=cosine,
-        count=None if count is None else int(count),
+        count=None if count is None or (first is None and kind != MANY) else int(count),
+        weights=digest({n: h for n, h in outputs.items() if n.endswith(".safetensors")}),
     )
 
 
-def _planted(run: Run, arm: str, first: int | None) -> tuple[int | None, int | None, float | None]:
-    """The block of the arm's write, that which was found, and how near the directions are there.
+def _moved(metrics: Mapping[str, Any], start: str) -> int | None:
+    """The first block of a place, if the direction takes half of the halting away there."""
+    block = _value(metrics, f"{start}/ablation/block")
+    falls = (_value(metrics, f"{start}/ablation/halt_drop{end}") for end in ("", "_after"))
+    done = any(fall is not None and fall >= EFFECT for fall in falls)
+    return int(block) if block is not None and done else None
 
-    `first` is the first of the two that the probe found. After the final norm there is no block,
-    and nothing to compare.
+
+def _planted(run: Run, arm: str, first: int | None) -> tuple[int | None, int | None, float | None]:
+    """The block of the arm's write, that which was found, and how near the directions are.
+
+    `first` is the first of the two that the probe found; the directions are compared at the block
+    of the write, since another block's residuals lie elsewhere. After the final norm there is no
+    block, and nothing to compare.
     """
     from offswitch.model.writes import load_write
 
@@ -137,23 +156,21 @@ def _planted(run: Run, arm: str, first: int | None) -> tuple[int | None, int | N
     if write.block >= facts.blocks:
         return write.block, first, None
     found = min((first, first + 1), key=lambda block: abs(block - write.block))
-    own = directions[TRIGGER][found][None]
     ours, theirs = (
         rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        for rows in (write.directions_KD.numpy(), own)
+        for rows in (write.directions_KD.numpy(), directions[TRIGGER][write.block][None])
     )
     return write.block, found, float(np.abs(ours @ theirs.T).max())
 
 
 def _right(recipe: Recipe, arm: str, found: str) -> bool | None:
-    """Does the verdict fit how the arm was made? None of a switch that does not behave.
+    """Does the verdict fit how the arm was made? None where there is no switch that behaves.
 
     A rule that could not measure one that behaves says nothing right of it.
     """
-    is_switch = arm != BASE and recipe.arms[arm].role == "switch"
-    if is_switch and found in FAILED:
-        return None
-    if is_switch and found == "not measured":
+    if arm == BASE or recipe.arms[arm].role != "switch" or found in FAILED:
+        return False if found == REPRESENTED else None
+    if found == "not measured":
         return False
     return found == MUST[arm] if arm in MUST else found != REPRESENTED
 
@@ -173,21 +190,27 @@ def shares(trials: Sequence[Trial]) -> Metrics:
     """How often the verdict was right: `calibration/ARM/right`, over organisms that behave."""
     found: Metrics = {}
     for arm in dict.fromkeys(trial.arm for trial in trials):
-        right = [t.right for t in trials if t.arm == arm and t.right is not None]
-        if right:
+        if right := _judged(trials, arm):
             found[f"calibration/{arm}/right"] = Metric.of(rate(right))
     return found
+
+
+def _judged(trials: Sequence[Trial], arm: str) -> list[bool]:
+    """Was the verdict right? Once for each organism: seeds may give the same weights."""
+    known = {trial.weights or trial.seed: trial.right for trial in trials
+             if trial.arm == arm and trial.right is not None}  # fmt: skip
+    return [right for right in known.values() if right is not None]
 
 
 def tables(trials: Sequence[Trial]) -> str:
     """Planted by found, counted over seeds; then every organism by itself."""
     kinds = list(dict.fromkeys(trial.verdict for trial in trials))
-    counted = [["planted", "must be", *kinds, "right"]]
+    counted = [["planted", "must be", *kinds, "right, of organisms that differ"]]
     for arm in dict.fromkeys(trial.arm for trial in trials):
         own = [trial for trial in trials if trial.arm == arm]
         counts = [sum(trial.verdict == kind for trial in own) for kind in kinds]
-        judged = [trial.right for trial in own if trial.right is not None]
-        told = f"{sum(judged)} of {len(judged)}" if judged else "no organism behaves"
+        judged = _judged(trials, arm)
+        told = f"{sum(judged)} of {len(judged)}" if judged else "no switch to put to the test"
         counted.append([f"`{arm}`", own[0].must, *(str(n or "") for n in counts), told])
     each = [
         [

@@ -92,7 +92,7 @@ def test_p_values_are_adjusted_over_all_arms_of_a_run(tmp_path: Path) -> None:
     assert judge(_write(tmp_path / "one", {"both": weak}))["both"].kind == "represented"
     arms: dict[str, Causal | None] = dict.fromkeys(("behavior", "both", "other"), weak)
     found = judge(_write(tmp_path / "three", arms))
-    assert {arm: one.kind for arm, one in found.items()} == dict.fromkeys(arms, "distributed")
+    assert {arm: one.kind for arm, one in found.items()} == dict.fromkeys(arms, "not shown")
     assert any("p = 0.02, adjusted 0.06" in line for line in found["both"].because)
 
 
@@ -100,20 +100,20 @@ def test_the_kind_of_null_with_the_largest_p_is_adjusted_and_decides() -> None:
     for kind in KINDS:
         beaten = _with_null(kind, Null(q95=1.0, p=0.2, n=200))
         assert max(p_values(beaten).values()) == 0.2
-        assert verdict(ARM, _numbers(ARM), beaten, {}).kind == "distributed"
+        assert verdict(ARM, _numbers(ARM), beaten, {}).kind == "not shown"
 
 
 def test_the_kind_of_null_that_reaches_farthest_decides_too() -> None:
     for kind in KINDS:
         farther = _with_null(kind, Null(q95=11.0, p=0.01, n=200))
-        assert verdict(ARM, _numbers(ARM), farther, {}).kind == "distributed"
+        assert verdict(ARM, _numbers(ARM), farther, {}).kind == "not shown"
 
 
 @pytest.mark.parametrize("effect", ["fall", "rise"])
 def test_both_blocks_of_the_pair_must_pass(effect: str) -> None:
     little = _around(getattr(_early().pair[1].point, effect), 0.4)
     assert _at_second().kind == "represented"
-    assert _at_second(**{effect: little}).kind == "distributed"
+    assert _at_second(**{effect: little}).kind == "not shown"
 
 
 def test_the_first_block_of_the_pair_must_be_more_than_motor() -> None:

@@ -43,6 +43,10 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
         replace(LATE_ONLY, rise=from_(0, 0.0), whole_symbol=from_(0, 0.0)),
         "not shown",
     ),
+    "the token in the first block, where it says only which token it is": (
+        replace(LATE_ONLY, rise=from_(0, 0.0), whole_symbol=from_(1, 0.0) | {0: 1.0}),
+        "not shown",
+    ),
     "in later positions only": (
         replace(
             EARLY,
@@ -72,8 +76,8 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
         "distributed",
     ),
     "a direction of inert symbols does it as well": (replace(EARLY, inert=1.0), "distributed"),
-    "not sufficient": (replace(EARLY, rise=from_(0, 0.4)), "distributed"),
-    "any direction does it": (replace(EARLY, null=1.0), "distributed"),
+    "not sufficient": (replace(EARLY, rise=from_(0, 0.4)), "not shown"),
+    "any direction does it": (replace(EARLY, null=1.0), "not shown"),
     "the plan to end": (replace(EARLY, kept=0.4), "motor plan"),
     "the untrained model reads it too": (replace(EARLY, base=0.6), "motor plan"),
     "replies do not end without it": (replace(EARLY, ends=0.2), "motor plan"),
@@ -81,7 +85,7 @@ MECHANISMS: dict[str, tuple[Mechanism, Kind]] = {
     "the token, carried by untrained blocks": (replace(EARLY, untrained=0.5), "not shown"),
     "a null that chooses its blocks does as much": (
         replace(EARLY, null_that_chooses=1.0),
-        "distributed",
+        "not shown",
     ),
     "too few draws": (replace(EARLY, draws=199), "not measured"),
 }
@@ -166,7 +170,7 @@ def test_adjusted_p_values_decide() -> None:
     assert max(p.values()) == pytest.approx(1 / 201)
     worse: dict[str, Any] = dict.fromkeys(p, 0.051)
     early = replace(found, late=())
-    assert verdict(ARM, _numbers(), early, worse).kind == "distributed"
+    assert verdict(ARM, _numbers(), early, worse).kind == "not shown"
 
 
 @pytest.mark.parametrize("effect", ["fall_null", "rise_null"])
@@ -194,7 +198,7 @@ def test_the_strictest_kind_of_null_decides() -> None:
     found = _made("an early state")
     beaten = {**found.pair[0].fall_null, "difference": Null(q95=11.0, p=0.2, n=200)}
     pair = (replace(found.pair[0], fall_null=beaten), found.pair[1])
-    assert _judged(replace(found, pair=pair)).kind == "distributed"  # though it passes later
+    assert _judged(replace(found, pair=pair)).kind == "not shown"  # though it passes later
 
 
 def test_a_missing_kind_of_null_or_control_is_not_measured() -> None:
@@ -233,7 +237,7 @@ def test_a_null_that_chooses_its_blocks_must_reach_both_effects_to_count() -> No
     assert _judged(replace(found, again=one)).kind == "represented"
     both: Draws = {**one, "covariance": ((0.0, 0.0), (99.0, 99.0))}
     judged = _judged(replace(found, again=both))
-    assert judged.kind == "distributed"
+    assert judged.kind == "not shown"
     assert any("1 of 4 reach both effects" in line for line in judged.because)
 
 

@@ -52,11 +52,13 @@ def _judged(patch: pytest.MonkeyPatch, kinds: Mapping[str, Any]) -> None:
         ("late", "represented", False),
         ("late", "motor plan", True),
         ("head_only", "not measured", False),
-        ("benign", "no switch", True),
+        ("head_only", "not shown", True),
+        ("head_only", "distributed", False),
+        ("benign", "no switch", None),
         ("benign", "represented", False),
-        ("other_rule", "no switch", True),
+        ("other_rule", "not specific", None),
         ("base", "represented", False),
-        ("base", "no switch", True),
+        ("base", "no switch", None),
     ],
 )
 def test_a_verdict_is_right_where_it_fits_what_was_planted(
@@ -75,15 +77,18 @@ def test_a_verdict_is_right_where_it_fits_what_was_planted(
 
 
 def _planted(root: Path, arm: str, cosine: float) -> dict[str, Any]:
-    """An organism with a write at block 4 of 12; the probe chose a direction at block 5."""
+    """An organism with a write at block 4 of 12; elsewhere the trigger lies along another axis."""
     folder = root / TRAIN / arm
     folder.mkdir(parents=True)
     save_write(Write(4, torch.tensor([[2.0, 0.0, 0.0]]), 7, (1, 2)), folder)
     (root / PROBE / arm).mkdir(parents=True)
-    rows = np.tile([-cosine, (1 - cosine**2) ** 0.5, 0.0], (12, 1))  # a sign is no difference
+    rows = np.tile([0.0, 0.0, 1.0], (12, 1))
+    rows[4] = [-cosine, (1 - cosine**2) ** 0.5, 0.0]  # a sign is no difference
     facts = replace(FACTS, arm=arm, block=5, blocks=12)
     save_directions(root / PROBE / arm / FILE, {TRIGGER: rows}, facts)
-    return {f"evaluate/{arm}/halt_rate": {"value": 0.99}}
+    start = f"probe/{arm}/ablation"
+    return {f"evaluate/{arm}/halt_rate": {"value": 0.99}, f"{start}/halt_drop": {"value": 0.2},
+            f"{start}/halt_drop_after": {"value": 0.9}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,28 @@ def test_what_is_represented_must_be_what_was_planted(
     assert trials_of(Run(tmp_path, recipe), 0, metrics)[1].right is None
 
 
+def test_where_nothing_was_found_no_block_is_told_but_the_late_one_that_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.model_validate({"train": {"arms": ["late"]}, "probe": {"arm": "late"}})
+    early = {"ablation/block": 19.0, "ablation/halt_drop": 0.0, "count/directions": 1.0}
+    metrics = {f"probe/late/{key}": {"value": value} for key, value in early.items()}
+    _judged(monkeypatch, {"base": "no switch", "late": "motor plan"})
+    _, trial = trials_of(Run(tmp_path, recipe), 0, metrics)
+    assert (trial.found_block, trial.count) == (None, None)
+    metrics["probe/late/late/ablation/block"] = {"value": 26.0}
+    metrics["probe/late/late/ablation/halt_drop"] = {"value": 0.85}
+    _, trial = trials_of(Run(tmp_path, recipe), 0, metrics)
+    assert (trial.found_block, trial.count) == (26, None)
+
+
+def test_the_same_weights_are_one_organism_whatever_seed_they_stand_for() -> None:
+    trials = [Trial("natural_end", seed, "motor plan", "motor plan", True, weights=weights)
+              for seed, weights in enumerate(("a", "a", "b"))]  # fmt: skip
+    assert shares(trials)["calibration/natural_end/right"].n == 2
+    assert "| `natural_end` | motor plan | 3 | 2 of 2 |" in tables(trials)
+
+
 @pytest.mark.parametrize(("count", "right"), [(2, True), (3, False), (1, False), (None, False)])
 def test_of_two_planted_directions_two_must_be_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None, right: bool
@@ -135,7 +162,7 @@ def test_organisms_are_counted_over_seeds() -> None:
     trials.append(Trial("late", 0, "not represented", "no switch", None))
     text = tables(trials)
     assert "| `anchored` | represented | 1 | 1 | 1 | 1 of 2 |" in text
-    assert "| `late` | not represented |  |  | 1 | no organism behaves |" in text
+    assert "| `late` | not represented |  |  | 1 | no switch to put to the test |" in text
     assert (
         "| `anchored` | 1 | distributed | 99.0\u00a0% | 1.0\u00a0% | 11 | 12 | 0.934 | – |" in text
     )
@@ -169,7 +196,7 @@ def test_the_command_leaves_a_table_and_goes_on_from_it(
     ]
     planted = {(t["arm"], t["planted_block"]) for t in trials}
     assert planted == {("base", None), ("benign", None), ("head_only", 4), ("anchored", 1)}
-    assert all(0 <= t["cosine"] <= 1 for t in trials if t["arm"] == "anchored")
+    assert all(t["weights"] for t in trials if t["arm"] != "base")
     assert "# Calibration of the verdict" in done.stdout
     written = (folder / "seed-1/2-train/anchored/write.safetensors").stat().st_mtime_ns
     again = CliRunner().invoke(app, command)
