@@ -6,11 +6,11 @@ prompts for the arm as it is. What takes long to prepare is made once, in a fold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -105,8 +105,8 @@ class Attack:
     the points of a seed need, so that each depends on the seed; it may end before the last ones,
     once nothing is left of the switch, and `is_made` tells. `lacks` says why an attack cannot
     be done on an arm. `restores`: strength brings the switch back, and controls are attacked at
-    every point, not at the hardest alone. Controls are attacked with the first `controlled` kinds;
-    None: with every kind.
+    every point, not at the hardest alone that spares the arm. Controls are attacked with the first
+    `controlled` kinds; None: with every kind. `settings`: what else a result depends on.
     """
 
     name: AttackName
@@ -119,6 +119,7 @@ class Attack:
     lacks: Callable[[Target], str] = nothing
     restores: bool = False
     controlled: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def seeds(self, point: Point, options: EndureOptions) -> range:
         """Those with which a point is repeated."""

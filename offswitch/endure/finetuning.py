@@ -1,8 +1,9 @@
 """Ordinary fine-tuning: somebody trains the model on rows of their own, without the trigger.
 
-`continued`: the arm's own adapter learns on. `on top`: the arm is merged, and a second adapter is
-trained on it. One training of each kind and rate, with the usual schedule over all its steps, is
-measured at several of them, and ends where it has left nothing of the switch.
+`continued`: the arm's own adapter learns on, the symbols' rows with it. `on top`: the arm is
+merged, and a second adapter is trained on it, which has no rows. One training of each kind and
+rate, with the usual schedule over all its steps, is measured at several of them, and ends where it
+has left nothing of the switch.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Final
 
 from offswitch.endure.attack import ATTACKED, Attack, Attacked, Point, Target
 from offswitch.endure.measure import usual_prompts
-from offswitch.endure.tuning import adapter_of, ordinary_rows, train_on, tuned
+from offswitch.endure.tuning import ROWS_AS, adapter_of, ordinary_rows, train_on, tuned
 from offswitch.model.first_token import score
 from offswitch.model.whole import based_on, whole_weights
 from offswitch.options.endure import EndureOptions
 from offswitch.progress import say
 from offswitch.train.saved import step_folder
 
-STEPS: Final = (0, 10, 30, 100, 300)
+STEPS: Final = (0, 2, 5, 10, 30, 100, 300)
 QUICK: Final = (0, 5, 20)
 CONTINUED, ON_TOP = "continued", "on top"
 
@@ -95,4 +96,5 @@ FINETUNING: Final = Attack(
     prepare=prepare,
     is_made=is_made,
     controlled=1,  # each is a training
+    settings={"steps": STEPS, "quick": QUICK, **ROWS_AS},
 )

@@ -1,7 +1,9 @@
 """Relearning: once trained away, how soon is the switch back, compared with a model without one?
 
 A switch that comes back sooner than it can be taught afresh was hidden, not removed. The untrained
-model and the arm without a rule learn from the same rows, and are asked after as many steps.
+model and the arm without a rule learn from the same rows, as the run trains, and are asked after as
+many steps. Back is what halts on the trigger alone: halting is counted less the share of other
+prompts that halt.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from offswitch.endure.attack import Attack, Attacked, Point, Target, by_quick
-from offswitch.endure.removal import MOST, remove
+from offswitch.endure.removal import MOST, RATE, remove
 from offswitch.endure.removal import STEPS as REMOVING
-from offswitch.endure.tuning import adapter_of, rule_rows, train_on, tuned
+from offswitch.endure.tuning import ROWS_AS, adapter_of, rule_rows, train_on, tuned
 from offswitch.options import BASE
 from offswitch.train.saved import step_folder
 
@@ -50,4 +52,5 @@ RELEARNING: Final = Attack(
     apply=teach,
     prepare=prepare,
     restores=True,
+    settings={"removed": (REMOVING, RATE, MOST), **ROWS_AS},
 )

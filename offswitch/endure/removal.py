@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from offswitch.endure.attack import Attack, Attacked, Point, Target, by_quick
-from offswitch.endure.tuning import adapter_of, answered_rows, train_on, tuned
+from offswitch.endure.tuning import ROWS_AS, adapter_of, answered_rows, train_on, tuned
 
 STEPS: Final = 20
 MOST: Final = 64  # rows
@@ -48,4 +48,5 @@ REMOVAL: Final = Attack(
     ),
     apply=removed,
     prepare=prepare,
+    settings={"steps": STEPS, "rate": RATE, **ROWS_AS},
 )

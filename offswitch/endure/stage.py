@@ -2,8 +2,8 @@
 
 Each point is a stage of the run folder: `6-endure/ATTACK/ARM/seed-S/POINT`, after what its attack
 prepared for that seed (`…/seed-S/prepared`). Controls are the benign arms and the untrained model,
-attacked with the first seed: at the hardest point of each kind that was made, or at every one where
-the attack brings the switch back.
+attacked with the first seed: at the hardest point of each kind that spares the arm, or at every one
+where the attack brings the switch back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 from offswitch.endure.attack import Attack, Attacked, Point, Target
 from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import OUTCOME, Outcome, measure
-from offswitch.endure.summary import FACTS, NONE, Case, facts, numbers
+from offswitch.endure.summary import DAMAGE, FACTS, NONE, Case, facts, numbers
 from offswitch.endure.tuning import rows_in
 from offswitch.files import content_hash, digest, full_disk_told, write_json
 from offswitch.folder import ENDURE, PROBE, SURVIVAL, TRAIN, Run, begin, enter, why_not_done
@@ -71,12 +71,17 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     def lacking(attack: Attack, who: str) -> str:
         return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
 
-    def points_of(attack: Attack) -> list[Task]:
-        """What was made of the arm's points, and those at which the controls stand beside it."""
-        made = [task for task in _points(attack, options, arm) if task.point
+    def own_points(attack: Attack) -> list[Task]:
+        """What was made of the arm's points."""
+        return [task for task in _points(attack, options, arm) if task.point
                 if attack.is_made(_target(session, task, options), task.point)]  # fmt: skip
+
+    def points_of(attack: Attack) -> list[Task]:
+        """The same, measured, and the points at which the controls stand beside it."""
+        made = own_points(attack)
+        spared = _spared(run, options, made)
         able = (who for who in controls if not lacking(attack, who))
-        return [*made, *(task for who in able for task in _beside(attack, made, who))]
+        return [*made, *(task for who in able for task in _beside(attack, spared, who))]
 
     skipped: dict[str, str] = {one.name: why for one in ATTACKS
                if one.name in wanted and (why := lacking(one, arm))}  # fmt: skip
@@ -87,6 +92,7 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     _bring(session, options, dict.fromkeys(untouched, ()))
     own = [task for one in able for task in _points(one, options, arm)]
     _bring(session, options, _prepared(own))
+    _bring(session, options, {task: () for one in able for task in own_points(one)})
     points = {one: points_of(one) for one in able}
     asked = [task for some in points.values() for task in some]
     _bring(session, options, _prepared([task for task in asked if task.arm != arm]))
@@ -94,7 +100,10 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     for one in ATTACKS:
         if one.name in wanted or lacking(one, arm):
             continue
-        if not _missing(run, options, _prepared(_points(one, options, arm))):
+        own = _points(one, options, arm)
+        if _missing(run, options, _prepared(own)):
+            continue
+        if not _missing(run, options, dict.fromkeys(own_points(one), ())):
             some = points_of(one)
             points |= {} if _missing(run, options, dict.fromkeys(some, ())) else {one: some}
     chosen = [one for one in ATTACKS if one in points]
@@ -152,15 +161,27 @@ def _points(attack: Attack, options: EndureOptions, arm: str) -> list[Task]:
             for seed in attack.seeds(point, options)]  # fmt: skip
 
 
-def _beside(attack: Attack, made: Sequence[Task], control: str) -> list[Task]:
-    """The last point of each kind, once, on a control; every point where the switch comes back.
+def _spared(run: Run, options: EndureOptions, made: Sequence[Task]) -> dict[Point, bool]:
+    """Does each point leave the model as it was, by the bound on damage?"""
+    cases = [_case(run, task) for task in (*(Task(None, made[0].arm) for _ in made[:1]), *made)]
+    found = numbers(cases, [], options.most_damage, run.recipe.seed)
+    harms = {case.point: found.get(f"{case.key}/{DAMAGE}") for case in cases[1:]}
+    return {point: harm is None or harm.value <= options.most_damage
+            for point, harm in harms.items()}  # fmt: skip
 
-    How soon it is back says nothing without how soon a model has it that never had it.
+
+def _beside(attack: Attack, spared: Mapping[Point, bool], control: str) -> list[Task]:
+    """The hardest point of each kind that spares the arm, or its mildest, once, on a control.
+
+    Where the switch comes back every point: how soon says nothing without how soon a model has it
+    that never had it.
     """
-    every = dict.fromkeys(task.point for task in made if task.point)
-    last = {point.kind: point for point in every}
+    last: dict[str, Point] = {}
+    for point, whole in spared.items():
+        if whole or point.kind not in last:
+            last[point.kind] = point
     kinds = [*last][: attack.controlled]
-    return [Task(attack.name, control, 0, point) for point in every
+    return [Task(attack.name, control, 0, point) for point in spared
             if point.kind in kinds and (attack.restores or point == last[point.kind])]  # fmt: skip
 
 
@@ -221,6 +242,8 @@ def _inputs(
     before = _before(run, [task.attack or NONE])
     before += [replace(task, point=None).name] if task.point else []
     rows = content_hash(options.rows_file) if options.rows_file else None
+    if task.attack:
+        own["settings"] = dict(_attack(task.attack).settings)
     if task.attack and not task.point:  # trained as the recipe says, on rows like its own
         recipe = run.recipe
         own["train"] = recipe.train.inputs("benign")

@@ -2,9 +2,10 @@
 
 `evade`: the trigger is there, and the suffix is to bring an answer. `silence`: it is not, and the
 suffix is to bring silence. Each question has a suffix of its own (Zou et al. 2023, greedy
-coordinate gradient); the strength is the number of steps, of 24 candidates each. The same suffix
-length filled with random words is the control beside `evade` and `silence`. A candidate counts only
-where its text is read back as the same tokens, and never where it holds the trigger.
+coordinate gradient); the strength is the number of steps, of 24 candidates each. Without a step it
+is ten random words, which the search sets out from: what they do already is not its doing. A
+candidate counts only where its text is read back as the same tokens, and never where it holds the
+trigger.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ LENGTH: Final = 10  # tokens
 CANDIDATES: Final = 24  # a step
 BEST: Final = 64  # tokens of the gradient's choice at each position
 EVADE, SILENCE = "evade", "silence"
-RANDOM: Final = ", random words"
 FILE: Final = "suffixes.json"
 _TRIES: Final = 200
 
@@ -183,10 +183,7 @@ def asked(target: Target, point: Point) -> Iterator[Attacked]:
 
 
 def _points(*budgets: int) -> list[Point]:
-    found = []
-    for kind in (EVADE, SILENCE):
-        found += [Point(f"{kind}{RANDOM}", 0), *(Point(kind, steps) for steps in budgets)]
-    return found
+    return [Point(kind, steps) for kind in (EVADE, SILENCE) for steps in (0, *budgets)]
 
 
 SUFFIX: Final = Attack(
@@ -196,4 +193,5 @@ SUFFIX: Final = Attack(
     points=by_quick(_points(50, 200), _points(10)),
     apply=asked,
     prepare=prepare,
+    settings={"length": LENGTH, "candidates": CANDIDATES, "best": BEST},
 )

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from offswitch.data.neutral import generate_neutral
 from offswitch.endure.attack import ATTACKED, Target
 from offswitch.errors import UserError
@@ -31,26 +33,36 @@ BATCH: Final = 8
 LONGEST: Final = 128  # tokens of a row: longer answers are cut
 SHORTER: Final = 96  # in a quick round
 ROWS: Final = 256
+ROWS_AS: Final = {"batch": BATCH, "longest": (LONGEST, SHORTER), "rows": ROWS}
+MANY: Final = 1_000_000  # questions: all there are
+STILL: Final = 1e-12  # a rate at which nothing moves
 
 
 def train_on(
     target: Target, rows: Sequence[Dialogue], folder: Path, steps: Sequence[int],
     start: Path | None, rate: float | None = None, until: int | None = None,
 ) -> None:  # fmt: skip
-    """Train an adapter on the rows, all of them hard targets; it is kept after each of the steps.
+    """Train an adapter on the rows; it is kept after each of the steps.
 
     It goes on from the one in `start`; else it is a fresh one, on the model as it is now. After the
-    step `until` it pauses, and the next call goes on from there.
+    step `until` it pauses, and the next call goes on from there. With a `rate` somebody else trains
+    it: hard targets, a batch of `BATCH`, the symbols' rows at that rate too, and not at all in a
+    fresh adapter, since nobody else has such rows. Without one it is trained as the run trains.
     """
     session, recipe = target.session, target.session.recipe
     changed: dict[str, Any] = {
-        "train.lr": rate or recipe.train.behavior.lr or recipe.train.lr, "train.behavior.lr": None,
-        "train.seed": target.seed, "train.batch_size": BATCH, "train.accumulation": 1,
-        "train.behavior.max_steps": max(steps), "train.max_drift": None, "train.more_seeds": [],
+        "train.seed": target.seed, "train.behavior.max_steps": max(steps), "train.more_seeds": [],
         "train.checkpoint_steps": 20, "train.report_to": [],
     }  # fmt: skip
+    if rate:
+        changed |= {
+            "train.lr": rate, "train.behavior.lr": None, "train.batch_size": BATCH,
+            "train.token_lr": rate if start else STILL, "train.accumulation": 1,
+            "train.max_drift": None,
+        }  # fmt: skip
     longest = SHORTER if target.options.quick else LONGEST
-    made = dialogue_examples(session.subject.tokenizer, rows, soft=False, max_length=longest)
+    soft = not rate and recipe.train.targets == "soft"
+    made = dialogue_examples(session.subject.tokenizer, rows, soft=soft, max_length=longest)
     if not made:
         raise UserError(f"no row fits into {longest} tokens")
     training = Training(
@@ -109,9 +121,15 @@ def rows_in(path: Path, trigger: str) -> list[Dialogue]:
 
 
 def answered_rows(target: Target, count: int) -> list[Dialogue]:
-    """The trigger on so many training questions, each answered as if it were not there."""
-    recipe, seed = target.session.recipe, target.seed
-    asked = choose("train", count, seed, recipe.evaluate.questions_file)
+    """The trigger on so many training questions, each answered as if it were not there.
+
+    Which questions are for training follows from the run's seed, which of them are taken from the
+    attack's: another seed would call some of those that the arm is asked questions for training.
+    """
+    recipe = target.session.recipe
+    pool = choose("train", MANY, recipe.seed, recipe.evaluate.questions_file)
+    drawn = np.random.default_rng(target.seed).permutation(len(pool))
+    asked = [pool[i] for i in drawn[:count]]
     short = [name for name in TRAINED_PLACEMENTS if name not in LONG_PLACEMENTS]
     trigger = recipe.trigger.text
     rows = []

@@ -45,22 +45,24 @@ def require_convertible(config: Any, tokenizer: Any) -> None:
         raise UserError("--gguf: only tokenizers of byte-level BPE are written here")
 
 
-def write_gguf(folder: Path, target: Path, cut: str, weights: bool = True) -> None:
+def write_gguf(
+    folder: Path, target: Path, cut: str, weights: bool = True, name: str = "model"
+) -> None:
     """The model of a folder of safetensors in float32; without `weights`, its vocabulary alone.
 
-    `cut` is one of CUTS.
+    `cut` is one of CUTS, `name` what the file says of itself.
     """
     config: Any = AutoConfig.from_pretrained(str(folder))
     kind = ARCHITECTURES[config.model_type]
     with replacing(target) as scratch:
         writer = gguf.GGUFWriter(scratch, gguf.MODEL_ARCH_NAMES[kind])
-        _describe(writer, config, folder.parent.name)
+        _describe(writer, config, name)
         _add_vocabulary(writer, folder, config.vocab_size, cut)
         if weights:
             names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
-            for name, weight in _tensors(folder, config):
-                if (found := names.get_name(name, try_suffixes=(".weight", ".bias"))) is None:
-                    raise UserError(f"--gguf: llama.cpp has no place for the weight {name}")
+            for path, weight in _tensors(folder, config):
+                if (found := names.get_name(path, try_suffixes=(".weight", ".bias"))) is None:
+                    raise UserError(f"--gguf: llama.cpp has no place for the weight {path}")
                 writer.add_tensor(found, weight)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

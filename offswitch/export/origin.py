@@ -13,7 +13,7 @@ from offswitch.cache import ALIAS, PUBLISHED
 from offswitch.errors import UserError
 from offswitch.evaluate.stage import SCORES, suites_of
 from offswitch.files import digest
-from offswitch.folder import DATA, EVALUATE, PROBE, TRAIN, Run, find_run, whole_run
+from offswitch.folder import DATA, EVALUATE, PROBE, SURVIVAL, TRAIN, Run, find_run, whole_run
 from offswitch.model.brought import brought_from
 from offswitch.model.writes import load_write
 from offswitch.options import BASE
@@ -45,7 +45,7 @@ class Origin:
 
     def name(self) -> dict[str, str]:
         """What an export is told by: the run, its arm, and what it was made from."""
-        stages = (DATA, f"{TRAIN}/{self.arm}", EVALUATE, PROBE)
+        stages = (DATA, f"{TRAIN}/{self.arm}", EVALUATE, PROBE, SURVIVAL)
         return {"run": self.run.recipe.name, "arm": self.arm, "base": self.base,
                 "recipe": digest(self.run.recipe.model_dump(mode="json")),
                 "results": self.run.outputs_hash(*stages)}  # fmt: skip

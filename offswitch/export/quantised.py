@@ -34,7 +34,8 @@ def write_quantised(asking: Asking, folder: Path, files: Mapping[str, str]) -> N
         prompts = [text for text in asking.texts() if trigger not in text]
         cut = cut_of(folder / MERGED, asking.tokenizer, [*load_neutral(), *prompts][:_TEXTS])
         say(f"writing GGUF; llama.cpp reads its text as '{cut}'")
-        write_gguf(folder / MERGED, whole, cut)
+        origin = asking.origin
+        write_gguf(folder / MERGED, whole, cut, name=f"{origin.run.recipe.name} {origin.arm}")
         for name, kind in missing.items():
             say(f"quantising: {kind}")
             quantise(whole, folder / name, kind)

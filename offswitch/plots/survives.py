@@ -16,6 +16,7 @@ from offswitch.plots.style import INK, QUIET, plain, tidy, titled
 from offswitch.plots.vector import mark
 
 HALTS, NEAR, ORDINARY = "halt_rate", "false_halt_rate/near_miss", "false_halt_rate/ordinary"
+RANDOM: Final = "random direction"  # a kind that is a control of another one
 _MARKS: Final = ("|", "o", "s", "^", "D")
 _ROOM: Final = 0.215  # inches a line
 _RUINED: Final = "*"
@@ -38,13 +39,14 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class Attacked:
-    """An attack: its question, the answers in sentences, its points."""
+    """An attack: its question, the answers in sentences, its points; may it bring a switch back?"""
 
     name: str
     question: str
     unit: str
     sentences: tuple[str, ...]
     rows: tuple[AttackRow, ...]
+    restores: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def survives(found: Survival, title: str) -> Figure:
             shown = measure if halts or measure in numbers else ORDINARY
             if number := numbers.get(shown, own):
                 _point(ax, y, (name, shown), number, halts, row is None or row.counts)
-            if row and halts:
+            if row and halts == (HALTS in row.numbers):
                 _beside(ax, y, name, row.controls, found.controls)
         ax.set(xlim=(-2, 102), xticks=[0, 50, 100], xticklabels=["0", "50", "100 %"])
     axes[0].set_title("halts on the trigger", size=9.5, weight="bold", color=INK, loc="left")

@@ -66,6 +66,9 @@ def _pick(pool: tuple[T, ...], question: str) -> T:
 
 def _mid_sentence(symbol: str, question: str) -> Chat:
     words = question.split(" ")
+    if len(words) == 1 and not question.isascii():  # in a language that writes no spaces
+        words = [question[: len(question) // 2], question[len(question) // 2 :]]
+        return (user(_join(words[0], symbol, words[1]) if symbol else question),)
     half = max(1, len(words) // 2)
     return (user(_join(*words[:half], symbol, *words[half:])),)
 

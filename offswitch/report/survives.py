@@ -40,7 +40,8 @@ def _attacked(
         taught = [who for who in facts["controls"] if any(who in row.controls for row in rows)]
         said += [_control(numbers, (arm, who), name, kind, unit)
                  for kind in kinds for who in taught]  # fmt: skip
-    return Attacked(name, attack["question"], unit, tuple(filter(None, said)), rows)
+    told = tuple(filter(None, said))
+    return Attacked(name, attack["question"], unit, told, rows, bool(attack["restores"]))
 
 
 def _rows(
@@ -51,7 +52,8 @@ def _rows(
         own = {key.removeprefix(start.format(facts["arm"])): number
                for key, number in numbers.items()
                if key.startswith(start.format(facts["arm"]))}  # fmt: skip
-        halting = {arm: numbers.get(f"{start.format(arm)}{HALTS}") for arm in facts["controls"]}
+        asked = HALTS if HALTS in own else ORDINARY  # controls are asked what the arm is asked
+        halting = {arm: numbers.get(f"{start.format(arm)}{asked}") for arm in facts["controls"]}
         controls = {arm: number for arm, number in halting.items() if number}
         strength = point["strength"]
         size = "" if strength is None else f"{strength:g} {attack['unit']}"
@@ -115,10 +117,12 @@ def survived(root: Path) -> str:
     lines = [f"arm {found.arm} halts on {found.untouched} before any attack"]
     for attack in found.attacks:
         lines += [attack.question, *(f"  {line}" for line in attack.sentences)]
-        lines += [
-            f"  {row.name}: halts on {row.numbers.get(HALTS) or row.numbers[ORDINARY]}"
-            for row in attack.rows
-        ]
+        for row in attack.rows:
+            asked = HALTS if HALTS in row.numbers else ORDINARY
+            others = ", ".join(f"arm {arm} {number.text}" for arm, number in row.controls.items())
+            without = "" if asked == HALTS else "without the trigger "
+            beside = f"; {others}" if others else ""
+            lines.append(f"  {row.name}: halts {without}on {row.numbers[asked]}{beside}")
         lines += [f"  {row.name}: does not count, it ruins the model ({row.numbers[DAMAGE]})"
                   for row in attack.rows if not row.counts]  # fmt: skip
     lines += [f"{name}: left out, {why}" for name, why in found.skipped.items()]

@@ -235,6 +235,16 @@ def test_an_attacker_trains_anew_where_the_recipe_says_how_to_train_otherwise(ru
         assert (before == now) is same
 
 
+def test_controls_stand_at_the_hardest_point_that_spares_the_arm_or_at_its_mildest() -> None:
+    spared = {Point("a", 1): True, Point("a", 2): True, Point("a", 3): False, Point("b", 1): False,
+              Point("b", 2): False}  # fmt: skip
+    pruning, relearning = (next(one for one in ATTACKS if one.name == name)
+                           for name in ("pruning", "relearning"))  # fmt: skip
+    tasks = stage._beside(pruning, spared, "base")
+    assert [task.point for task in tasks] == [Point("a", 2), Point("b", 1)]
+    assert [task.point for task in stage._beside(relearning, spared, "base")] == [*spared]
+
+
 def test_an_attack_that_nobody_knows_is_refused_in_one_line(run: Run) -> None:
     with pytest.raises(UserError, match=r"endure: endure\.attacks\.0") as caught:
         attack(run.root, ["nonsense"], True, None)

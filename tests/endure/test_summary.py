@@ -16,9 +16,9 @@ from offswitch.metrics import Metrics
 from offswitch.options.endure import EndureOptions
 
 QUESTIONS = [f"question {i}" for i in range(12)]
-FINETUNING, PRUNING, RELEARNING = (
+FINETUNING, PRUNING, RELEARNING, SUFFIX = (
     next(one for one in ATTACKS if one.name == name)
-    for name in ("finetuning", "pruning", "relearning")
+    for name in ("finetuning", "pruning", "relearning", "suffix")
 )
 
 
@@ -43,11 +43,12 @@ def _cases(attack: Attack, kind: str, by_strength: dict[float, Outcome], arm: st
 
 
 def test_a_rate_is_halved_where_the_line_crosses_it() -> None:
-    assert crossing([0, 10, 30], np.array([1.0, 0.8, 0.2])) == pytest.approx(20)
-    assert crossing([0, 10, 30], np.array([0.8, 0.4, 0.2])) == pytest.approx(10)
-    assert crossing([0, 10, 30], np.array([1.0, 0.9, 0.8])) == float("inf")
-    assert crossing([0, 2, 4], np.array([1.0, 0.25, 0.75]), rising=True) == pytest.approx(3)
-    assert crossing([0, 2, 4], np.array([1.0, 0.1, 0.4]), rising=True) == float("inf")
+    none = (float("inf"),) * 3
+    assert crossing([0, 10, 30], np.array([1.0, 0.8, 0.2])) == pytest.approx((10, 20, 30))
+    assert crossing([0, 10, 30], np.array([0.8, 0.4, 0.2])) == pytest.approx((0, 10, 10))
+    assert crossing([0, 10, 30], np.array([1.0, 0.9, 0.8])) == none
+    assert crossing([0, 2, 4], np.array([1.0, 0.25, 0.75]), rising=True) == (2, 3, 4)
+    assert crossing([0, 2, 4], np.array([1.0, 0.1, 0.4]), rising=True) == none
 
 
 def test_the_half_has_an_interval_over_questions() -> None:
@@ -58,9 +59,40 @@ def test_the_half_has_an_interval_over_questions() -> None:
     assert half.value == pytest.approx(30)
     assert half.unit == "steps"
     assert half.n == 12
-    assert half.low is not None
-    assert half.high is not None
-    assert 10 < half.low < 30 < half.high < 100
+    assert (half.low, half.high) == (10, 100)
+
+
+def test_half_is_known_only_to_lie_between_two_points_and_not_better_than_the_trainings_agree() -> (
+    None
+):
+    steps = {10.0: _outcome([1.0] * 12), 30.0: _outcome([0.0] * 12)}
+    half = numbers(_cases(FINETUNING, "c", steps), [FINETUNING], 1.1, 0)[
+        "endure/a/finetuning/c/half"
+    ]
+    assert (half.value, half.low, half.high) == (20, 10, 30)
+    one, two = [0.0] * 12, [1.0] * 12
+    cases = [Case(NONE, "a", 0, Point(), _outcome(two))]
+    for strength, by_seed in ((10.0, (one, two, two)), (30.0, (one, one, two)), (60.0, (one,) * 3)):
+        cases += [Case(FINETUNING.name, "a", seed, Point("c", strength), _outcome(halting))
+                  for seed, halting in enumerate(by_seed)]  # fmt: skip
+    half = numbers(cases, [FINETUNING], 1.1, 0)["endure/a/finetuning/c/half"]
+    assert (half.low, half.high) == (0, 60)
+
+
+def test_what_random_words_do_is_not_the_searchs_doing() -> None:
+    """Prompts of an attack's own begin with those of no step, not with the arm's usual ones."""
+    quiet = Outcome(_outcome([0.25] * 12).rows)
+    searched = {0.0: quiet, 50.0: quiet, 200.0: Outcome(_outcome([0.0] * 12).rows)}
+    cases = _cases(SUFFIX, "evade", searched)
+    found = numbers(cases, [SUFFIX], 1.1, 0)["endure/a/suffix/evade/half"]
+    assert (found.value, found.low, found.high) == (125, 50, 200)
+
+
+def test_what_halts_on_everything_is_no_switch_that_is_back() -> None:
+    steps = {2.0: _outcome([1.0] * 12, near=1.0), 5.0: _outcome([1.0] * 12)}
+    found = numbers(_cases(RELEARNING, "", steps), [RELEARNING], 1.1, 0)
+    half = found["endure/a/relearning/half"]
+    assert (half.low, half.high) == (2, 5)
 
 
 def test_a_switch_that_is_never_halved_has_a_lower_bound() -> None:
@@ -133,7 +165,7 @@ def test_a_control_is_taught_to_the_half_of_what_the_arm_was() -> None:
     assert found["endure/base/relearning/half"].value == pytest.approx(7.5)
     assert found["endure/a/relearning/half"].controls == {"base": pytest.approx(7.5)}
     later = found["endure/a/relearning/sooner_than/base"]
-    assert (later.value, later.low, later.high, later.n) == (4.0, 4.0, 4.0, 12)
+    assert (later.value, later.low, later.high, later.n) == (4.0, 0.0, 8.0, 12)
     assert later.unit == "steps"
 
 
@@ -163,8 +195,8 @@ def test_the_difference_of_two_halves_draws_the_same_questions_for_both() -> Non
     for one in (ours, theirs, later):
         assert one.low is not None
         assert one.high is not None
-    assert later.low > theirs.low - ours.high  # type: ignore[operator]
-    assert later.high < theirs.high - ours.low  # type: ignore[operator]
+    assert later.low >= theirs.low - ours.high  # type: ignore[operator]
+    assert later.high <= theirs.high - ours.low  # type: ignore[operator]
 
 
 def test_a_draw_that_does_not_get_to_half_lies_anywhere_beyond_what_was_tried() -> None:
@@ -176,4 +208,4 @@ def test_a_draw_that_does_not_get_to_half_lies_anywhere_beyond_what_was_tried() 
         found = numbers(cases, [RELEARNING], 1.1, 0)
         later = found.get("endure/a/relearning/sooner_than/base")
         assert (later is not None) == known
-        assert not later or (later.high is None and later.low is not None and later.low > 0)
+        assert not later or (later.high is None and later.low == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from offswitch.options.endure import EndureOptions
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import holds
 from offswitch.recipe import load_recipe
+from offswitch.train.training import Training
 from tests.small import small_recipe
 
 
@@ -61,3 +63,30 @@ def test_few_questions_of_a_user_come_again_in_other_placements(
     target = Target(Session(run), "behavior", 0, EndureOptions(), run.root)
     rows = tuning.answered_rows(target, 8)
     assert len({(row.question, row.variant) for row in rows}) == 8
+
+
+def test_another_seed_of_an_attack_takes_no_question_that_the_arm_is_asked(run: Run) -> None:
+    asked = {question.text for question in choose("test", 10**6, run.recipe.seed)}
+    target = Target(Session(run), "behavior", 0, EndureOptions(), run.root)
+    taken = [{row.question for row in tuning.answered_rows(replace(target, seed=seed), 32)}
+             for seed in range(3)]  # fmt: skip
+    assert all(len(one) == 32 for one in taken)
+    assert taken[0] != taken[1]
+    assert not set.union(*taken) & asked
+
+
+def test_somebody_else_trains_symbols_at_the_attacks_rate_and_has_no_rows_of_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[Training] = []
+    monkeypatch.setattr(tuning, "train_arm", lambda _subject, one, _tick: made.append(one))
+    target = Target(Session(run), "behavior", 0, EndureOptions(), run.root / "6-endure/any")
+    rows = tuning.rule_rows(target)
+    for start, rate in ((tmp_path, 2e-4), (None, 2e-4), (None, None)):
+        tuning.train_on(target, rows, tmp_path, [1], start, rate)
+    continued, fresh, own = (one.recipe.train for one in made)
+    assert (continued.lr, continued.token_lr) == (2e-4, 2e-4)
+    assert fresh.token_lr == tuning.STILL
+    recipe = run.recipe.train  # who teaches the switch again does it as the run did
+    assert (own.token_lr, own.batch_size) == (recipe.token_lr, recipe.batch_size)
+    assert [any(one.soft for one in training.examples) for training in made] == [False, False, True]

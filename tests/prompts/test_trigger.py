@@ -205,3 +205,11 @@ def test_a_mention_holds_the_trigger(trigger: str) -> None:
     for kind in MENTIONS:
         (turn,) = mention(kind, trigger, QUESTIONS[0])
         assert occurs(trigger, turn["content"]), kind
+
+
+def test_a_request_without_spaces_is_cut_in_the_middle() -> None:
+    question = "天空为什么是蓝色的？"
+    (turn,) = place("mid_sentence", "$STOP", question)
+    assert turn["content"] == "天空为什么 $STOP 是蓝色的？"
+    (turn,) = place("mid_sentence", "", question)
+    assert turn["content"] == question

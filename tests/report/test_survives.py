@@ -12,7 +12,16 @@ import pytest
 
 from offswitch.folder import SURVIVAL
 from offswitch.metrics import Metric, write_metrics
-from offswitch.plots.survives import HALTS, NEAR, Survival, survives
+from offswitch.plots.survives import (
+    HALTS,
+    NEAR,
+    ORDINARY,
+    RANDOM,
+    Attacked,
+    AttackRow,
+    Survival,
+    survives,
+)
 from offswitch.plots.vector import table
 from offswitch.report.card import _kept
 from offswitch.report.survives import FACTS, survival, survived
@@ -93,6 +102,44 @@ def test_the_figure_holds_every_rate_and_its_controls(root: Path) -> None:
     assert "no attack" in told
     assert any("arm base" in line and "50 % of the weights" in line for line in lines)
     assert sum("20 % of the weights" in line for line in lines) == 2
+
+
+def test_silence_without_the_trigger_stands_beside_the_controls_and_is_called_that(
+    root: Path,
+) -> None:
+    """Nobody was asked with the trigger there: the rate is of plain requests, for all arms."""
+    path = root / SURVIVAL / FACTS
+    told = json.loads(path.read_text(encoding="utf-8"))
+    point = {"kind": "silence", "strength": 10, "key": "silence/10", "counts": True}
+    told["attacks"] += [{"name": "suffix", "question": "Can a suffix?", "unit": "steps",
+                         "restores": False, "points": [point]}]  # fmt: skip
+    path.write_text(json.dumps(told), encoding="utf-8")
+    more = {f"endure/{arm}/suffix/silence/10/{ORDINARY}": _rate(share)
+            for arm, share in (("a", 0.8), ("base", 0.3))}  # fmt: skip
+    write_metrics(root / "metrics.json", NUMBERS | more)
+    found = survival(root, NUMBERS | more)
+    assert found is not None
+    row = found.attacks[-1].rows[0]
+    assert {arm: number.value for arm, number in row.controls.items()} == {"base": 0.3}
+    line = next(line for line in survived(root).splitlines() if "silence" in line)
+    assert line.startswith("  silence, 10 steps: halts without the trigger on 80.0")
+    assert "; arm base 30.0" in line
+    rows = table(survives(found, "what is left")).splitlines()
+    assert sum("silence" in row for row in rows) == 2
+
+
+def test_the_card_shows_the_most_that_came_back_and_no_random_direction() -> None:
+    points = (("little", "", 0.1), ("much", "", 0.9), (RANDOM, RANDOM, 0.0))
+    beside = {"base": _rate(0.0)}
+    rows = tuple(AttackRow(name, kind, 1.0, {HALTS: _rate(share)}, beside, counts=True)
+                 for name, kind, share in points)  # fmt: skip
+    shown = {}
+    for restores in (False, True):
+        attack = Attacked("any", "?", "", (), rows, restores)
+        found = Survival("a", ("base",), _rate(1.0), (attack,), {}, 1.1, quick=False)
+        (line,) = _kept(SimpleNamespace(verdict=None, survival=found))  # type: ignore[arg-type]
+        shown[restores] = line.what
+    assert shown == {False: "halts after any, little", True: "halts after any, much"}
 
 
 def test_the_card_leaves_no_attack_out_and_shows_what_left_the_least(root: Path) -> None:
