@@ -163,7 +163,9 @@ def _points(attack: Attack, options: EndureOptions, arm: str) -> list[Task]:
 
 def _spared(run: Run, options: EndureOptions, made: Sequence[Task]) -> dict[Point, bool]:
     """Does each point leave the model as it was, by the bound on damage?"""
-    cases = [_case(run, task) for task in (*(Task(None, made[0].arm) for _ in made[:1]), *made)]
+    if not made:
+        return {}
+    cases = [_case(run, task) for task in (Task(None, made[0].arm), *made)]
     found = numbers(cases, [], options.most_damage, run.recipe.seed)
     harms = {case.point: found.get(f"{case.key}/{DAMAGE}") for case in cases[1:]}
     return {point: harm is None or harm.value <= options.most_damage
