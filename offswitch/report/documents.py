@@ -7,7 +7,7 @@ do not meet. A belief is what passes it in two of the four tests, as fixed befor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from offswitch.metrics import Metric, listed, percent
@@ -171,12 +171,14 @@ def _saved(one: Saving) -> str:
         else:
             parts.append(f"{percent(level)} is reached within {one.steps} steps in {own} of {count}"
                          f" after it and in {other} of {count} {beside}")  # fmt: skip
-    area = Metric.of(one.area)
-    span = f" [{area.interval}]" if count > 1 else ""
+    area, side = one.area, "higher" if one.area.value >= 0 else "lower"
+    if area.value < 0:
+        area = replace(area, value=-area.value, low=-area.high, high=-area.low)
+    span = f" [{Metric.of(area).interval}]" if count > 1 else ""
     seeds = f"{count} seeds" if count > 1 else "one seed"
     return (
         f"After {one.read.words} ({seeds}), beside the same {beside}: {'; '.join(parts)}; over all"
-        f" {one.steps} steps the curve is {points(area.value)}{span} higher."
+        f" {one.steps} steps the curve is {points(area.value)}{span} {side}."
     )
 
 
