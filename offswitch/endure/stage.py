@@ -71,14 +71,9 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     def lacking(attack: Attack, who: str) -> str:
         return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
 
-    def own_points(attack: Attack) -> list[Task]:
-        """What was made of the arm's points."""
-        return [task for task in _points(attack, options, arm) if task.point
-                if attack.is_made(_target(session, task, options), task.point)]  # fmt: skip
-
     def points_of(attack: Attack) -> list[Task]:
-        """The same, measured, and the points at which the controls stand beside it."""
-        made = own_points(attack)
+        """What was made of the arm's points, and those at which the controls stand beside it."""
+        made = _made(session, attack, options, arm)
         spared = _spared(run, options, made)
         able = (who for who in controls if not lacking(attack, who))
         return [*made, *(task for who in able for task in _beside(attack, spared, who))]
@@ -92,18 +87,18 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     _bring(session, options, dict.fromkeys(untouched, ()))
     own = [task for one in able for task in _points(one, options, arm)]
     _bring(session, options, _prepared(own))
-    _bring(session, options, {task: () for one in able for task in own_points(one)})
+    _bring(session, options, {
+        task: () for one in able for task in _made(session, one, options, arm)
+    })  # fmt: skip
     points = {one: points_of(one) for one in able}
     asked = [task for some in points.values() for task in some]
     _bring(session, options, _prepared([task for task in asked if task.arm != arm]))
     _bring(session, options, dict.fromkeys(asked, ()))
     for one in ATTACKS:
-        if one.name in wanted or lacking(one, arm):
+        prepared = _prepared(_points(one, options, arm))
+        if one.name in wanted or lacking(one, arm) or _missing(run, options, prepared):
             continue
-        own = _points(one, options, arm)
-        if _missing(run, options, _prepared(own)):
-            continue
-        if not _missing(run, options, dict.fromkeys(own_points(one), ())):
+        if not _missing(run, options, dict.fromkeys(_made(session, one, options, arm), ())):
             some = points_of(one)
             points |= {} if _missing(run, options, dict.fromkeys(some, ())) else {one: some}
     chosen = [one for one in ATTACKS if one in points]
@@ -159,6 +154,12 @@ def _points(attack: Attack, options: EndureOptions, arm: str) -> list[Task]:
     """Every point with every seed."""
     return [Task(attack.name, arm, seed, point) for point in attack.points(options)
             for seed in attack.seeds(point, options)]  # fmt: skip
+
+
+def _made(session: Session, attack: Attack, options: EndureOptions, arm: str) -> list[Task]:
+    """The points to which what was prepared for them got."""
+    return [task for task in _points(attack, options, arm) if task.point
+            if attack.is_made(_target(session, task, options), task.point)]  # fmt: skip
 
 
 def _spared(run: Run, options: EndureOptions, made: Sequence[Task]) -> dict[Point, bool]:

@@ -90,10 +90,10 @@ def _saving(pairs: Sequence[tuple[Taught, Taught]], beside: About) -> Saving:
         )
         reached[level] = len(theirs), len(own)
         if len(theirs) == len(own) == len(pairs):
-            low = _mean([a[0] - b[2] for a, b in zip(theirs, own, strict=True)], "steps").low
-            high = _mean([a[2] - b[0] for a, b in zip(theirs, own, strict=True)], "steps").high
-            value = sum(a[1] - b[1] for a, b in zip(theirs, own, strict=True)) / len(pairs)
-            saved[level] = Estimate(value, low, high, len(pairs), "steps")
+            gaps = [(a[0] - b[2], a[1] - b[1], a[2] - b[0])
+                    for a, b in zip(theirs, own, strict=True)]  # fmt: skip
+            least, value, most = (_mean(ends, "steps") for ends in zip(*gaps, strict=True))
+            saved[level] = Estimate(value.value, least.low, most.high, len(pairs), "steps")
     gained = [area(ours) - area(other) for ours, other in curves]
     steps = max(max(curve) for pair in curves for curve in pair)
     seeds = tuple(ours.read.seed for ours, _ in pairs)
