@@ -85,11 +85,9 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     able = [one for one in ATTACKS if one.name in wanted and one.name not in skipped]
     untouched = [Task(None, one) for one in (arm, *controls)]
     _bring(session, options, dict.fromkeys(untouched, ()))
-    own = [task for one in able for task in _points(one, options, arm)]
-    _bring(session, options, _prepared(own))
-    _bring(session, options, {
-        task: () for one in able for task in _made(session, one, options, arm)
-    })  # fmt: skip
+    _bring(session, options, _prepared([t for one in able for t in _points(one, options, arm)]))
+    made = [task for one in able for task in _made(session, one, options, arm)]
+    _bring(session, options, dict.fromkeys(made, ()))
     points = {one: points_of(one) for one in able}
     asked = [task for some in points.values() for task in some]
     _bring(session, options, _prepared([task for task in asked if task.arm != arm]))
