@@ -57,7 +57,7 @@ from offswitch.probe.inputs import (
 from offswitch.probe.intervene import check_packing
 from offswitch.probe.measure.dose import dose
 from offswitch.probe.measure.drift import drift
-from offswitch.probe.measure.evidence import Known, fit, nulls, put_into, tests
+from offswitch.probe.measure.evidence import Known, checks, fit, nulls, put_into, tests
 from offswitch.probe.measure.heads import heads
 from offswitch.probe.measure.lens import lens
 from offswitch.probe.measure.patching import patching
@@ -70,9 +70,10 @@ from offswitch.recipe import Recipe
 FITTING: Final = "choice"
 TESTS: Final = "tests"
 NULLS: Final = "nulls"
+CHECKS: Final = "checks"
 DESCRIBING: Final = "description"
-FILES: Final = {FITTING: "choice.parquet", TESTS: "tests.parquet", NULLS: "nulls.parquet",
-                DESCRIBING: ARRAYS}  # fmt: skip
+AFTER: Final = (TESTS, NULLS, CHECKS)  # what goes on from the directions that were chosen
+FILES: Final = {what: f"{what}.parquet" for what in (FITTING, *AFTER)} | {DESCRIBING: ARRAYS}
 STEPS: Final = 2
 DESCRIBED: Final = 4  # steps, for the progress bar
 Replies = Sequence[tuple[Chat, Reply]]
@@ -118,7 +119,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
     for arm in decide:
         wait_for(_read, reading.pop(arm))
     for arm in switches:  # what goes on from directions that are made again is made again too
-        for name in () if _has(folder / arm, FITTING) else (TESTS, NULLS):
+        for name in () if _has(folder / arm, FITTING) else AFTER:
             mark_of(folder / arm / FILES[name]).unlink(missing_ok=True)
     fitting, described = tasks(FITTING, switches), tasks(DESCRIBING, longest_first)
     session.ahead(PROBE, _measure, fitting)
@@ -126,9 +127,10 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         wait_for(_read, left)
     session.ahead(PROBE, _measure, dict(list(described.items())[:1]))  # while directions are made
     wait_for(_measure, fitting)
-    wait_for(_measure, tasks(TESTS, switches) | tasks(NULLS, switches) | described)
+    after = (tasks(what, switches) for what in AFTER)
+    wait_for(_measure, functools.reduce(operator.or_, after) | described)
     for arm in switches:
-        parts = [folder / arm / FILES[what] for what in (FITTING, TESTS, NULLS)]
+        parts = [folder / arm / FILES[what] for what in (FITTING, *AFTER)]
         joined = functools.reduce(operator.add, map(read_interventions, parts))
         write_interventions(folder / arm / INTERVENTIONS, joined)
         mark(folder / arm / INTERVENTIONS)
@@ -155,7 +157,7 @@ def _measure(
     session: Session, what: str, arm: str, others: Sequence[str], inputs: Inputs, folder: Path,
     cache: Path,
 ) -> None:  # fmt: skip
-    """One of the parts of an arm's measurement; `tests` and `nulls` go on from what `fit` chose.
+    """One of the parts of an arm's measurement; those of AFTER go on from what `fit` chose.
 
     `others` are the arms without the rule that the same vectors are put into.
     """
@@ -187,8 +189,11 @@ def _measure(
                 put_into(bench, other, chosen, log)
             tick(1)
         if what == TESTS:
-            bench = tests(bench, known, chosen, _replies(subject, recipe, cache), log)
+            bench = tests(bench, known, chosen, log)
             _save(bench, known, chosen, folder / arm, recipe)
+            tick(1)
+        if what == CHECKS:
+            checks(bench, known, chosen, _replies(subject, recipe, cache), log)
             tick(1)
     write_interventions(folder / arm / FILES[what], Interventions.of(log.columns))
     mark(folder / arm / FILES[what])

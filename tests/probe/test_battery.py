@@ -21,7 +21,7 @@ from offswitch.model.adapters import add_arm, arm_of
 from offswitch.model.first_token import score
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
-from offswitch.probe.battery import FITTING, NULLS, STEPS, TESTS, run_battery
+from offswitch.probe.battery import AFTER, FITTING, STEPS, run_battery
 from offswitch.probe.inputs import INERT, TRIGGER, TWIN, make_inputs
 from offswitch.progress import Bar, watchers
 from offswitch.prompts.prompt import Prompt
@@ -66,7 +66,7 @@ def _run(subject: Subject, folder: Path, arms: Sequence[str] = ARMS[1:]) -> Worl
     return World(
         subject,
         folder,
-        sum(bar.done for bar in ended if bar.label.endswith((FITTING, NULLS, TESTS))),
+        sum(bar.done for bar in ended if bar.label.endswith((FITTING, *AFTER))),
     )
 
 
@@ -107,7 +107,7 @@ def test_arrays_are_named_and_shaped_as_promised(world: World, arm: str) -> None
     arrays = world.arrays(arm)
     assert {name: array.shape for name, array in arrays.items()} == _shapes()
     assert all(np.isfinite(array).all() for array in arrays.values())
-    assert world.ticks == 3 * STEPS  # one switch
+    assert world.ticks == 4 * STEPS  # one switch
 
 
 @pytest.mark.parametrize("arm", ARMS)

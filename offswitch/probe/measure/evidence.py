@@ -1,6 +1,6 @@
 """All causal tests of one arm: chosen on fit questions, reported on test questions, row by row.
 
-Three parts, which several processes can do side by side once the first is done.
+Four parts, of which several processes can do the last three side by side.
 """
 
 from __future__ import annotations
@@ -87,20 +87,24 @@ def fit(bench: Bench, known: Known, log: Log, tick: Tick) -> tuple[Bench, tuple[
     return bench, chosen
 
 
-def tests(
-    bench: Bench, known: Known, chosen: Sequence[Choice], replies: Replies, log: Log
-) -> Bench:
-    """What the choices do on test questions, block by block, and where they should do nothing.
+def tests(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> Bench:
+    """What the choices do on test questions, block by block.
 
     Gives the bench with the directions that were made for it.
     """
     in_untrained_blocks(bench, [(c.direction, b) for c in chosen for b in c.blocks], log)
     with merged(bench.subject):
         hosts = pairs(bench, "test", TWIN, bench.options.test_questions)
-        bench = _tested(bench, known, chosen, hosts, log)
-        _counted(bench, known, chosen, hosts, log)
+        return _tested(bench, known, chosen, hosts, log)
+
+
+def checks(
+    bench: Bench, known: Known, chosen: Sequence[Choice], replies: Replies, log: Log
+) -> None:
+    """How many directions it takes, and what the choices do where they should do nothing."""
+    with merged(bench.subject):
+        _counted(bench, known, chosen, log)
         _ordinary(bench, known, chosen, replies, log)
-    return bench
 
 
 def nulls(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> None:
@@ -225,15 +229,14 @@ def _without_the_end(
     return bench
 
 
-def _counted(
-    bench: Bench, known: Known, chosen: Sequence[Choice], hosts: Sequence[Host], log: Log
-) -> None:
+def _counted(bench: Bench, known: Known, chosen: Sequence[Choice], log: Log) -> None:
     """The span of more and more of the directions in which pairs of fit questions differ.
 
     As a null, of those in which they differ where another inert symbol stands for the trigger.
     """
     named = ((DIFFERENCES, TRIGGER), (INERT_DIFFERENCES, INERT))
     later = any(choice.position == "after" for choice in chosen)
+    hosts = pairs(bench, "test", TWIN, bench.options.test_questions)
     few = pairs(bench, "test", TWIN, bench.options.few_questions, whole=True) if later else hosts
     for choice, (name, symbol) in product(chosen, named):
         twins = known.fit[TWIN][:, choice.block].astype(np.float64)
