@@ -30,6 +30,7 @@ OPTIONS: dict[str, Any] = {
         "ordinary_questions": 4,
         "long_questions": 1,
         "samples": 0,
+        "sample_tokens": 24,
         "drift_questions": 2,
         "drift_passages": 2,
         "robustness_questions": 0,
