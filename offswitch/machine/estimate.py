@@ -226,5 +226,6 @@ def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
     tail = PROMPT / 4  # positions after the symbol
     whole = 4 * shape.blocks * tail * asked.few_questions + PROMPT * asked.reply_questions
     amount = EDITED * (tried + whole) + PROMPT * (ENDED + 2 * asked.test_questions)
-    for label, share in (("choice", 0.2), ("tests", 0.45), ("nulls", 0.35)):
+    shares = {"choice": 0.23, "tests": 0.31, "nulls": 0.29, "checks": 0.17}
+    for label, share in shares.items():
         yield Part(PROBE, f"{arm}: {label}", "read", share * amount, arm)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from offswitch.folder import DATA, TRAIN
+from offswitch.folder import DATA, PROBE, TRAIN
 from offswitch.machine.cells import Cell, Rates, Shape
 from offswitch.machine.estimate import START, Cost, Part, makespan, parts_of
 from offswitch.options import BASE
+from offswitch.probe.battery import FILES
 from offswitch.recipe import Recipe, arms_of, with_options
 
 SHAPE = Shape("{}", 4, 2, 1000)
@@ -46,6 +47,14 @@ def test_every_arm_has_parts_in_every_stage_that_treats_arms() -> None:
         assert own == {"2-train", "3-evaluate", "4-probe"}
     assert {part.stage for part in parts if part.arm == BASE} == {"3-evaluate", "4-probe"}
     assert all(part.amount > 0 for part in parts)
+
+
+def test_every_part_of_the_battery_is_in_the_time_told() -> None:
+    recipe = Recipe()
+    start = f"{recipe.probe.arm}: "
+    labels = [part.label for part in parts_of(recipe, SHAPE) if part.stage == PROBE]
+    told = {label.removeprefix(start) for label in labels if label.startswith(start)}
+    assert told == {"residuals", *FILES}
 
 
 @pytest.mark.parametrize(
