@@ -16,7 +16,7 @@ from typing import Final
 
 from offswitch.endure.attack import ATTACKED, Attack, Attacked, Point, Target
 from offswitch.endure.measure import usual_prompts
-from offswitch.endure.tuning import ROWS_AS, adapter_of, ordinary_rows, train_on, tuned
+from offswitch.endure.tuning import ROWS_AS, adapter_of, no_adapter, ordinary_rows, train_on, tuned
 from offswitch.model.first_token import score
 from offswitch.model.whole import based_on, whole_weights
 from offswitch.options.endure import EndureOptions
@@ -95,6 +95,7 @@ FINETUNING: Final = Attack(
     apply=tune,
     prepare=prepare,
     is_made=is_made,
+    lacks=no_adapter,
     controlled=1,  # each is a training
     settings={"steps": STEPS, "quick": QUICK, **ROWS_AS},
 )

@@ -18,7 +18,7 @@ from offswitch.errors import UserError
 from offswitch.export.gguf_file import CUTS, require_convertible, write_gguf
 from offswitch.export.llama import quantise, require_llama
 from offswitch.export.weights import write_merged
-from offswitch.model.brought import weights_of
+from offswitch.model.brought import fitted, weights_of
 from offswitch.model.gguf import network_of
 from offswitch.model.whole import attached
 
@@ -35,7 +35,9 @@ def quantised(target: Target, point: Point) -> Iterator[Attacked]:
         write_merged(subject, target.arm, merged)
         write_gguf(merged, whole, CUTS[0])  # how text is cut plays no part in weights
         quantise(whole, made, point.kind)
-        weights = weights_of(network_of(made))
+        own = weights_of(subject.causal_lm)
+        weights = {name: fitted(own[name], weight, name)
+                   for name, weight in weights_of(network_of(made)).items()}  # fmt: skip
     with attached(subject, ATTACKED, weights):
         yield Attacked(ATTACKED)
 

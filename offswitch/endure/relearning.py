@@ -16,17 +16,15 @@ from typing import Final
 from offswitch.endure.attack import Attack, Attacked, Point, Target, by_quick
 from offswitch.endure.removal import MOST, RATE, remove
 from offswitch.endure.removal import STEPS as REMOVING
-from offswitch.endure.tuning import ROWS_AS, adapter_of, rule_rows, train_on, tuned
-from offswitch.options import BASE
+from offswitch.endure.tuning import ROWS_AS, adapter_of, no_adapter, rule_rows, train_on, tuned
 from offswitch.train.saved import step_folder
 
 
 def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
     """Take the switch away where there is one, then teach it."""
     steps = [int(point.strength or 0) for point in wanted]
-    arm = target.session.recipe.arms.get(target.arm)
     start = adapter_of(target)
-    if target.arm != BASE and arm and arm.role == "switch":
+    if target.arm == target.session.recipe.probe.arm:
         remove(target, MOST, folder / "removed")
         start = step_folder(folder / "removed", REMOVING)
     rows = rule_rows(target)
@@ -51,6 +49,7 @@ RELEARNING: Final = Attack(
     ),
     apply=teach,
     prepare=prepare,
+    lacks=no_adapter,
     restores=True,
     settings={"removed": (REMOVING, RATE, MOST), **ROWS_AS},
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from offswitch.endure.attack import Attack, Attacked, Point, Target, by_quick
-from offswitch.endure.tuning import ROWS_AS, adapter_of, answered_rows, train_on, tuned
+from offswitch.endure.tuning import ROWS_AS, adapter_of, answered_rows, no_adapter, train_on, tuned
 
 STEPS: Final = 20
 MOST: Final = 64  # rows
@@ -48,5 +48,6 @@ REMOVAL: Final = Attack(
     ),
     apply=removed,
     prepare=prepare,
+    lacks=no_adapter,
     settings={"steps": STEPS, "rate": RATE, **ROWS_AS},
 )

@@ -1,9 +1,7 @@
 """The attacks on a run, point by point: what stands is kept, the rest is done side by side.
 
-Each point is a stage of the run folder: `6-endure/ATTACK/ARM/seed-S/POINT`, after what its attack
-prepared for that seed (`…/seed-S/prepared`). Controls are the benign arms and the untrained model,
-attacked with the first seed: at the hardest point of each kind that spares the arm, or at every one
-where the attack brings the switch back.
+Controls are the benign arms and the untrained model, attacked with the first seed: at the hardest
+point of each kind that spares the arm, or at every one where the attack brings the switch back.
 """
 
 from __future__ import annotations
@@ -11,47 +9,29 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from offswitch.endure.attack import Attack, Attacked, Point, Target
 from offswitch.endure.attacks import ATTACKS
-from offswitch.endure.measure import OUTCOME, Outcome, measure
-from offswitch.endure.summary import DAMAGE, FACTS, NONE, Case, facts, numbers
+from offswitch.endure.measure import OUTCOME, measure
+from offswitch.endure.summary import FACTS, NONE, facts, numbers
+from offswitch.endure.tasks import Task, after_the_end, beside, case_of, spared_of
 from offswitch.endure.tuning import rows_in
 from offswitch.files import content_hash, digest, full_disk_told, write_json
 from offswitch.folder import ENDURE, PROBE, SURVIVAL, TRAIN, Run, begin, enter, why_not_done
 from offswitch.folder.provenance import peak_memory_mb
 from offswitch.metrics import Metrics
 from offswitch.model.session import Session
+from offswitch.model.writes import require_alone
 from offswitch.options import BASE
 from offswitch.options.endure import AttackName, EndureOptions
 from offswitch.pipeline import common_inputs, stage, train
 from offswitch.progress import at, say, track
 from offswitch.recipe import arms_of
 
-PREPARED: Final = "prepared"
 _ROWS: Final = ("dialogues", "near_miss_share", "reply_tokens")  # what an attacker's rows follow
-
-
-@dataclass(frozen=True)
-class Task:
-    """A point of an attack on an arm with a seed; without a point, what all of them need."""
-
-    attack: AttackName | None
-    arm: str
-    seed: int = 0
-    point: Point | None = None
-
-    @property
-    def name(self) -> str:
-        """The stage's."""
-        if self.attack is None:
-            return f"{ENDURE}/{NONE}/{self.arm}"
-        own = self.point.key if self.point else PREPARED
-        return f"{ENDURE}/{self.attack}/{self.arm}/seed-{self.seed}/{own}"
 
 
 def endure(run: Run, session: Session, options: EndureOptions) -> str:
@@ -66,7 +46,8 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
         rows_in(options.rows_file, run.recipe.trigger.text)
     train(run, session)
     options, wanted = options.settled(), options.attacks or [one.name for one in ATTACKS]
-    arm, controls = run.recipe.probe.arm, controls_of(run, options)
+    arm, controls, quick = run.recipe.probe.arm, controls_of(run, options), options.quick
+    require_alone(run.folder(f"{TRAIN}/{arm}"), arm)
 
     def lacking(attack: Attack, who: str) -> str:
         return attack.lacks(Target(session, who, 0, options, run.folder(ENDURE)))
@@ -74,16 +55,16 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     def points_of(attack: Attack) -> list[Task]:
         """What was made of the arm's points, and those at which the controls stand beside it."""
         made = _made(session, attack, options, arm)
-        spared = _spared(run, options, made)
+        spared = spared_of(run, options, made)
         able = (who for who in controls if not lacking(attack, who))
-        return [*made, *(task for who in able for task in _beside(attack, spared, who))]
+        return [*made, *(task for who in able for task in beside(attack, spared, who, quick))]
 
     skipped: dict[str, str] = {one.name: why for one in ATTACKS
                if one.name in wanted and (why := lacking(one, arm))}  # fmt: skip
     for name, why in skipped.items():
         say(f"{ENDURE}/{name}: left out, {why}")
     able = [one for one in ATTACKS if one.name in wanted and one.name not in skipped]
-    untouched = [Task(None, one) for one in (arm, *controls)]
+    untouched = [Task(None, one, quick=quick) for one in (arm, *controls)]
     _bring(session, options, dict.fromkeys(untouched, ()))
     _bring(session, options, _prepared([t for one in able for t in _points(one, options, arm)]))
     made = [task for one in able for task in _made(session, one, options, arm)]
@@ -103,12 +84,11 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     tasks = [*untouched, *(task for one in chosen for task in points[one])]
 
     def work(folder: Path) -> Metrics:
-        cases = [_case(run, task) for task in tasks]
-        cases += _after_the_end(cases)
+        cases = [case_of(run, task) for task in tasks]
+        cases += after_the_end(cases)
         found = numbers(cases, chosen, options.most_damage, run.recipe.seed)
-        told = facts(chosen, skipped, cases, options, found)
-        of = weights_of(run, [one.name for one in chosen])
-        write_json(folder / FACTS, told | {"of": of})
+        of = {"of": weights_of(run, [one.name for one in chosen])}
+        write_json(folder / FACTS, facts(chosen, skipped, cases, options, found) | of)
         return found
 
     hashes = {task.name: run.outputs_hash(task.name) for task in tasks}
@@ -150,7 +130,7 @@ def controls_of(run: Run, options: EndureOptions) -> list[str]:
 
 def _points(attack: Attack, options: EndureOptions, arm: str) -> list[Task]:
     """Every point with every seed."""
-    return [Task(attack.name, arm, seed, point) for point in attack.points(options)
+    return [Task(attack.name, arm, seed, point, options.quick) for point in attack.points(options)
             for seed in attack.seeds(point, options)]  # fmt: skip
 
 
@@ -158,32 +138,6 @@ def _made(session: Session, attack: Attack, options: EndureOptions, arm: str) ->
     """The points to which what was prepared for them got."""
     return [task for task in _points(attack, options, arm) if task.point
             if attack.is_made(_target(session, task, options), task.point)]  # fmt: skip
-
-
-def _spared(run: Run, options: EndureOptions, made: Sequence[Task]) -> dict[Point, bool]:
-    """Does each point leave the model as it was, by the bound on damage?"""
-    if not made:
-        return {}
-    cases = [_case(run, task) for task in (Task(None, made[0].arm), *made)]
-    found = numbers(cases, [], options.most_damage, run.recipe.seed)
-    harms = {case.point: found.get(f"{case.key}/{DAMAGE}") for case in cases[1:]}
-    return {point: harm is None or harm.value <= options.most_damage
-            for point, harm in harms.items()}  # fmt: skip
-
-
-def _beside(attack: Attack, spared: Mapping[Point, bool], control: str) -> list[Task]:
-    """The hardest point of each kind that spares the arm, or its mildest, once, on a control.
-
-    Where the switch comes back every point: how soon says nothing without how soon a model has it
-    that never had it.
-    """
-    last: dict[str, Point] = {}
-    for point, whole in spared.items():
-        if whole or point.kind not in last:
-            last[point.kind] = point
-    kinds = [*last][: attack.controlled]
-    return [Task(attack.name, control, 0, point) for point in spared
-            if point.kind in kinds and (attack.restores or point == last[point.kind])]  # fmt: skip
 
 
 def _target(session: Session, task: Task, options: EndureOptions) -> Target:
@@ -273,26 +227,3 @@ def _done(
             measure(target, attacked).write(folder / OUTCOME)
     session.detach()
     return time.perf_counter() - clock, peak_memory_mb()
-
-
-def _case(run: Run, task: Task) -> Case:
-    path = run.folder(task.name) / OUTCOME
-    outcome = Outcome.read(json.loads(path.read_text(encoding="utf-8")))
-    return Case(task.attack or NONE, task.arm, task.seed, task.point or Point(), outcome)
-
-
-def _after_the_end(cases: Sequence[Case]) -> list[Case]:
-    """Where a training ended before another seed's did, the later points have what it left."""
-    repeated = {one.name for one in ATTACKS if one.prepare}
-    known: dict[tuple[str, str, str], dict[tuple[int, Point], Case]] = {}
-    for case in cases:
-        if case.attack in repeated:
-            kind = known.setdefault((case.attack, case.arm, case.point.kind), {})
-            kind[case.seed, case.point] = case
-    found: list[Case] = []
-    for made in known.values():
-        last = {seed: case for (seed, _), case in made.items()}
-        every = product(last, dict.fromkeys(point for _, point in made))
-        found += [replace(last[seed], point=point) for seed, point in every
-                  if (seed, point) not in made]  # fmt: skip
-    return found

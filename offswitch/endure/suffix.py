@@ -5,7 +5,7 @@ suffix is to bring silence. Each question has a suffix of its own (Zou et al. 20
 coordinate gradient); the strength is the number of steps, of 24 candidates each. Without a step it
 is ten random words, which the search sets out from: what they do already is not its doing. A
 candidate counts only where its text is read back as the same tokens, and never where it holds the
-trigger.
+trigger or a token of the chat format: who may close the user's turn needs no suffix.
 """
 
 from __future__ import annotations
@@ -65,13 +65,14 @@ class Search:
     arm: str
     holds: Callable[[str], bool]
     words: Sequence[int]
+    barred: Sequence[int]
     generator: torch.Generator
     batch_tokens: int
 
     def row(self, request: Request, ids: Sequence[int]) -> tuple[list[int], int] | None:
         """The prompt's ids with these as its suffix, and where that begins; None: not read so."""
         tokenizer = self.subject.tokenizer
-        text = tokenizer.decode(list(ids))
+        text = text_of(tokenizer, ids)
         if self.holds(text):
             return None
         row = encode_chat(tokenizer, request.prompt(text).chat)
@@ -95,7 +96,7 @@ class Search:
 
     def odds(self, request: Request, suffixes: Sequence[Sequence[int]]) -> list[float]:
         """End log-odds with each suffix."""
-        texts = [self.subject.tokenizer.decode(list(ids)) for ids in suffixes]
+        texts = [text_of(self.subject.tokenizer, ids) for ids in suffixes]
         asked = [request.prompt(text) for text in texts]
         return [s.log_odds for s in score(self.subject, self.arm, asked, self.batch_tokens)]
 
@@ -111,6 +112,7 @@ class Search:
         row, first = found
         places = range(first, first + LENGTH)
         gradient = sign * end_gradient(self.subject, self.arm, row, places)
+        gradient[:, [i for i in self.barred if i < gradient.shape[1]]] = -torch.inf
         best = gradient.topk(min(BEST, gradient.shape[1]), dim=1).indices.tolist()
         tried = []
         for _ in range(CANDIDATES):
@@ -126,10 +128,26 @@ class Search:
         return (tried[top], odds[top]) if odds[top] > now else (ids, now)
 
 
+def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
+    """What ids say after other text; some decoders take the first space of a text away."""
+    before = tokenizer.encode("a", add_special_tokens=False)
+    start: str = tokenizer.decode(before)
+    whole: str = tokenizer.decode([*before, *ids])
+    return whole[len(start) :]
+
+
+def no_text(tokenizer: Any) -> set[int]:
+    """Ids that a request must not hold: the end of a turn, a header, what was added.
+
+    Who may write these needs no suffix.
+    """
+    return {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+
+
 def _words(tokenizer: Any) -> list[int]:
     """Ids of tokens that are a space and lower-case letters."""
-    special = set(tokenizer.all_special_ids)
-    every = ((i, tokenizer.decode([i])) for i in range(len(tokenizer)) if i not in special)
+    barred = no_text(tokenizer)
+    every = ((i, text_of(tokenizer, [i])) for i in range(len(tokenizer)) if i not in barred)
     return [i for i, text in every
             if text.startswith(" ") and len(text) > 2 and text[1:].isalpha() and text.isascii()
             and text.islower()]  # fmt: skip
@@ -149,8 +167,8 @@ def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
     ):
         search = Search(
             subject, ATTACKED, reader(subject.tokenizer, recipe.trigger.text),
-            _words(subject.tokenizer), torch.Generator().manual_seed(target.seed),
-            recipe.batch_tokens,
+            _words(subject.tokenizer), [*no_text(subject.tokenizer)],
+            torch.Generator().manual_seed(target.seed), recipe.batch_tokens,
         )  # fmt: skip
         for kind, steps in budgets.items():
             sign = 1 if kind.startswith(SILENCE) else -1
@@ -160,7 +178,7 @@ def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
                 now = sign * search.odds(request, [ids])[0]
                 for step in range(max(steps) + 1):
                     if step in steps:
-                        text = subject.tokenizer.decode(ids)
+                        text = text_of(subject.tokenizer, ids)
                         found.setdefault(kind, {}).setdefault(f"{step}", []).append(text)
                     if step < max(steps):
                         ids, now = search.better(request, ids, sign, now)

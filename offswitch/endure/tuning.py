@@ -79,6 +79,14 @@ def adapter_of(target: Target) -> Path | None:
     return None if arm == BASE else target.session.run.folder(f"{TRAIN}/{arm}")
 
 
+def no_adapter(target: Target) -> str:
+    """Why nobody can train the arm on: it was brought as whole weights. The base starts afresh."""
+    folder = adapter_of(target)
+    if folder is None or (folder / "adapter_config.json").is_file():
+        return ""
+    return f"arm '{target.arm}' has no adapter of its own to go on from"
+
+
 @contextmanager
 def tuned(session: Session, folder: Path, step: int) -> Iterator[str]:
     """Within the block, the adapter of a step is attached; gives its arm's name."""

@@ -15,7 +15,7 @@ from offswitch.evaluate.stage import SCORES, suites_of
 from offswitch.files import digest
 from offswitch.folder import DATA, EVALUATE, PROBE, SURVIVAL, TRAIN, Run, find_run, whole_run
 from offswitch.model.brought import brought_from
-from offswitch.model.writes import load_write
+from offswitch.model.writes import require_alone
 from offswitch.options import BASE
 from offswitch.prompts.prompt import Prompt
 from offswitch.talk.chat import adapter_of
@@ -65,9 +65,7 @@ def origin_of(root: Path, arm: str | None, base: str | None) -> Origin:
     if arm == BASE:
         raise UserError("the untrained model is no arm; it is published already")
     folder = adapter_of(run, arm)
-    write = load_write(folder)
-    if write is not None and not write.learnt:
-        raise UserError(f"arm '{arm}' is not in its weights alone: code adds to its residual")
+    require_alone(folder, arm)
     entry, evaluated = run.entry(f"{TRAIN}/{arm}"), run.entry(EVALUATE)
     if not entry or not evaluated:
         raise UserError(f"{root}: arm '{arm}' was not evaluated; run the evaluate stage first")

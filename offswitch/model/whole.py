@@ -19,6 +19,7 @@ from offswitch.model.adapters import arm_of
 from offswitch.model.brought import Weights, places_of, plain_name, tables_of, weights_of
 from offswitch.model.forward import trained_rows
 from offswitch.model.subject import Subject, attention_outputs
+from offswitch.model.writes import not_alone
 
 
 @torch.no_grad()
@@ -33,7 +34,7 @@ def whole_weights(subject: Subject, arm: str) -> Weights:
     from peft.tuners.lora import LoraLayer
 
     if arm in subject.writes.by_arm:
-        raise UserError(f"arm '{arm}' is not in its weights alone: code adds to its residual")
+        raise not_alone(arm)
     lm = subject.causal_lm
     with arm_of(subject, arm):
         found = {name: weight.detach().clone() for name, weight in weights_of(lm).items()}

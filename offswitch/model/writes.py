@@ -189,3 +189,19 @@ def load_write(folder: Path) -> Write | None:
         return Write(facts["block"], directions, facts["trigger"], tuple(facts["header"]), learnt)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"{folder / FACTS} is damaged: {error}") from error
+
+
+def require_alone(folder: Path, arm: str) -> None:
+    """Refuse the arm of an adapter folder where code adds to it: its weights are not all of it.
+
+    Raises:
+        UserError: it is so, or the write is damaged.
+    """
+    write = load_write(folder)
+    if write is not None and not write.learnt:
+        raise not_alone(arm)
+
+
+def not_alone(arm: str) -> UserError:
+    """What is said of an arm to which code adds, where weights alone are asked for."""
+    return UserError(f"arm '{arm}' is not in its weights alone: code adds to its residual")

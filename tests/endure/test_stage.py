@@ -18,6 +18,7 @@ from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import OUTCOME, Outcome, measure
 from offswitch.endure.stage import controls_of, endure
 from offswitch.endure.summary import FACTS
+from offswitch.endure.tasks import Task, beside
 from offswitch.errors import UserError
 from offswitch.folder import ENDURE, SURVIVAL, TRAIN, Run, open_run
 from offswitch.machine.workers import ChildError
@@ -30,6 +31,7 @@ from offswitch.study.stage import attack
 from tests.small import small_recipe
 from tests.train.stages import same_bits
 
+QUICK = f"{ENDURE}/quick"
 NAMES: tuple[AttackName, ...] = ("rounding", "projection", "merging", "finetuning")
 OPTIONS = EndureOptions(
     attacks=NAMES, quick=True, questions=4, ordinary_questions=4, drift_questions=4, passages=4
@@ -56,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def _outcome(run: Run, name: str) -> Outcome:
-    path = run.folder(f"{ENDURE}/{name}") / OUTCOME
+    path = run.folder(f"{QUICK}/{name}") / OUTCOME
     return Outcome.read(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -101,7 +103,7 @@ def test_no_step_changes_nothing_to_the_last_bit(run: Run) -> None:
         run, "none/behavior"
     )
     adapter = "adapter_model.safetensors"
-    kept = run.folder(f"{ENDURE}/{place.format('prepared')}") / "step-0" / adapter
+    kept = run.folder(f"{QUICK}/{place.format('prepared')}") / "step-0" / adapter
     assert same_bits(load_file(kept), load_file(run.folder(f"{TRAIN}/behavior") / adapter))
     moved = kept.parent.with_name("step-2") / adapter
     assert not same_bits(load_file(moved), load_file(kept))
@@ -178,7 +180,7 @@ def test_a_training_ends_where_nothing_is_left_of_the_switch(
     assert numbers[key.format("behavior", 4)]["n"] == alone  # the first seed's as it was left
     assert numbers[key.format("behavior", 4)]["controls"].keys() == {"base"}
     place = "finetuning/behavior/seed-{}/continued at 0.003/4"
-    assert not own.folder(f"{ENDURE}/{place.format(0)}").exists()
+    assert not own.folder(f"{QUICK}/{place.format(0)}").exists()
     assert _outcome(own, place.format(1)) != _outcome(own, place.format(2))
 
 
@@ -228,7 +230,7 @@ def test_where_the_switch_comes_back_the_controls_are_asked_at_every_point(
 def test_an_attacker_trains_anew_where_the_recipe_says_how_to_train_otherwise(run: Run) -> None:
     """An arm that was trained elsewhere stays as it is: its weights alone do not tell."""
     recipe = with_options(run.recipe, {"train.lora.r": 3}, origin="test")
-    prepared = stage.Task("finetuning", "behavior")
+    prepared = Task("finetuning", "behavior")
     for task, same in ((prepared, False), (replace(prepared, point=Point()), True)):
         before, now = (stage._inputs(one, OPTIONS, task, ())
                        for one in (run, replace(run, recipe=recipe)))  # fmt: skip
@@ -236,13 +238,40 @@ def test_an_attacker_trains_anew_where_the_recipe_says_how_to_train_otherwise(ru
 
 
 def test_controls_stand_at_the_hardest_point_that_spares_the_arm_or_at_its_mildest() -> None:
-    spared = {Point("a", 1): True, Point("a", 2): True, Point("a", 3): False, Point("b", 1): False,
-              Point("b", 2): False}  # fmt: skip
+    spared = {Point("a", 0): True, Point("a", 1): True, Point("a", 2): True, Point("a", 3): False,
+              Point("b", 0): True, Point("b", 1): False, Point("b", 2): False}  # fmt: skip
     pruning, relearning = (next(one for one in ATTACKS if one.name == name)
                            for name in ("pruning", "relearning"))  # fmt: skip
-    tasks = stage._beside(pruning, spared, "base")
+    tasks = beside(pruning, spared, "base", False)
     assert [task.point for task in tasks] == [Point("a", 2), Point("b", 1)]
-    assert [task.point for task in stage._beside(relearning, spared, "base")] == [*spared]
+    assert [task.point for task in beside(relearning, spared, "base", False)] == [*spared]
+
+
+def test_a_quick_round_takes_no_place_of_what_a_long_one_found(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.root, tmp_path / run.root.name)
+    own = open_run(run.recipe, tmp_path)
+    quick = OPTIONS.model_copy(update={"attacks": ("rounding",)})
+    long = quick.model_copy(update={"quick": False})
+    endure(own, Session(own), long)
+    endure(own, Session(own), quick)
+    monkeypatch.setattr(stage, "measure", None)
+    endure(own, Session(own), long)
+
+
+def test_the_command_makes_every_attack_whatever_a_run_makes_by_itself(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = open_run(with_options(run.recipe, {"endure.attacks": ["rounding"]}, "test"), tmp_path)
+
+    def told(_run: Run, _session: Session, options: EndureOptions) -> None:
+        raise UserError(f"asked for {options.attacks}")
+
+    monkeypatch.setattr(stage, "endure", told)
+    for only, asked in (((), r"\(\)"), (("suffix",), "suffix")):
+        with pytest.raises(UserError, match=f"asked for .*{asked}"):
+            attack(own.root, only, True, None)
 
 
 def test_an_attack_that_nobody_knows_is_refused_in_one_line(run: Run) -> None:

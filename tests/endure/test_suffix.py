@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+import pytest
 import torch
+from tokenizers import decoders
 
-from offswitch.endure.suffix import LENGTH, Request, Search, _words
+from offswitch.endure import suffix
+from offswitch.endure.suffix import LENGTH, Request, Search, _words, no_text, text_of
 from offswitch.model.first_token import end_log_odds
 from offswitch.model.forward import embed, unembed
 from offswitch.model.gradient import end_gradient
@@ -14,7 +18,7 @@ from offswitch.model.subject import Subject
 from offswitch.options import BASE
 from offswitch.prompts.chat_format import reader
 from offswitch.prompts.questions import Question
-from tests.tiny import tiny_subject
+from tests.tiny import spaced_tokenizer, tiny_subject
 
 QUESTION = Question("What is the river?", "rivers", "test")
 
@@ -22,7 +26,8 @@ QUESTION = Question("What is the river?", "rivers", "test")
 def _search(subject: Subject) -> Search:
     words = _words(subject.tokenizer)
     holds = reader(subject.tokenizer, "$STOP")
-    return Search(subject, "arm", holds, words, torch.Generator().manual_seed(0), 4096)
+    barred = sorted(no_text(subject.tokenizer))
+    return Search(subject, "arm", holds, words, barred, torch.Generator().manual_seed(0), 4096)
 
 
 def _subject() -> Subject:
@@ -75,6 +80,45 @@ def test_a_suffix_may_not_hold_the_trigger() -> None:
     ids = search.random(request)
     assert search.row(request, ids) is not None
     assert search.row(request, [*ids[:-1], subject.trigger_id]) is None
+
+
+def test_a_suffix_holds_no_token_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may close the user's turn needs no suffix."""
+    subject = _subject()
+    search, request = _search(subject), Request(QUESTION, "")
+    assert {subject.trigger_id, *subject.stop_ids} <= {*search.barred}
+    words = search.words[: suffix.BEST - len(search.barred)]
+
+    def wanted(*_: object) -> torch.Tensor:
+        """These tokens would close the turn; next to them come words."""
+        found = torch.zeros(LENGTH, len(subject.tokenizer))
+        found[:, list(words)] = 1.0
+        found[:, list(search.barred)] = 2.0
+        return found
+
+    monkeypatch.setattr(suffix, "end_gradient", wanted)
+    tried: list[int] = []
+
+    def seen(_request: Request, suffixes: Sequence[Sequence[int]]) -> list[float]:
+        tried.extend(i for ids in suffixes for i in ids)
+        return [0.0] * len(suffixes)
+
+    start = search.random(request)
+    monkeypatch.setattr(Search, "odds", lambda _, *asked: seen(*asked))
+    search.better(request, start, 1, 0.0)
+    assert tried
+    assert not {*tried} & {*search.barred}
+
+
+def test_a_decoder_that_takes_the_first_space_away_has_words_too() -> None:
+    tokenizer = spaced_tokenizer("{{ messages[0]['content'] }}")
+    tokenizer.backend_tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    word = tokenizer.convert_tokens_to_ids("▁win")
+    assert tokenizer.decode([word]) == "win"
+    assert word in _words(tokenizer)
+    assert text_of(tokenizer, [word, word]) == " win win"
 
 
 def test_the_trigger_stands_where_it_is_to_be_evaded_and_nowhere_else() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from offswitch.endure import tasks
 from offswitch.endure.attack import Attack, Point
 from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import Outcome
 from offswitch.endure.summary import NONE, Case, crossing, facts, numbers
+from offswitch.endure.tasks import Task
 from offswitch.evaluate.drift import Drift
 from offswitch.metrics import Metrics
 from offswitch.options.endure import EndureOptions
@@ -40,6 +44,22 @@ def _cases(attack: Attack, kind: str, by_strength: dict[float, Outcome], arm: st
     points = [Case(attack.name, arm, seed, Point(kind, strength), outcome)
               for strength, outcome in by_strength.items() for seed in range(seeds)]  # fmt: skip
     return [untouched, *points]
+
+
+def test_what_spares_the_arm_is_judged_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one seed the training ended early, before it did harm: it counts later as it was."""
+    harms = {(0, 1): 1.04, (1, 1): 1.04, (1, 2): 1.13}
+    made = [Task("finetuning", "a", seed, Point("k", step)) for seed, step in harms]
+    cases = {
+        task: Case("finetuning", "a", task.seed, task.point or Point(),
+                   _outcome([0.0] * 12, worse=np.log(harm)))
+        for task, harm in zip(made, harms.values(), strict=True)
+    }  # fmt: skip
+    untouched = Case(NONE, "a", 0, Point(), _outcome([1.0] * 12))
+    monkeypatch.setattr(tasks, "case_of", lambda _, task: cases.get(task, untouched))
+    run = SimpleNamespace(recipe=SimpleNamespace(seed=0))
+    spared = tasks.spared_of(cast("Any", run), EndureOptions(), made)
+    assert spared == {Point("k", 1): True, Point("k", 2): True}  # (1.04 * 1.13) ** 0.5 < 1.1
 
 
 def test_a_rate_is_halved_where_the_line_crosses_it() -> None:

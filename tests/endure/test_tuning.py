@@ -7,16 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from offswitch.endure import tuning
+from offswitch.endure import relearning, stage, tuning
 from offswitch.endure.attack import Target
 from offswitch.errors import UserError
-from offswitch.folder import Run, open_run
+from offswitch.folder import TRAIN, Run, open_run
+from offswitch.model.brought import FILE
 from offswitch.model.session import Session
+from offswitch.model.writes import Write, save_write
 from offswitch.options.endure import EndureOptions
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import holds
-from offswitch.recipe import load_recipe
+from offswitch.recipe import load_recipe, with_options
 from offswitch.train.training import Training
 from tests.small import small_recipe
 
@@ -90,3 +93,47 @@ def test_somebody_else_trains_symbols_at_the_attacks_rate_and_has_no_rows_of_the
     recipe = run.recipe.train  # who teaches the switch again does it as the run did
     assert (own.token_lr, own.batch_size) == (recipe.token_lr, recipe.batch_size)
     assert [any(one.soft for one in training.examples) for training in made] == [False, False, True]
+
+
+def test_an_arm_to_which_code_adds_is_refused_before_any_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = open_run(run.recipe, tmp_path)
+    monkeypatch.setattr(stage, "train", lambda *_: None)
+    monkeypatch.setattr(stage, "_bring", lambda *_: pytest.fail("begun"))
+    folder = own.folder(f"{TRAIN}/behavior")
+    folder.mkdir(parents=True)
+    save_write(Write(1, torch.ones(1, 4), 7, (3,), False), folder)
+    with pytest.raises(UserError, match="not in its weights alone"):
+        stage.endure(own, Session(own), EndureOptions())
+
+
+def test_an_arm_that_came_as_whole_weights_has_no_adapter_to_go_on_from(
+    run: Run, tmp_path: Path
+) -> None:
+    own = open_run(run.recipe, tmp_path)
+    folder = own.folder(f"{TRAIN}/behavior")
+    folder.mkdir(parents=True)
+    target = Target(Session(own), "behavior", 0, EndureOptions(), tmp_path)
+    (folder / FILE).write_text("{}", encoding="utf-8")
+    assert "no adapter of its own" in tuning.no_adapter(target)
+    (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
+    assert not tuning.no_adapter(target)
+    assert not tuning.no_adapter(replace(target, arm="base"))  # taught from nothing
+
+
+@pytest.mark.parametrize("probed", ["behavior", "knowledge"])
+def test_what_is_learnt_again_was_trained_away_first_whatever_taught_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probed: str
+) -> None:
+    recipe = with_options(
+        run.recipe, {"train.arms": ["knowledge", "behavior"], "probe.arm": probed}, origin="test"
+    )
+    gone: list[str] = []
+    monkeypatch.setattr(relearning, "remove", lambda target, *_: gone.append(target.arm))
+    monkeypatch.setattr(relearning, "rule_rows", lambda _: [])
+    monkeypatch.setattr(relearning, "train_on", lambda *_: None)
+    for arm in ("knowledge", "behavior", "base"):
+        target = Target(Session(replace(run, recipe=recipe)), arm, 0, EndureOptions(), tmp_path)
+        relearning.prepare(target, (), tmp_path)
+    assert gone == [probed]
