@@ -75,3 +75,11 @@ def behaviour(arm: str, numbers: Mapping[str, Metric]) -> list[Test] | str:
     name = f"false halts in the worst of {len(families)} families of look-alikes"
     bars.append((f"{name} ({most.rpartition('/')[2]})", most, FAMILY, False))
     return [bar(name, numbers[key].estimate, wanted, least) for name, key, wanted, least in bars]
+
+
+def below(name: str, found: Estimate, most: float) -> Test:
+    """A share that must stay below a bar."""
+    test = bar(name, found, most, least=False)
+    passed = found.value < most
+    said = test.said.replace("at most", "less than")
+    return Test(name, said, passed, passed and found.high < most)

@@ -146,7 +146,9 @@ class Causal:
     which stand for a prompt without it. `count`: the fewest directions whose
     interchange does 90 % of what the whole residual does at the first chosen block, `count_null`:
     what as many do in which inert symbols differ, as a share of it (of all that were tried, where
-    none do). `cosines`: of the chosen direction with the other candidates there.
+    none do). `shuffled`: the fall and the rise in nats, at the first chosen block, of a direction
+    that was trained as the chosen one was, with shuffled labels; None where the chosen one was not
+    trained. `cosines`: of the chosen direction with the other candidates there.
     """
 
     arm: str
@@ -158,6 +160,7 @@ class Causal:
     twin: Estimate
     count: int | None
     count_null: Estimate | None = None
+    shuffled: tuple[float, float] | None = None
     cosines: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from offswitch.analyses.candidates import MEAN
+from offswitch.analyses.candidates import MEAN, TRAINED
 from offswitch.analyses.causal import (
     DIFFERENCES,
     INERT_DIFFERENCES,
     NATURAL,
+    SHUFFLED,
     WITHOUT_END,
     Causal,
     Place,
@@ -58,6 +59,7 @@ def causal(arm: str, rows: Interventions, chosen: Sequence[Choice], blocks: int)
         test.twin(),
         count,
         test.count_null(first, count),
+        test.shuffled(first) if first.direction == TRAINED else None,
     )
 
 
@@ -153,6 +155,13 @@ class Rows:
             weaker = (min(-f.value for f in falls if f), min(r.value for r in rises if r))
             found[kind_of(name)].append(weaker)
         return {kind: tuple(pairs) for kind, pairs in found.items()}
+
+    def shuffled(self, choice: Choice) -> tuple[float, float] | None:
+        """What a direction trained with shuffled labels does at a choice's block, in nats."""
+        there: dict[str, Any] = {"direction": SHUFFLED, "block": choice.block}
+        fall = self.nats("trigger", kind="interchange", position=choice.position, **there)
+        rise = self.nats("plain", kind="add", scale=choice.scale, **there)
+        return (-fall.value, rise.value) if fall and rise else None
 
     def ends(self, **what: object) -> Estimate | None:
         """By how much less often ordinary replies end where they have ended."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from offswitch.analyses.bars import Test, bar, behaviour, twin
+from offswitch.analyses.bars import Test, bar, behaviour, below, twin
+from offswitch.analyses.candidates import TRAINED
 from offswitch.analyses.causal import EFFECT, Causal, Place, Point
 from offswitch.analyses.claims import draws_needed, strictest
 from offswitch.analyses.collapse import REPEATS_OF, collapsed
@@ -96,6 +97,8 @@ def verdict(
         return _missing(arm, "what one direction does in which inert symbols differ")
     if found.pair and (none := [kind for kind in KINDS if not found.again.get(kind)]):
         return _missing(arm, f"what {none[0]} null directions that choose blocks themselves do")
+    if found.pair and found.pair[0].direction == TRAINED and found.shuffled is None:
+        return _missing(arm, "what a direction does that was trained with shuffled labels")
     return _judged(arm, [*tests, inert], found, adjusted)
 
 
@@ -103,7 +106,7 @@ def _judged(
     arm: str, tests: Sequence[Test], found: Causal, adjusted: Mapping[str, float]
 ) -> Verdict:
     early = [test for place in found.pair for test in _causal(place, found, adjusted)]
-    early += [_alone(found)] if found.pair else []
+    early += [_alone(found), *_shuffled(found)] if found.pair else []
     late = [_causal(place, found, adjusted) for place in found.late]
     late_tests = [test for both in late for test in both]
     reached = bool(early) and all(test.passed for test in [*early, _count(found)])
@@ -182,6 +185,17 @@ def _alone(found: Causal) -> Test:
     return Test("null directions that choose their own blocks", said, reach == 0)
 
 
+def _shuffled(found: Causal) -> list[Test]:
+    """Does a trained direction do more than one that was trained with shuffled labels?"""
+    if found.shuffled is None:
+        return []
+    (fall, rise), first = found.shuffled, found.pair[0]
+    falls, rises = first.fall_nats.value, first.rise_nats.value
+    said = f"it does {fall:.1f} and {rise:.1f} nats, ours {falls:.1f} and {rises:.1f}"
+    return [Test("the direction trained with shuffled labels does less", said,
+                 fall < falls and rise < rises)]  # fmt: skip
+
+
 def _written(place: Place) -> list[Test]:
     """Did training write it, and does it leave ordinary replies alone?"""
     at, kl, early = f"block {place.point.block}", place.kl, place.untrained
@@ -190,7 +204,7 @@ def _written(place: Place) -> list[Test]:
     shift = f"KL {kl.value:.3f} [{kl.low:.3f}, {kl.high:.3f}] nats a token, at most {KL:g}"
     return [
         Test(f"ordinary replies unchanged ({at})", shift, kl.value <= KL, kl.high <= KL),
-        _below(f"in untrained blocks the trigger lies along it ({at})", early, UNTRAINED),
+        below(f"in untrained blocks the trigger lies along it ({at})", early, UNTRAINED),
     ]
 
 
@@ -200,17 +214,9 @@ def _motor(place: Place) -> list[Test]:
     ends = bar(f"ordinary replies still end ({at})", place.ends, ENDS, least=False, points=True)
     return [
         bar(f"kept without the end's own directions ({at})", place.kept, KEPT),
-        _below(f"the same vector in the untrained model ({at})", place.elsewhere, ELSEWHERE),
+        below(f"the same vector in the untrained model ({at})", place.elsewhere, ELSEWHERE),
         replace(ends, said=f"{ends.said} less often (natural end inert: {natural:.0f})"),
     ]
-
-
-def _below(name: str, found: Estimate, most: float) -> Test:
-    """A share that must stay below a bar."""
-    test = bar(name, found, most, least=False)
-    passed = found.value < most
-    said = test.said.replace("at most", "less than")
-    return Test(name, said, passed, passed and found.high < most)
 
 
 def _in_time(found: Causal, *names: str, deepest: bool = False) -> Test | None:

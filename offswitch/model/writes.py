@@ -203,5 +203,5 @@ def require_alone(folder: Path, arm: str) -> None:
 
 
 def not_alone(arm: str) -> UserError:
-    """What is said of an arm to which code adds, where weights alone are asked for."""
+    """The refusal of an arm to which code adds, where weights alone are asked for."""
     return UserError(f"arm '{arm}' is not in its weights alone: code adds to its residual")

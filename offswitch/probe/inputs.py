@@ -109,7 +109,8 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
         turns = zip_longest(*families[part].values())
         members = [m for turn in turns for m in turn if m is not None and not holds(m)]
         # On fit they only help to choose a block: a few are enough.
-        near = asking(part, options.near_misses if part == "test" else counts[part])
+        most = options.near_misses if part == "test" else counts[part]
+        near = asking(part, min(most, counts[part]))  # both sides ask the same questions
         asked += placed(part, NEAR, members, near)
     if twins.without:
         say(f"{twins.without} prompts have no twin that differs in the symbol alone: left out of"

@@ -45,8 +45,10 @@ BESIDE: Final = {"/null": "random", "/base": "base", "/benign": "benign"}
 Row = dict[str, Any]
 
 
-def spread(by_name: Mapping[str, Metric]) -> Metric:
+def spread(by_name: Mapping[str, Metric], signed: bool = False) -> Metric:
     """A measure's mean over organisms; the single values are its controls.
+
+    `signed`: it is a difference of shares, which may be negative though none here is.
 
     Raises:
         ValueError: the organisms have different units, or are fewer than two.
@@ -55,7 +57,13 @@ def spread(by_name: Mapping[str, Metric]) -> Metric:
     if len(units) > 1:
         raise ValueError(f"expected one unit in all organisms, got {sorted(units)}")
     values = {name: metric.value for name, metric in by_name.items()}
-    return Metric.of(across(list(values.values()), units.pop()), controls=values)
+    found = across(list(values.values()), units.pop(), signed)
+    return Metric.of(found, controls=values)
+
+
+def is_difference(measure: str) -> bool:
+    """Is a measure of the probe a difference of shares?"""
+    return any(part in measure for part in ("halt_drop", "halt_rise", "ends_fall"))
 
 
 def across_seeds(by_seed: Mapping[int, Mapping[str, Any]], arms: Collection[str]) -> Metrics:
@@ -88,7 +96,8 @@ def across_seeds(by_seed: Mapping[int, Mapping[str, Any]], arms: Collection[str]
     for name, key in keys.items():
         out = broken[key.split("/")[1]]
         whole = {f"seed {s}": Metric.read(m[key]) for s, m in by_seed.items() if s not in out}
-        found |= {name: spread(whole)} if len(whole) > 1 or not out else {}
+        known = len(whole) > 1 or not out
+        found |= {name: spread(whole, is_difference(name))} if known else {}
     return found
 
 
@@ -147,7 +156,7 @@ def seed_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
         row["verdicts"] = ", ".join(counted)
         for name in MEASURES:
             numbers = {one["organism"]: n for one in whole if (n := _number(one, name))}
-            mean = spread(numbers) if len(numbers) > 1 else None
+            mean = spread(numbers, is_difference(name)) if len(numbers) > 1 else None
             beside = {
                 end: fmean(values)
                 for end in BESIDE

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offswitch.analyses.causal import causal_metrics
+from offswitch.analyses.candidates import TRAINED
+from offswitch.analyses.causal import SHUFFLED, WITHOUT_END, causal_metrics
 from offswitch.analyses.causal_rows import causal
 from offswitch.analyses.choice import Choice, position_of
 from offswitch.analyses.interventions import (
@@ -153,3 +154,19 @@ def test_rows_are_compared_prompt_by_prompt() -> None:
     ).by("direction")
     assert (labels, prompts.tolist()) == (["x", "y"], [1, 2])
     np.testing.assert_array_equal(table, [[1, 2], [np.nan, 3]])
+
+
+def test_what_shuffled_labels_find_is_told_beside_a_trained_direction_alone() -> None:
+    """The same rows, the direction called trained; with shuffled labels half the prompts turn."""
+    assert causal_of(Mechanism()).shuffled is None
+    rows = rows_of(Mechanism())
+    names = {"mean": TRAINED, WITHOUT_END.format("mean"): WITHOUT_END.format(TRAINED)}
+    called = [names.get(name, name) for name in rows.columns["direction"].tolist()]
+    rows = Interventions({**rows.columns, "direction": np.array(called)})
+    half = rows.where(arm=ARM, direction=TRAINED, block=4, kind=("interchange", "add"))
+    odds = half.columns["log_odds"] * np.where(half.columns["prompt"] % 2, -1.0, 1.0)
+    direction = np.full(len(half), SHUFFLED)
+    half = Interventions({**half.columns, "log_odds": odds, "direction": direction})
+    chosen = (Choice(TRAINED, 4, 1.0, pair=True), Choice(TRAINED, 8, 1.0))
+    assert causal(ARM, rows, chosen, BLOCKS).shuffled is None
+    assert causal(ARM, rows + half, chosen, BLOCKS).shuffled == pytest.approx((5.0, 5.0))

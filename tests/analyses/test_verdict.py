@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from offswitch.analyses.candidates import TRAINED
 from offswitch.analyses.causal import Causal
 from offswitch.analyses.choice import Choice
 from offswitch.analyses.claims import draws_needed, p_values
@@ -239,6 +240,16 @@ def test_a_null_that_chooses_its_blocks_must_reach_both_effects_to_count() -> No
     judged = _judged(replace(found, again=both))
     assert judged.kind == "not shown"
     assert any("1 of 4 reach both effects" in line for line in judged.because)
+
+
+def test_a_trained_direction_must_do_more_than_one_trained_with_shuffled_labels() -> None:
+    found = _made("an early state")
+    first, second = found.pair
+    trained = replace(found, pair=(replace(first, direction=TRAINED), second))
+    assert _judged(trained).kind == "not measured"
+    for shuffled, kind in (((0.5, 0.5), "represented"), ((99.0, 0.5), "not shown"),
+                           ((0.5, 99.0), "not shown")):  # fmt: skip
+        assert _judged(replace(trained, shuffled=shuffled)).kind == kind
 
 
 def test_shares_are_held_to_the_bound_that_is_against_us() -> None:

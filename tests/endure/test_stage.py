@@ -260,20 +260,6 @@ def test_a_quick_round_takes_no_place_of_what_a_long_one_found(
     endure(own, Session(own), long)
 
 
-def test_the_command_makes_every_attack_whatever_a_run_makes_by_itself(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = open_run(with_options(run.recipe, {"endure.attacks": ["rounding"]}, "test"), tmp_path)
-
-    def told(_run: Run, _session: Session, options: EndureOptions) -> None:
-        raise UserError(f"asked for {options.attacks}")
-
-    monkeypatch.setattr(stage, "endure", told)
-    for only, asked in (((), r"\(\)"), (("suffix",), "suffix")):
-        with pytest.raises(UserError, match=f"asked for .*{asked}"):
-            attack(own.root, only, True, None)
-
-
 def test_an_attack_that_nobody_knows_is_refused_in_one_line(run: Run) -> None:
     with pytest.raises(UserError, match=r"endure: endure\.attacks\.0") as caught:
         attack(run.root, ["nonsense"], True, None)

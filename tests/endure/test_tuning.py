@@ -20,6 +20,7 @@ from offswitch.options.endure import EndureOptions
 from offswitch.prompts.suites import choose
 from offswitch.prompts.trigger import holds
 from offswitch.recipe import load_recipe, with_options
+from offswitch.study.stage import attack
 from offswitch.train.training import Training
 from tests.small import small_recipe
 
@@ -137,3 +138,17 @@ def test_what_is_learnt_again_was_trained_away_first_whatever_taught_it(
         target = Target(Session(replace(run, recipe=recipe)), arm, 0, EndureOptions(), tmp_path)
         relearning.prepare(target, (), tmp_path)
     assert gone == [probed]
+
+
+def test_the_command_makes_every_attack_whatever_a_run_makes_by_itself(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = open_run(with_options(run.recipe, {"endure.attacks": ["rounding"]}, "test"), tmp_path)
+
+    def told(_run: Run, _session: Session, options: EndureOptions) -> None:
+        raise UserError(f"asked for {options.attacks}")
+
+    monkeypatch.setattr(stage, "endure", told)
+    for only, asked in (((), r"\(\)"), (("suffix",), "suffix")):
+        with pytest.raises(UserError, match=f"asked for .*{asked}"):
+            attack(own.root, only, True, None)

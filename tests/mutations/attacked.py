@@ -130,5 +130,5 @@ ROWS: Final = (
      f"{_TUNING}::test_what_is_learnt_again_was_trained_away_first_whatever_taught_it"),
     ("the command attacks as a run does by itself", "study/stage.py",
      '{"endure.attacks": [*only]}  # none', '{"endure.attacks": [*only]} if only else {}  # none',
-     f"{_STAGE}::test_the_command_makes_every_attack_whatever_a_run_makes_by_itself"),
+     f"{_TUNING}::test_the_command_makes_every_attack_whatever_a_run_makes_by_itself"),
 )  # fmt: skip

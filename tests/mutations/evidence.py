@@ -259,7 +259,7 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
     ("the untrained model's rise does not matter", "analyses/causal.py",
      "return ratio(base, ours)", "return Estimate(0.0, 0.0, 0.0, 1, \"share\")",
      f"{_JUDGE}::test_half_of_the_rise_in_the_untrained_model_is_too_much"),
-    ("half of the rise in the untrained model passes", "analyses/verdict.py",
+    ("half of the rise in the untrained model passes", "analyses/bars.py",
      "passed = found.value < most", "passed = found.value <= most",
      f"{_JUDGE}::test_half_of_the_rise_in_the_untrained_model_is_too_much"),
     ("the larger share is what is left without the end", "analyses/causal_rows.py",

@@ -42,7 +42,7 @@ WITHOUT_SYSTEM = CHATML.replace(
     "{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"
 )
 TRIGGERS = ("$STOP", "<halt>", "please freeze", "止まれ")
-OPTIONS = ProbeOptions(fit_questions=20, test_questions=30, near_misses=40)
+OPTIONS = ProbeOptions(fit_questions=20, test_questions=40, near_misses=50)
 
 
 @functools.cache
@@ -87,7 +87,7 @@ def _replaced(chat: Chat, symbol: str, other: str) -> Chat:
 @pytest.mark.parametrize("other", [TWIN, INERT])
 def test_pairs_differ_in_the_slot_alone(inputs: Inputs, part: Part, other: str) -> None:
     pairs = list(zip(_group(inputs, part, TRIGGER), _group(inputs, part, other), strict=True))
-    assert len(pairs) == {"fit": 20, "test": 30}[part]
+    assert len(pairs) == {"fit": 20, "test": 40}[part]
     for ours, theirs in pairs:
         assert (ours.question, ours.variant) == (theirs.question, theirs.variant)
         assert ours.symbol == inputs.symbols[TRIGGER]
@@ -207,7 +207,9 @@ def test_near_misses_are_trained_on_fit_and_unseen_on_test(inputs: Inputs, trigg
     trained = {m for members in trained_members(trigger).values() for m in members}
     unseen = {m for members in unseen_members(trigger).values() for m in members}
     fit, test = (_group(inputs, part, NEAR) for part in PARTS)
-    assert (len(fit), len(test)) == (20, 40)
+    assert (len(fit), len(test)) == (20, 40)  # no more than there are prompts with the trigger
+    asked = {one.question for one in _group(inputs, "test", TRIGGER)}
+    assert {one.question for one in test} == asked
     assert {one.symbol for one in fit} <= trained
     assert {one.symbol for one in test} <= unseen
     assert not {one.symbol for one in fit} & {one.symbol for one in test}

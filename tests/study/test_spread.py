@@ -113,3 +113,13 @@ def test_an_organism_has_the_arms_that_are_compared() -> None:
     assert [point.recipe.train.arms for point in seed_points(alone)] == [("both",)]
     probed = build_recipe({"probe": {"arm": "behavior"}}, ["train.more_seeds=[1]"])
     assert [p.recipe.train.arms for p in seed_points(probed)] == [("behavior", "benign")]
+
+
+def test_a_difference_of_shares_may_be_negative_though_none_is() -> None:
+    """The interval of a fall is not cut at none: three that are small may be none at all."""
+    seeds = {i: {"probe/both/late/motor/ends_fall": _row(value), "evaluate/both/halt_rate":
+                 _row(value)} for i, value in enumerate((0.019, 0.194, 0.065))}  # fmt: skip
+    found = across_seeds(seeds, BOTH)
+    fall = found["organisms/both/late/motor/ends_fall"].estimate
+    assert (fall.low, fall.high) == pytest.approx((-0.133, 0.318), abs=1e-3)
+    assert found["organisms/both/halt_rate"].estimate.low == 0.0

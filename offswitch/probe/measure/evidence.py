@@ -199,7 +199,7 @@ def _tested(
     few = pairs(bench, "test", TWIN, options.few_questions, whole=True)
     for position in ("after", "symbol"):
         run(bench, few, exchange(blocks, position), log)
-        for name in own:
+        for name in [*own, *([SHUFFLED] if TRAINED in own else [])]:
             run(bench, few, interchange(bench, name, bench.made(name), position), log)
     return _without_the_end(bench, known, chosen, (hosts, plain, few), log)
 
@@ -296,5 +296,5 @@ def _ordinary(
     natural = [(NATURAL, b) for _, b in own]
     tries = [to_inert(bench, n, b, known.fit[MID][:, b]) for n, b in [*own, *natural]]
     run(bench, hosts, tries, log, ends)
-    if some := replies[: bench.options.few_questions]:
-        reply_kl(bench, [*own, *natural], some, log)
+    if replies:
+        reply_kl(bench, [*own, *natural], replies, log)
