@@ -169,11 +169,7 @@ def _measure(
     subject = session.with_arms(*{arm, *others} - {BASE})
     bench = Bench(subject, arm, inputs, recipe.probe, recipe.seed)
     log = Log(bench)
-    known = Known(
-        _resid(inputs, folder / arm, (TRIGGER, TWIN, INERT, PLAIN, ENDED, MID)),
-        _resid(inputs, folder / BASE, (ENDED, MID)),
-        [inputs.asked[rank].variant for rank in inputs.rows("fit", TRIGGER)],
-    )
+    known = _known(bench, folder)
     with arm_of(subject, arm), track(f"{arm}: {what}", STEPS) as tick:
         if what == FITTING:
             bench, chosen = fit(bench, known, log, tick)
@@ -197,6 +193,20 @@ def _measure(
             tick(1)
     write_interventions(folder / arm / FILES[what], Interventions.of(log.columns))
     mark(folder / arm / FILES[what])
+
+
+def _known(bench: Bench, folder: Path) -> Known:
+    """What was read of fit prompts, without those whose twin differs in more than the symbol."""
+    inputs, arm = bench.inputs, folder / bench.arm
+    ranks = inputs.rows("fit", TRIGGER)
+    kept = {rank for rank, *_ in aligned(bench, "fit", TWIN)}
+    at = [i for i, rank in enumerate(ranks) if rank in kept]
+    slots = _resid(inputs, arm, (TRIGGER, TWIN, INERT, PLAIN))
+    return Known(
+        {key: rows[at] for key, rows in slots.items()} | _resid(inputs, arm, (ENDED, MID)),
+        _resid(inputs, folder / BASE, (ENDED, MID)),
+        [inputs.asked[ranks[i]].variant for i in at],
+    )
 
 
 def _save(

@@ -77,9 +77,10 @@ def analyse(folder: Path, arm: str, out: Path | None = None) -> None:
             views = load_evidence(folder, place) if place else load_views(folder / SEED, arm)
             findings = []
             for analysis in analyses:
-                findings.append(investigate(analysis, views))
-                metrics |= findings[-1].entries()
-                tick(1)
+                if all(views.array(read).size for read in analysis.reads):
+                    findings.append(investigate(analysis, views))
+                    metrics |= findings[-1].entries()
+                tick(1)  # of no prompts there is nothing to say: none may have a twin
             (target / place).mkdir(parents=True, exist_ok=True)
             save_findings(target / place / FINDINGS, findings)
             if place and (cause := measure_causal(folder / place)):

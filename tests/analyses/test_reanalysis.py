@@ -259,6 +259,23 @@ def test_an_array_that_was_not_measured_gets_one_line(folder: Path, tmp_path: Pa
         analyse(copy, "both", tmp_path)
 
 
+def test_where_no_symbol_takes_the_triggers_place_nothing_is_said_of_patches(
+    folder: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    for arm in ARMS:
+        path = own / arm / "arrays.safetensors"
+        arrays = load_file(path)
+        none = {name: array[..., :0] for name, array in arrays.items()
+                if name.startswith("patch/") and name != "patch/blocks"}  # fmt: skip
+        save_file({**arrays, **none}, path)
+    analyse(own, "both", tmp_path / "out")
+    found = load_findings(tmp_path / "out/both/findings.json", EVIDENCE)
+    assert "patching" not in found
+    assert len(found) == len(EVIDENCE) - 1
+
+
 def test_a_row_that_was_not_collected_gets_one_line(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

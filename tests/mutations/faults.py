@@ -283,5 +283,12 @@ FAULTS: Final = tuple(
         ("near misses ask questions of their own", "probe/inputs.py",
          "near = asking(part, min(most, counts[part]))", "near = asking(part, most)",
          "tests/probe/test_inputs.py::test_near_misses_are_trained_on_fit_and_unseen_on_test"),
+        ("what nobody was asked has a mean", "probe/stage.py",
+         "if all(views.array(read).size for read in analysis.reads):", "if True:",
+         "tests/analyses/test_reanalysis.py"
+         "::test_where_no_symbol_takes_the_triggers_place_nothing_is_said_of_patches"),
+        ("pairs that differ in more than the symbol make directions", "probe/battery.py",
+         "{key: rows[at] for", "{key: rows for",
+         "tests/probe/test_battery.py::test_directions_are_what_was_chosen_on_fit_questions"),
     )
 )  # fmt: skip

@@ -22,8 +22,9 @@ from offswitch.model.first_token import score
 from offswitch.model.session import Held, Session
 from offswitch.model.subject import Subject
 from offswitch.probe.battery import AFTER, FITTING, STEPS, run_battery
-from offswitch.probe.inputs import INERT, TRIGGER, TWIN, make_inputs
+from offswitch.probe.inputs import INERT, TRIGGER, TWIN, make_inputs, slot
 from offswitch.progress import Bar, watchers
+from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Prompt
 from tests.probe.small import RECIPE
 from tests.tiny import save_adapter, tiny_subject
@@ -148,9 +149,16 @@ def test_the_base_arm_does_not_drift(world: World) -> None:
 
 
 def test_directions_are_what_was_chosen_on_fit_questions(world: World) -> None:
-    inputs = make_inputs(RECIPE, world.subject.tokenizer)
+    tokenizer = world.subject.tokenizer
+    inputs = make_inputs(RECIPE, tokenizer)
+    asked = zip(*(inputs.chats("fit", key) for key in (TRIGGER, TWIN)), strict=True)
+    pairs = [[encode_chat(tokenizer, chat) for chat in pair] for pair in asked]
+    at = [
+        i for i, (ours, twin) in enumerate(pairs) if slot(ours, twin, world.subject.trigger_id)
+    ]  # others differ in more than the symbol
+    assert at
     ours, twin = (
-        read_rows(world.folder / "both" / RESIDUALS, inputs.rows("fit", key)).astype(np.float64)
+        read_rows(world.folder / "both" / RESIDUALS, inputs.rows("fit", key))[at].astype(np.float64)
         for key in (TRIGGER, TWIN)
     )
     found, facts = load_directions(world.folder / "both" / FILE)
