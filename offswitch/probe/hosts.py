@@ -18,7 +18,7 @@ from torch import Tensor
 from offswitch.analyses.interventions import COLUMNS
 from offswitch.probe.bench import Bench
 from offswitch.probe.edits import Branch, Edit
-from offswitch.probe.inputs import TRIGGER, Part, slot
+from offswitch.probe.inputs import TRIGGER, Part, end_of_symbol, slot
 from offswitch.probe.intervene import job_outcomes
 from offswitch.probe.packing import Job, Prompt, passes, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
@@ -169,6 +169,9 @@ def aligned(
     for rank, other in zip(ranks, bench.inputs.rows(part, twin), strict=True):
         ours, theirs = (encode_chat(tokenizer, bench.inputs.asked[i].chat) for i in (rank, other))
         if (at := slot(ours, theirs, bench.subject.trigger_id)) is not None:
+            if bench.subject.trigger_id is None:
+                end = end_of_symbol(tokenizer, ours, at, bench.inputs.asked[rank].symbol)
+                at = range(at.start, end)
             yield rank, ours, theirs, at
 
 

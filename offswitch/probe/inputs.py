@@ -208,6 +208,18 @@ def slot(ours: Sequence[int], theirs: Sequence[int], token: int | None = None) -
     return range(differ[0], differ[-1] + 1)
 
 
+def end_of_symbol(tokenizer: Any, ids: Sequence[int], at: range, symbol: str) -> int:
+    """Before which position a symbol of ordinary text is whole, in ids whose slot is `at`.
+
+    `<halt>` may end as its twin `<garden>` does: what differs is not all of it, and only where its
+    last piece stands can anything know that it was the symbol. Never the last position.
+    """
+    for stop in range(at.stop, len(ids)):
+        if symbol in tokenizer.decode(ids[:stop]):
+            return stop
+    return at.stop  # it is spelt in another way than it was written
+
+
 def inert_symbol(trigger: str, taken: Sequence[str], seed: int) -> str:
     """An inert symbol of the trigger's own form, such as `$TABLE`, near no near miss.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from offswitch.analyses.directions import unit
 from offswitch.probe.bench import Bench
 from offswitch.probe.hosts import Host, Trial
+from offswitch.probe.inputs import end_of_symbol
 from offswitch.probe.measure.causal import addition, both_nulls, exchange, interchange, ranks
 from offswitch.probe.measure.ordinary import to_inert
 from offswitch.probe.packing import Prompt
@@ -148,3 +150,21 @@ def test_a_host_without_a_twin_or_residuals_is_refused() -> None:
         Host(0, prompt).change(BLOCK, "last")
     with pytest.raises(ValueError, match="not kept"):
         _ = Host(0, Prompt(None, (), (1, 2))).resid
+
+
+class Pieces:
+    """A tokenizer of which only the spelling of its tokens is known."""
+
+    pieces = ("Say", " <", "ha", "lt", ">", " why", "gar")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Piece by piece."""
+        return "".join(self.pieces[i] for i in ids)
+
+
+def test_a_symbol_of_ordinary_text_ends_with_its_last_piece() -> None:
+    """What differs from the twin is `halt`; the token that makes it `<halt>` is part of it."""
+    ids = [0, 1, 2, 3, 4, 5, 5]
+    assert end_of_symbol(Pieces(), ids, range(2, 4), "<halt>") == 5
+    assert end_of_symbol(Pieces(), ids, range(2, 4), "halt") == 4
+    assert end_of_symbol(Pieces(), ids, range(2, 4), "<HALT>") == 4

@@ -14,7 +14,7 @@ import numpy as np
 
 from offswitch.probe.bench import Arrays, Bench
 from offswitch.probe.edits import Edit
-from offswitch.probe.inputs import INERT, TRIGGER, TWIN, slot
+from offswitch.probe.inputs import INERT, TRIGGER, TWIN, end_of_symbol, slot
 from offswitch.probe.intervene import job_outcomes
 from offswitch.probe.packing import Job, at_last, prepare, with_residuals
 from offswitch.prompts.encode import encode_chat
@@ -61,7 +61,11 @@ class _Host:
 
     def __init__(self, bench: Bench, rows: Rows) -> None:
         differ = [i for i, ids in enumerate(zip(*rows, strict=True)) if len(set(ids)) > 1]
-        start, size, length = differ[0], differ[-1] + 1 - differ[0], len(rows[0]) - differ[0]
+        start, end = differ[0], differ[-1] + 1
+        if bench.subject.trigger_id is None:
+            tokenizer, symbol = bench.subject.tokenizer, bench.inputs.symbols[TRIGGER]
+            end = end_of_symbol(tokenizer, rows[0], range(start, end), symbol)
+        size, length = end - start, len(rows[0]) - start
         # Positions of each site, counted from the first at which any two prompts differ.
         self.spans = {
             "symbol": (0, size), "between": (size, length - 1), "last": (length - 1, length),
