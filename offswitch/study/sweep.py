@@ -111,5 +111,9 @@ class Records:
         return self.root / "organisms" / point.name
 
     def _identity(self, point: Point) -> str:
-        recipe = point.recipe.model_dump(mode="json")
-        return digest({"recipe": recipe, "stage": self.plan.sweep.stage})
+        recipe, stage = point.recipe.model_dump(mode="json"), self.plan.sweep.stage
+        if stage == "evaluate":  # how it would be probed plays no part, but for the arm
+            recipe["probe"] = {"arm": recipe["probe"]["arm"]}
+        if stage != "report":
+            recipe.pop("endure")
+        return digest({"recipe": recipe, "stage": stage})

@@ -18,7 +18,7 @@ from offswitch.study import executors
 from offswitch.study.plan import Plan, load_plan
 from offswitch.study.sweep import Records
 from offswitch.study.table import organism_row, seed_rows, write_tables
-from offswitch.study.worker import UP_TO, Job, work
+from offswitch.study.worker import UP_TO, Job, Outcome, work
 from tests.outside import ROOT
 from tests.small import small_recipe
 
@@ -218,6 +218,25 @@ def test_numbers_made_with_another_recipe_are_not_this_ones(tmp_path: Path) -> N
     stale = json.dumps(record(plan, of="another recipe"))
     (tmp_path / "records" / f"{plan.points[0].name}.json").write_text(stale, encoding="utf-8")
     assert Records(plan, tmp_path).read(plan.points[0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("stage", "option", "same"),
+    [
+        ("evaluate", {"probe.near_misses": 9}, True),
+        ("evaluate", {"endure.questions": 4}, True),
+        ("evaluate", {"evaluate.questions": 2}, False),
+        ("probe", {"probe.near_misses": 9}, False),
+    ],
+)
+def test_what_a_later_stage_would_do_makes_no_other_organism(
+    tmp_path: Path, stage: str, option: dict[str, Any], same: bool
+) -> None:
+    """What was finished elsewhere is kept though an option changed that it does not come to."""
+    before, now = (load_plan(sweep_file(tmp_path, stage=stage, set=some)) for some in ({}, option))
+    (tmp_path / "records").mkdir()
+    Records(before, tmp_path).write(before.points[0], Outcome("finished"))
+    assert Records(now, tmp_path).is_finished(now.points[0]) is same
 
 
 def test_an_organism_that_cannot_run_says_why_and_stops_no_other(
