@@ -102,10 +102,11 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         switches = []
     others = (BASE, *(arm for arm in arms if recipe.arms[arm].role in ("benign", "other")))
 
-    def tasks(what: str, arms: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-        """What is still to be done of one kind."""
-        left = [arm for arm in arms if not _has(folder / arm, what)]
-        return {f"{arm}: {what}": (what, arm, others, inputs, folder, replies) for arm in left}
+    def tasks(arms: Iterable[str], *parts: str) -> dict[str, tuple[Any, ...]]:
+        """What is still to be done of some parts."""
+        left = [(what, arm) for what in parts for arm in arms if not _has(folder / arm, what)]
+        return {f"{arm}: {what}": (what, arm, others, inputs, folder, replies)
+                for what, arm in left}  # fmt: skip
 
     def wait_for(function: Callable[..., None], tasks: dict[str, tuple[Any, ...]]) -> None:
         for _ in session.each(PROBE, function, tasks):
@@ -121,14 +122,13 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
     for arm in switches:  # what goes on from directions that are made again is made again too
         for name in () if _has(folder / arm, FITTING) else AFTER:
             mark_of(folder / arm / FILES[name]).unlink(missing_ok=True)
-    fitting, described = tasks(FITTING, switches), tasks(DESCRIBING, longest_first)
+    fitting, described = tasks(switches, FITTING), tasks(longest_first, DESCRIBING)
     session.ahead(PROBE, _measure, fitting)
     for left in reading.values():
         wait_for(_read, left)
     session.ahead(PROBE, _measure, dict(list(described.items())[:1]))  # while directions are made
     wait_for(_measure, fitting)
-    after = (tasks(what, switches) for what in AFTER)
-    wait_for(_measure, functools.reduce(operator.or_, after) | described)
+    wait_for(_measure, tasks(switches, *AFTER) | described)
     for arm in switches:
         parts = [folder / arm / FILES[what] for what in (FITTING, *AFTER)]
         joined = functools.reduce(operator.add, map(read_interventions, parts))
