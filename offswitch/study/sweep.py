@@ -50,8 +50,10 @@ def run_sweep(
     job = Job(root / "organisms", UP_TO[plan.sweep.stage], update)
     executor = processes if where.address is None else cluster
     outcomes = executor([*points.values()], job, where) if points else ()
+    states: dict[str, Outcome] = {}
     try:
         for done, (name, outcome) in enumerate(outcomes, start=1):
+            states[name] = outcome
             records.write(points[name], outcome)
             how = f"done in {outcome.seconds:.0f} s" if outcome.new else "up to date"
             if outcome.state != "finished":
@@ -64,12 +66,12 @@ def run_sweep(
             from offswitch.study.documents import write_page
 
             write_page(plan, every, root)
-    missing = [point for point in wanted if not records.is_finished(point)]
+    missing = {name: outcome for name, outcome in states.items() if outcome.state != "finished"}
     if missing:
-        name, record = missing[0].name, records.read(missing[0])
+        name, outcome = next(iter(missing.items()))
         raise UserError(
             f"{len(missing)} of {len(wanted)} organisms did not finish; {name} was"
-            f" {record['state']}: {record['reason']}"
+            f" {outcome.state}: {outcome.reason}"
         )
     return root
 
@@ -96,7 +98,12 @@ class Records:
         return self.is_finished(point) and not seen
 
     def write(self, point: Point, outcome: Outcome) -> None:
-        """Write an outcome down; where there was nothing to do, what the organism cost is kept."""
+        """Write an outcome down, unless it did not finish and an earlier one did.
+
+        Where there was nothing to do, what the organism cost is kept.
+        """
+        if outcome.state != "finished" and self.is_finished(point):
+            return
         record = asdict(outcome) | {"of": self._identity(point)}
         record["here"] = self._folder(point).is_dir()
         if not outcome.new and self.is_finished(point):

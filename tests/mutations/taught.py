@@ -67,4 +67,8 @@ ROWS: Final = (
     ("the first fall of any size is where a switch lies", "report/documents_tables.py",
      "if fall.value >= whole.value / 2)", "if fall.value >= 0)",
      f"{_STUDY}::test_arms_that_were_probed_say_how_deep_their_switch_lies"),
+    ("what was refused replaces what was finished", "study/sweep.py",
+     'if outcome.state != "finished" and self.is_finished(point):', "if False:",
+     "tests/study/test_sweep.py"
+     "::test_what_was_finished_is_kept_where_it_does_not_finish_again"),
 )  # fmt: skip

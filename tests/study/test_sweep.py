@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow.parquet as pq
 import pytest
@@ -237,6 +237,21 @@ def test_what_a_later_stage_would_do_makes_no_other_organism(
     (tmp_path / "records").mkdir()
     Records(before, tmp_path).write(before.points[0], Outcome("finished"))
     assert Records(now, tmp_path).is_finished(now.points[0]) is same
+
+
+@pytest.mark.parametrize("state", ["refused", "failed", "lost"])
+def test_what_was_finished_is_kept_where_it_does_not_finish_again(
+    tmp_path: Path, state: Literal["refused", "failed", "lost"]
+) -> None:
+    """A folder of that name with another recipe refuses; the numbers that stand are no worse."""
+    plan = load_plan(sweep_file(tmp_path))
+    (tmp_path / "records").mkdir()
+    records, point = Records(plan, tmp_path), plan.points[0]
+    records.write(point, Outcome("finished", metrics={"evaluate/both/repeats": 0.5}))
+    records.write(point, Outcome(state, "another recipe"))
+    assert records.read(point)["metrics"] == {"evaluate/both/repeats": 0.5}
+    records.write(plan.points[1], Outcome(state, "another recipe"))
+    assert records.read(plan.points[1])["state"] == state
 
 
 def test_an_organism_that_cannot_run_says_why_and_stops_no_other(
