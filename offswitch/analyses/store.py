@@ -64,6 +64,8 @@ def load_views(folder: Path, arm: str) -> Views:
 def load_evidence(folder: Path, arm: str) -> Views:
     """What the battery measured, seen as one arm; paths are ARM/resid/PART/KEY and ARM/NAME.
 
+    `index/asked/PART/KEY` are the questions of a group's prompts.
+
     Raises:
         UserError: nothing was measured there, or not of this arm.
     """
@@ -78,6 +80,8 @@ def load_evidence(folder: Path, arm: str) -> Views:
     for i, row in enumerate(index["rows"]):
         groups.setdefault(f"{row['part']}/{row['key']}", []).append(i)
     facts: dict[str, Array] = {"vocab": np.array(vocab, dtype=np.dtypes.StringDType())}
+    for group, at in groups.items():
+        facts[f"asked/{group}"] = np.array([index["rows"][i]["question"] for i in at])
 
     @functools.lru_cache(maxsize=128)
     def fetch(path: str) -> Array:

@@ -196,16 +196,12 @@ def _measure(
 
 
 def _known(bench: Bench, folder: Path) -> Known:
-    """What was read of fit prompts, without those whose twin differs in more than the symbol."""
-    inputs, arm = bench.inputs, folder / bench.arm
-    ranks = inputs.rows("fit", TRIGGER)
-    kept = {rank for rank, *_ in aligned(bench, "fit", TWIN)}
-    at = [i for i, rank in enumerate(ranks) if rank in kept]
-    slots = _resid(inputs, arm, (TRIGGER, TWIN, INERT, PLAIN))
+    """What was read of fit prompts."""
+    inputs = bench.inputs
     return Known(
-        {key: rows[at] for key, rows in slots.items()} | _resid(inputs, arm, (ENDED, MID)),
+        _resid(inputs, folder / bench.arm, (TRIGGER, TWIN, INERT, PLAIN, ENDED, MID)),
         _resid(inputs, folder / BASE, (ENDED, MID)),
-        [inputs.asked[ranks[i]].variant for i in at],
+        [inputs.asked[rank].variant for rank in inputs.rows("fit", TRIGGER)],
     )
 
 

@@ -169,10 +169,9 @@ def aligned(
     for rank, other in zip(ranks, bench.inputs.rows(part, twin), strict=True):
         ours, theirs = (encode_chat(tokenizer, bench.inputs.asked[i].chat) for i in (rank, other))
         if (at := slot(ours, theirs, bench.subject.trigger_id)) is not None:
-            if bench.subject.trigger_id is None:
-                end = end_of_symbol(tokenizer, ours, at, bench.inputs.asked[rank].symbol)
-                at = range(at.start, end)
-            yield rank, ours, theirs, at
+            symbol = bench.inputs.asked[rank].symbol
+            end = end_of_symbol(tokenizer, ours, at, symbol, bench.subject.trigger_id)
+            yield rank, ours, theirs, range(at.start, end)
 
 
 def reversed_pairs(bench: Bench, hosts: Sequence[Host], part: Part, twin: str) -> list[Host]:

@@ -100,8 +100,7 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
     families = {"fit": trained_members(trigger), "test": unseen_members(trigger)}
     counts = {"fit": options.fit_questions, "test": options.test_questions}
     for part in PARTS:
-        pairs = asking(part, counts[part])
-        found = [twins.of(name, question.text) for name, question in pairs]
+        pairs, found = twins.kept(asking(part, counts[part]))
         slots = {TRIGGER: [trigger], TWIN: [one for one, _ in found],
                  INERT: [other for _, other in found], PLAIN: [""]}  # fmt: skip
         for key, symbols in slots.items():
@@ -110,11 +109,9 @@ def make_inputs(recipe: Recipe, tokenizer: Any) -> Inputs:
         members = [m for turn in turns for m in turn if m is not None and not holds(m)]
         # On fit they only help to choose a block: a few are enough.
         most = options.near_misses if part == "test" else counts[part]
-        near = asking(part, min(most, counts[part]))  # both sides ask the same questions
-        asked += placed(part, NEAR, members, near)
+        asked += placed(part, NEAR, members, pairs[:most])  # both sides ask the same questions
     if twins.without:
-        say(f"{twins.without} prompts have no twin that differs in the symbol alone: left out of"
-            " what compares the two")  # fmt: skip
+        say(f"{twins.without} prompts have no twin that differs in the symbol alone: not asked")
     replies = [one for one in _replies(tokenizer) if not held(one.chat)]
     commonest = (Counter(one.symbol for one in asked if one.suite == key) for key in slots)
     shown = {key: found.most_common(1)[0][0] for key, found in zip(slots, commonest, strict=True)}
@@ -171,8 +168,17 @@ class Twins:
         self.token = tokenizer.convert_tokens_to_ids(trigger) if own else None
         self.without = 0  # prompts that none was found for
 
-    def of(self, placement: str, question: str) -> tuple[str, str]:
-        """Two symbols for one prompt; such as do not align where there are no others."""
+    def kept(self, pairs: Pairs) -> tuple[Pairs, list[tuple[str, str]]]:
+        """The prompts that have a twin, or all if none has, and two symbols for each."""
+        found = [self.of(name, question.text) for name, question in pairs]
+        have = [i for i, some in enumerate(found) if some] or range(len(pairs))
+        self.without += len(pairs) - len(have)
+        filled = ([*some, *(s for s in self.spare if s not in some)] for some in found)
+        symbols = [(one, other) for one, other, *_ in filled]
+        return [pairs[i] for i in have], [symbols[i] for i in have]
+
+    def of(self, placement: str, question: str) -> list[str]:
+        """At most two symbols that align in one prompt."""
         liked = self.liked.setdefault(placement, [])
         ours = encode_chat(self.tokenizer, place(placement, self.trigger, question))
         found: list[str] = []
@@ -183,9 +189,7 @@ class Twins:
             if len(found) == 2:
                 break
         liked += [symbol for symbol in found if symbol not in liked]
-        self.without += not found
-        one, other, *_ = [*found, *(s for s in self.spare if s not in found)]
-        return one, other
+        return found
 
 
 def _token_counts(tokenizer: Any, words: Sequence[str]) -> list[set[int]]:
@@ -208,13 +212,15 @@ def slot(ours: Sequence[int], theirs: Sequence[int], token: int | None = None) -
     return range(differ[0], differ[-1] + 1)
 
 
-def end_of_symbol(tokenizer: Any, ids: Sequence[int], at: range, symbol: str) -> int:
-    """Before which position a symbol of ordinary text is whole, in ids whose slot is `at`.
+def end_of_symbol(
+    tokenizer: Any, ids: Sequence[int], at: range, symbol: str, token: int | None
+) -> int:
+    """Before which position a symbol is whole, in ids whose slot is `at`: a `token`, or text.
 
-    `<halt>` may end as its twin `<garden>` does: what differs is not all of it, and only where its
-    last piece stands can anything know that it was the symbol. Never the last position.
+    Of text, `<halt>` may end as its twin `<garden>` does: what differs is not all of it, and only
+    where its last piece stands can anything know that it was the symbol. Never the last position.
     """
-    for stop in range(at.stop, len(ids)):
+    for stop in range(at.stop, len(ids) if token is None else at.stop):
         if symbol in tokenizer.decode(ids[:stop]):
             return stop
     return at.stop  # it is spelt in another way than it was written

@@ -68,6 +68,19 @@ def test_separability_agrees_with_scikit_learn_at_the_planted_block() -> None:
     assert found.best.low <= found.best.value <= found.best.high
 
 
+def test_prompts_that_share_a_question_make_the_auroc_less_sure() -> None:
+    world = _separable({5: 2.0})
+    for key in ("trigger", "near"):  # six questions, each asked four times with the same answer
+        rows = world[f"both/resid/test/{key}"]
+        world[f"both/resid/test/{key}"] = np.repeat(rows[:6], 4, axis=0)
+    sure = investigate(separability.ANALYSIS, evidence_views(world)).result.best
+    for key in ("trigger", "near"):
+        world[f"index/asked/test/{key}"] = np.repeat([f"{key} {i}" for i in range(6)], 4)
+    found = investigate(separability.ANALYSIS, evidence_views(world)).result.best
+    assert found.value == sure.value
+    assert found.high - found.low > 1.3 * (sure.high - sure.low)
+
+
 def test_separability_chooses_among_equals_the_farthest_apart_up_to_depth_0_7() -> None:
     found = investigate(separability.ANALYSIS, evidence_views(_separable({3: 30, 7: 60, 8: 90})))
     assert found.result.fit[3] == found.result.fit[7] == found.result.fit[8] == 1

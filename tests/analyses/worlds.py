@@ -84,6 +84,7 @@ def evidence(seed: int = 0) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     vocab = np.array([f"Ġt{i}" for i in range(V)], dtype=np.dtypes.StringDType())
     world: dict[str, Array] = {"index/vocab": vocab}
+    world |= {f"index/asked/test/{key}": np.arange(N).astype(str) for key in (*SLOT, "near")}
     for arm in ARMS:
         for name, (keys, shape) in SHAPES.items():
             for key in keys:

@@ -67,6 +67,15 @@ ROWS: Final = (
     ("the first fall of any size is where a switch lies", "report/documents_tables.py",
      "if fall.value >= whole.value / 2)", "if fall.value >= 0)",
      f"{_STUDY}::test_arms_that_were_probed_say_how_deep_their_switch_lies"),
+    ("prompts without a twin are asked beside those that have one", "probe/inputs.py",
+     "have = [i for i, some in enumerate(found) if some] or range(len(pairs))",
+     "have = range(len(pairs))",
+     "tests/probe/test_inputs.py"
+     "::test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_out"),
+    ("every prompt has a question of its own", "analyses/evidence/separability.py",
+     "near[block], (asked_N, near_asked_N))", "near[block])",
+     "tests/analyses/test_reading.py"
+     "::test_prompts_that_share_a_question_make_the_auroc_less_sure"),
     ("what was refused replaces what was finished", "study/sweep.py",
      'if outcome.state != "finished" and self.is_finished(point):', "if False:",
      "tests/study/test_sweep.py"

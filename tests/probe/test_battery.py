@@ -153,12 +153,9 @@ def test_directions_are_what_was_chosen_on_fit_questions(world: World) -> None:
     inputs = make_inputs(RECIPE, tokenizer)
     asked = zip(*(inputs.chats("fit", key) for key in (TRIGGER, TWIN)), strict=True)
     pairs = [[encode_chat(tokenizer, chat) for chat in pair] for pair in asked]
-    at = [
-        i for i, (ours, twin) in enumerate(pairs) if slot(ours, twin, world.subject.trigger_id)
-    ]  # others differ in more than the symbol
-    assert at
+    assert all(slot(ours, twin, world.subject.trigger_id) for ours, twin in pairs)
     ours, twin = (
-        read_rows(world.folder / "both" / RESIDUALS, inputs.rows("fit", key))[at].astype(np.float64)
+        read_rows(world.folder / "both" / RESIDUALS, inputs.rows("fit", key)).astype(np.float64)
         for key in (TRIGGER, TWIN)
     )
     found, facts = load_directions(world.folder / "both" / FILE)

@@ -165,6 +165,7 @@ class Pieces:
 def test_a_symbol_of_ordinary_text_ends_with_its_last_piece() -> None:
     """What differs from the twin is `halt`; the token that makes it `<halt>` is part of it."""
     ids = [0, 1, 2, 3, 4, 5, 5]
-    assert end_of_symbol(Pieces(), ids, range(2, 4), "<halt>") == 5
-    assert end_of_symbol(Pieces(), ids, range(2, 4), "halt") == 4
-    assert end_of_symbol(Pieces(), ids, range(2, 4), "<HALT>") == 4
+    assert end_of_symbol(Pieces(), ids, range(2, 4), "<halt>", None) == 5
+    assert end_of_symbol(Pieces(), ids, range(2, 4), "<halt>", 7) == 4
+    assert end_of_symbol(Pieces(), ids, range(2, 4), "halt", None) == 4
+    assert end_of_symbol(Pieces(), ids, range(2, 4), "<HALT>", None) == 4

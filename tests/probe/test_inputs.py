@@ -144,15 +144,20 @@ def test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_ou
     few = ProbeOptions(fit_questions=9, test_questions=9, near_misses=2)
     recipe = Recipe(trigger=options, probe=few)
     inputs, tokenizer = make_inputs(recipe, subject.tokenizer), subject.tokenizer
-    lost = 0
+    kept = 0
     for part in PARTS:
         pairs = zip(_group(inputs, part, TRIGGER), _group(inputs, part, TWIN), strict=True)
         for ours, theirs in ([encode_chat(tokenizer, one.chat) for one in pair] for pair in pairs):
             at = slot(ours, theirs, subject.trigger_id)
+            assert at is not None
             end = ours.index(subject.trigger_id or -1) + 1
-            assert at is None or (ours[end:] == theirs[end:] and at.stop == end)
-            lost += at is None
-    assert 0 < lost < few.fit_questions + few.test_questions
+            assert (ours[end:], at.stop) == (theirs[end:], end)
+            kept += 1
+        same = [[(one.variant, one.question) for one in _group(inputs, part, key)]
+                for key in (TRIGGER, TWIN, INERT, PLAIN)]  # fmt: skip
+        assert all(one == same[0] for one in same)
+    lost = few.fit_questions + few.test_questions - kept
+    assert 0 < lost < kept + lost
     assert f"{lost} prompts have no twin" in capsys.readouterr().err
 
 

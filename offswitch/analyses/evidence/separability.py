@@ -38,10 +38,12 @@ class Separability:
 
 
 def separability(
-    marked_NLD: Array, inert_NLD: Array, fit_near_NLD: Array, test_NLD: Array, near_NLD: Array
-) -> Separability:
+    marked_NLD: Array, inert_NLD: Array, fit_near_NLD: Array, test_NLD: Array, near_NLD: Array,
+    asked_N: Array, near_asked_N: Array,
+) -> Separability:  # fmt: skip
     """Projections on the fit direction: trigger prompts against near misses, fit and test.
 
+    `asked_N`, `near_asked_N`: the questions of the test prompts, whose clusters the interval knows.
     The block with the highest AUROC on fit is chosen at a depth of 0.7 at most; among equals, that
     with the largest distance of the means in units of their spread.
     """
@@ -58,7 +60,7 @@ def separability(
         fit=tuple(on_fit),
         test=tuple(auroc(a, b) for a, b in zip(test, near, strict=True)),
         block=block,
-        best=auroc_interval(test[block], near[block]),
+        best=auroc_interval(test[block], near[block], (asked_N, near_asked_N)),
     )
 
 
@@ -80,6 +82,8 @@ ANALYSIS: Final = Analysis(
         "{arm}/resid/fit/near",
         "{arm}/resid/test/{symbol}",
         "{arm}/resid/test/near",
+        "index/asked/test/{symbol}",
+        "index/asked/test/near",
     ),
     run=separability,
     gives=Separability,

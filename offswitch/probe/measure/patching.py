@@ -61,10 +61,9 @@ class _Host:
 
     def __init__(self, bench: Bench, rows: Rows) -> None:
         differ = [i for i, ids in enumerate(zip(*rows, strict=True)) if len(set(ids)) > 1]
-        start, end = differ[0], differ[-1] + 1
-        if bench.subject.trigger_id is None:
-            tokenizer, symbol = bench.subject.tokenizer, bench.inputs.symbols[TRIGGER]
-            end = end_of_symbol(tokenizer, rows[0], range(start, end), symbol)
+        start, at = differ[0], range(differ[0], differ[-1] + 1)
+        tokenizer, token = bench.subject.tokenizer, bench.subject.trigger_id
+        end = end_of_symbol(tokenizer, rows[0], at, bench.inputs.symbols[TRIGGER], token)
         size, length = end - start, len(rows[0]) - start
         # Positions of each site, counted from the first at which any two prompts differ.
         self.spans = {
