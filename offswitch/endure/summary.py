@@ -16,7 +16,7 @@ from offswitch.evaluate.drift import Drift, mean_kl, perplexity_ratio
 from offswitch.evaluate.measures import RATE_OF
 from offswitch.metrics import Metric, Metrics, exact, with_controls
 from offswitch.options.endure import EndureOptions
-from offswitch.stats import Estimate
+from offswitch.stats import Estimate, crossing
 from offswitch.stats.clustered import clustered_rate
 
 FACTS: Final = "attacks.json"
@@ -240,10 +240,10 @@ def _half(
     drawn = rng.integers(len(questions), size=(_DRAWS, len(questions)))
     trained = rng.integers(len(seeds), size=(_DRAWS, len(seeds)))
     found = np.array([
-        crossing(strengths, rates_KSQ[:, of][:, :, some].mean((1, 2)), rising)
+        halved(strengths, rates_KSQ[:, of][:, :, some].mean((1, 2)), rising)
         for of, some in zip(trained, drawn, strict=True)
     ])  # fmt: skip
-    _, value, _ = crossing(strengths, rates_KSQ.mean((1, 2)), rising)
+    _, value, _ = halved(strengths, rates_KSQ.mean((1, 2)), rising)
     return Half(value, found[:, 0], found[:, 2], strengths[-1], len(questions))
 
 
@@ -269,19 +269,17 @@ def _within(value: float, draws: tuple[Floats, Floats], unit: str, n: int) -> Me
     return Metric(value, unit, min(low, value), None if np.isinf(high) else max(high, value), n)
 
 
-def crossing(
+def halved(
     strengths: Sequence[float], rates: Floats, rising: bool = False
 ) -> tuple[float, float, float]:
     """The strength at which a rate is half of the first one, between those on either side of it.
 
-    The strength before, that on a straight line, that after; infinite if none gets there.
-    `rising`: the first rate is what is to be reached, and without strength there is none.
+    Infinite if none gets there. `rising`: the first rate is what is to be reached, and without
+    strength there is none.
     """
-    level = float(rates[0]) / 2
-    before = (strengths[0], 0.0 if rising else float(rates[0]))
-    for strength, rate in zip(strengths[1:], rates[1:].tolist(), strict=True):
-        if rate >= level if rising else rate <= level:
-            share = (level - before[1]) / (rate - before[1]) if rate != before[1] else 1.0
-            return float(before[0]), float(before[0] + share * (strength - before[0])), strength
-        before = (strength, rate)
-    return (float("inf"),) * 3
+    half = float(rates[0]) / 2
+    if rising:
+        found = crossing(strengths, [0.0, *rates[1:].tolist()], half)
+    else:
+        found = crossing(strengths, (-rates).tolist(), -half)
+    return found or (float("inf"),) * 3

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from offswitch.plots.documents import HELD_OUT, NEAR, Read, Taught
-from offswitch.stats import Estimate, across
+from offswitch.stats import Estimate, across, crossing
 
 LEVELS: Final = (0.5, 0.9)
 About = Literal["rule", "neutral", "nothing"]
@@ -58,21 +58,6 @@ def savings(taught: Sequence[Taught]) -> list[Saving]:
     return found
 
 
-def crossing(curve: Mapping[int, float], level: float) -> tuple[float, float, float] | None:
-    """After how many steps a curve first gets to a level, between the steps on either side of it.
-
-    The steps before, those on a straight line, those after; None where it does not get there.
-    """
-    steps = sorted(curve)
-    if not steps or curve[steps[0]] >= level:
-        return (float(steps[0]),) * 3 if steps else None
-    for before, after in pairwise(steps):
-        if curve[before] < level <= curve[after]:
-            share = (level - curve[before]) / (curve[after] - curve[before])
-            return before, before + share * (after - before), after
-    return None
-
-
 def area(curve: Mapping[int, float]) -> float:
     """The mean of a curve over its steps, on straight lines between those measured."""
     steps = sorted(curve)
@@ -86,7 +71,7 @@ def _saving(pairs: Sequence[tuple[Taught, Taught]], beside: About) -> Saving:
     reached: dict[float, tuple[int, int]] = {}
     for level in LEVELS:
         theirs, own = (
-            [found for pair in curves if (found := crossing(pair[i], level))] for i in (1, 0)
+            [found for pair in curves if (found := _reached(pair[i], level))] for i in (1, 0)
         )
         reached[level] = len(theirs), len(own)
         if len(theirs) == len(own) == len(pairs):
@@ -98,6 +83,11 @@ def _saving(pairs: Sequence[tuple[Taught, Taught]], beside: About) -> Saving:
     steps = max(max(curve) for pair in curves for curve in pair)
     seeds = tuple(ours.read.seed for ours, _ in pairs)
     return Saving(pairs[0][0].read, beside, seeds, saved, reached, _mean(gained, "share"), steps)
+
+
+def _reached(curve: Mapping[int, float], level: float) -> tuple[float, float, float] | None:
+    steps = sorted(curve)
+    return crossing(steps, [curve[step] for step in steps], level) if steps else None
 
 
 def _mean(values: Sequence[float], unit: str) -> Estimate:

@@ -180,6 +180,24 @@ def across(values: ArrayLike, unit: str, signed: bool = False) -> Estimate:
     return Estimate(centre, low, high, int(data.size), unit)
 
 
+def crossing(
+    at: Sequence[float], values: Sequence[float], level: float
+) -> tuple[float, float, float] | None:
+    """Where does a curve first get up to a level, between the points that were measured?
+
+    The point before, that on a straight line, the point after; thrice the first where it begins
+    there, None where it does not get there.
+    """
+    if values[0] >= level:
+        return (float(at[0]),) * 3
+    for i, value in enumerate(values[1:], start=1):
+        if value >= level:
+            share = (level - values[i - 1]) / (value - values[i - 1])
+            on_the_line = at[i - 1] + share * (at[i] - at[i - 1])
+            return float(at[i - 1]), float(on_the_line), float(at[i])
+    return None
+
+
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
     """How often does a positive score beat a negative one? Ties count half (U / n m)."""
     pos, neg = numbers_of(positive, "AUROC's positive"), numbers_of(negative, "AUROC's negative")

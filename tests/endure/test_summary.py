@@ -13,7 +13,7 @@ from offswitch.endure import tasks
 from offswitch.endure.attack import Attack, Point
 from offswitch.endure.attacks import ATTACKS
 from offswitch.endure.measure import Outcome
-from offswitch.endure.summary import NONE, Case, crossing, facts, numbers
+from offswitch.endure.summary import NONE, Case, facts, halved, numbers
 from offswitch.endure.tasks import Task
 from offswitch.evaluate.drift import Drift
 from offswitch.metrics import Metrics
@@ -64,11 +64,11 @@ def test_what_spares_the_arm_is_judged_as_it_is_told(monkeypatch: pytest.MonkeyP
 
 def test_a_rate_is_halved_where_the_line_crosses_it() -> None:
     none = (float("inf"),) * 3
-    assert crossing([0, 10, 30], np.array([1.0, 0.8, 0.2])) == pytest.approx((10, 20, 30))
-    assert crossing([0, 10, 30], np.array([0.8, 0.4, 0.2])) == pytest.approx((0, 10, 10))
-    assert crossing([0, 10, 30], np.array([1.0, 0.9, 0.8])) == none
-    assert crossing([0, 2, 4], np.array([1.0, 0.25, 0.75]), rising=True) == (2, 3, 4)
-    assert crossing([0, 2, 4], np.array([1.0, 0.1, 0.4]), rising=True) == none
+    assert halved([0, 10, 30], np.array([1.0, 0.8, 0.2])) == pytest.approx((10, 20, 30))
+    assert halved([0, 10, 30], np.array([0.8, 0.4, 0.2])) == pytest.approx((0, 10, 10))
+    assert halved([0, 10, 30], np.array([1.0, 0.9, 0.8])) == none
+    assert halved([0, 2, 4], np.array([1.0, 0.25, 0.75]), rising=True) == (2, 3, 4)
+    assert halved([0, 2, 4], np.array([1.0, 0.1, 0.4]), rising=True) == none
 
 
 def test_the_half_has_an_interval_over_questions() -> None:

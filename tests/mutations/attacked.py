@@ -27,7 +27,7 @@ ROWS: Final = (
      "harm is None or harm.value <= most_damage for harm in harms", "True for harm in harms",
      f"{_SUMMARY}::test_what_ruins_the_model_does_not_count_nor_does_what_lies_behind_it"),
     ("half is taken of one, not of what there was", "endure/summary.py",
-     "level = float(rates[0]) / 2", "level = 0.5",
+     "half = float(rates[0]) / 2", "half = 0.5",
      f"{_SUMMARY}::test_a_rate_is_halved_where_the_line_crosses_it"),
     ("seeds count as questions", "endure/summary.py",
      "first = [at if len(some) > 1 else", "first = [at + row[\"question\"] if len(some) > 1 else",

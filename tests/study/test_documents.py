@@ -21,8 +21,8 @@ from offswitch.plots.documents import NEAR
 from offswitch.prompts.beliefs import TESTS
 from offswitch.recipe import training_seed
 from offswitch.report.documents import page, passed, power, saving, verdict
-from offswitch.report.saved_steps import area, crossing, savings
-from offswitch.stats import across, rate
+from offswitch.report.saved_steps import area, savings
+from offswitch.stats import across, crossing, rate
 from offswitch.study import foretell
 from offswitch.study.documents import study_of, write_page
 from offswitch.study.executors import Where
@@ -165,7 +165,7 @@ def test_a_planted_saving_is_found_with_its_interval_over_seeds(plan: Plan) -> N
 def test_a_level_is_crossed_on_straight_lines_or_not_at_all(
     level: float, expected: tuple[float, float, float] | None
 ) -> None:
-    assert crossing(PLAIN, level) == pytest.approx(expected)
+    assert crossing([*PLAIN], [*PLAIN.values()], level) == pytest.approx(expected)
     assert area({0: 0.0, 10: 1.0}) == 0.5
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from offswitch.analyses.analysis import Analysis, Array, Measure
 from offswitch.analyses.nulls import SWAPS, swapped_pairs, without_the_rule
 from offswitch.metrics import percent, signed
-from offswitch.stats import Estimate, mean, rate
+from offswitch.stats import Estimate, crossing, mean, rate
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def dose(symbol_SN3: Array, inert_SN3: Array, scales_S: Array) -> Dose:
     gap_SN = symbol_SN3[..., 0].astype(np.float64) - inert_SN3[..., 0]
     farthest = int(gap_SN.mean(1).argmax())
     halts_S = symbol_SN3[..., 1].mean(1)
+    reached = crossing(scales_S.tolist(), halts_S.tolist(), 0.5)
     return Dose(
         scales=tuple(scales_S.tolist()),
         halts=tuple(rate(row) for row in symbol_SN3[..., 1]),
@@ -57,19 +58,8 @@ def dose(symbol_SN3: Array, inert_SN3: Array, scales_S: Array) -> Dose:
         projection=tuple(symbol_SN3[..., 2].mean(1).tolist()),
         inert_projection=tuple(inert_SN3[..., 2].mean(1).tolist()),
         apart=mean(gap_SN[farthest], "nats", seed=0),
-        half=_crossing(scales_S, halts_S),
+        half=float(scales_S[-1]) if reached is None else reached[1],
     )
-
-
-def _crossing(scales_S: Array, halts_S: Array) -> float:
-    above = np.flatnonzero(halts_S >= 0.5)
-    if not above.size:
-        return float(scales_S[-1])
-    first = int(above[0])
-    if first == 0:
-        return float(scales_S[0])
-    pair = slice(first - 1, first + 1)
-    return float(np.interp(0.5, halts_S[pair], scales_S[pair]))
 
 
 ANALYSIS: Final = Analysis(
