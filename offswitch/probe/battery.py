@@ -11,6 +11,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,7 +98,7 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
         if not (stands(folder / arm / INTERVENTIONS) and stands(folder / arm / FILE))
     ]
     bench = Bench(subject, recipe.probe.arm, inputs, recipe.probe, recipe.seed)
-    if switches and not all(next(aligned(bench, part, TWIN), None) for part in PARTS):
+    if switches and any(len(list(islice(aligned(bench, part, TWIN), 2))) < 2 for part in PARTS):
         say("no symbol takes the trigger's place token for token: no cause is tested")
         switches = []
     others = (BASE, *(arm for arm in arms if recipe.arms[arm].role in ("benign", "other")))

@@ -169,9 +169,10 @@ class Twins:
         self.without = 0  # prompts that none was found for
 
     def kept(self, pairs: Pairs) -> tuple[Pairs, list[tuple[str, str]]]:
-        """The prompts that have a twin, or all if none has, and two symbols for each."""
+        """The prompts that have a twin, all where fewer than two have; two symbols for each."""
         found = [self.of(name, question.text) for name, question in pairs]
-        have = [i for i, some in enumerate(found) if some] or range(len(pairs))
+        have = [i for i, some in enumerate(found) if some]
+        have = have if len(have) > 1 else list(range(len(pairs)))
         self.without += len(pairs) - len(have)
         filled = ([*some, *(s for s in self.spare if s not in some)] for some in found)
         symbols = [(one, other) for one, other, *_ in filled]

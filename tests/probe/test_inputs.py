@@ -25,6 +25,7 @@ from offswitch.probe.inputs import (
     TWIN,
     Inputs,
     Part,
+    Twins,
     inert_symbol,
     make_inputs,
     slot,
@@ -159,6 +160,20 @@ def test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_ou
     lost = few.fit_questions + few.test_questions - kept
     assert 0 < lost < kept + lost
     assert f"{lost} prompts have no twin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("twins", "kept"), [(0, 5), (1, 5), (2, 2), (5, 5)])
+def test_prompts_without_a_twin_are_left_out_where_two_have_one(
+    monkeypatch: pytest.MonkeyPatch, twins: int, kept: int
+) -> None:
+    found = Twins(Recipe(probe=OPTIONS), tokenizer_of("$STOP"))
+    pairs = [("before", question) for question in load_questions(0)[:5]]
+    have = {question.text for _, question in pairs[:twins]}
+    monkeypatch.setattr(found, "of", lambda _, question: ["$ONE"] * (question in have))
+    asked, symbols = found.kept(pairs)
+    assert (list(asked), len(symbols)) == (pairs[:kept], kept)
+    assert found.without == 5 - kept
+    assert [first for first, _ in symbols[:twins]] == ["$ONE"] * min(twins, kept)
 
 
 def test_questions_that_name_the_trigger_are_not_asked() -> None:
