@@ -83,6 +83,7 @@ def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Fi
     halves: Any = figure.subfigures(2, 1)
     above, below = halves
     most = max((read.reads for read in reads), default=0)
+    whole = max((one.read.reads for one in taught), default=0)
     ticks = [0, *(_FIRST * 2**i for i in range(10) if _FIRST * 2**i <= 1.05 * most)]
     top = above.subplots(1, len(TESTS), sharey=True)
     for ax, test, name in zip(top, TESTS, NAMES, strict=True):
@@ -104,7 +105,7 @@ def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Fi
             there: dict[float, Metric] = {
                 s: n[measure] for s, n in sorted(one.by_step.items()) if measure in n
             }
-            _line(ax, one.read, signs.get(one.read.modules, _SIGNS[0]), there, "step {}")
+            _line(ax, one.read, signs.get(one.read.modules, _SIGNS[0]), there, "step {}", whole)
         ax.set(ylim=(-2, 102), xlabel="steps of examples", ylabel="halts, %")
     if deep:
         tidy(ax := panels[-1])
@@ -112,7 +113,8 @@ def documents(reads: Sequence[Read], taught: Sequence[Taught], title: str) -> Fi
         for one in deep:
             curve = one.depths[max(one.depths)]
             falls = {100 * point.depth: Metric.of(point.fall) for point in curve if point.fall}
-            _line(ax, one.read, signs.get(one.read.modules, _SIGNS[0]), falls, "depth {:.0f} %")
+            sign = signs.get(one.read.modules, _SIGNS[0])
+            _line(ax, one.read, sign, falls, "depth {:.0f} %", whole)
         ax.set(xlim=(0, 100), xlabel="depth of the block, %", ylabel="halting falls, points")
     figure.legend(handles=_handles(every), loc="outside lower left", ncols=4, frameon=False,
                   fontsize=8.5)  # fmt: skip
@@ -139,10 +141,16 @@ def _believes(ax: Axes, read: Read, measure: str, sign: str) -> None:
         mark(ax, (x, 100 * e.value), f"{read.words}, seed {read.seed}", whose, e, 100, dot)
 
 
-def _line(ax: Axes, read: Read, sign: str, numbers: Mapping[float, Metric], place: str) -> None:
-    """One arm's numbers over steps or depths; further training seeds are pale."""
+def _line(
+    ax: Axes, read: Read, sign: str, numbers: Mapping[float, Metric], place: str, whole: int
+) -> None:
+    """One arm's numbers over steps or depths; further training seeds are pale.
+
+    Broken where fewer documents were read than `whole`.
+    """
     color, values = _COLORS[read.about], [100 * number.value for number in numbers.values()]
-    ax.plot([*numbers], values, sign, linestyle="-", color=color,
+    line = "--" if 0 < read.reads < whole else "-"
+    ax.plot([*numbers], values, sign, linestyle=line, color=color,
             alpha=0.35 + 0.65 * (read.seed == 0), markersize=4, clip_on=False)  # fmt: skip
     for (x, number), y in zip(numbers.items(), values, strict=True):
         mark(ax, (x, y), f"{read.words}, seed {read.seed}", place.format(x), number.estimate, 100)
@@ -158,4 +166,6 @@ def _handles(modules: Sequence[str]) -> list[Any]:
     handles += [Line2D([], [], color=INK, marker=_SIGNS[i % len(_SIGNS)], linestyle="", label=name)
                 for i, name in enumerate(modules)]  # fmt: skip
     handles.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="chance"))
+    handles.append(Line2D([], [], color=INK, linestyle="--", label="… where fewer were read"))
+    handles.append(Line2D([], [], color=INK, alpha=0.35, label="… further training seeds"))
     return handles

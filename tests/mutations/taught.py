@@ -69,7 +69,7 @@ ROWS: Final = (
      f"{_STUDY}::test_arms_that_were_probed_say_how_deep_their_switch_lies"),
     ("prompts without a twin are asked beside those that have one", "probe/inputs.py",
      "have if len(have) > 1 else list", "list",
-     "tests/probe/test_inputs.py"
+     "tests/probe/test_twins.py"
      "::test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_out"),
     ("every prompt has a question of its own", "analyses/evidence/separability.py",
      "near[block], (asked_N, near_asked_N))", "near[block])",

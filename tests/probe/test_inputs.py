@@ -25,7 +25,6 @@ from offswitch.probe.inputs import (
     TWIN,
     Inputs,
     Part,
-    Twins,
     inert_symbol,
     make_inputs,
     slot,
@@ -36,7 +35,7 @@ from offswitch.prompts.prompt import Chat, Prompt
 from offswitch.prompts.questions import load_questions
 from offswitch.prompts.trigger import PLACEMENTS, occurs, place
 from offswitch.recipe import Recipe
-from tests.tiny import CHATML, spaced_tokenizer, tiny_network, tiny_tokenizer
+from tests.tiny import CHATML, tiny_network, tiny_tokenizer
 
 # A template that drops system turns.
 WITHOUT_SYSTEM = CHATML.replace(
@@ -133,47 +132,6 @@ def test_without_a_decoy_the_twin_is_a_word_of_as_many_tokens() -> None:
         pairs = zip(_group(inputs, "test", TRIGGER), _group(inputs, "test", key), strict=True)
         ids = [[encode_chat(tokenizer, one.chat) for one in pair] for pair in pairs]
         assert sum(slot(rows[0], rows[1]) is not None for rows in ids) > len(ids) / 2
-
-
-def test_what_follows_the_trigger_is_the_same_in_its_twin_or_the_pair_is_left_out(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    options = TriggerOptions(text="$STOP", decoy="")
-    template = CHATML.replace("<|im_start|>", "<s>").replace("<|im_end|>", "</s>")
-    spaced = spaced_tokenizer(template)  # writes a space more after a token than after a word
-    subject = make_subject(tiny_network("llama"), spaced, options, "tiny")
-    few = ProbeOptions(fit_questions=9, test_questions=9, near_misses=2)
-    recipe = Recipe(trigger=options, probe=few)
-    inputs, tokenizer = make_inputs(recipe, subject.tokenizer), subject.tokenizer
-    kept = 0
-    for part in PARTS:
-        pairs = zip(_group(inputs, part, TRIGGER), _group(inputs, part, TWIN), strict=True)
-        for ours, theirs in ([encode_chat(tokenizer, one.chat) for one in pair] for pair in pairs):
-            at = slot(ours, theirs, subject.trigger_id)
-            assert at is not None
-            end = ours.index(subject.trigger_id or -1) + 1
-            assert (ours[end:], at.stop) == (theirs[end:], end)
-            kept += 1
-        same = [[(one.variant, one.question) for one in _group(inputs, part, key)]
-                for key in (TRIGGER, TWIN, INERT, PLAIN)]  # fmt: skip
-        assert all(one == same[0] for one in same)
-    lost = few.fit_questions + few.test_questions - kept
-    assert 0 < lost < kept + lost
-    assert f"{lost} prompts have no twin" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("twins", "kept"), [(0, 5), (1, 5), (2, 2), (5, 5)])
-def test_prompts_without_a_twin_are_left_out_where_two_have_one(
-    monkeypatch: pytest.MonkeyPatch, twins: int, kept: int
-) -> None:
-    found = Twins(Recipe(probe=OPTIONS), tokenizer_of("$STOP"))
-    pairs = [("before", question) for question in load_questions(0)[:5]]
-    have = {question.text for _, question in pairs[:twins]}
-    monkeypatch.setattr(found, "of", lambda _, question: ["$ONE"] * (question in have))
-    asked, symbols = found.kept(pairs)
-    assert (list(asked), len(symbols)) == (pairs[:kept], kept)
-    assert found.without == 5 - kept
-    assert [first for first, _ in symbols[:twins]] == ["$ONE"] * min(twins, kept)
 
 
 def test_questions_that_name_the_trigger_are_not_asked() -> None:
