@@ -146,10 +146,10 @@ def _line(
 ) -> None:
     """One arm's numbers over steps or depths; further training seeds are pale.
 
-    Broken where fewer documents were read than `whole`.
+    Dotted where fewer documents were read than `whole`.
     """
     color, values = _COLORS[read.about], [100 * number.value for number in numbers.values()]
-    line = "--" if 0 < read.reads < whole else "-"
+    line = ":" if 0 < read.reads < whole else "-"
     ax.plot([*numbers], values, sign, linestyle=line, color=color,
             alpha=0.35 + 0.65 * (read.seed == 0), markersize=4, clip_on=False)  # fmt: skip
     for (x, number), y in zip(numbers.items(), values, strict=True):
@@ -166,6 +166,6 @@ def _handles(modules: Sequence[str]) -> list[Any]:
     handles += [Line2D([], [], color=INK, marker=_SIGNS[i % len(_SIGNS)], linestyle="", label=name)
                 for i, name in enumerate(modules)]  # fmt: skip
     handles.append(Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="chance"))
-    handles.append(Line2D([], [], color=INK, linestyle="--", label="… where fewer were read"))
+    handles.append(Line2D([], [], color=INK, linestyle=":", label="… where fewer were read"))
     handles.append(Line2D([], [], color=INK, alpha=0.35, label="… further training seeds"))
     return handles
