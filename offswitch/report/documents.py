@@ -162,7 +162,7 @@ def _saved(one: Saving) -> str:
         if found := one.saved.get(level):
             side = "earlier" if found.value >= 0 else "later"
             low, high = (found.low, found.high) if found.value >= 0 else (-found.high, -found.low)
-            between = f"{low:.1f} to {high:.1f}".replace("-", "−")
+            between = f"{low:z.1f} to {high:z.1f}".replace("-", "−")
             if count == 1:  # all that is known is between which of the steps measured
                 between = f"anything from {between}"
             parts.append(
