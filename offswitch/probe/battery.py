@@ -131,17 +131,22 @@ def run_battery(session: Session, arms: Sequence[str], folder: Path, replies: Pa
     wait_for(_measure, fitting)
     wait_for(_measure, tasks(switches, *AFTER) | described)
     for arm in switches:
-        parts = [folder / arm / FILES[what] for what in (FITTING, *AFTER)]
-        joined = functools.reduce(operator.add, map(read_interventions, parts))
-        write_interventions(folder / arm / INTERVENTIONS, joined)
-        mark(folder / arm / INTERVENTIONS)
-        for part in parts:
-            part.unlink()
+        _join(folder / arm)
     rows = [
         {"part": a.part, "key": a.suite, "placement": a.variant, "symbol": a.symbol,
          "question": a.question} for a in inputs.asked
     ]  # fmt: skip
     write_json(folder / BATTERY, {"arms": every, "symbols": dict(inputs.symbols), "rows": rows})
+
+
+def _join(folder: Path) -> None:
+    """One table of all interventions on a switch, in place of its parts."""
+    parts = [folder / FILES[what] for what in (FITTING, *AFTER)]
+    joined = functools.reduce(operator.add, map(read_interventions, parts))
+    write_interventions(folder / INTERVENTIONS, joined)
+    mark(folder / INTERVENTIONS)
+    for part in parts:
+        part.unlink()
 
 
 def _read(session: Session, arm: str, inputs: Inputs, folder: Path) -> None:
