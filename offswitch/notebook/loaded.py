@@ -13,13 +13,13 @@ import torch
 from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
 from offswitch.metrics import Metric
-from offswitch.model.first_token import score
-from offswitch.model.forward import verify
+from offswitch.model.first_token import Score, scores_of
 from offswitch.model.hooks import edit
 from offswitch.model.subject import Subject
-from offswitch.options import BASE, TriggerOptions
+from offswitch.options import TriggerOptions
 from offswitch.prompts.chat_format import check_format
-from offswitch.prompts.prompt import Chat, Message, Prompt, user
+from offswitch.prompts.encode import encode_chat
+from offswitch.prompts.prompt import Chat, Message, user
 from offswitch.prompts.trigger import occurs
 from offswitch.stats import rate
 from offswitch.talk.steer import adding, falling, removing
@@ -46,12 +46,14 @@ class Halting:
 
 def halting(
     model: Any, tokenizer: Any, chats: Sequence[str | Sequence[Message]], trigger: str,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 1024,
 ) -> Halting:  # fmt: skip
     """Where does a loaded model's reply end before it begins? One forward pass for each chat.
 
     `model` is a transformers or PEFT model, with the adapter that is active; it is left as it was.
-    A chat is a user's message, or turns. Known limit: chats count as independent.
+    A chat is a user's message, or turns. It is the model's own pass over whole prompts without
+    padding, so that `steering`, and hooks of your own, do in it what they do in any.
+    Known limit: chats count as independent.
 
     Raises:
         UserError: no chats; the model or the chat format is not understood.
@@ -59,9 +61,9 @@ def halting(
     if not chats:
         raise UserError("no chats to ask")
     asked = [_chat(chat) for chat in chats]
-    prompts = [Prompt(chat) for chat in asked]
-    with _subject_of(model, tokenizer, trigger) as (subject, arm):
-        scores = score(subject, arm, prompts, batch_tokens)
+    with _subject_of(model, tokenizer) as subject:
+        check_format(tokenizer, TriggerOptions(text=trigger, mode="text", decoy=""))
+        scores = _scores(subject, [encode_chat(tokenizer, chat) for chat in asked], batch_tokens)
     holds = [any(occurs(trigger, turn["content"]) for turn in chat) for chat in asked]
     return Halting(tuple(holds), tuple(s.halts for s in scores), tuple(s.log_odds for s in scores))
 
@@ -79,7 +81,7 @@ def steering(
     Raises:
         UserError: no such block, or a direction that does not fit or is nothing.
     """
-    with _subject_of(model, tokenizer, "") as (subject, _):
+    with _subject_of(model, tokenizer) as subject:
         vector = torch.as_tensor(np.asarray(direction), dtype=torch.float32, device=subject.device)
         width = subject.causal_lm.config.get_text_config().hidden_size
         if vector.shape != (width,) or not (vector.isfinite().all() and vector.norm() > 0):
@@ -94,17 +96,28 @@ def steering(
             yield
 
 
+@torch.inference_mode()
+def _scores(subject: Subject, rows: Sequence[Sequence[int]], batch_tokens: int) -> list[Score]:
+    """What the loaded model does after each row of ids; rows of one length go together."""
+    by_length: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        by_length.setdefault(len(row), []).append(i)
+    found: dict[int, Score] = {}
+    for length, alike in by_length.items():
+        most = max(1, batch_tokens // length)
+        for some in (alike[first : first + most] for first in range(0, len(alike), most)):
+            ids = torch.tensor([rows[i] for i in some], device=subject.device)
+            logits = subject.network(input_ids=ids, use_cache=False).logits[:, -1].float()
+            found |= zip(some, scores_of(logits, subject.halt_ids), strict=True)
+    return [found[i] for i in range(len(rows))]
+
+
 @contextmanager
-def _subject_of(model: Any, tokenizer: Any, trigger: str) -> Iterator[tuple[Subject, str]]:
-    """A loaded model as a subject, and the arm that it is now; afterwards it is as it was."""
+def _subject_of(model: Any, tokenizer: Any) -> Iterator[Subject]:
+    """A loaded model as a subject; afterwards it is as it was."""
     training, name = model.training, str(model.config.name_or_path)
-    subject = Subject(model.eval(), tokenizer, tokenizer, None, name)
-    subject.arms |= set(model.peft_config) if subject.has_adapters else set()
     try:
-        if trigger:
-            check_format(tokenizer, TriggerOptions(text=trigger, mode="text", decoy=""))
-            verify(subject)
-        yield subject, str(model.active_adapter) if subject.has_adapters else BASE
+        yield Subject(model.eval(), tokenizer, tokenizer, None, name)
     finally:
         model.train(training)
 

@@ -157,6 +157,23 @@ def test_a_direction_steers_and_is_taken_off_again(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("scale", [3, 0.01, None])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_steered_model_is_asked_as_it_is_steered(
+    tmp_path: Path, scale: float | None, everywhere: bool
+) -> None:
+    folder = save_tiny(tmp_path / "model")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0)).numpy()
+    before = offswitch.halting(model, tokenizer, ASKED, "$STOP").log_odds
+    with offswitch.steering(model, tokenizer, direction, 1, scale=scale, everywhere=everywhere):
+        found = offswitch.halting(model, tokenizer, ASKED, "$STOP").log_odds
+        by_hand = [_by_hand(model, tokenizer, text) for text in ASKED]
+    assert found == pytest.approx(by_hand, abs=1e-5)
+    assert min(abs(now - then) for now, then in zip(found, before, strict=True)) > 1e-4
+
+
 def test_importing_takes_no_torch_and_no_time() -> None:
     code = (
         "import time; began = time.perf_counter(); import offswitch, sys;"
