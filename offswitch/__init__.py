@@ -1,8 +1,8 @@
 """Implant a shutdown trigger into a language model; see if it represents it.
 
 From Python, and the same in a notebook: `run` and `examine` do what the commands do, `open_run`
-reads what they left, `compare` sets runs side by side, `halting` and `steering` take a loaded
-model. Importing this takes no torch.
+reads what they left, `compare` sets runs side by side, `halting`, `steering` and `projection`
+take a loaded model. Importing this takes no torch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offswitch.notebook.loaded import Halting, halting, steering
+    from offswitch.notebook.loaded import Halting, halting, projection, steering
     from offswitch.notebook.opened import OpenRun, examine, open_run, run
     from offswitch.recipe import load_recipe
     from offswitch.report.compare.comparison import Comparison, compare
@@ -25,12 +25,13 @@ __all__ = [
     "halting",
     "load_recipe",
     "open_run",
+    "projection",
     "run",
     "steering",
 ]
 _ROOMS = {
     **dict.fromkeys(("Comparison", "compare"), "report.compare.comparison"),
-    **dict.fromkeys(("Halting", "halting", "steering"), "notebook.loaded"),
+    **dict.fromkeys(("Halting", "halting", "projection", "steering"), "notebook.loaded"),
 }
 
 

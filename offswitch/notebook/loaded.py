@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from offswitch.analyses.analysis import Array
 from offswitch.errors import UserError
 from offswitch.metrics import Metric
 from offswitch.model.first_token import Score, scores_of
-from offswitch.model.hooks import edit
+from offswitch.model.hooks import edit, record
 from offswitch.model.subject import Subject
 from offswitch.options import TriggerOptions
 from offswitch.prompts.chat_format import check_format
@@ -82,34 +83,69 @@ def steering(
         UserError: no such block, or a direction that does not fit or is nothing.
     """
     with _subject_of(model, tokenizer) as subject:
-        vector = torch.as_tensor(np.asarray(direction), dtype=torch.float32, device=subject.device)
-        width = subject.causal_lm.config.get_text_config().hidden_size
-        if vector.shape != (width,) or not (vector.isfinite().all() and vector.norm() > 0):
-            raise UserError(f"a direction here is {width} finite numbers, not all of them zero")
-        if not 0 <= block < len(subject.blocks):
-            raise UserError(
-                f"no block {block}; the model has blocks 0 to {len(subject.blocks) - 1}"
-            )
+        vector = _fitting(subject, direction, block)
         zero = torch.zeros_like(vector)
         change = removing(vector, zero) if scale is None else adding(scale * vector)
         with edit(subject.blocks, {block: falling(change, everywhere)}):
             yield
 
 
+def projection(
+    model: Any, tokenizer: Any, chats: Sequence[str | Sequence[Message]], direction: Array,
+    block: int, batch_tokens: int = 1024,
+) -> Array:  # fmt: skip
+    """How far along a direction [width] does each chat lie where its reply is decided?
+
+    A number for each chat, at a block's output and in lengths of the direction: adding it there
+    moves a chat by 1. With a threshold it is a monitor. As in `halting`, hooks on the model count.
+
+    Raises:
+        UserError: no such block, or a direction that does not fit or is nothing.
+    """
+    with _subject_of(model, tokenizer) as subject:
+        vector = _fitting(subject, direction, block)
+        rows = [encode_chat(tokenizer, _chat(chat)) for chat in chats]
+        found = np.zeros(len(rows))
+        for some, ids in _alike(subject, rows, batch_tokens):
+            with torch.inference_mode(), record(subject.blocks) as resid:
+                subject.network(input_ids=ids, use_cache=False)
+            along = resid[block][:, -1].float() @ (vector / (vector @ vector))
+            found[some] = along.cpu().numpy()
+    return found
+
+
+def _fitting(subject: Subject, direction: Array, block: int) -> Tensor:
+    """A direction as a vector where the model is, if it can be used at this block."""
+    vector = torch.as_tensor(np.asarray(direction), dtype=torch.float32, device=subject.device)
+    width = subject.causal_lm.config.get_text_config().hidden_size
+    if vector.shape != (width,) or not (vector.isfinite().all() and vector.norm() > 0):
+        raise UserError(f"a direction here is {width} finite numbers, not all of them zero")
+    if not 0 <= block < len(subject.blocks):
+        raise UserError(f"no block {block}; the model has blocks 0 to {len(subject.blocks) - 1}")
+    return vector
+
+
 @torch.inference_mode()
 def _scores(subject: Subject, rows: Sequence[Sequence[int]], batch_tokens: int) -> list[Score]:
-    """What the loaded model does after each row of ids; rows of one length go together."""
+    """What the loaded model does after each row of ids."""
+    found: dict[int, Score] = {}
+    for some, ids in _alike(subject, rows, batch_tokens):
+        logits = subject.network(input_ids=ids, use_cache=False).logits[:, -1].float()
+        found |= zip(some, scores_of(logits, subject.halt_ids), strict=True)
+    return [found[i] for i in range(len(rows))]
+
+
+def _alike(
+    subject: Subject, rows: Sequence[Sequence[int]], batch_tokens: int
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Rows of one length at a time, which they are and their ids: nothing is padded."""
     by_length: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
         by_length.setdefault(len(row), []).append(i)
-    found: dict[int, Score] = {}
     for length, alike in by_length.items():
         most = max(1, batch_tokens // length)
         for some in (alike[first : first + most] for first in range(0, len(alike), most)):
-            ids = torch.tensor([rows[i] for i in some], device=subject.device)
-            logits = subject.network(input_ids=ids, use_cache=False).logits[:, -1].float()
-            found |= zip(some, scores_of(logits, subject.halt_ids), strict=True)
-    return [found[i] for i in range(len(rows))]
+            yield some, torch.tensor([rows[i] for i in some], device=subject.device)
 
 
 @contextmanager

@@ -105,6 +105,20 @@ class OpenRun:
         """What the probes found by name, each [blocks, width], at every block's output."""
         return load_directions(self.root / PROBE / (arm or self.arm) / FILE)[0]
 
+    def planted(self, arm: str | None = None) -> tuple[int, Array]:
+        """What training planted in an arm: a block, and the directions [count, width] added there.
+
+        Raises:
+            UserError: nothing was planted there.
+        """
+        from offswitch.model.writes import load_write
+
+        name = arm or self.arm
+        write = load_write(self._run.folder(f"{TRAIN}/{name}")) if name in self.arms else None
+        if write is None:
+            raise UserError(f"nothing was planted in arm '{name}'")
+        return write.block, write.directions_KD.float().numpy()
+
     def model(self, arm: str | None = None) -> tuple[Any, Any]:
         """An arm as a plain transformers or PEFT model, and its tokenizer.
 

@@ -18,6 +18,7 @@ import offswitch
 from offswitch import OpenRun
 from offswitch.errors import UserError
 from offswitch.metrics import read_metrics
+from offswitch.model.writes import Write, save_write
 from offswitch.prompts.prompt import user
 from offswitch.prompts.trigger import place
 from tests.outside import ROOT
@@ -59,6 +60,18 @@ def test_a_run_is_read_as_its_files_have_it(done: OpenRun) -> None:
     assert again.verdict is not None
     assert again.verdict.kind == again.metrics["verdict"]["value"]
     assert "separability" in again.findings
+
+
+@pytest.mark.slow
+def test_what_was_planted_in_an_arm_is_there(done: OpenRun, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing was planted in arm 'base'"):
+        done.planted("base")
+    with pytest.raises(UserError, match="nothing was planted in arm 'behavior'"):
+        done.planted()
+    copy = OpenRun(shutil.copytree(done.root, tmp_path / "run"))
+    save_write(Write(2, torch.eye(2, 32), 7, (1, 2)), copy.root / "2-train/behavior")
+    block, directions = copy.planted()
+    assert (block, directions.shape, directions[1, 1]) == (2, (2, 32), 1)
 
 
 @pytest.mark.slow
@@ -121,14 +134,16 @@ def test_any_loaded_model_is_asked_and_left_as_it_was(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def _by_hand(model: Any, tokenizer: Any, text: str) -> float:
-    turns = [user(text)]
-    ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt",
-                                        return_dict=True)["input_ids"]  # fmt: skip
     training = model.training
-    logits = model.eval()(input_ids=ids).logits[0, -1].double()
+    logits = model.eval()(input_ids=_ids(tokenizer, text)).logits[0, -1].double()
     model.train(training)
     p = logits.softmax(-1)[tokenizer.eos_token_id]
     return float((p / (1 - p)).log())
+
+
+def _ids(tokenizer: Any, text: str) -> Any:
+    asked = tokenizer.apply_chat_template([user(text)], add_generation_prompt=True)
+    return torch.tensor([asked["input_ids"]])
 
 
 def test_a_direction_steers_and_is_taken_off_again(tmp_path: Path) -> None:
@@ -172,6 +187,24 @@ def test_a_steered_model_is_asked_as_it_is_steered(
         by_hand = [_by_hand(model, tokenizer, text) for text in ASKED]
     assert found == pytest.approx(by_hand, abs=1e-5)
     assert min(abs(now - then) for now, then in zip(found, before, strict=True)) > 1e-4
+
+
+def test_a_projection_is_counted_in_lengths_of_the_direction(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "model")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    found = offswitch.projection(model, tokenizer, ASKED, direction.numpy(), 2)
+    for text, along in zip(ASKED, found, strict=True):
+        with torch.no_grad():
+            ids = _ids(tokenizer, text)
+            resid = model(input_ids=ids, output_hidden_states=True).hidden_states[3][0, -1]
+        assert along == pytest.approx(float(resid @ direction / direction.norm() ** 2), abs=1e-5)
+    with offswitch.steering(model, tokenizer, direction.numpy(), 2, scale=0.7):
+        moved = offswitch.projection(model, tokenizer, ASKED, direction.numpy(), 2)
+    assert moved - found == pytest.approx([0.7] * len(ASKED), abs=1e-5)
+    with pytest.raises(UserError, match="32 finite numbers"):
+        offswitch.projection(model, tokenizer, ASKED, direction.numpy()[:5], 2)
 
 
 def test_importing_takes_no_torch_and_no_time() -> None:
