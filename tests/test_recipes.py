@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from offswitch.cli import app
 from offswitch.recipe import Recipe, load_recipe
+from offswitch.study.plan import load_plan
 from tests.outside import ROOT, SMALL, changes
 from tests.tiny import save_tiny
 
-SWEEPS: Final = {ROOT / "recipes/sweep.yaml", ROOT / "recipes/documents.yaml"}
+SWEEPS: Final = {ROOT / "recipes" / name for name in ("sweep.yaml", "documents.yaml", "seeds.yaml")}
 RECIPES: Final = sorted(set((ROOT / "recipes").glob("*.yaml")) - SWEEPS)
 EACH = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 QWEN = [path for path in RECIPES if path.stem.startswith("qwen")]
@@ -43,6 +44,12 @@ QWEN_TEMPLATE: Final = """\
 def test_every_recipe_loads_under_its_own_name_and_says_what_it_is_for(path: Path) -> None:
     assert load_recipe(path).name == path.stem
     assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS), ids=lambda path: path.stem)
+def test_every_sweep_can_be_run_as_far_as_its_recipes_go(path: Path) -> None:
+    plan = load_plan(path)
+    assert (plan.name, len(plan.points) > 1) == (path.stem, True)
 
 
 @EACH
