@@ -106,7 +106,8 @@ class Attack:
     once nothing is left of the switch, and `is_made` tells. `lacks` says why an attack cannot
     be done on an arm. `restores`: strength brings the switch back, and controls are attacked at
     every point, not at the hardest alone that spares the arm. Controls are attacked with the first
-    `controlled` kinds; None: with every kind. `settings`: what else a result depends on.
+    `controlled` kinds; None: with every kind. `reads`: the options that concern this attack and not
+    how every attack is measured. `settings`: what else a result depends on.
     """
 
     name: AttackName
@@ -119,6 +120,7 @@ class Attack:
     lacks: Callable[[Target], str] = nothing
     restores: bool = False
     controlled: int | None = None
+    reads: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def seeds(self, point: Point, options: EndureOptions) -> range:

@@ -97,5 +97,6 @@ FINETUNING: Final = Attack(
     is_made=is_made,
     lacks=no_adapter,
     controlled=1,  # each is a training
+    reads=("rates", "rows_file"),
     settings={"steps": STEPS, "quick": QUICK, **ROWS_AS},
 )

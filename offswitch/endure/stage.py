@@ -193,10 +193,12 @@ def _inputs(
     run: Run, options: EndureOptions, task: Task, points: Sequence[Point]
 ) -> dict[str, Any]:
     """What an attack depends on."""
-    own = options.model_dump(mode="json", exclude={"attacks", "most_damage", "seeds"})
+    reads = {name for one in ATTACKS for name in one.reads if one.name != task.attack}
+    own = options.model_dump(mode="json", exclude={"attacks", "most_damage", "seeds"} | reads)
     before = _before(run, [task.attack or NONE])
     before += [replace(task, point=None).name] if task.point else []
-    rows = content_hash(options.rows_file) if options.rows_file else None
+    if own.get("rows_file"):
+        own["rows_file"] = content_hash(Path(own["rows_file"]))
     if task.attack:
         own["settings"] = dict(_attack(task.attack).settings)
     if task.attack and not task.point:  # trained as the recipe says, on rows like its own
@@ -205,7 +207,7 @@ def _inputs(
         own["data"] = recipe.data.model_dump(mode="json", include={*_ROWS})
     return common_inputs(run.recipe) | {
         "task": task.name, "points": [point.key for point in points], "options": own,
-        "rows": rows, "before": run.outputs_hash(*before),
+        "before": run.outputs_hash(*before),
     }  # fmt: skip
 
 

@@ -211,5 +211,6 @@ SUFFIX: Final = Attack(
     points=by_quick(_points(50, 200), _points(10)),
     apply=asked,
     prepare=prepare,
+    reads=("suffix_questions",),
     settings={"length": LENGTH, "candidates": CANDIDATES, "best": BEST},
 )

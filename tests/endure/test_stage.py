@@ -222,9 +222,8 @@ def test_where_the_switch_comes_back_the_controls_are_asked_at_every_point(
         assert asked == arms
     numbers = read_metrics(own.root / "metrics.json")
     for steps in (1, 2, 3):
-        assert numbers[f"endure/behavior/relearning/{steps}/halt_rate"]["controls"].keys() == {
-            "base"
-        }
+        found = numbers[f"endure/behavior/relearning/{steps}/halt_rate"]
+        assert found["controls"].keys() == {"base"}
 
 
 def test_an_attacker_trains_anew_where_the_recipe_says_how_to_train_otherwise(run: Run) -> None:
@@ -235,6 +234,14 @@ def test_an_attacker_trains_anew_where_the_recipe_says_how_to_train_otherwise(ru
         before, now = (stage._inputs(one, OPTIONS, task, ())
                        for one in (run, replace(run, recipe=recipe)))  # fmt: skip
         assert (before == now) is same
+
+
+def test_an_option_concerns_the_attacks_that_read_it(run: Run) -> None:
+    for name, change in (("suffix", {"suffix_questions": 5}), ("finetuning", {"rates": (0.5,)})):
+        both = OPTIONS, OPTIONS.model_copy(update=change)
+        for task in (Task(one.name, "behavior") for one in ATTACKS):
+            before, now = (stage._inputs(run, one, task, ()) for one in both)
+            assert (before == now) is (task.attack != name)
 
 
 def test_controls_stand_at_the_hardest_point_that_spares_the_arm_or_at_its_mildest() -> None:
