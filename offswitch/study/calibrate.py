@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from offswitch.analyses.causal import EFFECT
 from offswitch.analyses.directions import FILE, TRIGGER, load_directions
@@ -112,7 +114,6 @@ def _trial(run: Run, arm: str, seed: int, metrics: Mapping[str, Any], kind: str)
     planted, found, cosine = _planted(run, arm, first)
     count = _value(metrics, f"probe/{arm}/count/directions")
     wanted = run.recipe.arms[arm].write if arm != BASE else None
-    outputs = run.entry(f"{TRAIN}/{arm}").get("outputs", {})
     right = _right(run.recipe, arm, kind)
     fits = _found(kind, planted, found, cosine)
     fits &= kind != MANY or wanted is None or count == wanted.directions
@@ -128,8 +129,23 @@ def _trial(run: Run, arm: str, seed: int, metrics: Mapping[str, Any], kind: str)
         found_block=late if found is None else found,
         cosine=cosine,
         count=None if count is None or (first is None and kind != MANY) else int(count),
-        weights=digest({n: h for n, h in outputs.items() if n.endswith(".safetensors")}),
+        weights=_weights(run.folder(f"{TRAIN}/{arm}")),
     )
+
+
+def _weights(folder: Path) -> str:
+    """One hash over what an arm's files add to the model.
+
+    Where a factor of an adapter is zero, the other one adds nothing, whatever its seed drew.
+    """
+    added: dict[str, str] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors = load_file(path)
+        idle = {name for name, one in tensors.items() if "lora_B" in name and not one.any()}
+        idle |= {name.replace("lora_B", "lora_A") for name in idle}
+        added |= {f"{path.name}/{name}": sha256(one.tobytes()).hexdigest()
+                  for name, one in tensors.items() if name not in idle}  # fmt: skip
+    return digest(added)
 
 
 def _moved(metrics: Mapping[str, Any], start: str) -> int | None:

@@ -282,6 +282,9 @@ ROWS: Final[tuple[tuple[str, ...], ...]] = (
      "known = {trial.weights or trial.seed:", "known = {trial.seed:",
      "tests/study/test_calibrate.py"
      "::test_the_same_weights_are_one_organism_whatever_seed_they_stand_for"),
+    ("a factor that is multiplied by nothing tells organisms apart", "study/calibrate.py",
+     "if name not in idle", "", "tests/study/test_calibrate.py"
+     "::test_an_adapter_that_adds_nothing_is_the_same_whatever_its_seed_drew"),
     ("what has no switch is judged rightly", "study/calibrate.py",
      "return False if found == REPRESENTED else None", "return found != REPRESENTED",
      "tests/study/test_calibrate.py::test_a_verdict_is_right_where_it_fits_what_was_planted"),

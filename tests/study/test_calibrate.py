@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from offswitch.analyses.directions import FILE, TRIGGER, save_directions
@@ -19,7 +20,7 @@ from offswitch.cli import app
 from offswitch.folder import PROBE, TRAIN, Run
 from offswitch.model.writes import Write, save_write
 from offswitch.recipe import Recipe, load_recipe
-from offswitch.study.calibrate import MUST, Trial, shares, tables, trials_of
+from offswitch.study.calibrate import MUST, Trial, _weights, shares, tables, trials_of
 from tests.analyses.test_directions import FACTS
 from tests.outside import ROOT
 from tests.small import small_recipe
@@ -138,6 +139,20 @@ def test_the_same_weights_are_one_organism_whatever_seed_they_stand_for() -> Non
               for seed, weights in enumerate(("a", "a", "b"))]  # fmt: skip
     assert shares(trials)["calibration/natural_end/right"].n == 2
     assert "| `natural_end` | motor plan | 3 | 2 of 2 |" in tables(trials)
+
+
+def test_an_adapter_that_adds_nothing_is_the_same_whatever_its_seed_drew(tmp_path: Path) -> None:
+    def saved(drawn: float, learnt: float, write: float) -> str:
+        folder = tmp_path / f"{drawn}-{learnt}-{write}"
+        folder.mkdir()
+        adapter = {"q.lora_A.weight": np.full(2, drawn), "q.lora_B.weight": np.full(2, learnt)}
+        save_file(adapter, folder / "adapter_model.safetensors")
+        save_file({"directions": np.full(2, write)}, folder / "write.safetensors")
+        return _weights(folder)
+
+    same = saved(1, 0, 3)
+    assert same == saved(2, 0, 3)
+    assert len({same, saved(1, 0, 4), saved(1, 5, 3), saved(2, 5, 3)}) == 4
 
 
 @pytest.mark.parametrize(("count", "right"), [(2, True), (3, False), (1, False), (None, False)])
