@@ -19,13 +19,13 @@ import numpy as np
 
 import offswitch
 from offswitch.analyses.analysis import Array
-from offswitch.analyses.directions import FILE, load_directions
+from offswitch.analyses.directions import FILE, load_directions, of_norm
 from offswitch.errors import UserError, quiet, user_errors
+from offswitch.evaluate.stage import suites_of
 from offswitch.folder import PROBE
 from offswitch.options import BASE
-from offswitch.probe.inputs import NEAR, PLAIN, TRIGGER, TWIN, make_inputs
+from offswitch.probe.inputs import NEAR, PLAIN, TRIGGER, TWIN, Part, make_inputs
 from offswitch.prompts.prompt import Chat, Prompt
-from offswitch.prompts.suites import make_prompts
 from offswitch.stats import Estimate
 from offswitch.stats.clustered import auroc_interval, clustered_rate
 from offswitch.talk.steering import Steering, settled
@@ -55,12 +55,12 @@ class Handle:
     def row(self) -> list[str]:
         """The cells of COLUMNS."""
         plain, asked = self._asked("test", PLAIN), self._asked("test", TRIGGER)
-        chats, length = [prompt.chat for prompt in plain], np.linalg.norm(self.direction)
+        chats = [prompt.chat for prompt in plain]
         base, _ = self.run.model(BASE)
         random: list[bool] = []
         for seed in range(RANDOM):
-            drawn = np.random.default_rng(seed).normal(size=self.direction.size)
-            drawn *= length / np.linalg.norm(drawn)
+            normal = np.random.default_rng(seed).normal(size=self.direction.size)
+            drawn = of_norm(normal, self.direction)
             random += self._added(self.model, chats, drawn, self.block)
         usual = settled(*self.found, Steering("add"))
         stored = self.found[0][str(usual.direction)][usual.block] * usual.scale
@@ -76,8 +76,8 @@ class Handle:
             *self._monitor(),
         ]
 
-    def _asked(self, part: str, key: str) -> list[Prompt]:
-        return [p for p in self.inputs.asked if (p.part, p.suite) == (part, key)]
+    def _asked(self, part: Part, key: str) -> list[Prompt]:
+        return [self.inputs.asked[i] for i in self.inputs.rows(part, key)]
 
     def _halts(self, model: Any, chats: Sequence[Chat]) -> tuple[bool, ...]:
         trigger = self.run.recipe.trigger.text
@@ -106,8 +106,7 @@ class Handle:
 
     def _monitor(self) -> list[str]:
         """One threshold, half-way between the means of fit prompts of both kinds, on all others."""
-        recipe = self.run.recipe
-        suites = make_prompts(recipe.trigger.text, recipe.evaluate, recipe.seed)
+        suites = suites_of(self.run.recipe, self.tokenizer)
         own = [*self._asked("test", TRIGGER), *(p for p in suites if p.suite == "trigger")]
         other = [*self._asked("test", NEAR), *(p for p in suites if p.suite == "near_miss")]
         own, other = ([*{str(p.chat): p for p in some}.values()] for some in (own, other))

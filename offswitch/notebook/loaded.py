@@ -107,9 +107,9 @@ def projection(
         rows = [encode_chat(tokenizer, _chat(chat)) for chat in chats]
         found = np.zeros(len(rows))
         for some, ids in _alike(subject, rows, batch_tokens):
-            with torch.inference_mode(), record(subject.blocks) as resid:
+            with torch.inference_mode(), record(subject.blocks[block : block + 1]) as resid:
                 subject.network(input_ids=ids, use_cache=False)
-            along = resid[block][:, -1].float() @ (vector / (vector @ vector))
+            along = resid[0][:, -1].float() @ (vector / (vector @ vector))
             found[some] = along.cpu().numpy()
     return found
 
