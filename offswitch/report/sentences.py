@@ -103,7 +103,8 @@ def sure(material: Material) -> str:
         return ""
     tests = material.verdict.tests
     passed = [test for test in tests if test.passed]
-    lines = [f"Of {len(tests)} tests {len(passed)} pass"]
+    alone = f"The one test that decides here {'passes' if passed else 'fails'}"
+    lines = [alone if len(tests) == 1 else f"Of {len(tests)} tests {len(passed)} pass"]
     if narrow := material.verdict.narrow:
         lines[0] += f", {narrow} of them {NARROWLY}"
     found = material.causal.get(material.verdict.arm)

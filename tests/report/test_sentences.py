@@ -160,6 +160,12 @@ def test_the_prompts_behind_the_verdict_are_those_of_the_fall_that_was_tested() 
         assert f"; causal tests have n = {n} prompts; one training." in told
 
 
+def test_one_test_alone_is_told_in_the_singular() -> None:
+    told = sentences.sure(_material("both", 0.4, 0.0, 0.0, twin=0.0))
+    assert told.startswith("The one test that decides here fails")
+    assert sentences.sure(_material("both", 1.0, 0.0, 0.0, twin=0.0)).startswith("Of ")
+
+
 def test_where_the_probed_arm_is_missing_another_one_is_named() -> None:
     assert "`knowledge`" in sentences.answer(_material("knowledge", 0.0, 0.0, 0.0))[0]
 
