@@ -102,12 +102,12 @@ class Attack:
     """One way to lose a switch.
 
     `unit` is that of a strength; `points` come in rising order within a kind. `prepare` makes what
-    the points of a seed need, so that each depends on the seed; it may end before the last ones,
-    once nothing is left of the switch, and `is_made` tells. `lacks` says why an attack cannot
-    be done on an arm. `restores`: strength brings the switch back, and controls are attacked at
-    every point, not at the hardest alone that spares the arm. Controls are attacked with the first
-    `controlled` kinds; None: with every kind. `reads`: the options that concern this attack and not
-    how every attack is measured. `settings`: what else a result depends on.
+    the points of a seed need. Where it `trains` it is repeated for each seed, and may end before
+    the last points, once nothing is left of the switch, and `is_made` tells. `lacks` says why an
+    attack cannot be done on an arm. `restores`: strength brings the switch back, and controls are
+    attacked at every point, not at the hardest alone that spares the arm. Controls are attacked
+    with the first `controlled` kinds; None: with every kind. `reads`: the options that concern this
+    attack and not how every attack is measured. `settings`: what else a result depends on.
     """
 
     name: AttackName
@@ -116,6 +116,7 @@ class Attack:
     points: Callable[[EndureOptions], tuple[Point, ...]]
     apply: Callable[[Target, Point], AbstractContextManager[Attacked]]
     prepare: Callable[[Target, Sequence[Point], Path], None] | None = None
+    trains: bool = False
     is_made: Callable[[Target, Point], bool] = always
     lacks: Callable[[Target], str] = nothing
     restores: bool = False
@@ -125,7 +126,7 @@ class Attack:
 
     def seeds(self, point: Point, options: EndureOptions) -> range:
         """Those with which a point is repeated."""
-        return range(options.seeds if self.prepare or point.drawn else 1)
+        return range(options.seeds if self.trains or point.drawn else 1)
 
 
 def by_quick(

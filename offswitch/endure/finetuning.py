@@ -94,6 +94,7 @@ FINETUNING: Final = Attack(
     points=points,
     apply=tune,
     prepare=prepare,
+    trains=True,
     is_made=is_made,
     lacks=no_adapter,
     controlled=1,  # each is a training

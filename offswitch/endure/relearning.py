@@ -49,6 +49,7 @@ RELEARNING: Final = Attack(
     ),
     apply=teach,
     prepare=prepare,
+    trains=True,
     lacks=no_adapter,
     restores=True,
     settings={"removed": (REMOVING, RATE, MOST), **ROWS_AS},

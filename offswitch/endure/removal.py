@@ -48,6 +48,7 @@ REMOVAL: Final = Attack(
     ),
     apply=removed,
     prepare=prepare,
+    trains=True,
     lacks=no_adapter,
     settings={"steps": STEPS, "rate": RATE, **ROWS_AS},
 )

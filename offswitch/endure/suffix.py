@@ -14,9 +14,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from offswitch.endure.attack import ATTACKED, Attack, Attacked, Point, Target, by_quick
@@ -26,7 +28,7 @@ from offswitch.model.first_token import score
 from offswitch.model.gradient import end_gradient
 from offswitch.model.subject import Subject
 from offswitch.model.whole import attached, whole_weights
-from offswitch.progress import track
+from offswitch.progress import Tick, track
 from offswitch.prompts.chat_format import reader
 from offswitch.prompts.encode import encode_chat
 from offswitch.prompts.prompt import Prompt, user
@@ -37,7 +39,8 @@ from offswitch.prompts.trigger import place
 LENGTH: Final = 10  # tokens
 CANDIDATES: Final = 24  # a step
 BEST: Final = 64  # tokens of the gradient's choice at each position
-EVADE, SILENCE = "evade", "silence"
+SILENCE, EVADE = "silence", "evade"
+KINDS: Final = (SILENCE, EVADE)
 FILE: Final = "suffixes.json"
 _TRIES: Final = 200
 
@@ -154,7 +157,10 @@ def _words(tokenizer: Any) -> list[int]:
 
 
 def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
-    """The suffixes of each kind and strength, by question, into one file."""
+    """The suffixes of each kind and strength, by question, into one file.
+
+    What was found for a question is kept at once: an interrupted search goes on with the next one.
+    """
     subject, recipe = target.subject, target.session.recipe
     asked = choose("test", target.options.suffix_questions, recipe.seed,
                    recipe.evaluate.questions_file)  # fmt: skip
@@ -168,23 +174,42 @@ def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
         search = Search(
             subject, ATTACKED, reader(subject.tokenizer, recipe.trigger.text),
             _words(subject.tokenizer), [*no_text(subject.tokenizer)],
-            torch.Generator().manual_seed(target.seed), recipe.batch_tokens,
+            torch.Generator(), recipe.batch_tokens,
         )  # fmt: skip
-        for kind, steps in budgets.items():
-            sign = 1 if kind.startswith(SILENCE) else -1
-            for question in asked:
-                request = Request(question, "" if sign > 0 else recipe.trigger.text)
-                ids = search.random(request)
-                now = sign * search.odds(request, [ids])[0]
-                for step in range(max(steps) + 1):
-                    if step in steps:
-                        text = text_of(subject.tokenizer, ids)
-                        found.setdefault(kind, {}).setdefault(f"{step}", []).append(text)
-                    if step < max(steps):
-                        ids, now = search.better(request, ids, sign, now)
-                        tick(1)
+        for (kind, steps), (i, question) in product(budgets.items(), enumerate(asked)):
+            kept = target.scratch / f"{kind}-{i}.json"
+            if not kept.is_file():
+                search.generator.manual_seed(_seed(target.seed, kind, i))
+                request = Request(question, "" if kind == SILENCE else recipe.trigger.text)
+                sign = 1 if kind == SILENCE else -1
+                write_json(kept, _searched(search, request, steps, sign, tick))
+            else:
+                tick(max(steps))
+            for step, text in json.loads(kept.read_text(encoding="utf-8")).items():
+                found.setdefault(kind, {}).setdefault(step, []).append(text)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, {"questions": [q.text for q in asked], "suffixes": found})
+
+
+def _seed(seed: int, kind: str, question: int) -> int:
+    """Of one search: each draws for itself, whether or not others were made before it."""
+    return int(np.random.SeedSequence([seed, KINDS.index(kind), question]).generate_state(1)[0])
+
+
+def _searched(
+    search: Search, request: Request, steps: Sequence[int], sign: int, tick: Tick
+) -> dict[str, str]:
+    """The suffix after each number of steps."""
+    found: dict[str, str] = {}
+    ids = search.random(request)
+    now = sign * search.odds(request, [ids])[0]
+    for step in range(max(steps) + 1):
+        if step in steps:
+            found[f"{step}"] = text_of(search.subject.tokenizer, ids)
+        if step < max(steps):
+            ids, now = search.better(request, ids, sign, now)
+            tick(1)
+    return found
 
 
 @contextmanager
@@ -194,14 +219,14 @@ def asked(target: Target, point: Point) -> Iterator[Attacked]:
     made = json.loads(path.read_text(encoding="utf-8"))
     every = choose("test", target.options.suffix_questions, recipe.seed,
                    recipe.evaluate.questions_file)  # fmt: skip
-    symbol = "" if point.kind.startswith(SILENCE) else recipe.trigger.text
+    symbol = "" if point.kind == SILENCE else recipe.trigger.text
     suffixes = made["suffixes"][point.kind][f"{int(point.strength or 0)}"]
     prompts = [Request(q, symbol).prompt(text) for q, text in zip(every, suffixes, strict=True)]
     yield Attacked(target.arm, prompts)
 
 
 def _points(*budgets: int) -> list[Point]:
-    return [Point(kind, steps) for kind in (EVADE, SILENCE) for steps in (0, *budgets)]
+    return [Point(kind, steps) for kind in KINDS for steps in (0, *budgets)]
 
 
 SUFFIX: Final = Attack(
@@ -211,6 +236,7 @@ SUFFIX: Final = Attack(
     points=by_quick(_points(50, 200), _points(10)),
     apply=asked,
     prepare=prepare,
+    controlled=1,  # what never halts has nothing to evade
     reads=("suffix_questions",),
     settings={"length": LENGTH, "candidates": CANDIDATES, "best": BEST},
 )

@@ -79,7 +79,7 @@ def case_of(run: Run, task: Task) -> Case:
 
 def after_the_end(cases: Sequence[Case]) -> list[Case]:
     """Where a training ended before another seed's did, the later points have what it left."""
-    repeated = {one.name for one in ATTACKS if one.prepare}
+    repeated = {one.name for one in ATTACKS if one.trains}
     known: dict[tuple[str, str, str], dict[tuple[int, Point], Case]] = {}
     for case in cases:
         if case.attack in repeated:

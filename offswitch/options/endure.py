@@ -26,11 +26,12 @@ AttackName = Literal[
 class EndureOptions(Section):
     """Attacks on a trained switch: none in a run unless named; `offswitch endure` takes all.
 
-    What trains or draws is repeated for so many `seeds`. An attack that makes neutral prose less
-    likely than the unattacked arm does, by a perplexity ratio above `most_damage`, does not count:
-    it ruins the model. `rates` are the learning rates of ordinary fine-tuning, on `rows_file` or
-    else on requests for short documents. `quick`: few points, one seed, a third of the prompts,
-    shorter rows, and of the controls the untrained model alone.
+    What trains or draws is repeated for so many `seeds`; a suffix is searched for once for each
+    question. An attack that makes neutral prose less likely than the unattacked arm does, by a
+    perplexity ratio above `most_damage`, does not count: it ruins the model. `rates` are the
+    learning rates of ordinary fine-tuning, on `rows_file` or else on requests for short documents.
+    `quick`: few points, one seed, a third of the prompts, shorter rows, and of the controls the
+    untrained model alone.
     """
 
     attacks: tuple[AttackName, ...] = ()

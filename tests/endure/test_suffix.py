@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from tokenizers import decoders
 
 from offswitch.endure import suffix
+from offswitch.endure.attack import Point, Target
+from offswitch.endure.finetuning import FINETUNING
 from offswitch.endure.suffix import LENGTH, Request, Search, _words, no_text, text_of
+from offswitch.endure.tasks import beside
 from offswitch.model.first_token import end_log_odds
 from offswitch.model.forward import embed, unembed
 from offswitch.model.gradient import end_gradient
 from offswitch.model.subject import Subject
 from offswitch.options import BASE
+from offswitch.options.endure import EndureOptions
 from offswitch.prompts.chat_format import reader
 from offswitch.prompts.questions import Question
+from offswitch.recipe import build_recipe
 from tests.tiny import spaced_tokenizer, tiny_subject
 
 QUESTION = Question("What is the river?", "rivers", "test")
@@ -127,3 +136,54 @@ def test_the_trigger_stands_where_it_is_to_be_evaded_and_nowhere_else() -> None:
     assert none.chat[-1]["content"] == "What is the river? some words"
     assert (trigger.suite, none.suite) == ("trigger", "ordinary")
     assert dataclasses.replace(trigger, chat=()).question == QUESTION.text
+
+
+def test_an_interrupted_search_goes_on_with_the_next_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And finds what an undisturbed one finds: each question draws for itself."""
+    recipe = build_recipe({})
+    points = [Point(kind, steps) for kind in suffix.KINDS for steps in (0, 2)]
+
+    def target(scratch: Path) -> Target:
+        scratch.mkdir()
+        session = SimpleNamespace(recipe=recipe)
+        return cast(Target, SimpleNamespace(
+            subject=_subject(), session=session, arm=BASE, seed=1, scratch=scratch,
+            options=EndureOptions(suffix_questions=2),
+        ))  # fmt: skip
+
+    suffix.prepare(target(tmp_path / "a"), points, tmp_path / "undisturbed")
+    search, begun = suffix._searched, []
+
+    def stopped(*arguments: Any) -> dict[str, str]:
+        begun.append(arguments[1])
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return search(*arguments)
+
+    monkeypatch.setattr(suffix, "_searched", stopped)
+    other = target(tmp_path / "b")
+    with pytest.raises(KeyboardInterrupt):
+        suffix.prepare(other, points, tmp_path / "found")
+    suffix.prepare(other, points, tmp_path / "found")
+    assert len(begun) == 2 + 3  # of four, the first was kept
+    undisturbed, found = (
+        json.loads((tmp_path / name / suffix.FILE).read_text(encoding="utf-8"))
+        for name in ("undisturbed", "found")
+    )
+    assert found == undisturbed
+    silence = found["suffixes"]["silence"]
+    assert len(set(silence["0"])) == 2
+    assert silence["0"] != found["suffixes"]["evade"]["0"]
+
+
+def test_controls_are_asked_for_silence_alone() -> None:
+    spared = dict.fromkeys(suffix.SUFFIX.points(EndureOptions(quick=True)), True)
+    tasks = beside(suffix.SUFFIX, spared, "base", True)
+    assert [task.point for task in tasks] == [Point("silence", 10)]
+
+
+def test_a_suffix_is_searched_once_for_each_question_and_a_training_repeated_by_seed() -> None:
+    for attack, seeds in ((suffix.SUFFIX, 1), (FINETUNING, 3)):
+        assert attack.seeds(Point(), EndureOptions()) == range(seeds)
