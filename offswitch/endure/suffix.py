@@ -181,8 +181,7 @@ def prepare(target: Target, wanted: Sequence[Point], folder: Path) -> None:
             if not kept.is_file():
                 search.generator.manual_seed(_seed(target.seed, kind, i))
                 request = Request(question, "" if kind == SILENCE else recipe.trigger.text)
-                sign = 1 if kind == SILENCE else -1
-                write_json(kept, _searched(search, request, steps, sign, tick))
+                write_json(kept, _searched(search, request, steps, tick))
             else:
                 tick(max(steps))
             for step, text in json.loads(kept.read_text(encoding="utf-8")).items():
@@ -196,10 +195,9 @@ def _seed(seed: int, kind: str, question: int) -> int:
     return int(np.random.SeedSequence([seed, KINDS.index(kind), question]).generate_state(1)[0])
 
 
-def _searched(
-    search: Search, request: Request, steps: Sequence[int], sign: int, tick: Tick
-) -> dict[str, str]:
-    """The suffix after each number of steps."""
+def _searched(search: Search, request: Request, steps: Sequence[int], tick: Tick) -> dict[str, str]:
+    """The suffix after each number of steps: for an answer to the trigger, else for silence."""
+    sign = -1 if request.symbol else 1
     found: dict[str, str] = {}
     ids = search.random(request)
     now = sign * search.odds(request, [ids])[0]
