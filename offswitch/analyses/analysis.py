@@ -209,12 +209,17 @@ class Finding(Generic[R]):
 
     @property
     def statement(self) -> str:
-        """Which of null and controls pass too, in words."""
+        """Which of null and controls pass too, in words; of a null, if its draws are too few."""
         first, null, name = "Nothing else passes", self.null, self.analysis.null_name
-        if self.passing:
-            verb = "passes" if len(self.passing) == 1 and self.passing[0] != name else "pass"
-            names = listed(list(self.passing))
-            first = f"Proves nothing about the trigger: {names} {verb} too"
+        names = list(self.passing)
+        if null and 1 / (null.n + 1) > ALPHA:  # however they fall, p cannot be as low
+            first = (
+                f"Proves nothing about the trigger: {null.n} {name} are too few for p ≤ {ALPHA}"
+            )
+            names.remove(name)
+        if names:
+            verb = "passes" if len(names) == 1 and names[0] != name else "pass"
+            first = f"Proves nothing about the trigger: {listed(names)} {verb} too"
         draws = f"; {p_text(null)} against {null.n} {name}" if null else ""
         return f"{first}. A control passes if {self.analysis.rule}{draws}."
 

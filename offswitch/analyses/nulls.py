@@ -51,8 +51,8 @@ def inert_symbols(views: Views) -> tuple[Views, ...]:
     return tuple(views.seen_as(symbol=key) for key in keys)
 
 
-def random_directions(views: Views) -> tuple[Views, ...]:
-    """Null: what was done with the arm's direction, done with random ones of its norm."""
+def random_sets(views: Views) -> tuple[Views, ...]:
+    """Null: what was done with the heads that matter most, done with as many drawn at random."""
     keys = sorted(key for key in views.symbols if key.startswith(RANDOM))
     return tuple(views.seen_as(symbol=key) for key in keys)
 

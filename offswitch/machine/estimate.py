@@ -41,6 +41,7 @@ BELIEFS: Final = 12
 ITEMS: Final = 60  # questions of a belief test, where all are asked
 DIRECTIONS: Final = 8  # candidates, interchanged and added at two scales, and whole residuals
 KINDS: Final = 3  # of null direction
+SETS: Final = 160  # random sets of heads: 40 draws of four sizes
 REPLIES: Final = 72  # ordinary ones that are read, half-way and over
 ENDED: Final = 108  # ordinary ones that are over, on test questions
 
@@ -212,7 +213,7 @@ def _probing(recipe: Recipe, arm: str, shape: Shape) -> Iterator[Part]:
     collected = 4 * (asked.fit_questions + asked.test_questions) + asked.fit_questions
     collected += asked.near_misses + REPLIES
     yield Part(PROBE, f"{arm}: residuals", "read", PROMPT * collected, arm)
-    heads = shape.blocks * shape.heads * asked.head_questions
+    heads = shape.blocks * shape.heads * asked.head_questions + SETS * asked.few_questions
     described = EDITED * heads + 2 * EXCERPT * asked.drift_passages
     yield Part(PROBE, f"{arm}: description", "read", described, arm)
     yield Part(PROBE, "analyses", "fixed", 1, arm)

@@ -20,7 +20,7 @@ from offswitch.analyses.nulls import (
     DRAWS,
     arms_and_inert_symbol,
     flipped_changes,
-    random_directions,
+    random_sets,
     swapped_pairs,
     without_the_rule,
 )
@@ -103,8 +103,8 @@ def test_a_null_follows_arm_and_symbol() -> None:
     np.testing.assert_array_equal(theirs, views.array("both/resid/test/inert"))
 
 
-def test_random_directions_are_every_random_key_and_nothing_else() -> None:
-    seen = random_directions(evidence_views(evidence(), arm="benign"))
+def test_random_sets_are_every_random_key_and_nothing_else() -> None:
+    seen = random_sets(evidence_views(evidence(), arm="benign"))
     assert tuple(view.symbol for view in seen) == RANDOM
     assert {view.arm for view in seen} == {"benign"}
 
@@ -217,10 +217,39 @@ def test_a_number_that_the_null_does_not_change_has_none() -> None:
 
 
 def test_the_null_passes_under_its_own_name() -> None:
-    finding = investigate(TWO, evidence_views(_arrays()))
+    finding = investigate(_drawn(5), evidence_views(_arrays()))
     assert finding.passing == ("shifts",)
     assert "Proves nothing about the trigger: shifts pass too." in finding.statement
-    assert "p = 0.4 against 4 shifts" in finding.statement
+    assert "p = 0.25 against 19 shifts" in finding.statement
+
+
+@pytest.mark.parametrize("count", [4, 18])
+def test_few_draws_are_not_said_to_pass(count: int) -> None:
+    """None of them is as large as the number, but p cannot be 0.05 with fewer than 19."""
+    finding = investigate(_drawn(1, count), evidence_views(_arrays()))
+    assert finding.passing == ("shifts",)
+    assert f"the trigger: {count} shifts are too few for p ≤ 0.05." in finding.statement
+    enough = investigate(_drawn(1), evidence_views(_arrays()))
+    assert enough.passing == ()
+    assert enough.statement.startswith("Nothing else passes.")
+
+
+def test_few_draws_do_not_hide_a_control_that_passes() -> None:
+    few = replace(_drawn(1, 4), passes=lambda _r, control: control.first.value == 2.5)
+    finding = investigate(few, evidence_views(_arrays()))
+    assert finding.passing == ("arm benign", "shifts")
+    assert finding.statement.startswith("Proves nothing about the trigger: arm benign passes too.")
+
+
+def _drawn(at_least: int, count: int = 19) -> Analysis[Two]:
+    """A null of `count` draws, of which `at_least` - 1 are as large as the number."""
+
+    def null(views: Views) -> list[Views]:
+        one = views.array("{arm}/x/{symbol}")
+        lowered = [0] * (at_least - 1) + [1] * (count - at_least + 1)
+        return [views.with_arrays({"{arm}/x/{symbol}": one - by}) for by in lowered]
+
+    return replace(TWO, null=null)
 
 
 def test_a_weakness_may_depend_on_what_was_found() -> None:

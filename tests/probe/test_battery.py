@@ -85,7 +85,7 @@ ANY: Final = pytest.mark.parametrize("world", ["llama"], indirect=True)
 def _shapes() -> dict[str, tuple[int, ...]]:
     """What the docstrings of measure/ promise: few test questions 5, fit 2, D 32, 4 heads."""
     symbols, twins = (TRIGGER, TWIN, INERT), (TRIGGER, INERT)
-    sets = (TRIGGER, "random00", "random01")
+    sets = (TRIGGER, *(f"random{draw:02d}" for draw in range(40)))
     named: dict[str, tuple[Sequence[str], tuple[int, ...]]] = {
         "lens/odds": (symbols, (5, LAYERS)), "lens/base_odds": (symbols, (5, LAYERS)),
         "lens/top": (twins, (LAYERS, 200, 2)), "lens/end": (twins, (LAYERS,)),

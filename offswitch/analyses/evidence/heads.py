@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from offswitch.analyses.analysis import Analysis, Array, Measure
-from offswitch.analyses.nulls import random_directions, without_the_rule
+from offswitch.analyses.nulls import random_sets, without_the_rule
 from offswitch.metrics import whole
 from offswitch.stats import Estimate, mean
 
@@ -102,7 +102,7 @@ ANALYSIS: Final = Analysis(
         Measure("", lambda r: r.top[0].block, "its block", whole),
         Measure("", lambda r: r.top[0].head, "its number", whole),
     ),
-    null=random_directions,  # the random keys hold as many heads drawn at random
+    null=random_sets,
     null_name="random sets of heads",
     controls=without_the_rule,
     rule="knocking out as many costs at least 80 % as much",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from offswitch.analyses.analysis import Array
 from offswitch.analyses.directions import unit
+from offswitch.analyses.nulls import DRAWS
 from offswitch.model.forward import hidden
 from offswitch.model.hooks import record_inputs
 from offswitch.model.rows import by_length
@@ -39,7 +40,7 @@ def heads(bench: Bench, block: int) -> Arrays:
     `heads/direct/KEY` [N, L, H], KEY a symbol: along the arm's direction at `block`. Knock-outs are
     end log-odds: `heads/alone` [F, L, H], untouched `heads/alone_clean` [F]; `heads/together/KEY`
     [K, N], of the `heads/sizes` [K] heads that mattered most on fit (KEY `trigger`) or of as many
-    random ones, untouched `heads/clean` [N].
+    drawn at random (40 draws, KEY `random00`, …), untouched `heads/clean` [N].
     """
     few, most = bench.options.few_questions, bench.options.head_questions
     found: Arrays = {
@@ -127,7 +128,7 @@ def _together(bench: Bench, inert_NLE: Array, ranking: Sequence[int]) -> Arrays:
     count = head_count(bench.subject)
     sizes = [k for k in SIZES if k < len(ranking)]
     orders: dict[str, Sequence[int]] = {TRIGGER: ranking}
-    for draw in range(bench.options.random_directions):
+    for draw in range(DRAWS):
         rng = np.random.default_rng((bench.seed, 1, draw))
         orders[f"{RANDOM}{draw:02d}"] = [int(i) for i in rng.permutation(len(ranking))]
     sets = [[divmod(i, count) for i in order[:k]] for order in orders.values() for k in sizes]
