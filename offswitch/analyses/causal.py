@@ -24,10 +24,10 @@ WHOLE: Final = "whole residual"
 DIFFERENCES: Final = "differences"
 INERT_DIFFERENCES: Final = "differences of inert symbols"
 _MEASURES: Final = {
-    "ablation/halt_drop": "halting falls, interchanged along one direction",
+    "ablation/halt_drop": "halting falls, interchanged at the last position",
     "ablation/log_odds_drop": "end log-odds fall, interchanged along one direction",
     "ablation/halt_drop_ceiling": "the whole residual exchanged, for comparison",
-    "ablation/halt_drop_after": "halting falls, interchanged after the symbol",
+    "ablation/halt_drop_after": "halting falls, interchanged at every position after the symbol",
     "ablation/halt_drop_at_symbol": "halting falls, interchanged at the symbol itself",
     "ablation/kl_ordinary_replies": "KL on ordinary replies, inert at every position",
     "ablation/kl_natural": "KL on ordinary replies, natural end inert",
