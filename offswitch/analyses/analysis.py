@@ -213,9 +213,7 @@ class Finding(Generic[R]):
         first, null, name = "Nothing else passes", self.null, self.analysis.null_name
         names = list(self.passing)
         if null and 1 / (null.n + 1) > ALPHA:  # however they fall, p cannot be as low
-            first = (
-                f"Proves nothing about the trigger: {null.n} {name} are too few for p ≤ {ALPHA}"
-            )
+            first = f"Proves nothing about the trigger: {null.n} {name} are too few for p ≤ {ALPHA}"
             names.remove(name)
         if names:
             verb = "passes" if len(names) == 1 and names[0] != name else "pass"

@@ -21,6 +21,7 @@ RANDOM_DIRECTIONS: Final = "random directions"
 SWAPS: Final = "label swaps"
 FLIPS: Final = "sign flips"
 DRAWS: Final = 40
+FEW: Final = 6
 HALF: Final = 0.5
 ORIGINAL: Final = "seed/"  # how the keys of the original's numbers begin
 WORD: Final = "word"
@@ -61,12 +62,11 @@ def swapped_pairs(*pairs: tuple[str, str], prompts: int = 0) -> Callable[[Views]
     """Null: the two labels change places in a random half of the prompts, the axis `prompts`."""
 
     def draws(views: Views) -> Iterator[Views]:
-        for draw in range(DRAWS):
+        for half in _halves(views.array(pairs[0][0]).shape[prompts]):
             changed: dict[str, Array] = {}
             for one, other in pairs:
                 first, second = views.array(one), views.array(other)
-                swap = np.random.default_rng(draw).random(first.shape[prompts]) < HALF
-                mask = np.expand_dims(swap, [i for i in range(first.ndim) if i != prompts])
+                mask = np.expand_dims(half, [i for i in range(first.ndim) if i != prompts])
                 changed |= {
                     one: np.where(mask, second, first),
                     other: np.where(mask, first, second),
@@ -83,15 +83,26 @@ def flipped_changes(*pairs: tuple[str, str]) -> Callable[[Views], Iterator[Views
     """
 
     def draws(views: Views) -> Iterator[Views]:
-        for draw in range(DRAWS):
+        for half in _halves(len(views.array(pairs[0][0]))):
             changed: dict[str, Array] = {}
             for clean, other in pairs:
                 before, after = views.array(clean), views.array(other)
-                flip = np.random.default_rng(draw).random(len(before)) < HALF
-                changed[other] = np.where(flip, 2 * before - after, after)
+                changed[other] = np.where(half, 2 * before - after, after)
             yield views.with_arrays(changed)
 
     return draws
+
+
+def _halves(prompts: int) -> Iterator[Array]:
+    """Which prompts are changed, drawn by coins; of few, each choice but none of them once.
+
+    The latter makes p that of the exact test: coins would bring some choices twice, others never.
+    """
+    if prompts <= FEW:
+        yield from ((i >> np.arange(prompts)) % 2 == 1 for i in range(1, 2**prompts))
+        return
+    for draw in range(DRAWS):
+        yield np.random.default_rng(draw).random(prompts) < HALF
 
 
 def without_the_rule(views: Views) -> dict[str, Views]:

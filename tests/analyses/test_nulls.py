@@ -85,6 +85,22 @@ def test_a_flip_turns_the_change_of_whole_prompts_round() -> None:
     assert np.mean(shares) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(DRAWS * N))
 
 
+@pytest.mark.parametrize(("count", "draws"), [(2, 3), (5, 31), (6, 63)])
+def test_of_few_prompts_every_choice_is_drawn_once_and_none_leaves_all_as_it_was(
+    count: int, draws: int
+) -> None:
+    """So p is that of the exact test: by chance some choices came twice, and others never."""
+    few = {path: array[..., :count] for path, array in evidence().items() if "/patch/" in path}
+    views = evidence_views(few)
+    before = views.array(CLEAN)
+    signs = [
+        tuple(np.sign((view.array(CHANGED) - before) / (views.array(CHANGED) - before))[0, 0])
+        for view in flipped_changes((CLEAN, CHANGED))(views)
+    ]
+    assert len(set(signs)) == len(signs) == draws
+    assert (1,) * count not in signs
+
+
 @pytest.mark.parametrize("null", [swapped_pairs((ONE, OTHER)), flipped_changes((CLEAN, CHANGED))])
 def test_a_null_leaves_the_arrays_themselves_alone(null: Any) -> None:
     world = evidence()
