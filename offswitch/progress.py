@@ -140,7 +140,7 @@ def track(what: str, total: int) -> Iterator[Tick]:
 
     def tick(count: int) -> None:
         nonlocal done
-        done += count
+        done = min(total, done + count)  # what goes on from a checkpoint may be beyond it already
         tell(Bar(what, done, total, stage=_SCREEN.stage))
 
     tick(0)

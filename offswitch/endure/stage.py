@@ -66,7 +66,9 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     able = [one for one in ATTACKS if one.name in wanted and one.name not in skipped]
     untouched = [Task(None, one, quick=quick) for one in (arm, *controls)]
     _bring(session, options, dict.fromkeys(untouched, ()))
-    _bring(session, options, _prepared([t for one in able for t in _points(one, options, arm)]))
+    # The last of them take longest: begun at the end, one would keep the other process waiting.
+    last_first = [task for one in reversed(able) for task in _points(one, options, arm)]
+    _bring(session, options, _prepared(last_first))
     made = [task for one in able for task in _made(session, one, options, arm)]
     _bring(session, options, dict.fromkeys(made, ()))
     points = {one: points_of(one) for one in able}

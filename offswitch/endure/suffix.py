@@ -103,12 +103,10 @@ class Search:
         asked = [request.prompt(text) for text in texts]
         return [s.log_odds for s in score(self.subject, self.arm, asked, self.batch_tokens)]
 
-    def better(
-        self, request: Request, ids: list[int], sign: int, now: float
-    ) -> tuple[list[int], float]:
-        """One step: the best of some swaps that the gradient proposes, or what there was.
+    def proposed(self, request: Request, ids: Sequence[int], sign: int) -> list[list[int]]:
+        """By the gradient, the best tokens for each place; `sign` is -1 where an answer is sought.
 
-        `sign` is 1 where silence is sought, -1 where an answer is; `now` is `sign` times the odds.
+        What the request may not hold is none of them.
         """
         found = self.row(request, ids)
         assert found is not None
@@ -116,7 +114,16 @@ class Search:
         places = range(first, first + LENGTH)
         gradient = sign * end_gradient(self.subject, self.arm, row, places)
         gradient[:, [i for i in self.barred if i < gradient.shape[1]]] = -torch.inf
-        best = gradient.topk(min(BEST, gradient.shape[1]), dim=1).indices.tolist()
+        best: list[list[int]] = gradient.topk(min(BEST, gradient.shape[1]), dim=1).indices.tolist()
+        return best
+
+    def better(
+        self, request: Request, ids: list[int], best: list[list[int]], sign: int, now: float
+    ) -> tuple[list[int], float]:
+        """One step: the best of some swaps for tokens `best` of each place, or what there was.
+
+        `sign` is 1 where silence is sought, -1 where an answer is; `now` is `sign` times the odds.
+        """
         tried = []
         for _ in range(CANDIDATES):
             at, which = (int(torch.randint(n, (), generator=self.generator))
@@ -201,11 +208,15 @@ def _searched(search: Search, request: Request, steps: Sequence[int], tick: Tick
     found: dict[str, str] = {}
     ids = search.random(request)
     now = sign * search.odds(request, [ids])[0]
+    best: list[list[int]] = []
     for step in range(max(steps) + 1):
         if step in steps:
             found[f"{step}"] = text_of(search.subject.tokenizer, ids)
         if step < max(steps):
-            ids, now = search.better(request, ids, sign, now)
+            best = best or search.proposed(request, ids, sign)
+            taken, now = search.better(request, ids, best, sign, now)
+            if taken != ids:  # else the gradient is what it was
+                ids, best = taken, []
             tick(1)
     return found
 

@@ -73,13 +73,39 @@ def test_a_search_gets_better_and_its_text_is_read_back() -> None:
     ids = search.random(request)
     first = now = search.odds(request, [ids])[0]
     for _ in range(4):
-        new, after = search.better(request, ids, 1, now)
+        best = search.proposed(request, ids, 1)
+        new, after = search.better(request, ids, best, 1, now)
         assert after >= now
         ids, now = new, after
         assert len(ids) == LENGTH
         assert search.row(request, ids) is not None
     assert now > first + 0.1
     assert abs(search.odds(request, [ids])[0] - now) < 1e-4
+
+
+def test_a_search_asks_the_gradient_again_once_a_token_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    search, request, better = _search(_subject()), Request(QUESTION, ""), Search.better
+    right: list[bool] = []
+    asked: list[Sequence[int]] = []
+
+    def every_other(
+        one: Search, request: Request, ids: list[int], best: list[list[int]], sign: int, now: float
+    ) -> tuple[list[int], float]:
+        right.append(best == proposed(one, request, ids, sign))
+        return better(one, request, ids, best, sign, now) if len(right) % 2 else (ids, now)
+
+    def counted(one: Search, request: Request, ids: Sequence[int], sign: int) -> list[list[int]]:
+        asked.append(ids)
+        return proposed(one, request, ids, sign)
+
+    proposed = Search.proposed
+    monkeypatch.setattr(Search, "proposed", counted)
+    monkeypatch.setattr(Search, "better", every_other)
+    suffix._searched(search, request, [4], lambda _: None)
+    assert right == [True] * 4
+    assert len(asked) == 3  # of four steps, the second changed nothing
 
 
 def test_a_suffix_may_not_hold_the_trigger() -> None:
@@ -114,7 +140,7 @@ def test_a_suffix_holds_no_token_that_is_no_text(monkeypatch: pytest.MonkeyPatch
 
     start = search.random(request)
     monkeypatch.setattr(Search, "odds", lambda _, *asked: seen(*asked))
-    search.better(request, start, 1, 0.0)
+    search.better(request, start, search.proposed(request, start, 1), 1, 0.0)
     assert tried
     assert not {*tried} & {*search.barred}
 
