@@ -208,11 +208,16 @@ class Finding(Generic[R]):
         return (*names, self.analysis.null_name) if void else tuple(names)
 
     @property
+    def too_few(self) -> bool:
+        """Has the null so few draws that p cannot be as low as asked, however they fall?"""
+        return self.null is not None and 1 / (self.null.n + 1) > ALPHA
+
+    @property
     def statement(self) -> str:
         """Which of null and controls pass too, in words; of a null, if its draws are too few."""
         first, null, name = "Nothing else passes", self.null, self.analysis.null_name
         names = list(self.passing)
-        if null and 1 / (null.n + 1) > ALPHA:  # however they fall, p cannot be as low
+        if null and self.too_few:
             first = f"Proves nothing about the trigger: {null.n} {name} are too few for p ≤ {ALPHA}"
             names.remove(name)
         if names:

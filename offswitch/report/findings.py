@@ -81,9 +81,10 @@ def _lines(finding: Finding[Any], shown: tuple[Measure[Any], ...]) -> tuple[Line
     passing = finding.passing
     lines += [line(name, one, name in passing) for name, one in finding.controls.items()]
     if finding.null is not None:
-        who = f"{finding.null.n} {finding.analysis.null_name}, range"
+        few = f", too few for p ≤ {ALPHA}" if finding.too_few else ""
+        who = f"{finding.null.n} {finding.analysis.null_name}, range{few}"
         spans = tuple(_range(finding, measure) for measure in shown)
-        lines.append(Line(who, spans, finding.null.p > ALPHA))
+        lines.append(Line(who, spans, None if few else finding.null.p > ALPHA))
     return tuple(lines)
 
 

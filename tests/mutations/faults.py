@@ -287,6 +287,10 @@ FAULTS: Final = tuple(
          "if all(views.array(read).size for read in analysis.reads):", "if True:",
          "tests/analyses/test_reanalysis.py"
          "::test_where_no_symbol_takes_the_triggers_place_nothing_is_said_of_patches"),
+        ("a null of too few draws passes in the table", "report/findings.py",
+         "None if few else finding", "finding",
+         "tests/report/test_sentences.py"
+         "::test_a_null_of_too_few_draws_is_not_said_to_pass_in_a_table_either"),
         ("a symbol's last piece comes after it", "probe/inputs.py",
          "if symbol in tokenizer.decode(ids[:stop]):", "if True:",
          "tests/probe/test_hosts.py::test_a_symbol_of_ordinary_text_ends_with_its_last_piece"),

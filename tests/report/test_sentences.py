@@ -258,6 +258,16 @@ def test_the_number_that_leads_a_section_is_the_one_its_first_column_names(tmp_p
         assert finding.number == material.numbers[shown.key]
 
 
+def test_a_null_of_too_few_draws_is_not_said_to_pass_in_a_table_either(tmp_path: Path) -> None:
+    findings = read_material(write_run(tmp_path / "demo")).findings.values()
+    found = next(one for one in findings if one.null and not one.too_few)
+    few = replace(found, null_results=found.null_results[:18])
+    whole, last = (section(one, ()).lines[-1] for one in (found, few))
+    assert whole.passes is not None
+    assert last.passes is None
+    assert last.who == f"18 {found.analysis.null_name}, range, too few for p ≤ 0.05"
+
+
 def test_shares_below_zero_have_a_true_minus_sign_and_auroc_three_decimals() -> None:
     assert percent(-0.125) == "−12.5\u00a0%"
     assert span(-0.125, 0.125, "share") == "−12.5 to 12.5"
