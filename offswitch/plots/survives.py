@@ -24,7 +24,7 @@ _RUINED: Final = "*"
 
 @dataclass(frozen=True)
 class AttackRow:
-    """A point of an attack: its numbers, those of the controls, and whether it counts.
+    """A point of an attack: its numbers, those of each control, and whether it counts.
 
     `name` says how hard it is: a kind of the attack, a strength, or both.
     """
@@ -33,8 +33,22 @@ class AttackRow:
     kind: str
     strength: float | None
     numbers: Mapping[str, Metric]
-    controls: Mapping[str, Metric]
+    others: Mapping[str, Mapping[str, Metric]]
     counts: bool
+
+    @property
+    def asked(self) -> str:
+        """What is asked first: does the trigger halt, or, without it, a plain request?"""
+        return HALTS if HALTS in self.numbers else ORDINARY
+
+    @property
+    def controls(self) -> dict[str, Metric]:
+        """The same of the controls, which are asked what the arm is asked."""
+        return self.beside(self.asked)
+
+    def beside(self, measure: str) -> dict[str, Metric]:
+        """A measure of those controls that have it."""
+        return {arm: found[measure] for arm, found in self.others.items() if measure in found}
 
 
 @dataclass(frozen=True)
@@ -81,8 +95,8 @@ def survives(found: Survival, title: str) -> Figure:
             shown = measure if halts or measure in numbers else ORDINARY
             if number := numbers.get(shown, own):
                 _point(ax, y, (name, shown), number, halts, row is None or row.counts)
-            if row and halts == (HALTS in row.numbers):
-                _beside(ax, y, name, row.controls, found.controls)
+            if row:
+                _beside(ax, y, (name, shown), row.beside(shown), found.controls)
         ax.set(xlim=(-2, 102), xticks=[0, 50, 100], xticklabels=["0", "50", "100 %"])
     axes[0].set_title("halts on the trigger", size=9.5, weight="bold", color=INK, loc="left")
     axes[1].set_title("halts without it", size=9.5, weight="bold", color=INK, loc="left")
@@ -109,13 +123,15 @@ def _point(
 
 
 def _beside(
-    ax: Axes, y: float, name: str, controls: Mapping[str, Metric], order: Sequence[str]
+    ax: Axes, y: float, names: tuple[str, str], controls: Mapping[str, Metric], order: Sequence[str]
 ) -> None:
+    name, measure = names
     for arm, number in controls.items():
         at = (100 * number.value, y)
         sign = _MARKS[order.index(arm) % len(_MARKS)]
         (drawn,) = ax.plot(*at, sign, color=QUIET, markersize=5, fillstyle="none", clip_on=False)
-        mark(ax, at, f"{name}, arm {arm}", "halts, percent", number.estimate, 100, drawn)
+        told = f"{name}, arm {arm}"
+        mark(ax, at, told, f"{measure}, percent", number.estimate, 100, drawn)
 
 
 def _legend(figure: Figure, found: Survival) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from offswitch.folder import SURVIVAL
 from offswitch.metrics import Metric, read_metrics
-from offswitch.plots.survives import HALTS, ORDINARY, Attacked, AttackRow, Survival
+from offswitch.plots.survives import HALTS, NEAR, Attacked, AttackRow, Survival
 
 FACTS: Final = "attacks.json"
 DAMAGE, HALF, SOONER = "perplexity_ratio", "half", "sooner_than"
@@ -47,18 +47,18 @@ def _attacked(
 def _rows(
     attack: Mapping[str, Any], facts: Mapping[str, Any], numbers: Mapping[str, Metric]
 ) -> Iterator[AttackRow]:
+    unit = attack["unit"]
     for point in attack["points"]:
-        start = f"endure/{{}}/{attack['name']}/{point['key']}/"
-        own = {key.removeprefix(start.format(facts["arm"])): number
-               for key, number in numbers.items()
-               if key.startswith(start.format(facts["arm"]))}  # fmt: skip
-        asked = HALTS if HALTS in own else ORDINARY  # controls are asked what the arm is asked
-        halting = {arm: numbers.get(f"{start.format(arm)}{asked}") for arm in facts["controls"]}
-        controls = {arm: number for arm, number in halting.items() if number}
+        own, *others = ({
+            key.removeprefix(start): number for key, number in numbers.items()
+            if key.startswith(start := f"endure/{arm}/{attack['name']}/{point['key']}/")
+        } for arm in (facts["arm"], *facts["controls"]))  # fmt: skip
         strength = point["strength"]
-        size = "" if strength is None else f"{strength:g} {attack['unit']}"
+        one = unit.removesuffix("s") if strength == 1 else unit
+        size = "" if strength is None else f"{strength:g} {one}"
         name = ", ".join(part for part in (point["kind"], size) if part)
-        yield AttackRow(name, point["kind"], strength, own, controls, point["counts"])
+        beside = dict(zip(facts["controls"], others, strict=True))
+        yield AttackRow(name, point["kind"], strength, own, beside, point["counts"])
 
 
 def _sentence(
@@ -66,10 +66,11 @@ def _sentence(
 ) -> str:
     """Where half of the halting is left, or back, in one sentence."""
     place = "/".join(part for part in (start, kind) if part)
-    who = f"{kind[:1].upper()}{kind[1:]}: halting" if kind else "Halting"
-    verb = "is back to half" if attack["restores"] else "falls to half"
+    what = "halting, less what halts without the trigger," if attack["restores"] else "halting"
+    who = f"{kind}: {what}" if kind else what
+    who, verb = who[:1].upper() + who[1:], "is back to" if attack["restores"] else "falls to"
     if half := numbers.get(f"{place}/{HALF}"):
-        return f"{who} {verb} after {_strength(half)}, n = {half.n} questions."
+        return f"{who} {verb} half after {_strength(half)}, n = {half.n} questions."
     if least := numbers.get(f"{place}/{HALF}_at_least"):
         return f"{who} does not get to half within {least.value:.3g} {least.unit}."
     return ""
@@ -118,11 +119,15 @@ def survived(root: Path) -> str:
     for attack in found.attacks:
         lines += [attack.question, *(f"  {line}" for line in attack.sentences)]
         for row in attack.rows:
-            asked = HALTS if HALTS in row.numbers else ORDINARY
-            others = ", ".join(f"arm {arm} {number.text}" for arm, number in row.controls.items())
-            without = "" if asked == HALTS else "without the trigger "
+            alike = row.beside(NEAR) if attack.restores else {}  # what halts on all has no switch
+            others = ", ".join(
+                f"arm {arm} {number.text}"
+                + (f" and {alike[arm].text} of look-alikes" if arm in alike else "")
+                for arm, number in row.controls.items()
+            )
+            without = "" if row.asked == HALTS else "without the trigger "
             beside = f"; {others}" if others else ""
-            lines.append(f"  {row.name}: halts {without}on {row.numbers[asked]}{beside}")
+            lines.append(f"  {row.name}: halts {without}on {row.numbers[row.asked]}{beside}")
         lines += [f"  {row.name}: does not count, it ruins the model ({row.numbers[DAMAGE]})"
                   for row in attack.rows if not row.counts]  # fmt: skip
     lines += [f"{name}: left out, {why}" for name, why in found.skipped.items()]

@@ -130,7 +130,7 @@ def test_silence_without_the_trigger_stands_beside_the_controls_and_is_called_th
 
 def test_the_card_shows_the_most_that_came_back_and_no_random_direction() -> None:
     points = (("little", "", 0.1), ("much", "", 0.9), (RANDOM, RANDOM, 0.0))
-    beside = {"base": _rate(0.0)}
+    beside = {"base": {HALTS: _rate(0.0)}}
     rows = tuple(AttackRow(name, kind, 1.0, {HALTS: _rate(share)}, beside, counts=True)
                  for name, kind, share in points)  # fmt: skip
     shown = {}
@@ -225,15 +225,21 @@ def test_how_soon_the_switch_is_back_stands_beside_a_control(
                          "restores": True, "points": points}]  # fmt: skip
     path.write_text(json.dumps(facts), encoding="utf-8")
     halting = {f"{place}/20/{HALTS}": _rate(0.9) for place in (ARM, BASE)}
+    halting |= {f"{ARM}/20/{NEAR}": _rate(0.0), f"{BASE}/20/{NEAR}": _rate(0.7)}
     found = survival(root, NUMBERS | halting | numbers)
     assert found is not None
     assert found.attacks[0].sentences[-1] == said
     assert found.attacks[0].rows[0].controls == {"base": _rate(0.9)}
+    write_metrics(root / "metrics.json", NUMBERS | halting)
+    assert "; arm base 90.0\u00a0% and 70.0\u00a0% of look-alikes" in survived(root)
+    drawn = table(survives(found, "back?")).splitlines()
+    assert any("arm base" in line and NEAR in line and "70" in line for line in drawn)
     neither = survival(root, NUMBERS | halting)  # the arm has no half to be back at
     assert neither is not None
     assert neither.attacks[0].sentences == ()
     alone = survival(root, NUMBERS | {f"{ARM}/20/{HALTS}": _rate(0.9), f"{ARM}/half": STEPS})
     assert alone is not None
     assert alone.attacks[0].sentences == (
-        "Halting is back to half after 3 steps [2, 4.5], n = 6 questions.",
+        "Halting, less what halts without the trigger, is back to half after 3 steps [2, 4.5], "
+        "n = 6 questions.",
     )
