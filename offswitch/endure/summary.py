@@ -224,7 +224,7 @@ def _half(
 
     A table is of one strength: by seed, then by question. Seeds are drawn as questions are.
     """
-    if len(strengths) < 2:
+    if len(strengths) < 2 or not any(strengths):
         return None
     seeds = sorted(set.intersection(*(set(table) for table in tables)))
     of_all = (set(table[one]) for table in tables for one in seeds)

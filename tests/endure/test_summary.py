@@ -139,6 +139,14 @@ def test_what_ruins_the_model_does_not_count_nor_does_what_lies_behind_it() -> N
     assert not counts["40"]
 
 
+def test_where_nothing_but_no_step_counts_no_strength_was_tried() -> None:
+    """That a ruinous attack does not get to half within no step says nothing."""
+    shares = {0.0: _outcome([1.0] * 12), 5.0: _outcome([0.0] * 12, worse=0.2)}
+    found = numbers(_cases(FINETUNING, "continued", shares), [FINETUNING], 1.1, 0)
+    assert "endure/a/finetuning/continued/5/halt_rate" in found
+    assert not [key for key in found if "half" in key]
+
+
 def test_one_question_asked_of_three_trainings_is_not_three_questions() -> None:
     half = {10.0: _outcome([1.0] * 6 + [0.0] * 6)}
     one, three = (

@@ -107,6 +107,10 @@ ROWS: Final = (
      "top = max(range(len(tried)), key=odds.__getitem__)",
      "top = min(range(len(tried)), key=odds.__getitem__)",
      f"{_SUFFIX}::test_a_search_gets_better_and_its_text_is_read_back"),
+    ("what was not tried does not get to half", "endure/summary.py",
+     "len(strengths) < 2 or not any(strengths)", "len(strengths) < 2",
+     "tests/endure/test_summary.py"
+     "::test_where_nothing_but_no_step_counts_no_strength_was_tried"),
     ("a search goes on by the gradient of what it left", "endure/suffix.py",
      "ids, best = taken, []", "ids = taken",
      f"{_SUFFIX}::test_a_search_asks_the_gradient_again_once_a_token_has_changed"),
