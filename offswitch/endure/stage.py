@@ -66,9 +66,7 @@ def endure(run: Run, session: Session, options: EndureOptions) -> str:
     able = [one for one in ATTACKS if one.name in wanted and one.name not in skipped]
     untouched = [Task(None, one, quick=quick) for one in (arm, *controls)]
     _bring(session, options, dict.fromkeys(untouched, ()))
-    # The last of them take longest: begun at the end, one would keep the other process waiting.
-    last_first = [task for one in reversed(able) for task in _points(one, options, arm)]
-    _bring(session, options, _prepared(last_first))
+    _bring(session, options, _prepared([t for one in able for t in _points(one, options, arm)]))
     made = [task for one in able for task in _made(session, one, options, arm)]
     _bring(session, options, dict.fromkeys(made, ()))
     points = {one: points_of(one) for one in able}
@@ -148,13 +146,16 @@ def _target(session: Session, task: Task, options: EndureOptions) -> Target:
 
 
 def _prepared(points: Sequence[Task]) -> dict[Task, tuple[Point, ...]]:
-    """What has to be prepared, and for which points."""
+    """What has to be prepared, and for which points.
+
+    The last attacks come first: they take longest, and would keep the other process waiting.
+    """
     found: dict[Task, tuple[Point, ...]] = {}
     for task in points:
         if task.point and task.attack and _attack(task.attack).prepare:
             key = replace(task, point=None)
             found[key] = (*found.get(key, ()), task.point)
-    return found
+    return dict(reversed(found.items()))
 
 
 def _attack(name: AttackName) -> Attack:
